@@ -1,0 +1,63 @@
+"""Datasets for folders, which kedro-datasets has none for."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from kedro.io import AbstractDataset
+
+
+class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
+    """A folder artifact: saved by a function that fills an empty folder beside it, which then takes its place.
+
+    Loading gives the folder's path; what reads it knows its layout.
+    """
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        return self._folder
+
+    def save(self, data: Callable[[Path], None]) -> None:
+        beside = self._folder.with_name(f".{self._folder.name}.new")
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        try:
+            data(beside)
+        except BaseException:
+            shutil.rmtree(beside, ignore_errors=True)
+            raise
+        shutil.rmtree(self._folder, ignore_errors=True)
+        beside.rename(self._folder)
+
+    def _exists(self) -> bool:
+        return self._folder.is_dir()
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._folder)}
+
+
+class WorkplaceDataset(AbstractDataset[None, Path]):
+    """A folder that a node works in and that no stage owns: loading makes it where it is missing and gives its path."""
+
+    def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
+        self._folder = Path(filepath)
+        self.metadata = metadata
+
+    def load(self) -> Path:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder
+
+    def save(self, data: None) -> None:
+        raise NotImplementedError(f"{self._folder} is a workplace; nothing is saved to it as a whole")
+
+    def _exists(self) -> bool:
+        return True
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._folder)}

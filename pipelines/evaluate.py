@@ -1,0 +1,32 @@
+"""`evaluate`: metrics and predictions of the trained model."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+from kedro.pipeline import Pipeline, node
+
+from hyperformer.config import EvaluationSettings
+
+
+def evaluate_model(checkpoint: Path, rows: Path, evaluation: EvaluationSettings):  # noqa: ANN201
+    from hyperformer.evaluation import evaluate_all
+    from hyperformer.model import load
+
+    model = load(checkpoint)
+    return evaluate_all(partial(model.predict, batch_size=evaluation.batch_size), model.tasks, rows)
+
+
+def create_pipeline() -> Pipeline:
+    return Pipeline(
+        [
+            node(
+                evaluate_model,
+                ["checkpoint", "rows", "params:evaluation"],
+                ["metrics", "predictions"],
+                name="evaluate_model",
+            )
+        ],
+        tags="evaluate",
+    )

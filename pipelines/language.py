@@ -1,0 +1,27 @@
+"""`language`: the rows of the embedded language."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node
+
+from hyperformer.config import DataSettings, EmbeddedSettings, Tasks
+
+
+def make_language_rows(tasks: Tasks, data: DataSettings, embedded: EmbeddedSettings, seed: int):  # noqa: ANN201
+    from hyperformer.embedded.suite import language_rows
+
+    return language_rows(tasks, data, embedded, seed)
+
+
+def create_pipeline() -> Pipeline:
+    return Pipeline(
+        [
+            node(
+                make_language_rows,
+                ["params:tasks", "params:data", "params:embedded", "params:seed"],
+                "language_rows",
+                name="make_language_rows",
+            )
+        ],
+        tags="language",
+    )

@@ -1,0 +1,27 @@
+"""Every pipeline by name. Each holds what it needs upstream, so that it runs on a fresh clone; a stage alone is a tag."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline
+
+from pipelines import baselines, evaluate, export, language, preprocess, pretrain, report, train
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    rows = language.create_pipeline() + preprocess.create_pipeline()
+    trained = rows + train.create_pipeline()
+    evaluated = trained + evaluate.create_pipeline()
+    exported = evaluated + export.create_pipeline()
+    compared = rows + baselines.create_pipeline()
+    everything = exported + compared + report.create_pipeline()
+    return {
+        "language": language.create_pipeline(),
+        "preprocess": rows,
+        "pretrain": rows + pretrain.create_pipeline(),
+        "train": trained,
+        "evaluate": evaluated,
+        "baselines": compared,
+        "export": exported,
+        "report": everything,
+        "__default__": everything,
+    }

@@ -1,0 +1,39 @@
+"""`report`: the table of results, for reading and for a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from kedro.pipeline import Pipeline, node
+
+from hyperformer.config import Tasks
+
+
+def write_report(  # noqa: ANN201
+    tasks: Tasks,
+    metrics: dict[str, Any],
+    baselines: dict[str, Any],
+    split_counts: dict[str, Any],
+    history: list[dict[str, float]],
+    bundles: Path,
+):
+    from hyperformer.report import page, table
+    from hyperformer.tasks import make
+
+    results = table(make(tasks), metrics, baselines, split_counts, bundles)
+    return results, page(results, history)
+
+
+def create_pipeline() -> Pipeline:
+    return Pipeline(
+        [
+            node(
+                write_report,
+                ["params:tasks", "metrics", "baselines", "split_counts", "history", "bundles"],
+                ["results", "report"],
+                name="write_report",
+            )
+        ],
+        tags="report",
+    )

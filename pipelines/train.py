@@ -1,0 +1,54 @@
+"""`train`: token ids, then all tasks together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kedro.pipeline import Pipeline, node
+
+from hyperformer.config import BackboneSettings, MethodSettings, Tasks, TrainingSettings
+
+
+def encode_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings):  # noqa: ANN201
+    from hyperformer.training import encode
+
+    return encode(rows, tasks, backbone)
+
+
+def train_model(  # noqa: ANN201
+    rows: Path,
+    tokens: Path,
+    tasks: Tasks,
+    backbone: BackboneSettings,
+    method: MethodSettings,
+    training: TrainingSettings,
+    seed: int,
+    resume_states: Path,
+):
+    from hyperformer.training import train
+
+    return train(rows, tokens, tasks, backbone, method, training, seed, resume_states)
+
+
+def create_pipeline() -> Pipeline:
+    return Pipeline(
+        [
+            node(encode_rows, ["rows", "params:tasks", "params:backbone"], "tokens", name="encode_rows"),
+            node(
+                train_model,
+                [
+                    "rows",
+                    "tokens",
+                    "params:tasks",
+                    "params:backbone",
+                    "params:method",
+                    "params:training",
+                    "params:seed",
+                    "resume_states",
+                ],
+                ["checkpoint", "history"],
+                name="train_model",
+            ),
+        ],
+        tags="train",
+    )

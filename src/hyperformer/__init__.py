@@ -1,0 +1,1 @@
+"""HyperFormer: one frozen model, many tasks, adapters from a shared hypernetwork, graphs to deploy."""

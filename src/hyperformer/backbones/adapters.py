@@ -1,0 +1,106 @@
+"""Adapters inside a backbone: the places, and what computes there.
+
+A place is a sublayer's `dropout`, replaced by adapter-then-dropout: h + dropout(A(sublayer(norm(h)))) without a fork of the
+backbone (HyperFormer, section 3.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers.activations import ACT2FN
+
+from hyperformer.types import AdapterWeights
+
+ADAPTER_NORM_EPS = 1e-5
+
+
+class AdapterSite(nn.Module):
+    """A sublayer's dropout, with the adapter of this site before it.
+
+    The weights are not this module's: `AdapterPlaces` hands it those of the batch at hand, for each row its task's.
+    """
+
+    def __init__(self, index: int, places: AdapterPlaces, dropout: nn.Module) -> None:
+        super().__init__()
+        self.index, self.dropout = index, dropout
+        self._places = (places,)  # in a tuple, so that it is not registered as a submodule
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.dropout(self._places[0].adapt(self.index, hidden))
+
+
+class AdapterPlaces:
+    """The adapter weights that the sites use now: none, one task's, or each row's own."""
+
+    def __init__(self, activation: str) -> None:
+        self.activation = ACT2FN[activation]
+        self._sites: list[tuple[Tensor, ...]] | None = None
+
+    @contextmanager
+    def using(self, weights: AdapterWeights | None, rows: Tensor | None = None) -> Iterator[None]:
+        """Places `weights` for the forward passes inside.
+
+        Args:
+            weights: of n tasks; n = 1 where `rows` is None.
+            rows: each batch row's entry in `weights`, [B].
+        """
+        before = self._sites
+        parts = [] if weights is None else list(vars(weights).values())
+        if rows is not None:
+            parts = [part.index_select(0, rows) for part in parts]  # [B, sites, ...]
+        # unbound once: its gradient is one stack, where a slice a site would each fill a whole tensor
+        self._sites = list(zip(*(part.unbind(1) for part in parts), strict=True)) if parts else None
+        try:
+            yield
+        finally:
+            self._sites = before
+
+    def adapt(self, index: int, x: Tensor) -> Tensor:
+        """The adapters of one site on x [B, L, d]."""
+        if self._sites is None:
+            return x
+        down, down_bias, up, up_bias, gain, shift = self._sites[index]
+        if len(down) == 1:
+            return adapter(x, down[0], down_bias[0], up[0], up_bias[0], gain[0], shift[0], activation=self.activation)
+        z = self.activation(torch.baddbmm(down_bias.unsqueeze(1), x, down.transpose(1, 2)))  # [B, L, r]
+        z = torch.baddbmm(up_bias.unsqueeze(1), z, up.transpose(1, 2))  # [B, L, d]
+        z = F.layer_norm(z, x.shape[-1:], eps=ADAPTER_NORM_EPS)
+        return x + torch.addcmul(shift.unsqueeze(1), z, gain.unsqueeze(1))
+
+
+def adapter(
+    x: Tensor,
+    down: Tensor,
+    down_bias: Tensor,
+    up: Tensor,
+    up_bias: Tensor,
+    gain: Tensor,
+    shift: Tensor,
+    activation: nn.Module,
+) -> Tensor:
+    """x + LN(U act(D x + b_D) + b_U; gain, shift) (HyperFormer, equations 1 and 2).
+
+    Args:
+        x: [B, L, d].
+        down: D [r, d]; down_bias: [r]; up: U [d, r]; up_bias, gain, shift: [d].
+    """
+    z = activation(F.linear(x, down, down_bias))  # [B, L, r]
+    return x + F.layer_norm(F.linear(z, up, up_bias), x.shape[-1:], gain, shift, ADAPTER_NORM_EPS)  # [B, L, d]
+
+
+class ConstantAdapter(nn.Module):
+    """One task's adapter at one site, as constants, then the sublayer's dropout."""
+
+    def __init__(self, weights: AdapterWeights, index: int, activation: nn.Module, dropout: nn.Module) -> None:
+        super().__init__()
+        for name, value in vars(weights).items():
+            self.register_buffer(name, value[0, index].detach().clone())
+        self.activation, self.dropout = activation, dropout
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.dropout(adapter(hidden, **dict(self.named_buffers(recurse=False)), activation=self.activation))

@@ -1,0 +1,242 @@
+"""T5 (Raffel et al. 2020) as a backbone, and how a small one is made: its tokenizer and its sizes.
+
+Adapters sit in place of the `dropout` of each block's self-attention and feed-forward layer.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+from hyperformer.backbones.adapters import AdapterPlaces, AdapterSite, ConstantAdapter
+from hyperformer.backbones.base import Backbone
+from hyperformer.types import AdapterWeights, Batch, Example, HyperFormerError, Site
+
+IGNORED = -100  # the target id of padding, which no loss counts
+SENTINELS = 32  # span markers of a tokenizer made here
+
+
+class AnswerScores(nn.Module):
+    """What a classifier graph computes: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A]."""
+
+    def __init__(self, backbone: T5Backbone, answers: Tensor) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.register_buffer("answers", answers)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.backbone.scores(input_ids, attention_mask, self.get_buffer("answers"))
+        return scores, scores.softmax(-1)
+
+
+class T5Backbone(Backbone):
+    """A T5 with places for adapters.
+
+    Args:
+        model: any T5-shaped `T5ForConditionalGeneration`.
+        tokenizer: its fast tokenizer.
+        activation: the adapters' non-linearity, a name that transformers knows.
+    """
+
+    def __init__(
+        self, model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, activation: str = "gelu_new"
+    ) -> None:
+        super().__init__()
+        self.t5, self.tokenizer = model, tokenizer
+        self.places = AdapterPlaces(activation)
+        self._sites: list[Site] = []
+        for stack in ("encoder", "decoder"):
+            for layer, block in enumerate(getattr(model, stack).block):
+                for position, sublayer in ((0, block.layer[-1]), (1, block.layer[0])):
+                    sublayer.dropout = AdapterSite(len(self._sites), self.places, sublayer.dropout)
+                    self._sites.append(Site(stack, layer, position))
+
+    @property
+    def width(self) -> int:
+        """The width d of the hidden states."""
+        return int(self.t5.config.d_model)
+
+    def sites(self) -> list[Site]:
+        """Every place for an adapter, in the order in which `AdapterWeights` stacks them."""
+        return list(self._sites)
+
+    def freeze(self) -> None:
+        """Leaves only the layer norms to train (HyperFormer, section 4)."""
+        for name, parameter in self.named_parameters():
+            parameter.requires_grad_(name.endswith(("layer_norm.weight",)))
+
+    def encode(self, examples: Sequence[Example], max_source_tokens: int) -> list[dict[str, list[int]]]:
+        """Token ids of each example: `input_ids`, cut to `max_source_tokens`, and `labels`, both ending in </s>."""
+        if not examples:
+            return []
+        sources = self.tokenizer([e.source for e in examples], truncation=True, max_length=max_source_tokens)
+        targets = self.tokenizer([e.answer for e in examples])
+        return [
+            {"input_ids": source, "labels": target}
+            for source, target in zip(sources["input_ids"], targets["input_ids"], strict=True)
+        ]
+
+    def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:
+        """Encoded rows as one batch: `input_ids`, `attention_mask` [B, L] and `labels` [B, T], padded to the longest."""
+        pad = int(self.t5.config.pad_token_id)
+        inputs = [torch.tensor(row["input_ids"]) for row in rows]
+        input_ids = nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=pad)
+        lengths = torch.tensor([len(ids) for ids in inputs])
+        mask = (torch.arange(input_ids.shape[1]) < lengths.unsqueeze(1)).long()
+        labels = nn.utils.rnn.pad_sequence(
+            [torch.tensor(row["labels"]) for row in rows], batch_first=True, padding_value=IGNORED
+        )
+        tensors = {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
+        return Batch(torch.tensor(task_ids), tensors)
+
+    def loss(self, batch: dict[str, Tensor], label_smoothing: float) -> Tensor:
+        """Each row's mean label-smoothed cross-entropy over its answer's tokens, [B]."""
+        labels = batch["labels"]  # [B, T]
+        out = self.t5(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            decoder_input_ids=self._shifted(labels),
+            use_cache=False,
+        )
+        kept = labels != IGNORED  # [B, T]
+        losses = torch.zeros(labels.shape, device=labels.device)
+        losses[kept] = F.cross_entropy(
+            out.logits[kept].float(), labels[kept], reduction="none", label_smoothing=label_smoothing
+        )
+        return losses.sum(1) / kept.sum(1)
+
+    def scores(self, input_ids: Tensor, attention_mask: Tensor, answers: Tensor) -> Tensor:
+        """Log-likelihood of each answer after each source, by teacher forcing; the encoder runs once a source.
+
+        All rows are of one task.
+
+        Args:
+            input_ids, attention_mask: [B, L].
+            answers: token ids [A, T], padded with `IGNORED`.
+        Returns:
+            [B, A], the sum of log-probabilities of an answer's tokens, </s> included.
+        """
+        hidden = self.t5.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [B, L, d]
+        batch, length, width = hidden.shape
+        count, tokens = answers.shape
+        hidden = hidden.unsqueeze(1).expand(batch, count, length, width).reshape(batch * count, length, width)
+        mask = attention_mask.unsqueeze(1).expand(batch, count, length).reshape(batch * count, length)
+        decoded = self.t5.decoder(
+            input_ids=self._shifted(answers).repeat(batch, 1),  # [B*A, T]
+            encoder_hidden_states=hidden,
+            encoder_attention_mask=mask,
+            use_cache=False,
+        ).last_hidden_state  # [B*A, T, d]
+        logits = self._head(decoded).float()  # [B*A, T, V]
+        targets = answers.clamp(min=0).repeat(batch, 1)  # [B*A, T]
+        picked = logits.log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)  # [B*A, T]
+        kept = (answers != IGNORED).repeat(batch, 1)
+        return (picked * kept).sum(1).view(batch, count)
+
+    def baked(self, weights: AdapterWeights) -> T5Backbone:
+        """A copy with the adapters of one task as constants: `weights` stacked over sites, n = 1."""
+        copied = copy.deepcopy(self).eval()
+        blocks = [block for stack in (copied.t5.encoder, copied.t5.decoder) for block in stack.block]
+        for block in blocks:
+            for sublayer in (block.layer[0], block.layer[-1]):
+                site = sublayer.dropout
+                sublayer.dropout = ConstantAdapter(weights, site.index, self.places.activation, site.dropout)
+        return copied
+
+    def exportable(self, answers: Sequence[str]) -> AnswerScores:
+        """What an export target writes as a graph: the scores of these answers."""
+        return AnswerScores(self, self.answer_ids(answers)).eval()
+
+    def answer_ids(self, texts: Sequence[str]) -> Tensor:
+        """Token ids of answer texts, [A, T], padded with `IGNORED`.
+
+        Raises:
+            HyperFormerError: two answers encode to the same tokens, or one holds an unknown token.
+        """
+        ids = self.tokenizer(list(texts))["input_ids"]
+        for text, tokens in zip(texts, ids, strict=True):
+            if self.tokenizer.unk_token_id in tokens:
+                raise HyperFormerError(
+                    f"the answer {text!r} cannot be written with the backbone's vocabulary; choose other answer words"
+                )
+        for i, tokens in enumerate(ids):
+            if tokens in ids[:i]:
+                other = texts[ids.index(tokens)]
+                raise HyperFormerError(
+                    f"the answers {other!r} and {texts[i]!r} encode to the same tokens; choose words that differ"
+                )
+        return nn.utils.rnn.pad_sequence([torch.tensor(t) for t in ids], batch_first=True, padding_value=IGNORED)
+
+    def _head(self, decoded: Tensor) -> Tensor:
+        if self.t5.config.tie_word_embeddings:
+            decoded = decoded * self.t5.model_dim**-0.5
+        return self.t5.lm_head(decoded)
+
+    def _shifted(self, labels: Tensor) -> Tensor:
+        """The decoder's inputs: labels one to the right, after the start token."""
+        start = torch.full_like(labels[:, :1], self.t5.config.decoder_start_token_id)
+        return torch.cat([start, labels[:, :-1]], dim=1).clamp(min=self.t5.config.pad_token_id)
+
+    def save(self, folder: Path) -> None:
+        """The plain T5 and its tokenizer in transformers' layout, weights in half precision."""
+        self.t5.half().save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def load(path: str, revision: str | None, activation: str) -> T5Backbone:
+    """A T5 and its tokenizer from a folder or a hub name, in float32; the weights must be safetensors."""
+    model = T5ForConditionalGeneration.from_pretrained(path, revision=revision, dtype=torch.float32, use_safetensors=True)
+    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, use_fast=True)
+    return T5Backbone(model.eval(), tokenizer, activation)
+
+
+def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
+    """A lower-case byte-pair tokenizer of T5's layout (<pad> 0, </s> 1, <unk> 2, sentinels last) trained on `texts`.
+
+    Frequent words become whole pieces as far as `vocabulary` reaches; the same texts give the same tokenizer.
+    """
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)]
+    )
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary - SENTINELS,
+        min_frequency=2,
+        special_tokens=["<pad>", "</s>", "<unk>"],
+        initial_alphabet=[chr(code) for code in range(33, 127) if not chr(code).isupper()],
+        limit_alphabet=200,
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=[f"<extra_id_{i}>" for i in range(SENTINELS)],
+        model_max_length=512,
+    )
+
+
+def new(tokenizer: PreTrainedTokenizerFast, sizes: dict[str, int | float]) -> T5Backbone:
+    """An untrained T5 for `tokenizer`; `sizes` are fields of `T5Config`. Draws from torch's random state."""
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.pad_token_id,
+        **sizes,
+    )
+    return T5Backbone(T5ForConditionalGeneration(config), tokenizer)

@@ -1,0 +1,237 @@
+"""What a user may set: every parameter of the project, typed, checked before any work starts."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
+
+from hyperformer.types import HyperFormerError
+
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class ConfigurationError(HyperFormerError):
+    """A setting that cannot be used."""
+
+
+class _Settings(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EmbeddedSettings(_Settings):
+    """How many rows of the embedded language to make for each task."""
+
+    train: Positive
+    small_train: Positive
+    """Training rows of the tasks that are meant to be small."""
+    validation: Positive
+    test: Positive
+
+
+class T5Sizes(_Settings):
+    """The sizes of a T5 to pretrain; names as in transformers' `T5Config`."""
+
+    d_model: Positive
+    d_kv: Positive
+    d_ff: Positive
+    num_layers: Positive
+    num_decoder_layers: Positive
+    num_heads: Positive
+    dropout_rate: Rate = 0.1
+    feed_forward_proj: str = "relu"
+
+
+class LoopSettings(_Settings):
+    """What pretraining and training share: the optimiser, its schedule, and the arithmetic."""
+
+    steps: Positive
+    batch_size: Positive
+    """Rows in a batch."""
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    """Steps of linear warm-up; after them the rate falls linearly to 0 at the last step."""
+    label_smoothing: Rate = 0.0
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """`auto` takes bf16 where the processor or GPU computes it natively."""
+
+
+class PretrainingSettings(LoopSettings):
+    """How a small backbone is made from text."""
+
+    rows: Positive
+    """Rows of pretraining text."""
+    text: tuple[str, ...] = ()
+    """Text files to read, one paragraph a line, along with the texts of all training rows; none: the embedded language."""
+    vocabulary: Positive
+    sizes: T5Sizes
+    max_tokens: Positive
+    """Longest piece of text."""
+    noise_density: Rate = 0.15
+    mean_span: Annotated[float, Field(ge=1)] = 3.0
+
+
+class BackboneSettings(_Settings):
+    """The frozen model under all tasks."""
+
+    path: str
+    """A folder in transformers' layout, or a hub name."""
+    revision: str | None = None
+    max_source_tokens: Positive
+
+
+class DataSettings(_Settings):
+    """Where rows come from unless a task says otherwise."""
+
+    source: str
+    """`embedded`, a local folder, or a hub name."""
+
+
+class SourceSettings(_Settings):
+    """Where a task's rows are: `path` as in `data.source`, `name` a sub-folder or the hub's configuration name."""
+
+    path: str | None = None
+    name: str | None = None
+    revision: str | None = None
+
+
+class SplitSettings(_Settings):
+    """Which of the source's splits are used, and how.
+
+    Each is a split's name, or for one of them `halve_<other>` (the second half of <other>, which keeps the first) or
+    `hold_out_<N>` (N rows taken out of train).
+    """
+
+    train: str = "train"
+    validation: str = "validation"
+    test: str = "test"
+
+
+class TaskSettings(_Settings):
+    """One task: where its rows are, how a row reads, and what its answers are."""
+
+    source: SourceSettings = SourceSettings()
+    text: str
+    """The source text, with columns in braces."""
+    kind: Literal["classification", "regression"]
+    label_column: str
+    labels: dict[str | int, str] | None = None
+    """Classification: value in the column → answer text."""
+    minimum: float | None = None
+    maximum: float | None = None
+    step: float | None = None
+    """Regression: answers are the numbers from `minimum` to `maximum`, `step` apart."""
+    metrics: tuple[str, ...] = Field(min_length=1)
+    splits: SplitSettings = SplitSettings()
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Multiplies the task's share of the batches."""
+
+    @model_validator(mode="after")
+    def _kind_has_its_answers(self) -> TaskSettings:
+        grid = (self.minimum, self.maximum, self.step)
+        if self.kind == "classification":
+            if self.labels is None or len(self.labels) < 2 or any(v is not None for v in grid):
+                raise ValueError("a classification task needs `labels`, at least two, and no minimum, maximum or step")
+            if len(set(self.labels.values())) < len(self.labels):
+                raise ValueError("two labels have the same answer text; give each its own")
+        elif self.labels is not None or any(v is None for v in grid):
+            raise ValueError("a regression task needs `minimum`, `maximum` and `step`, and no labels")
+        elif self.step <= 0 or self.maximum <= self.minimum:  # type: ignore[operator]
+            raise ValueError("a regression task needs step > 0 and maximum > minimum")
+        return self
+
+
+class Tasks(RootModel[dict[str, TaskSettings]]):
+    """Every task by name."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class MethodSettings(_Settings):
+    """HyperFormer++: sizes of the hypernetwork and of the adapters that it generates."""
+
+    name: Literal["hyperformer++"]
+    reduction_factor: Positive
+    """The adapters' bottleneck is the backbone's width divided by this."""
+    task_embedding: Positive
+    projector_hidden: Positive
+    projected: Positive
+    activation: str = "gelu_new"
+
+
+class TrainingSettings(LoopSettings):
+    """How the tasks are trained together."""
+
+    temperature: Annotated[float, Field(gt=0)]
+    """T of temperature sampling: a task's share is proportional to rows^(1/T)."""
+    evaluate_every: Positive
+    """Steps between validations; the checkpoint with the best mean metric is kept."""
+    validation_rows: Positive
+    """At most so many validation rows a task are scored during training."""
+    patience: Positive | None = None
+    """Validations without a better mean after which training stops; off where empty."""
+
+
+class EvaluationSettings(_Settings):
+    """How rows are answered."""
+
+    batch_size: Positive
+    """Rows answered at once."""
+
+
+class ExportSettings(_Settings):
+    """How graphs are written and checked."""
+
+    opset: Annotated[int, Field(ge=18)]
+    tolerance: Annotated[float, Field(gt=0)]
+    """Largest difference of a score between torch and the graph, and the width of a tie."""
+
+
+class Settings(_Settings):
+    """The whole parameter tree of an environment."""
+
+    seed: Annotated[int, Field(ge=0)]
+    embedded: EmbeddedSettings
+    pretraining: PretrainingSettings
+    backbone: BackboneSettings
+    data: DataSettings
+    tasks: Tasks
+    method: MethodSettings
+    training: TrainingSettings
+    evaluation: EvaluationSettings
+    export: ExportSettings
+
+
+def check(parameters: dict[str, Any]) -> Settings:
+    """The typed settings of a parameter tree.
+
+    Raises:
+        ConfigurationError: a key is unknown (with the nearest right name), missing, or has a value that cannot be used;
+            every fault of the tree is named.
+    """
+    try:
+        return Settings.model_validate(parameters)
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(_sentence(fault) for fault in error.errors())) from None
+
+
+def _sentence(fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(fault["loc"][-1]), _names(fault["loc"][:-1]), n=1, cutoff=0.5)
+        known = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(_names(fault['loc'][:-1])))}"
+        return f"unknown setting {where!r}; {known}"
+    if fault["type"] == "missing":
+        return f"the setting {where!r} is missing; add it to the parameters"
+    got = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
+    return f"the setting {where!r} cannot be used: {fault['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _names(path: tuple[int | str, ...]) -> list[str]:
+    """The names that are known at a place of the tree."""
+    model: Any = Settings
+    for part in path:
+        model = TaskSettings if model is Tasks else model.model_fields[part].annotation
+    return list(model.model_fields)

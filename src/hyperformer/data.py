@@ -1,0 +1,249 @@
+"""Rows: from a hub, a folder or the embedded language to checked, disjoint splits, and to token ids.
+
+A split is a folder's file `<split>.parquet`, `.csv` or `.jsonl`, or a hub data set's split of that name.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+from datasets import Dataset, disable_progress_bars, load_dataset
+from pyarrow import ipc, parquet
+
+from hyperformer.config import DataSettings
+from hyperformer.tasks import Task
+from hyperformer.types import HyperFormerError, Split
+
+log = logging.getLogger(__name__)
+
+EMBEDDED = "embedded"
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+READERS = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}
+Rows: TypeAlias = Dataset
+Writer = Callable[[Path], None]
+
+
+def generator(seed: int, *stream: int | str) -> np.random.Generator:
+    """Random numbers that depend on the seed and the stream's numbers and names only."""
+    words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in stream]
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *words])))
+
+
+def write_rows(rows: Mapping[str, Mapping[str, Rows]]) -> Writer:
+    """Writes rows as `<task>/<split>.parquet`."""
+
+    def write(folder: Path) -> None:
+        for task, splits in rows.items():
+            (folder / task).mkdir(parents=True)
+            for split, table in splits.items():
+                parquet.write_table(table.with_format("arrow")[:].replace_schema_metadata(), folder / task / f"{split}.parquet")
+
+    return write
+
+
+def read_rows(folder: Path, task: str, split: Split) -> Rows:
+    """The rows that `write_rows` wrote."""
+    return Dataset(parquet.read_table(folder / task / f"{split}.parquet"))
+
+
+def _resolved(name: str, task: Task, settings: DataSettings, embedded: Path) -> tuple[str, str | None]:
+    """(folder or hub name, hub configuration or None) of a task."""
+    source = task.settings.source
+    path = source.path or settings.source
+    if path == EMBEDDED:
+        return str(embedded / (source.name or name)), None
+    if Path(path).is_dir():
+        return str(Path(path) / source.name if source.name else Path(path)), None
+    return path, source.name
+
+
+def _read(name: str, task: Task, settings: DataSettings, embedded: Path, split: str) -> tuple[Rows, str]:
+    """The rows of one of the source's own splits, and the name of their file for messages."""
+    path, configuration = _resolved(name, task, settings, embedded)
+    folder = Path(path)
+    if folder.is_dir() or configuration is None and folder.is_absolute():
+        files = [folder / f"{split}.{ending}" for ending in READERS if (folder / f"{split}.{ending}").is_file()]
+        if len(files) != 1:
+            got = ", ".join(sorted(file.name for file in folder.glob("*"))) if folder.is_dir() else "no such folder"
+            raise HyperFormerError(
+                f"task {name!r}: expected one of {split}.parquet, {split}.csv, {split}.jsonl in {folder}, got {got}; "
+                "put the file there, or set source.path and splits"
+            )
+        file = files[0]
+        disable_progress_bars()  # a local file is read at once
+        try:
+            rows = load_dataset(READERS[file.suffix[1:]], data_files=str(file), split="train")
+        except Exception as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise HyperFormerError(f"task {name!r}: {file} cannot be read ({reason}); repair the file") from error
+        return rows, str(file)
+    try:
+        rows = load_dataset(path, configuration, split=split, revision=task.settings.source.revision)
+    except Exception as error:
+        raise HyperFormerError(
+            f"task {name!r}: no rows of split {split!r} from {path!r}, {configuration!r}, which is neither a folder nor a data "
+            f"set that the hub or its cache gives ({str(error).splitlines()[0]}); set data.source or the task's source"
+        ) from error
+    return rows, f"{path}/{configuration or 'default'}/{split}"
+
+
+def _checked(name: str, task: Task, rows: Rows, file: str) -> Rows:
+    """The columns that the task uses, each row valid.
+
+    Raises:
+        HyperFormerError: a column is missing, or a row lacks a text or has a label outside the task's, with file and row.
+    """
+    wanted = list(dict.fromkeys([*task.text_columns, task.settings.label_column]))
+    missing = [column for column in wanted if column not in rows.column_names]
+    if missing:
+        got = ", ".join(rows.column_names)
+        raise HyperFormerError(f"task {name!r}: {file} has no column {missing[0]!r}, got {got}; mend `text` or `label_column`")
+    if not len(rows):
+        raise HyperFormerError(f"task {name!r}: {file} holds no rows; expected at least one")
+    rows = rows.select_columns(wanted)
+    for number, row in enumerate(rows, start=1):
+        try:
+            task.example(row)
+        except HyperFormerError as error:
+            raise HyperFormerError(f"task {name!r}: {file}, row {number}: {error}") from None
+    return rows
+
+
+def _halves(rows: Rows, half: int, seed: int, name: str) -> Rows:
+    order = generator(seed, "halve", name).permutation(len(rows))
+    cut = len(rows) // 2
+    return rows.select(np.sort(order[:cut] if half == 0 else order[cut:]))
+
+
+def _splits(name: str, task: Task, settings: DataSettings, embedded: Path, seed: int) -> dict[Split, Rows]:
+    """The three splits by the task's policy, before rows that stand twice are taken out."""
+    policy = {split: getattr(task.settings.splits, split) for split in SPLITS}
+    halved = {source[6:] for source in policy.values() if source.startswith("halve_")}
+    held = [int(source[9:]) for source in policy.values() if re.fullmatch(r"hold_out_[1-9]\d*", source)]
+
+    def own(split: str) -> Rows:
+        rows, file = _read(name, task, settings, embedded, split)
+        return _checked(name, task, rows, file)
+
+    train = own(policy["train"])
+    order = generator(seed, "hold out", name).permutation(len(train))
+    if sum(held) >= len(train):
+        raise HyperFormerError(f"task {name!r}: hold_out_{held[0]} takes all of the {len(train)} training rows; hold out fewer")
+    found: dict[Split, Rows] = {"train": train.select(np.sort(order[sum(held) :]))}
+    for split in SPLITS[1:]:
+        source = policy[split]
+        if source.startswith("hold_out_"):
+            found[split] = train.select(np.sort(order[: held[0]] if split == "validation" else order[sum(held) - held[-1] : sum(held)]))
+        elif source.startswith("halve_"):
+            found[split] = _halves(own(source[6:]), 1, seed, name)
+        else:
+            found[split] = _halves(own(source), 0, seed, name) if source in halved else own(source)
+    return found
+
+
+def prepare(tasks: Mapping[str, Task], settings: DataSettings, embedded: Path, seed: int) -> tuple[dict[str, dict[str, Rows]], dict[str, Any]]:
+    """The checked splits of every task, disjoint by content.
+
+    A row whose texts also stand in test is taken out of validation, one whose texts stand in either is taken out of train.
+
+    Args:
+        embedded: the folder of the embedded language's rows, for the tasks that use it.
+    Returns:
+        task → split → rows, and task → split → counts of rows kept and taken out.
+    """
+    rows: dict[str, dict[str, Rows]] = {}
+    counts: dict[str, Any] = {}
+    for name, task in tasks.items():
+        found = _splits(name, task, settings, embedded, seed)
+        later: set[tuple[str, ...]] = set()
+        kept: dict[str, Rows] = {}
+        counts[name] = {}
+        for split in reversed(SPLITS):
+            texts = list(zip(*(found[split][column] for column in task.text_columns), strict=True))
+            keep = [i for i, text in enumerate(texts) if text not in later]
+            kept[split] = found[split].select(keep)
+            later.update(texts)
+            counts[name][split] = {"rows": len(keep), "removed": len(texts) - len(keep)}
+            if not keep:
+                raise HyperFormerError(f"task {name!r}: every row of {split} also stands in a later split; give other rows")
+        rows[name] = {split: kept[split] for split in SPLITS}
+        log.info("%s: %s", name, ", ".join(f"{split} {len(kept[split])}" for split in SPLITS))
+    return rows, counts
+
+
+def training_texts(rows: Path, tasks: Mapping[str, Task]) -> Iterator[str]:
+    """Every text of every task's training rows."""
+    for name, task in tasks.items():
+        for row in read_rows(rows, name, "train"):
+            yield from (str(row[column]) for column in task.text_columns)
+
+
+def write_tokens(tokens: Mapping[str, Iterable[Mapping[str, Sequence[int]]]]) -> Writer:
+    """Writes the token ids of training rows as `<task>.arrow`, an Arrow stream."""
+    schema = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
+
+    def write(folder: Path) -> None:
+        for task, rows in tokens.items():
+            with ipc.new_stream(folder / f"{task}.arrow", schema) as stream:
+                for chunk in _chunks(rows, 1000):
+                    stream.write_batch(pa.RecordBatch.from_pylist(chunk, schema))
+
+    return write
+
+
+def _chunks(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    chunk: list[Any] = []
+    for row in rows:
+        chunk.append(row)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def read_tokens(folder: Path, task: str) -> Dataset:
+    """The token ids that `write_tokens` wrote, memory-mapped."""
+    return Dataset.from_file(str(folder / f"{task}.arrow"))
+
+
+def text_rows(files: Sequence[str], extra: Iterable[str], count: int, words: int, seed: int) -> Iterator[dict[str, str]]:
+    """Rows for span corruption from text files (a paragraph a line) and `extra` texts; their `target` is empty.
+
+    Paragraphs are cut into pieces of at most `words` words; the pieces are shuffled, and repeated where there are fewer than
+    `count`.
+    """
+    pieces: list[str] = []
+    for line in [*(line for file in files for line in _lines(file)), *extra]:
+        parts = line.split()
+        pieces += [" ".join(parts[i : i + words]) for i in range(0, len(parts), words) if len(parts[i : i + words]) > 4]
+    if not pieces:
+        raise HyperFormerError("pretraining.text holds no text of more than four words; name files with text")
+    order = generator(seed, "text").permutation(len(pieces))
+    for i in range(count):
+        yield {"source": pieces[order[i % len(pieces)]], "target": ""}
+
+
+def write_corpus(rows: Iterable[Mapping[str, str]]) -> Writer:
+    """Writes pretraining rows (`source`, `target`) as one parquet file."""
+    return lambda folder: parquet.write_table(pa.Table.from_pylist(list(rows)), folder / "rows.parquet")
+
+
+def read_corpus(folder: Path) -> list[dict[str, str]]:
+    """The rows that `write_corpus` wrote."""
+    found: list[dict[str, str]] = parquet.read_table(folder / "rows.parquet").to_pylist()
+    return found
+
+
+def _lines(file: str) -> list[str]:
+    try:
+        return Path(file).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise HyperFormerError(f"pretraining.text: {file} cannot be read as UTF-8 text ({error}); name a readable file") from None

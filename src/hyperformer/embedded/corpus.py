@@ -1,0 +1,189 @@
+"""Text of the embedded language to pretrain its backbone on: documents, and pairs of a prompt and what it asks for.
+
+A row is `source` and `target`; where `target` is empty, the source is a document for span corruption. The pairs are
+supervised auxiliary objectives, as in T5's own pretraining (Raffel et al. 2020, section 3.5.3): their relations come
+close to those of some tasks, under prompts and words of their own. No task template, no sentence of a validation or test
+split, and no answer word as a target stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from random import Random
+
+from hyperformer.embedded.language import (
+    NAMES,
+    Event,
+    an_event,
+    different,
+    in_split,
+    noun_phrase,
+    opinion,
+    polar_question,
+    question,
+    sentence,
+    spoiled,
+    statement,
+    with_other,
+)
+from hyperformer.embedded.suite import ROLES, asked, premise_and_hypothesis, same_but
+
+Pair = tuple[str, str]
+
+ANSWER_WORDS = (
+    "acceptable unacceptable positive negative equivalent different duplicate distinct entailment neutral contradiction "
+    "other answered unanswered supported yes no 0 1 2 3 4 5"
+).split()
+CHEER = ["people smile and stay", "guests gladly come again", "everyone cheers"]
+GLOOM = ["people frown and leave", "guests never come again", "everyone sighs"]
+FOLLOWS = ("therefore", "perhaps", "impossible")
+
+
+class Plain(Random):
+    """Draws nothing: always the first choice, so that an event is said in its plain words and order."""
+
+    def random(self) -> float:
+        return 0.999
+
+    def choice(self, options):  # type: ignore[no-untyped-def]
+        return options[0]
+
+
+PLAIN = Plain()
+
+
+def plainly(event: Event) -> str:
+    """The event in its plain words, active, place and time last."""
+    return statement(PLAIN, event, passive=False)
+
+
+def document(rng: Random) -> Pair:
+    """Three to five sentences: some told twice, some with an opinion and what comes of it, some about a word."""
+    parts: list[str] = []
+    while len(parts) < 3:
+        kind = rng.random()
+        event = an_event(rng, negated=0.2, state=0.2)
+        if kind < 0.4:
+            parts.append(statement(rng, event))
+        elif kind < 0.6:
+            parts += [statement(rng, event), statement(rng, event)]
+        elif kind < 0.75:
+            good = rng.random() < 0.5
+            parts += [opinion(rng, good), sentence(rng.choice(CHEER if good else GLOOM))]
+        elif kind < 0.9:
+            parts += [question(rng, event, asked(rng, event)), statement(rng, event)]
+        else:
+            parts.append(f"{rng.choice(NAMES)} {rng.choice(('writes', 'reads', 'hears'))} the word {rng.choice(ANSWER_WORDS)}.")
+    return " ".join(parts), ""
+
+
+def link(rng: Random) -> Pair:
+    event = an_event(rng, negated=0.1)
+    same = rng.random() < 0.5
+    first, second = statement(rng, event), statement(rng, event if same else different(rng, event))
+    return f"link: {first} / {second}", "in other words" if same else "by contrast"
+
+
+def infer(rng: Random) -> Pair:
+    relation = rng.randrange(3)
+    premise, other = premise_and_hypothesis(rng, relation)
+    return f"infer: {statement(rng, premise)} / {statement(rng, other)}", FOLLOWS[relation]
+
+
+def ask(rng: Random) -> Pair:
+    event = an_event(rng, place=0.7, time=0.4)
+    role = asked(rng, event)
+    other, other_role = event, role
+    if rng.random() < 0.5:
+        other = different(rng, event)
+        if rng.random() < 0.3:
+            other, other_role = event, asked(rng, event, role)
+    same = role == other_role and same_but(event, other, role)
+    first, second = question(rng, event, role), question(rng, other, other_role)
+    return f"ask: {first} / {second}", "that is" if same else "and also"
+
+
+def reply(rng: Random) -> Pair:
+    """A question and a statement; the words that answer it, or that nobody knows."""
+    event = an_event(rng, place=0.8, time=0.5)
+    role = asked(rng, event)
+    told = event
+    if rng.random() < 0.5:
+        told = replace(event, **{role: None}) if role in ("place", "time") and rng.random() < 0.5 else different(rng, event)
+    found = getattr(told, role) if same_but(event, told, role) else None
+    answer = "nobody knows" if found is None else found[0] if role in ("place", "time") else noun_phrase(PLAIN, found)
+    return f"reply: {question(rng, event, role)} / {statement(rng, told)}", answer
+
+
+def common(rng: Random) -> Pair:
+    """Two statements; the plain words of the parts that they share."""
+    event = an_event(rng, place=0.9, time=0.9)
+    parts = [part for part in (*ROLES, "verb") if getattr(event, part)]
+    other = event
+    for part in rng.sample(parts, rng.randint(0, len(parts))):
+        other = with_other(rng, other, part)
+    shared = []
+    for part in parts:
+        value = getattr(event, part)
+        if value == getattr(other, part):
+            words = value[0] if part in ("place", "time") else value.words[0][0] if part == "verb" else ""
+            shared.append(words or (value.noun.words[0] if value.noun else value.name))
+    return f"common: {statement(rng, event)} / {statement(rng, other)}", ", ".join(shared) or "nothing"
+
+
+def confirm(rng: Random) -> Pair:
+    event = an_event(rng, negated=0.5)
+    told = [statement(rng, event), statement(rng, an_event(rng, negated=0.5))]
+    rng.shuffle(told)
+    return f"confirm: {' '.join(told)} / {polar_question(rng, event)}", "it is denied" if event.negated else "it is told"
+
+
+def simplify(rng: Random) -> Pair:
+    event = an_event(rng, negated=0.2, state=0.1)
+    return f"simply: {statement(rng, event)}", plainly(event)
+
+
+def mend(rng: Random) -> Pair | None:
+    text = statement(rng, an_event(rng, negated=0.2, state=0.2))
+    if rng.random() < 0.5:
+        return f"mend: {text}", "nothing to mend"
+    faulty = spoiled(rng, text)
+    return (f"mend: {faulty}", text) if faulty else None
+
+
+def react(rng: Random) -> Pair:
+    good = rng.random() < 0.5
+    return f"react: {opinion(rng, good)}", rng.choice(CHEER if good else GLOOM)
+
+
+OBJECTIVES: list[tuple[Callable[[Random], Pair | None], float]] = [
+    (document, 0.24),
+    (link, 0.10),
+    (infer, 0.14),
+    (ask, 0.08),
+    (reply, 0.10),
+    (common, 0.10),
+    (confirm, 0.03),
+    (simplify, 0.06),
+    (mend, 0.10),
+    (react, 0.05),
+]
+
+
+def corpus(count: int, seed: int) -> Iterator[dict[str, str]]:
+    """`count` rows of pretraining text; every sentence in them belongs to the train split. Same arguments, same rows."""
+    rng = Random(f"{seed}/corpus")
+    makers, shares = zip(*OBJECTIVES, strict=True)
+    for make in rng.choices(makers, shares, k=count):
+        while True:
+            pair = make(rng)
+            if pair and in_split("train", *_sentences(*pair)):
+                break
+        yield {"source": pair[0], "target": pair[1]}
+
+
+def _sentences(source: str, target: str) -> list[str]:
+    """The statements and questions of a row, without its prompt word and without targets that are mere phrases."""
+    prompt, colon, texts = source.partition(": ")
+    return [*(texts.split(" / ") if colon else [prompt]), *([target] if target.endswith(".") else [])]

@@ -1,0 +1,155 @@
+"""Scores anything that answers, and the baselines that a trained model stands beside."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import StandardScaler
+
+from hyperformer import text
+from hyperformer.data import SPLITS, Rows, Writer, read_rows
+from hyperformer.tasks import Task
+from hyperformer.types import Answer
+
+log = logging.getLogger(__name__)
+
+Answerer = Callable[[str, Sequence[Mapping[str, Any]]], list[Answer]]
+Metrics = dict[str, float]
+
+
+def metrics(task: Task, rows: Rows, answers: Sequence[Answer]) -> Metrics:
+    """The task's metrics of these answers, in percent, and their `mean`."""
+    truths = [task.truth(row) for row in rows]
+    return _with_mean(task.metrics(truths, [task.prediction(answer) for answer in answers]))
+
+
+def _with_mean(found: Metrics) -> Metrics:
+    return {**found, "mean": float(np.mean(list(found.values())))}
+
+
+def evaluate(answer: Answerer, task: Task, rows: Rows) -> tuple[Metrics, pd.DataFrame]:
+    """Metrics in percent, and one line a row: source text, the truth's answer text, the answer, its probability or number."""
+    answers = answer(task.name, list(rows))
+    table = pd.DataFrame(
+        {
+            "source": [text.render(task.settings.text, row) for row in rows],
+            "truth": [task.answers[task.answer_index(row)] for row in rows],
+            "answer": [found.label for found in answers],
+            "probability": [found.probabilities[found.label] for found in answers],
+        }
+    )
+    if task.numbers is not None:
+        table["value"] = [found.value for found in answers]
+    return metrics(task, rows, answers), table
+
+
+def evaluate_all(
+    answer: Answerer, tasks: Mapping[str, Task], rows: Path
+) -> tuple[dict[str, dict[str, Metrics]], Writer]:
+    """Metrics of every task on validation and test, and what writes the predictions as `<task>/<split>.csv`.
+
+    Args:
+        rows: the folder of checked rows.
+    Returns:
+        split → task → metric → percent, where the task `mean` holds the mean over tasks; and the writer.
+    """
+    found: dict[str, dict[str, Metrics]] = {}
+    tables: dict[str, pd.DataFrame] = {}
+    for split in SPLITS[1:]:
+        found[split] = {}
+        for name, task in tasks.items():
+            found[split][name], tables[f"{name}/{split}.csv"] = evaluate(answer, task, read_rows(rows, name, split))
+            log.info("%s, %s: %s", name, split, ", ".join(f"{k} {v:.2f}" for k, v in found[split][name].items()))
+        found[split]["mean"] = {"mean": mean_of(found[split])}
+
+    def write(folder: Path) -> None:
+        for name, table in tables.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            table.to_csv(folder / name, index=False, float_format="%.6f")
+
+    return found, write
+
+
+def mean_of(results: Mapping[str, Metrics]) -> float:
+    """The mean over tasks of each task's mean metric: the number by which checkpoints are chosen."""
+    return float(np.mean([result["mean"] for result in results.values()]))
+
+
+def standard_error(task: Task, result: Metrics, rows: int) -> float:
+    """The standard error of the task's mean metric in percent points, by its normal approximation over `rows` rows."""
+    share = min(max(result["mean"] / 100.0, 0.0), 1.0)
+    spread = 1.0 - share**2 if task.numbers is not None else (share * (1.0 - share)) ** 0.5
+    if "matthews" in result:
+        spread = (1.0 - share**2) ** 0.5
+    return 100.0 * spread / rows**0.5
+
+
+def baselines(task: Task, train: Rows, test: Rows, seed: int) -> dict[str, Metrics]:
+    """What simple methods reach on `test`: `majority`, `tfidf`, `overlap`.
+
+    `majority` is the commonest label, or the mean of a graded task. `tfidf` is logistic regression (ridge for graded tasks)
+    on TF-IDF of words and word pairs; `overlap` adds how two texts overlap, for tasks with two text columns.
+    """
+    truths = np.array([task.truth(row) for row in train])
+    expected = [task.truth(row) for row in test]
+    graded = task.numbers is not None
+    common = float(truths.mean()) if graded else int(np.bincount(truths).argmax())
+    found = {"majority": _with_mean(task.metrics(expected, [common] * len(test)))}
+
+    vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2 if len(train) > 1000 else 1)
+    words = vectorizer.fit_transform([_joined(task, row) for row in train])
+    words_test = vectorizer.transform([_joined(task, row) for row in test])
+    features = {"tfidf": (words, words_test)}
+    if len(task.text_columns) == 2:
+        scaler = StandardScaler()
+        pairs = scaler.fit_transform([_overlap(task, row) for row in train])
+        pairs_test = scaler.transform([_overlap(task, row) for row in test])
+        features["overlap"] = (sparse.hstack([words, pairs]).tocsr(), sparse.hstack([words_test, pairs_test]).tocsr())
+    for name, (given, asked) in features.items():
+        model = Ridge(random_state=seed) if graded else LogisticRegression(max_iter=2000, random_state=seed)
+        predictions = model.fit(given, truths).predict(asked)
+        found[name] = _with_mean(task.metrics(expected, list(predictions)))
+    return found
+
+
+def baselines_all(tasks: Mapping[str, Task], rows: Path, seed: int) -> dict[str, dict[str, Metrics]]:
+    """`baselines` of every task on its test split: task → baseline → metric → percent."""
+    found = {}
+    for name, task in tasks.items():
+        found[name] = baselines(task, read_rows(rows, name, "train"), read_rows(rows, name, "test"), seed)
+        log.info("%s: %s", name, ", ".join(f"{kind} {result['mean']:.2f}" for kind, result in found[name].items()))
+    return found
+
+
+def _joined(task: Task, row: Mapping[str, Any]) -> str:
+    return " ".join(str(row[column]) for column in task.text_columns)
+
+
+def _overlap(task: Task, row: Mapping[str, Any]) -> list[float]:
+    """How two texts overlap: shared words and word pairs by either length, lengths, negations, words in the same order."""
+    first, second = (str(row[column]).lower().replace(".", "").replace("?", "").split() for column in task.text_columns)
+    a, b = set(first), set(second)
+    pairs_a, pairs_b = set(zip(first, first[1:], strict=False)), set(zip(second, second[1:], strict=False))
+    shared, shared_pairs = len(a & b), len(pairs_a & pairs_b)
+    common = [word for word in first if word in b]
+    in_order = sum(second.index(x) < second.index(y) for x, y in zip(common, common[1:], strict=False))
+    return [
+        shared / max(len(a | b), 1),
+        shared / max(len(a), 1),
+        shared / max(len(b), 1),
+        shared_pairs / max(len(pairs_a | pairs_b), 1),
+        shared_pairs / max(len(pairs_b), 1),
+        len(first) - len(second),
+        abs(len(first) - len(second)),
+        float(("not" in a) != ("not" in b)),
+        in_order / max(len(common) - 1, 1),
+        float(first[:1] == second[:1]),
+    ]

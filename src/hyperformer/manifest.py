@@ -1,0 +1,82 @@
+"""What a bundle says of itself: how to ask it, what is in it, and how it was checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hyperformer.types import HyperFormerError
+
+FORMAT = 1
+FILE = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A bundle's manifest.
+
+    `files` holds the sha256 of every other file; `made_from` the hashes of code, data and parameters; `numbers` is None
+    for classification.
+    """
+
+    format: int
+    task: str
+    kind: str
+    text: str
+    labels: list[str]
+    numbers: list[float] | None
+    max_source_tokens: int
+    opset: int
+    backbone: str
+    method: str
+    files: dict[str, str]
+    parity: dict[str, float]
+    metrics: dict[str, float]
+    made_from: dict[str, str]
+
+    def write(self, folder: Path) -> None:
+        (folder / FILE).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest of a bundle.
+
+    Raises:
+        HyperFormerError: there is none, it cannot be read, or its format is newer than this version knows.
+    """
+    path = folder / FILE
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HyperFormerError(f"{folder} holds no {FILE}; give the folder of an exported task") from None
+    except ValueError as error:
+        raise HyperFormerError(f"{path} is not valid JSON ({error}); export the task again") from None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        got = found.get("format") if isinstance(found, dict) else type(found).__name__
+        raise HyperFormerError(f"{path} has format {got!r}, expected {FORMAT}; use the version of hyperformer that made it")
+    names = {field.name for field in fields(Manifest)}
+    if set(found) != names:
+        odd = sorted(set(found) ^ names)
+        raise HyperFormerError(f"{path} lacks or adds {', '.join(odd)}; export the task again")
+    return Manifest(**found)
+
+
+def sha256(path: Path) -> str:
+    """The checksum of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(1 << 20), b""):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def folder_sha256(folder: Path) -> str:
+    """One checksum over the names and bytes of all files below a folder, or over a single file."""
+    if folder.is_file():
+        return sha256(folder)
+    listed = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    lines = "".join(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in listed)
+    return hashlib.sha256(lines.encode()).hexdigest()

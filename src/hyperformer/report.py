@@ -1,0 +1,89 @@
+"""The results of a run as a table, and as a page with its validation curve."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+from hyperformer import manifest
+from hyperformer.evaluation import standard_error
+from hyperformer.tasks import Task
+
+BASELINES = ("majority", "tfidf", "overlap")
+
+
+def table(
+    tasks: Mapping[str, Task],
+    metrics: Mapping[str, Any],
+    baselines: Mapping[str, Any],
+    counts: Mapping[str, Any],
+    bundles: Path,
+) -> str:
+    """Every task's test metrics beside the baselines, and what export found, in Markdown; percent throughout."""
+    lines = [
+        "| task | metrics | test rows | HyperFormer++ | ± s.e. | majority | TF-IDF | + overlap | parity rows (ties) |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    means: dict[str, list[float]] = {name: [] for name in ("model", *BASELINES)}
+    for name, task in tasks.items():
+        result, rows = metrics["test"][name], counts[name]["test"]["rows"]
+        found = {kind: baselines[name].get(kind, baselines[name]["tfidf"])["mean"] for kind in BASELINES}
+        parity = manifest.read(bundles / name).parity
+        for kind, value in {"model": result["mean"], **found}.items():
+            means[kind].append(value)
+        cells = [
+            name,
+            ", ".join(task.settings.metrics),
+            str(rows),
+            f"**{result['mean']:.1f}**",
+            f"{standard_error(task, result, rows):.1f}",
+            *(f"{found[kind]:.1f}" for kind in BASELINES),
+            f"{parity['rows']:.0f} ({parity['ties']:.0f})",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    mean = {kind: sum(values) / len(values) for kind, values in means.items()}
+    last = [f"**{mean['model']:.1f}**", "", *(f"{mean[kind]:.1f}" for kind in BASELINES), ""]
+    lines.append(f"| mean | | | {' | '.join(last)} |")
+    return "\n".join(lines) + "\n"
+
+
+def page(results: str, history: Sequence[Mapping[str, float]]) -> str:
+    """The table and the validation curve as one HTML page that needs nothing else."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in results.strip().splitlines()]
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in rows[0])
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell.strip('*'))}</td>" for cell in row) + "</tr>\n" for row in rows[2:]
+    )
+    return f"""<!DOCTYPE html>
+<html lang="en"><meta charset="utf-8"><title>HyperFormer: results</title>
+<style>body{{font:16px sans-serif;max-width:70em;margin:2em auto}}td,th{{padding:.3em .8em;text-align:left;
+border-bottom:1px solid #ccc}}</style>
+<h1>Results</h1>
+<p>Test split, percent. A task of several metrics shows their mean; s.e. is one standard error.</p>
+<table><thead><tr>{head}</tr></thead><tbody>
+{body}</tbody></table>
+<h2>Validation during training</h2>
+{_curve(history)}
+</html>
+"""
+
+
+def _curve(history: Sequence[Mapping[str, float]]) -> str:
+    with matplotlib.rc_context({"svg.hashsalt": "hyperformer", "backend": "svg"}):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(9, 4.5), layout="constrained")
+        axes = figure.subplots()
+        for name in [key for key in history[0] if key != "step"]:
+            heavy = {"linewidth": 3, "color": "black"} if name == "mean" else {}
+            axes.plot([line["step"] for line in history], [line[name] for line in history], label=name, marker="o", **heavy)
+        axes.set(xlabel="step", ylabel="metric, percent")
+        axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    return drawn.getvalue().partition("?>")[2].partition(">")[2]

@@ -1,0 +1,60 @@
+"""What every task kind does: read rows, name its answers, score answers against the truth."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from hyperformer import text
+from hyperformer.config import TaskSettings
+from hyperformer.types import Answer, Example, HyperFormerError
+
+Metric = Callable[[Sequence[Any], Sequence[Any]], float]
+
+
+class Task(ABC):
+    """A task: a closed set of answers, and how a row becomes a source text and one of them.
+
+    Attributes:
+        answers: the answer texts, in the order in which scores come.
+        numbers: what the answers stand for, for regression; None otherwise.
+    """
+
+    METRICS: ClassVar[dict[str, Metric]]
+
+    def __init__(self, name: str, settings: TaskSettings) -> None:
+        self.name, self.settings = name, settings
+        self.text_columns = text.columns(settings.text)
+        unknown = [metric for metric in settings.metrics if metric not in self.METRICS]
+        if unknown:
+            known = ", ".join(self.METRICS)
+            raise HyperFormerError(f"task {name!r}: unknown metric {unknown[0]!r}; a {settings.kind} task has {known}")
+        self.answers, self.numbers = self._answers()
+
+    @abstractmethod
+    def _answers(self) -> tuple[list[str], list[float] | None]: ...
+
+    @abstractmethod
+    def answer_index(self, row: Mapping[str, Any]) -> int:
+        """Which answer the row's label is.
+
+        Raises:
+            HyperFormerError: the label is not one of the task's.
+        """
+
+    @abstractmethod
+    def truth(self, row: Mapping[str, Any]) -> int | float:
+        """What the row's label is to the metrics."""
+
+    @abstractmethod
+    def prediction(self, answer: Answer) -> int | float:
+        """What an answer is to the metrics."""
+
+    def example(self, row: Mapping[str, Any]) -> Example:
+        """The row as text."""
+        return Example(self.name, text.render(self.settings.text, row), self.answers[self.answer_index(row)])
+
+    def metrics(self, truths: Sequence[int | float], predictions: Sequence[int | float]) -> dict[str, float]:
+        """The task's metrics, in percent."""
+        return {name: 100.0 * self.METRICS[name](truths, predictions) for name in self.settings.metrics}

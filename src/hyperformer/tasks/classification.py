@@ -1,0 +1,42 @@
+"""Classification: one of a list of labels, each with an answer text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+
+from hyperformer.tasks.base import Metric, Task
+from hyperformer.types import Answer, HyperFormerError
+
+
+def _f1(truths: Sequence[int], predictions: Sequence[int]) -> float:
+    """F1 of label 1 between two labels (as GLUE has it), the mean over labels among more."""
+    binary = max(*truths, *predictions) <= 1
+    return float(f1_score(truths, predictions, average="binary" if binary else "macro", zero_division=0.0))
+
+
+class Classification(Task):
+    """Labels in the order of the configuration; metrics are given their indices."""
+
+    METRICS: ClassVar[dict[str, Metric]] = {"accuracy": accuracy_score, "f1": _f1, "matthews": matthews_corrcoef}
+
+    def _answers(self) -> tuple[list[str], list[float] | None]:
+        labels = self.settings.labels or {}
+        self._index = {str(value): i for i, value in enumerate(labels)}
+        return list(labels.values()), None
+
+    def answer_index(self, row: Mapping[str, Any]) -> int:
+        value = row.get(self.settings.label_column)
+        if str(value) not in self._index:
+            known = ", ".join(self._index)
+            column = self.settings.label_column
+            raise HyperFormerError(f"the label in column {column!r} is {value!r}, expected one of {known}")
+        return self._index[str(value)]
+
+    def truth(self, row: Mapping[str, Any]) -> int:
+        return self.answer_index(row)
+
+    def prediction(self, answer: Answer) -> int:
+        return self.answers.index(answer.label)

@@ -1,0 +1,422 @@
+"""The training engine: fine-tuning over a mixture of tasks and span-corruption pretraining, on transformers' Trainer.
+
+What a batch holds is a pure function of (seed, step): a stopped run that resumes sees exactly the batches that it would
+have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+
+from hyperformer import backbones, evaluation, manifest, tasks
+from hyperformer.backbones import t5
+from hyperformer.config import BackboneSettings, LoopSettings, MethodSettings, PretrainingSettings, Tasks, TrainingSettings
+from hyperformer.data import Rows, Writer, generator, read_corpus, read_rows, read_tokens, write_tokens
+from hyperformer.model import MultiTaskModel, restore, trained_tensors
+
+log = logging.getLogger(__name__)
+
+
+class Permutations:
+    """Row numbers 0..rows-1 in an endless sequence of shuffled passes; a pure function of (seed, stream, position)."""
+
+    def __init__(self, rows: int, seed: int, *stream: int) -> None:
+        self.rows, self._key = rows, (seed, *stream)
+        self._pass, self._order = -1, np.empty(0, dtype=np.int64)
+
+    def __getitem__(self, position: int) -> int:
+        number, place = divmod(position, self.rows)
+        if number != self._pass:
+            self._pass, self._order = number, generator(*self._key, number).permutation(self.rows)
+        return int(self._order[place])
+
+
+class Steps(Dataset[dict[str, Tensor]]):
+    """The batches of a run from step `first` on: item i is the batch of step `first` + i."""
+
+    def __init__(self, batch: Callable[[int], dict[str, Tensor]], first: int, steps: int) -> None:
+        self._batch, self._first, self._steps = batch, first, steps
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __getitem__(self, index: int) -> dict[str, Tensor]:
+        return self._batch(self._first + index)
+
+
+class _Loop(Trainer):
+    """Trainer over `Steps`: the loader hands out whole batches, in order."""
+
+    def __init__(self, batch: Callable[[int], dict[str, Tensor]], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._batch = batch
+        self.first_step = 0
+
+    def get_train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
+        steps = Steps(self._batch, self.first_step, self.args.max_steps)
+        loader = DataLoader(steps, batch_size=None, shuffle=False, num_workers=0)
+        return self.accelerator.prepare(loader)
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        """Trained tensors only, each once: tied weights break the plain way."""
+        folder = Path(output_dir or self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(trained_tensors(self.model), folder / "trained.safetensors")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        restore(model or self.model, load_file(Path(resume_from_checkpoint) / "trained.safetensors"))
+
+
+def wants_bf16(precision: str) -> bool:
+    """Whether to compute in bf16: `auto` looks at the GPU, or at the processor's own bf16 instructions."""
+    if precision != "auto":
+        return precision == "bf16"
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and "avx512_bf16" in _processor_flags()
+
+
+def _processor_flags() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""
+
+
+class Progress(TrainerCallback):
+    """A line every so often: step, loss, and the time that is left."""
+
+    def __init__(self) -> None:
+        self._start = (0, 0.0)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._start = (state.global_step, time.monotonic())
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            step, began = self._start
+            left = (time.monotonic() - began) / (state.global_step - step) * (state.max_steps - state.global_step)
+            minutes, seconds = divmod(round(left), 60)
+            log.info(
+                "step %d of %d  loss %.4f  %d:%02d left", state.global_step, state.max_steps, logs["loss"], minutes, seconds
+            )
+
+
+def run_loop(
+    model: nn.Module,
+    batch: Callable[[int], dict[str, Tensor]],
+    settings: LoopSettings,
+    seed: int,
+    state: Path,
+    callbacks: Sequence[TrainerCallback] = (),
+    save_every: int = 1000,
+) -> None:
+    """Trains what requires gradients in `model`, whose forward takes a batch and returns {"loss"}.
+
+    Args:
+        batch: the batch of a step, a pure function of the step.
+        state: a folder for resume states; where it holds one, the run goes on from there.
+    """
+    arguments = TrainingArguments(
+        output_dir=str(state),
+        max_steps=settings.steps,
+        learning_rate=settings.learning_rate,
+        warmup_steps=settings.warmup_steps,
+        lr_scheduler_type="linear",
+        optim="adamw_torch",
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        bf16=wants_bf16(settings.precision),
+        use_cpu=not torch.cuda.is_available(),
+        seed=seed,
+        logging_steps=max(1, min(500, settings.steps // 20)),
+        save_strategy="steps",
+        save_steps=save_every,
+        save_total_limit=1,
+        report_to=[],
+        disable_tqdm=True,
+        remove_unused_columns=False,
+        ignore_data_skip=True,
+    )
+    set_seed(seed)
+    loop = _Loop(batch, model=model, args=arguments, callbacks=[*callbacks, Progress()])
+    loop.remove_callback(PrinterCallback)
+    resume = _last_state(state)
+    if resume is not None:
+        loop.first_step = int(resume.name.partition("-")[2])
+        log.info("going on from step %d in %s", loop.first_step, state)
+    loop.train(resume_from_checkpoint=str(resume) if resume else None)
+
+
+def _last_state(state: Path) -> Path | None:
+    found = sorted(state.glob("checkpoint-*"), key=lambda folder: int(folder.name.partition("-")[2]))
+    return found[-1] if found else None
+
+
+def corrupt(ids: Sequence[int], sentinels: Sequence[int], settings: PretrainingSettings, rng: np.random.Generator) -> Any:
+    """Span corruption (Raffel et al. 2020, section 3.1.4): random spans become sentinels in the source and are the target.
+
+    Args:
+        ids: the tokens of a text, without </s>.
+    Returns:
+        (source, target) token ids without </s>.
+    """
+    noisy = min(max(round(len(ids) * settings.noise_density), 1), len(ids) - 1)
+    spans = min(max(round(noisy / settings.mean_span), 1), len(sentinels), noisy, len(ids) - noisy)
+    lengths = _composition(noisy, spans, rng)
+    gaps = _composition(len(ids) - noisy, spans, rng)
+    source: list[int] = []
+    target: list[int] = []
+    start = 0
+    for sentinel, gap, length in zip(sentinels, gaps, lengths, strict=False):
+        source += [*ids[start : start + gap], sentinel]
+        target += [sentinel, *ids[start + gap : start + gap + length]]
+        start += gap + length
+    return source, target
+
+
+def _composition(total: int, parts: int, rng: np.random.Generator) -> list[int]:
+    """`total` as a random ordered sum of `parts` positive numbers."""
+    cuts = np.sort(rng.choice(total - 1, parts - 1, replace=False)) + 1 if parts > 1 else np.empty(0, dtype=np.int64)
+    return [int(n) for n in np.diff(np.concatenate([[0], cuts, [total]]))]
+
+
+class _Language(nn.Module):
+    """A backbone with its own loss on top, as the loop wants it."""
+
+    def __init__(self, backbone: t5.T5Backbone, label_smoothing: float) -> None:
+        super().__init__()
+        self.backbone, self.label_smoothing = backbone, label_smoothing
+
+    def forward(self, **batch: Tensor) -> dict[str, Tensor]:
+        return {"loss": self.backbone.loss(batch, self.label_smoothing).mean()}
+
+
+def pretrain(corpus: Path, settings: PretrainingSettings, seed: int, states: Path) -> Writer:
+    """Makes a small T5 and its tokenizer from text; an interrupted run of the same work goes on.
+
+    Args:
+        corpus: a folder of rows of `source` and `target` texts; where `target` is empty, `source` is span-corrupted anew at
+            each pass.
+        states: a folder for resume states, outside of what is published.
+    Returns:
+        What writes the backbone, in transformers' layout and half precision, with its card.
+    """
+    began = time.monotonic()
+    rows = read_corpus(corpus)
+    state = fresh_state(states / "pretrain", [settings], [corpus], seed)
+    texts = [row[key] for row in rows for key in ("source", "target") if row[key]]
+    tokenizer = t5.train_tokenizer(texts, settings.vocabulary)
+    sources = tokenizer([row["source"] for row in rows], truncation=True, max_length=settings.max_tokens)["input_ids"]
+    targets = tokenizer([row["target"] for row in rows], truncation=True, max_length=settings.max_tokens)["input_ids"]
+    sentinels = tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(t5.SENTINELS)])
+    order = Permutations(len(rows), seed, 1)
+    set_seed(seed)
+    backbone = t5.new(tokenizer, settings.sizes.model_dump())
+    eos = tokenizer.eos_token_id
+
+    def batch(step: int) -> dict[str, Tensor]:
+        encoded = []
+        for position in range(step * settings.batch_size, (step + 1) * settings.batch_size):
+            row = order[position]
+            source, target = sources[row], targets[row]
+            if len(target) == 1:  # nothing but </s>
+                cut, spans = corrupt(source[:-1], sentinels, settings, generator(seed, 2, position))
+                source, target = [*cut, eos], [*spans, eos]
+            encoded.append({"input_ids": source, "labels": target})
+        return backbone.collate(encoded, [0] * len(encoded)).tensors
+
+    size = sum(p.numel() for p in backbone.parameters())
+    log.info("pretraining %.2f M parameters, vocabulary %d, on %d rows", size / 1e6, len(tokenizer), len(rows))
+    run_loop(_Language(backbone, settings.label_smoothing), batch, settings, seed, state)
+
+    def write(folder: Path) -> None:
+        backbone.save(folder)
+        (folder / "README.md").write_text(_card(settings, seed, size, len(tokenizer)), encoding="utf-8")
+        shutil.rmtree(state)
+
+    log.info("pretrained in %.0f minutes", (time.monotonic() - began) / 60)
+    return write
+
+
+def _card(settings: PretrainingSettings, seed: int, size: int, vocabulary: int) -> str:
+    text = ", ".join(settings.text) or "the embedded language (`hyperformer.embedded.corpus` names its objectives)"
+    listed = "\n".join(f"- {name}: {value}" for name, value in settings.model_dump().items())
+    return f"""# A small T5 made by `kedro run --pipeline pretrain`
+
+{size / 1e6:.2f} M parameters, {vocabulary} tokens, weights in half precision. Pretrained on {text}. Seed {seed}.
+
+{listed}
+"""
+
+
+class TaskSampler:
+    """Which rows a step trains on: tasks by temperature sampling, each task's rows in endless shuffled passes.
+
+    A pure function of (seed, step). Task t's share is proportional to weight_t · rows_t^(1/temperature) (HyperFormer,
+    section 4).
+
+    Args:
+        rows: training rows of each task.
+        weights: of each task.
+        steps: the last step that will be asked for, plus one.
+    """
+
+    def __init__(
+        self, rows: Sequence[int], weights: Sequence[float], temperature: float, batch_size: int, seed: int, steps: int
+    ) -> None:
+        shares = np.array(weights) * np.array(rows, dtype=float) ** (1.0 / temperature)
+        self.shares = shares / shares.sum()
+        draws = generator(seed, "tasks").choice(len(rows), size=(steps, batch_size), p=self.shares)
+        self._tasks = draws.astype(np.int32)
+        counts = np.stack([(self._tasks == task).sum(1) for task in range(len(rows))], axis=1)
+        self._before = np.cumsum(counts, axis=0) - counts  # [steps, tasks]: rows drawn before a step
+        self._rows = [Permutations(count, seed, 1, task) for task, count in enumerate(rows)]
+
+    def __getitem__(self, step: int) -> list[tuple[int, int]]:
+        """(task, row) of each place of the step's batch."""
+        positions = self._before[step].copy()
+        chosen = []
+        for task in self._tasks[step].tolist():
+            chosen.append((task, self._rows[task][int(positions[task])]))
+            positions[task] += 1
+        return chosen
+
+
+class BestCheckpoint(TrainerCallback):
+    """Validates every so often, keeps the trained tensors with the best mean metric, and stops when patience ends.
+
+    What it knows is written beside the resume states, so that a resumed run goes on with it.
+    """
+
+    def __init__(self, model: MultiTaskModel, validation: Mapping[str, Rows], settings: TrainingSettings, state: Path) -> None:
+        self.model, self.validation, self.settings, self.state = model, validation, settings, state
+        self.history: list[dict[str, float]] = []
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        path = self.state / "history.json"
+        if state.global_step and path.is_file():
+            self.history = [line for line in json.loads(path.read_text()) if line["step"] <= state.global_step]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.global_step % self.settings.evaluate_every and state.global_step != state.max_steps:
+            return
+        results = {
+            name: evaluation.evaluate(self.model.predict, self.model.tasks[name], rows)[0]
+            for name, rows in self.validation.items()
+        }
+        self.model.train()
+        mean = evaluation.mean_of(results)
+        best = max((line["mean"] for line in self.history), default=float("-inf"))
+        self.history.append(
+            {"step": state.global_step, "mean": mean, **{name: result["mean"] for name, result in results.items()}}
+        )
+        log.info("step %d  validation mean %.2f%s", state.global_step, mean, "  (best)" if mean > best else "")
+        if mean > best:
+            save_file(trained_tensors(self.model), self.state / "best.safetensors")
+        (self.state / "history.json").write_text(json.dumps(self.history))
+        since = len(self.history) - 1 - int(np.argmax([line["mean"] for line in self.history]))
+        if self.settings.patience is not None and since >= self.settings.patience:
+            log.info("no better mean for %d validations; stopping", since)
+            control.should_training_stop = True
+
+
+def encode(rows: Path, settings: Tasks, backbone: BackboneSettings) -> Writer:
+    """What writes the token ids of every task's training rows."""
+    model = backbones.load(backbone)
+    found = {
+        name: model.encode([task.example(row) for row in read_rows(rows, name, "train")], backbone.max_source_tokens)
+        for name, task in tasks.make(settings).items()
+    }
+    return write_tokens(found)
+
+
+def train(
+    rows: Path,
+    tokens: Path,
+    settings: Tasks,
+    backbone: BackboneSettings,
+    method: MethodSettings,
+    training: TrainingSettings,
+    seed: int,
+    states: Path,
+) -> tuple[Writer, list[dict[str, float]]]:
+    """Trains all tasks together, from where an interrupted run of the same settings, rows and code stopped.
+
+    Args:
+        rows: the folder of checked rows; the first `validation_rows` of each validation split choose the checkpoint.
+        tokens: the folder of encoded training rows.
+        states: a folder for resume states, outside of what is published.
+    Returns:
+        What writes the checkpoint of the best mean validation metric; and a line a validation: step, mean, and every task's
+        mean metric in percent.
+    """
+    set_seed(seed)
+    model = MultiTaskModel(backbone, method, settings, training.label_smoothing)
+    encoded = {name: read_tokens(tokens, name) for name in model.tasks}
+    validation = {name: read_rows(rows, name, "validation") for name in model.tasks}
+    validation = {name: part.select(range(min(len(part), training.validation_rows))) for name, part in validation.items()}
+    given = [settings, backbone, method, training]
+    state = fresh_state(states / "train", given, [rows, tokens, Path(backbone.path)], seed)
+    best = BestCheckpoint(model, validation, training, state)
+    run_loop(model, mixed_batches(model, encoded, training, seed), training, seed, state, [best], training.evaluate_every)
+    restore(model, load_file(state / "best.safetensors"))
+
+    def write(folder: Path) -> None:
+        model.save(folder)
+        shutil.rmtree(state)
+
+    return write, best.history
+
+
+def mixed_batches(
+    model: MultiTaskModel, tokens: Mapping[str, Rows], settings: TrainingSettings, seed: int
+) -> Callable[[int], dict[str, Tensor]]:
+    """The batch of each step, rows of all tasks mixed; a pure function of (seed, step)."""
+    names = list(model.tasks)
+    sampler = TaskSampler(
+        [len(tokens[name]) for name in names],
+        [model.tasks[name].settings.weight for name in names],
+        settings.temperature,
+        settings.batch_size,
+        seed,
+        settings.steps,
+    )
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, sampler.shares, strict=True))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    log.info("training %d parameters on %d tasks (%s)", trained, len(names), shares)
+
+    def batch(step: int) -> dict[str, Tensor]:
+        chosen = sampler[step]
+        made = model.backbone.collate([tokens[names[task]][row] for task, row in chosen], [task for task, _ in chosen])
+        return {"task_ids": made.task_ids, **made.tensors}
+
+    return batch
+
+
+def fresh_state(states: Path, settings: Sequence[BaseModel], inputs: Sequence[Path], seed: int) -> Path:
+    """The folder for resume states of exactly this work; states of other work in `states` are removed, and said so."""
+    hashes = [manifest.folder_sha256(path) for path in [*inputs, Path(__file__).parent] if path.exists()]
+    words = json.dumps([seed, [part.model_dump(mode="json") for part in settings], hashes], sort_keys=True)
+    state = states / hashlib.sha256(words.encode()).hexdigest()[:16]
+    for other in states.glob("*"):
+        if other != state:
+            log.info("a state of other settings, rows or code is not used: %s is removed", other)
+            shutil.rmtree(other)
+    state.mkdir(parents=True, exist_ok=True)
+    return state

@@ -1,0 +1,73 @@
+"""What flows between the floors. Tensors are torch's, but nothing here needs torch to be imported."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Split = Literal["train", "validation", "test"]
+
+
+class HyperFormerError(Exception):
+    """A mistake that the user can mend. Its text says what was got, what was expected, and what to do."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A row as text: what the backbone reads and what it should answer."""
+
+    task: str
+    source: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place for an adapter: after a feed-forward (position 0) or a self-attention (position 1) of a block."""
+
+    stack: Literal["encoder", "decoder"]
+    layer: int
+    position: int
+
+
+@dataclass
+class AdapterWeights:
+    """The adapters of n tasks at all sites, stacked; d is the model's width, r the bottleneck.
+
+    down [n, sites, r, d], down_bias [n, sites, r], up [n, sites, d, r], up_bias, gain and shift [n, sites, d].
+    """
+
+    down: Tensor
+    down_bias: Tensor
+    up: Tensor
+    up_bias: Tensor
+    gain: Tensor
+    shift: Tensor
+
+
+@dataclass
+class Batch:
+    """Rows of any mix of tasks: `task_ids` [B] and the backbone's own tensors by name."""
+
+    task_ids: Tensor
+    tensors: dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Log-likelihoods of a task's answers for one row, in the order of the task's labels."""
+
+    task: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of a row: the likeliest label, every label's probability, and for regression a number."""
+
+    label: str
+    probabilities: dict[str, float]
+    value: float | None = field(default=None)
