@@ -9,7 +9,7 @@ from kedro.pipeline import Pipeline, node
 from hyperformer.config import Tasks
 
 
-def score_baselines(rows: Path, tasks: Tasks, seed: int):  # noqa: ANN201
+def score_baselines(rows: Path, tasks: Tasks, seed: int):
     from hyperformer.evaluation import baselines_all
     from hyperformer.tasks import make
 

@@ -10,7 +10,7 @@ from kedro.pipeline import Pipeline, node
 from hyperformer.config import EvaluationSettings
 
 
-def evaluate_model(checkpoint: Path, rows: Path, evaluation: EvaluationSettings):  # noqa: ANN201
+def evaluate_model(checkpoint: Path, rows: Path, evaluation: EvaluationSettings):
     from hyperformer.evaluation import evaluate_all
     from hyperformer.model import load
 

@@ -10,7 +10,7 @@ from kedro.pipeline import Pipeline, node
 from hyperformer.config import EvaluationSettings, ExportSettings
 
 
-def export_bundles(  # noqa: ANN201
+def export_bundles(
     checkpoint: Path, rows: Path, metrics: dict[str, Any], export: ExportSettings, evaluation: EvaluationSettings
 ):
     from hyperformer.export.bundle import export as bundles

@@ -11,7 +11,7 @@ from hyperformer.config import check
 from hyperformer.types import HyperFormerError
 
 
-class CheckParameters:
+class UserMistakes:
     """Refuses a parameter tree that `hyperformer.config` does not know, and turns known errors into plain messages."""
 
     @hook_impl
@@ -22,6 +22,9 @@ class CheckParameters:
             raise click.ClickException(str(error)) from None
 
     @hook_impl
-    def on_node_error(self, error: Exception) -> None:
-        if isinstance(error, HyperFormerError):
-            raise click.ClickException(str(error)) from None
+    def on_pipeline_error(self, error: Exception) -> None:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, HyperFormerError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is not None:
+            raise click.ClickException(str(cause)) from None

@@ -7,7 +7,7 @@ from kedro.pipeline import Pipeline, node
 from hyperformer.config import DataSettings, EmbeddedSettings, Tasks
 
 
-def make_language_rows(tasks: Tasks, data: DataSettings, embedded: EmbeddedSettings, seed: int):  # noqa: ANN201
+def make_language_rows(tasks: Tasks, data: DataSettings, embedded: EmbeddedSettings, seed: int):
     from hyperformer.embedded.suite import language_rows
 
     return language_rows(tasks, data, embedded, seed)

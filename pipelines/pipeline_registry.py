@@ -1,4 +1,4 @@
-"""Every pipeline by name. Each holds what it needs upstream, so that it runs on a fresh clone; a stage alone is a tag."""
+"""Every pipeline by name. Each holds what it needs upstream, so that a fresh clone runs it; a stage alone is a tag."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from kedro.pipeline import Pipeline, node
 from hyperformer.config import DataSettings, Tasks
 
 
-def prepare_rows(tasks: Tasks, data: DataSettings, language_rows: Path, seed: int):  # noqa: ANN201
+def prepare_rows(tasks: Tasks, data: DataSettings, language_rows: Path, seed: int):
     from hyperformer.data import prepare, write_rows
     from hyperformer.tasks import make
 

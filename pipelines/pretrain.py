@@ -9,7 +9,7 @@ from kedro.pipeline import Pipeline, node
 from hyperformer.config import PretrainingSettings, Tasks
 
 
-def make_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed: int):  # noqa: ANN201
+def make_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed: int):
     from hyperformer.data import text_rows, training_texts, write_corpus
     from hyperformer.embedded.corpus import corpus
     from hyperformer.tasks import make
@@ -20,7 +20,7 @@ def make_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed
     return write_corpus(text_rows(pretraining.text, extra, pretraining.rows, pretraining.max_tokens // 2, seed))
 
 
-def pretrain_backbone(corpus: Path, pretraining: PretrainingSettings, seed: int, resume_states: Path):  # noqa: ANN201
+def pretrain_backbone(corpus: Path, pretraining: PretrainingSettings, seed: int, resume_states: Path):
     from hyperformer.training import pretrain
 
     return pretrain(corpus, pretraining, seed, resume_states)

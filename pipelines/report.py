@@ -10,7 +10,7 @@ from kedro.pipeline import Pipeline, node
 from hyperformer.config import Tasks
 
 
-def write_report(  # noqa: ANN201
+def write_report(
     tasks: Tasks,
     metrics: dict[str, Any],
     baselines: dict[str, Any],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from kedro.config import OmegaConfigLoader
 
-from pipelines.hooks import CheckParameters
+from pipelines.hooks import UserMistakes
 
 CONFIG_LOADER_CLASS = OmegaConfigLoader
-CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local", "config_patterns": {}}
-HOOKS = (CheckParameters(),)
+CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}
+HOOKS = (UserMistakes(),)

@@ -9,13 +9,13 @@ from kedro.pipeline import Pipeline, node
 from hyperformer.config import BackboneSettings, MethodSettings, Tasks, TrainingSettings
 
 
-def encode_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings):  # noqa: ANN201
+def encode_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings):
     from hyperformer.training import encode
 
     return encode(rows, tasks, backbone)
 
 
-def train_model(  # noqa: ANN201
+def train_model(
     rows: Path,
     tokens: Path,
     tasks: Tasks,

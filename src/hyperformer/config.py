@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, RootModel, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, RootModel, ValidationError, model_validator
 
 from hyperformer.types import HyperFormerError
 
+MOST_ANSWERS = 1000
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -39,7 +41,8 @@ class T5Sizes(_Settings):
     d_ff: Positive
     num_layers: Positive
     num_decoder_layers: Positive
-    num_heads: Positive
+    num_heads: Annotated[int, Field(ge=4)]
+    """Four or more: the first four begin with a part of their own."""
     dropout_rate: Rate = 0.1
     feed_forward_proj: str = "relu"
 
@@ -63,8 +66,8 @@ class PretrainingSettings(LoopSettings):
 
     rows: Positive
     """Rows of pretraining text."""
-    text: tuple[str, ...] = ()
-    """Text files to read, one paragraph a line, along with the texts of all training rows; none: the embedded language."""
+    text: str | None = None
+    """A file to read, one paragraph a line, along with the texts of all training rows; none: the embedded language."""
     vocabulary: Positive
     sizes: T5Sizes
     max_tokens: Positive
@@ -108,6 +111,15 @@ class SplitSettings(_Settings):
     validation: str = "validation"
     test: str = "test"
 
+    @model_validator(mode="after")
+    def _hold_out_counts(self) -> SplitSettings:
+        for split, source in (("train", self.train), ("validation", self.validation), ("test", self.test)):
+            if source.startswith("hold_out_") and (split == "train" or not re.fullmatch(r"hold_out_[1-9]\d*", source)):
+                raise ValueError(
+                    f"{split} is {source!r}; expected a split's name, and for validation or test hold_out_<N>"
+                )
+        return self
+
 
 class TaskSettings(_Settings):
     """One task: where its rows are, how a row reads, and what its answers are."""
@@ -117,11 +129,11 @@ class TaskSettings(_Settings):
     """The source text, with columns in braces."""
     kind: Literal["classification", "regression"]
     label_column: str
-    labels: dict[str | int, str] | None = None
+    labels: dict[str | int | bool, Annotated[str, Field(min_length=1)]] | None = None
     """Classification: value in the column → answer text."""
-    minimum: float | None = None
-    maximum: float | None = None
-    step: float | None = None
+    minimum: FiniteFloat | None = None
+    maximum: FiniteFloat | None = None
+    step: FiniteFloat | None = None
     """Regression: answers are the numbers from `minimum` to `maximum`, `step` apart."""
     metrics: tuple[str, ...] = Field(min_length=1)
     splits: SplitSettings = SplitSettings()
@@ -136,10 +148,14 @@ class TaskSettings(_Settings):
                 raise ValueError("a classification task needs `labels`, at least two, and no minimum, maximum or step")
             if len(set(self.labels.values())) < len(self.labels):
                 raise ValueError("two labels have the same answer text; give each its own")
+            if len({str(value) for value in self.labels}) < len(self.labels):
+                raise ValueError("two labels stand for the same value of the column; give each its own")
         elif self.labels is not None or any(v is None for v in grid):
             raise ValueError("a regression task needs `minimum`, `maximum` and `step`, and no labels")
         elif self.step <= 0 or self.maximum <= self.minimum:  # type: ignore[operator]
             raise ValueError("a regression task needs step > 0 and maximum > minimum")
+        elif (self.maximum - self.minimum) / self.step > MOST_ANSWERS:  # type: ignore[operator]
+            raise ValueError(f"a regression task has at most {MOST_ANSWERS} answers; take a larger step")
         return self
 
 
@@ -158,7 +174,7 @@ class MethodSettings(_Settings):
     task_embedding: Positive
     projector_hidden: Positive
     projected: Positive
-    activation: str = "gelu_new"
+    activation: Literal["gelu_new", "gelu", "relu", "silu", "tanh"] = "gelu_new"
 
 
 class TrainingSettings(LoopSettings):

@@ -6,7 +6,6 @@ A split is a folder's file `<split>.parquet`, `.csv` or `.jsonl`, or a hub data 
 from __future__ import annotations
 
 import logging
-import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +25,8 @@ log = logging.getLogger(__name__)
 EMBEDDED = "embedded"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 READERS = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}
+OPTIONS: dict[str, dict[str, Any]] = {"parquet": {}, "csv": {"dtype": str, "keep_default_na": False}, "jsonl": {}}
+"""A CSV's values stay the text that they are: 007 is no number, and None no gap."""
 Rows: TypeAlias = Dataset
 Writer = Callable[[Path], None]
 
@@ -43,7 +44,9 @@ def write_rows(rows: Mapping[str, Mapping[str, Rows]]) -> Writer:
         for task, splits in rows.items():
             (folder / task).mkdir(parents=True)
             for split, table in splits.items():
-                parquet.write_table(table.with_format("arrow")[:].replace_schema_metadata(), folder / task / f"{split}.parquet")
+                parquet.write_table(
+                    table.with_format("arrow")[:].replace_schema_metadata(), folder / task / f"{split}.parquet"
+                )
 
     return write
 
@@ -68,7 +71,7 @@ def _read(name: str, task: Task, settings: DataSettings, embedded: Path, split: 
     """The rows of one of the source's own splits, and the name of their file for messages."""
     path, configuration = _resolved(name, task, settings, embedded)
     folder = Path(path)
-    if folder.is_dir() or configuration is None and folder.is_absolute():
+    if folder.is_dir() or (configuration is None and folder.is_absolute()):
         files = [folder / f"{split}.{ending}" for ending in READERS if (folder / f"{split}.{ending}").is_file()]
         if len(files) != 1:
             got = ", ".join(sorted(file.name for file in folder.glob("*"))) if folder.is_dir() else "no such folder"
@@ -79,32 +82,41 @@ def _read(name: str, task: Task, settings: DataSettings, embedded: Path, split: 
         file = files[0]
         disable_progress_bars()  # a local file is read at once
         try:
-            rows = load_dataset(READERS[file.suffix[1:]], data_files=str(file), split="train")
+            rows = load_dataset(
+                READERS[file.suffix[1:]], data_files=str(file), split="train", **OPTIONS[file.suffix[1:]]
+            )
         except Exception as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
+            reason = _reason(error.__cause__ or error)
             raise HyperFormerError(f"task {name!r}: {file} cannot be read ({reason}); repair the file") from error
         return rows, str(file)
     try:
         rows = load_dataset(path, configuration, split=split, revision=task.settings.source.revision)
     except Exception as error:
         raise HyperFormerError(
-            f"task {name!r}: no rows of split {split!r} from {path!r}, {configuration!r}, which is neither a folder nor a data "
-            f"set that the hub or its cache gives ({str(error).splitlines()[0]}); set data.source or the task's source"
+            f"task {name!r}: no rows of split {split!r} from {path!r}, {configuration!r}: neither a folder nor "
+            f"a data set that the hub or its cache gives ({_reason(error)}); set data.source or the task's source"
         ) from error
     return rows, f"{path}/{configuration or 'default'}/{split}"
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of an error, or its kind where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _checked(name: str, task: Task, rows: Rows, file: str) -> Rows:
     """The columns that the task uses, each row valid.
 
     Raises:
-        HyperFormerError: a column is missing, or a row lacks a text or has a label outside the task's, with file and row.
+        HyperFormerError: a column is missing, or a row lacks a text or has a foreign label, with file and row.
     """
     wanted = list(dict.fromkeys([*task.text_columns, task.settings.label_column]))
     missing = [column for column in wanted if column not in rows.column_names]
     if missing:
         got = ", ".join(rows.column_names)
-        raise HyperFormerError(f"task {name!r}: {file} has no column {missing[0]!r}, got {got}; mend `text` or `label_column`")
+        raise HyperFormerError(
+            f"task {name!r}: {file} has no column {missing[0]!r}, got {got}; mend `text` or `label_column`"
+        )
     if not len(rows):
         raise HyperFormerError(f"task {name!r}: {file} holds no rows; expected at least one")
     rows = rows.select_columns(wanted)
@@ -126,21 +138,25 @@ def _splits(name: str, task: Task, settings: DataSettings, embedded: Path, seed:
     """The three splits by the task's policy, before rows that stand twice are taken out."""
     policy = {split: getattr(task.settings.splits, split) for split in SPLITS}
     halved = {source[6:] for source in policy.values() if source.startswith("halve_")}
-    held = [int(source[9:]) for source in policy.values() if re.fullmatch(r"hold_out_[1-9]\d*", source)]
+    held = [int(source[9:]) for source in policy.values() if source.startswith("hold_out_")]
 
     def own(split: str) -> Rows:
         rows, file = _read(name, task, settings, embedded, split)
         return _checked(name, task, rows, file)
 
-    train = own(policy["train"])
+    train = _halves(own(policy["train"]), 0, seed, name) if policy["train"] in halved else own(policy["train"])
     order = generator(seed, "hold out", name).permutation(len(train))
     if sum(held) >= len(train):
-        raise HyperFormerError(f"task {name!r}: hold_out_{held[0]} takes all of the {len(train)} training rows; hold out fewer")
+        raise HyperFormerError(
+            f"task {name!r}: hold_out_{held[0]} takes all of the {len(train)} training rows; hold out fewer"
+        )
     found: dict[Split, Rows] = {"train": train.select(np.sort(order[sum(held) :]))}
     for split in SPLITS[1:]:
         source = policy[split]
         if source.startswith("hold_out_"):
-            found[split] = train.select(np.sort(order[: held[0]] if split == "validation" else order[sum(held) - held[-1] : sum(held)]))
+            found[split] = train.select(
+                np.sort(order[: held[0]] if split == "validation" else order[sum(held) - held[-1] : sum(held)])
+            )
         elif source.startswith("halve_"):
             found[split] = _halves(own(source[6:]), 1, seed, name)
         else:
@@ -148,10 +164,12 @@ def _splits(name: str, task: Task, settings: DataSettings, embedded: Path, seed:
     return found
 
 
-def prepare(tasks: Mapping[str, Task], settings: DataSettings, embedded: Path, seed: int) -> tuple[dict[str, dict[str, Rows]], dict[str, Any]]:
+def prepare(
+    tasks: Mapping[str, Task], settings: DataSettings, embedded: Path, seed: int
+) -> tuple[dict[str, dict[str, Rows]], dict[str, Any]]:
     """The checked splits of every task, disjoint by content.
 
-    A row whose texts also stand in test is taken out of validation, one whose texts stand in either is taken out of train.
+    A row whose texts also stand in test is taken out of validation, one whose texts stand in either out of train.
 
     Args:
         embedded: the folder of the embedded language's rows, for the tasks that use it.
@@ -172,7 +190,9 @@ def prepare(tasks: Mapping[str, Task], settings: DataSettings, embedded: Path, s
             later.update(texts)
             counts[name][split] = {"rows": len(keep), "removed": len(texts) - len(keep)}
             if not keep:
-                raise HyperFormerError(f"task {name!r}: every row of {split} also stands in a later split; give other rows")
+                raise HyperFormerError(
+                    f"task {name!r}: every row of {split} also stands in a later split; give other rows"
+                )
         rows[name] = {split: kept[split] for split in SPLITS}
         log.info("%s: %s", name, ", ".join(f"{split} {len(kept[split])}" for split in SPLITS))
     return rows, counts
@@ -214,21 +234,28 @@ def read_tokens(folder: Path, task: str) -> Dataset:
     return Dataset.from_file(str(folder / f"{task}.arrow"))
 
 
-def text_rows(files: Sequence[str], extra: Iterable[str], count: int, words: int, seed: int) -> Iterator[dict[str, str]]:
-    """Rows for span corruption from text files (a paragraph a line) and `extra` texts; their `target` is empty.
+def text_rows(file: str, extra: Iterable[str], count: int, words: int, seed: int) -> Iterator[dict[str, str]]:
+    """Pretraining rows from a text file (a paragraph a line) and `extra` texts.
 
-    Paragraphs are cut into pieces of at most `words` words; the pieces are shuffled, and repeated where there are fewer than
-    `count`.
+    Paragraphs are cut into pieces of at most `words` words; the pieces are shuffled, and taken again where there are
+    fewer than `count`. In the first tenth of the rows and in one of eight later on, words in no order are the target
+    too: a small model learns to copy from these first. The others have an empty target, for span corruption.
     """
     pieces: list[str] = []
-    for line in [*(line for file in files for line in _lines(file)), *extra]:
+    for line in [*_lines(file), *extra]:
         parts = line.split()
         pieces += [" ".join(parts[i : i + words]) for i in range(0, len(parts), words) if len(parts[i : i + words]) > 4]
     if not pieces:
-        raise HyperFormerError("pretraining.text holds no text of more than four words; name files with text")
-    order = generator(seed, "text").permutation(len(pieces))
+        raise HyperFormerError(f"pretraining.text: {file} holds no text of more than four words; name a file with text")
+    random = generator(seed, "text")
+    order = random.permutation(len(pieces))
     for i in range(count):
-        yield {"source": pieces[order[i % len(pieces)]], "target": ""}
+        piece = pieces[order[i % len(pieces)]]
+        if i >= count // 10 and i % 8:
+            yield {"source": piece, "target": ""}
+        else:
+            shuffled = " ".join(random.permutation(piece.split())[:12])
+            yield {"source": f"repeat: {shuffled}", "target": shuffled}
 
 
 def write_corpus(rows: Iterable[Mapping[str, str]]) -> Writer:
@@ -246,4 +273,6 @@ def _lines(file: str) -> list[str]:
     try:
         return Path(file).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise HyperFormerError(f"pretraining.text: {file} cannot be read as UTF-8 text ({error}); name a readable file") from None
+        raise HyperFormerError(
+            f"pretraining.text: {file} cannot be read as UTF-8 text ({error}); name a readable file"
+        ) from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def _with_mean(found: Metrics) -> Metrics:
 
 
 def evaluate(answer: Answerer, task: Task, rows: Rows) -> tuple[Metrics, pd.DataFrame]:
-    """Metrics in percent, and one line a row: source text, the truth's answer text, the answer, its probability or number."""
+    """Metrics in percent, and one line a row: source, true answer, answer, its probability or number."""
     answers = answer(task.name, list(rows))
     table = pd.DataFrame(
         {
@@ -95,8 +96,8 @@ def standard_error(task: Task, result: Metrics, rows: int) -> float:
 def baselines(task: Task, train: Rows, test: Rows, seed: int) -> dict[str, Metrics]:
     """What simple methods reach on `test`: `majority`, `tfidf`, `overlap`.
 
-    `majority` is the commonest label, or the mean of a graded task. `tfidf` is logistic regression (ridge for graded tasks)
-    on TF-IDF of words and word pairs; `overlap` adds how two texts overlap, for tasks with two text columns.
+    `majority` is the commonest label, or the mean of a graded task. `tfidf` is logistic regression (ridge for graded
+    tasks) on TF-IDF of words and word pairs; `overlap` adds how two texts overlap, for tasks with two text columns.
     """
     truths = np.array([task.truth(row) for row in train])
     expected = [task.truth(row) for row in test]
@@ -134,13 +135,13 @@ def _joined(task: Task, row: Mapping[str, Any]) -> str:
 
 
 def _overlap(task: Task, row: Mapping[str, Any]) -> list[float]:
-    """How two texts overlap: shared words and word pairs by either length, lengths, negations, words in the same order."""
+    """How two texts overlap: shared words and word pairs by either length, lengths, negations, order."""
     first, second = (str(row[column]).lower().replace(".", "").replace("?", "").split() for column in task.text_columns)
     a, b = set(first), set(second)
-    pairs_a, pairs_b = set(zip(first, first[1:], strict=False)), set(zip(second, second[1:], strict=False))
+    pairs_a, pairs_b = set(pairwise(first)), set(pairwise(second))
     shared, shared_pairs = len(a & b), len(pairs_a & pairs_b)
     common = [word for word in first if word in b]
-    in_order = sum(second.index(x) < second.index(y) for x, y in zip(common, common[1:], strict=False))
+    in_order = sum(second.index(x) < second.index(y) for x, y in pairwise(common))
     return [
         shared / max(len(a | b), 1),
         shared / max(len(a), 1),

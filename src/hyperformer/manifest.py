@@ -56,7 +56,9 @@ def read(folder: Path) -> Manifest:
         raise HyperFormerError(f"{path} is not valid JSON ({error}); export the task again") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         got = found.get("format") if isinstance(found, dict) else type(found).__name__
-        raise HyperFormerError(f"{path} has format {got!r}, expected {FORMAT}; use the version of hyperformer that made it")
+        raise HyperFormerError(
+            f"{path} has format {got!r}, expected {FORMAT}; use the version of hyperformer that made it"
+        )
     names = {field.name for field in fields(Manifest)}
     if set(found) != names:
         odd = sorted(set(found) ^ names)

@@ -1,4 +1,4 @@
-"""A backbone, a method and tasks, as one model: it learns from mixed batches, answers rows, and bakes a task's adapters."""
+"""A backbone, a method and tasks as one model: it learns from mixed batches, answers rows, and bakes tasks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -118,7 +119,11 @@ def load(folder: Path) -> MultiTaskModel:
         tensors = load_file(folder / WEIGHTS)
     except FileNotFoundError as error:
         missing = Path(str(error.filename or WEIGHTS)).name
-        raise HyperFormerError(f"{folder} is no checkpoint (it has no {missing}); train first, or name another") from None
+        raise HyperFormerError(
+            f"{folder} is no checkpoint (it has no {missing}); train first, or name another"
+        ) from None
+    except (SafetensorError, ValueError) as error:
+        raise HyperFormerError(f"the checkpoint {folder} is damaged ({error}); train again, or name another") from None
     model = MultiTaskModel(
         BackboneSettings(**configuration["backbone"]),
         MethodSettings(**configuration["method"]),
@@ -142,7 +147,7 @@ def restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     )
     if odd:
         raise HyperFormerError(
-            f"the saved tensors do not fit the model: {len(odd)} of them differ in name or shape, the first is {odd[0]!r}; "
+            f"the saved tensors do not fit the model: {len(odd)} differ in name or shape, the first is {odd[0]!r}; "
             "use the configuration that they were trained with"
         )
     model.load_state_dict(tensors, strict=False)

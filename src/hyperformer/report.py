@@ -80,8 +80,10 @@ def _curve(history: Sequence[Mapping[str, float]]) -> str:
         figure = Figure(figsize=(9, 4.5), layout="constrained")
         axes = figure.subplots()
         for name in [key for key in history[0] if key != "step"]:
-            heavy = {"linewidth": 3, "color": "black"} if name == "mean" else {}
-            axes.plot([line["step"] for line in history], [line[name] for line in history], label=name, marker="o", **heavy)
+            heavy: dict[str, Any] = {"linewidth": 3, "color": "black"} if name == "mean" else {}
+            axes.plot(
+                [line["step"] for line in history], [line[name] for line in history], label=name, marker="o", **heavy
+            )
         axes.set(xlabel="step", ylabel="metric, percent")
         axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
         drawn = io.StringIO()

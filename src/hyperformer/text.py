@@ -1,4 +1,4 @@
-"""Row → source text, label → answer text, answer scores → `Answer`: the same lines in training, evaluation and serving."""
+"""Row → source text, label → answer text, answer scores → `Answer`: the same in training, evaluation and serving."""
 
 from __future__ import annotations
 
@@ -19,7 +19,9 @@ def columns(template: str) -> list[str]:
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
-        raise HyperFormerError(f"the text {template!r} has a stray brace ({error}); write columns as {{column}}") from None
+        raise HyperFormerError(
+            f"the text {template!r} has a stray brace ({error}); write columns as {{column}}"
+        ) from None
     names = [name for _, name, _, _ in parts if name is not None]
     for _, name, form, conversion in parts:
         if name is not None and (not name.isidentifier() or form or conversion):
@@ -67,7 +69,7 @@ def probabilities(scores: Sequence[float]) -> list[float]:
 
 
 def combine(scores: Sequence[float], labels: Sequence[str], numbers: Sequence[float] | None = None) -> Answer:
-    """The answer that a row's scores give: the likeliest label (of equals the first) and, for regression, the expected number.
+    """The answer that a row's scores give: the likeliest label (of equals the first); for regression, a number too.
 
     Args:
         scores: log-likelihoods, one a label.

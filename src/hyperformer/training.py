@@ -25,11 +25,20 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArgu
 
 from hyperformer import backbones, evaluation, manifest, tasks
 from hyperformer.backbones import t5
-from hyperformer.config import BackboneSettings, LoopSettings, MethodSettings, PretrainingSettings, Tasks, TrainingSettings
+from hyperformer.config import (
+    BackboneSettings,
+    LoopSettings,
+    MethodSettings,
+    PretrainingSettings,
+    Tasks,
+    TrainingSettings,
+)
 from hyperformer.data import Rows, Writer, generator, read_corpus, read_rows, read_tokens, write_tokens
 from hyperformer.model import MultiTaskModel, restore, trained_tensors
 
 log = logging.getLogger(__name__)
+
+FINISHED = "finished"
 
 
 class Permutations:
@@ -64,22 +73,23 @@ class _Loop(Trainer):
 
     def __init__(self, batch: Callable[[int], dict[str, Tensor]], **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._batch = batch
+        self._batch, self._model = batch, arguments["model"]
         self.first_step = 0
 
     def get_train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
-        steps = Steps(self._batch, self.first_step, self.args.max_steps)
-        loader = DataLoader(steps, batch_size=None, shuffle=False, num_workers=0)
+        steps = Steps(self._batch, self.first_step, self.args.max_steps - self.first_step)
+        # a generator of its own: the loader would draw from the random state that a resumed run has just restored
+        loader = DataLoader(steps, batch_size=None, shuffle=False, num_workers=0, generator=torch.Generator())
         return self.accelerator.prepare(loader)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         """Trained tensors only, each once: tied weights break the plain way."""
-        folder = Path(output_dir or self.args.output_dir)
+        folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(trained_tensors(self.model), folder / "trained.safetensors")
+        save_file(trained_tensors(self._model), folder / "trained.safetensors")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        restore(model or self.model, load_file(Path(resume_from_checkpoint) / "trained.safetensors"))
+        restore(self._model, load_file(Path(resume_from_checkpoint) / "trained.safetensors"))
 
 
 def wants_bf16(precision: str) -> bool:
@@ -113,7 +123,12 @@ class Progress(TrainerCallback):
             left = (time.monotonic() - began) / (state.global_step - step) * (state.max_steps - state.global_step)
             minutes, seconds = divmod(round(left), 60)
             log.info(
-                "step %d of %d  loss %.4f  %d:%02d left", state.global_step, state.max_steps, logs["loss"], minutes, seconds
+                "step %d of %d  loss %.4f  %d:%02d left",
+                state.global_step,
+                state.max_steps,
+                logs["loss"],
+                minutes,
+                seconds,
             )
 
 
@@ -153,23 +168,28 @@ def run_loop(
         remove_unused_columns=False,
         ignore_data_skip=True,
     )
+    if (state / FINISHED).exists():
+        return
     set_seed(seed)
     loop = _Loop(batch, model=model, args=arguments, callbacks=[*callbacks, Progress()])
-    loop.remove_callback(PrinterCallback)
+    loop.remove_callback(PrinterCallback)  # type: ignore[no-untyped-call]
     resume = _last_state(state)
     if resume is not None:
         loop.first_step = int(resume.name.partition("-")[2])
         log.info("going on from step %d in %s", loop.first_step, state)
     loop.train(resume_from_checkpoint=str(resume) if resume else None)
+    (state / FINISHED).touch()
 
 
 def _last_state(state: Path) -> Path | None:
-    found = sorted(state.glob("checkpoint-*"), key=lambda folder: int(folder.name.partition("-")[2]))
-    return found[-1] if found else None
+    whole = [path.parent for path in state.glob("checkpoint-*/trainer_state.json")]  # the file that is written last
+    return max(whole, key=lambda folder: int(folder.name.partition("-")[2]), default=None)
 
 
-def corrupt(ids: Sequence[int], sentinels: Sequence[int], settings: PretrainingSettings, rng: np.random.Generator) -> Any:
-    """Span corruption (Raffel et al. 2020, section 3.1.4): random spans become sentinels in the source and are the target.
+def corrupt(
+    ids: Sequence[int], sentinels: Sequence[int], settings: PretrainingSettings, rng: np.random.Generator
+) -> Any:
+    """Span corruption (Raffel et al. 2020, section 3.1.4): random spans become sentinels, and are the target.
 
     Args:
         ids: the tokens of a text, without </s>.
@@ -211,8 +231,8 @@ def pretrain(corpus: Path, settings: PretrainingSettings, seed: int, states: Pat
     """Makes a small T5 and its tokenizer from text; an interrupted run of the same work goes on.
 
     Args:
-        corpus: a folder of rows of `source` and `target` texts; where `target` is empty, `source` is span-corrupted anew at
-            each pass.
+        corpus: a folder of rows of `source` and `target` texts, read in order; where `target` is empty, `source` is
+            span-corrupted, anew at each pass.
         states: a folder for resume states, outside of what is published.
     Returns:
         What writes the backbone, in transformers' layout and half precision, with its card.
@@ -224,8 +244,7 @@ def pretrain(corpus: Path, settings: PretrainingSettings, seed: int, states: Pat
     tokenizer = t5.train_tokenizer(texts, settings.vocabulary)
     sources = tokenizer([row["source"] for row in rows], truncation=True, max_length=settings.max_tokens)["input_ids"]
     targets = tokenizer([row["target"] for row in rows], truncation=True, max_length=settings.max_tokens)["input_ids"]
-    sentinels = tokenizer.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(t5.SENTINELS)])
-    order = Permutations(len(rows), seed, 1)
+    sentinels = [int(tokenizer.vocab[f"<extra_id_{i}>"]) for i in range(t5.SENTINELS)]
     set_seed(seed)
     backbone = t5.new(tokenizer, settings.sizes.model_dump())
     eos = tokenizer.eos_token_id
@@ -233,10 +252,10 @@ def pretrain(corpus: Path, settings: PretrainingSettings, seed: int, states: Pat
     def batch(step: int) -> dict[str, Tensor]:
         encoded = []
         for position in range(step * settings.batch_size, (step + 1) * settings.batch_size):
-            row = order[position]
+            row = position % len(rows)
             source, target = sources[row], targets[row]
             if len(target) == 1:  # nothing but </s>
-                cut, spans = corrupt(source[:-1], sentinels, settings, generator(seed, 2, position))
+                cut, spans = corrupt(source[:-1], sentinels, settings, generator(seed, position))
                 source, target = [*cut, eos], [*spans, eos]
             encoded.append({"input_ids": source, "labels": target})
         return backbone.collate(encoded, [0] * len(encoded)).tensors
@@ -255,7 +274,7 @@ def pretrain(corpus: Path, settings: PretrainingSettings, seed: int, states: Pat
 
 
 def _card(settings: PretrainingSettings, seed: int, size: int, vocabulary: int) -> str:
-    text = ", ".join(settings.text) or "the embedded language (`hyperformer.embedded.corpus` names its objectives)"
+    text = settings.text or "the embedded language (`hyperformer.embedded.corpus` names its objectives)"
     listed = "\n".join(f"- {name}: {value}" for name, value in settings.model_dump().items())
     return f"""# A small T5 made by `kedro run --pipeline pretrain`
 
@@ -304,14 +323,15 @@ class BestCheckpoint(TrainerCallback):
     What it knows is written beside the resume states, so that a resumed run goes on with it.
     """
 
-    def __init__(self, model: MultiTaskModel, validation: Mapping[str, Rows], settings: TrainingSettings, state: Path) -> None:
+    def __init__(
+        self, model: MultiTaskModel, validation: Mapping[str, Rows], settings: TrainingSettings, state: Path
+    ) -> None:
         self.model, self.validation, self.settings, self.state = model, validation, settings, state
-        self.history: list[dict[str, float]] = []
+        path = state / "history.json"
+        self.history: list[dict[str, float]] = json.loads(path.read_text()) if path.is_file() else []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        path = self.state / "history.json"
-        if state.global_step and path.is_file():
-            self.history = [line for line in json.loads(path.read_text()) if line["step"] <= state.global_step]
+        self.history = [line for line in self.history if line["step"] <= state.global_step]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step % self.settings.evaluate_every and state.global_step != state.max_steps:
@@ -328,8 +348,10 @@ class BestCheckpoint(TrainerCallback):
         )
         log.info("step %d  validation mean %.2f%s", state.global_step, mean, "  (best)" if mean > best else "")
         if mean > best:
-            save_file(trained_tensors(self.model), self.state / "best.safetensors")
-        (self.state / "history.json").write_text(json.dumps(self.history))
+            save_file(trained_tensors(self.model), self.state / "best.new")
+            (self.state / "best.new").replace(self.state / "best.safetensors")
+        (self.state / "history.new").write_text(json.dumps(self.history))
+        (self.state / "history.new").replace(self.state / "history.json")
         since = len(self.history) - 1 - int(np.argmax([line["mean"] for line in self.history]))
         if self.settings.patience is not None and since >= self.settings.patience:
             log.info("no better mean for %d validations; stopping", since)
@@ -363,18 +385,22 @@ def train(
         tokens: the folder of encoded training rows.
         states: a folder for resume states, outside of what is published.
     Returns:
-        What writes the checkpoint of the best mean validation metric; and a line a validation: step, mean, and every task's
-        mean metric in percent.
+        What writes the checkpoint of the best mean validation metric; and a line a validation: step, mean, and every
+        task's mean metric in percent.
     """
     set_seed(seed)
     model = MultiTaskModel(backbone, method, settings, training.label_smoothing)
     encoded = {name: read_tokens(tokens, name) for name in model.tasks}
     validation = {name: read_rows(rows, name, "validation") for name in model.tasks}
-    validation = {name: part.select(range(min(len(part), training.validation_rows))) for name, part in validation.items()}
+    validation = {
+        name: part.select(range(min(len(part), training.validation_rows))) for name, part in validation.items()
+    }
     given = [settings, backbone, method, training]
     state = fresh_state(states / "train", given, [rows, tokens, Path(backbone.path)], seed)
     best = BestCheckpoint(model, validation, training, state)
-    run_loop(model, mixed_batches(model, encoded, training, seed), training, seed, state, [best], training.evaluate_every)
+    run_loop(
+        model, mixed_batches(model, encoded, training, seed), training, seed, state, [best], training.evaluate_every
+    )
     restore(model, load_file(state / "best.safetensors"))
 
     def write(folder: Path) -> None:

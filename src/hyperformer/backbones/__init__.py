@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from safetensors import SafetensorError
 from transformers import AutoConfig
 
 from hyperformer.backbones import t5
@@ -16,7 +17,7 @@ FAMILIES: dict[str, Callable[[str, str | None, str], Backbone]] = {"t5": t5.load
 
 
 def load(settings: BackboneSettings, activation: str = "relu") -> Backbone:
-    """The backbone of a configuration, from a folder or a hub name; `activation` is that of its adapters, if it gets any.
+    """The backbone of a configuration, from a folder or a hub name; `activation` is that of its adapters.
 
     Raises:
         HyperFormerError: nothing is there, its family is not known, or it has no safetensors weights.
@@ -26,9 +27,11 @@ def load(settings: BackboneSettings, activation: str = "relu") -> Backbone:
         family = AutoConfig.from_pretrained(path, revision=settings.revision).model_type
         if family not in FAMILIES:
             known = ", ".join(FAMILIES)
-            raise HyperFormerError(f"the backbone {path!r} is a {family!r} model, expected one of {known}; set backbone.path")
+            raise HyperFormerError(
+                f"the backbone {path!r} is a {family!r} model, expected one of {known}; set backbone.path"
+            )
         return FAMILIES[family](path, settings.revision, activation)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0]
         raise HyperFormerError(
             f"no backbone could be loaded from {path!r} ({reason}); set backbone.path to a folder with config.json, "

@@ -1,7 +1,7 @@
 """Adapters inside a backbone: the places, and what computes there.
 
-A place is a sublayer's `dropout`, replaced by adapter-then-dropout: h + dropout(A(sublayer(norm(h)))) without a fork of the
-backbone (HyperFormer, section 3.1).
+A place is a sublayer's `dropout`, replaced by adapter-then-dropout: h + dropout(A(sublayer(norm(h)))) without a fork of
+the backbone (HyperFormer, section 3.1).
 """
 
 from __future__ import annotations

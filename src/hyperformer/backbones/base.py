@@ -42,7 +42,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:
-        """Encoded rows as one batch: `input_ids`, `attention_mask` [B, L] and `labels` [B, T], padded to the longest."""
+        """Encoded rows as a batch: `input_ids`, `attention_mask` [B, L], `labels` [B, T], padded to the longest."""
 
     @abstractmethod
     def loss(self, batch: dict[str, Tensor], label_smoothing: float) -> Tensor:
@@ -73,4 +73,4 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def exportable(self, answers: Sequence[str]) -> nn.Module:
-        """What an export target writes as a graph: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A]."""
+        """What a graph computes: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A]."""

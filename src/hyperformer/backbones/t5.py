@@ -6,8 +6,9 @@ Adapters sit in place of the `dropout` of each block's self-attention and feed-f
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -21,6 +22,7 @@ from hyperformer.types import AdapterWeights, Batch, Example, HyperFormerError, 
 
 IGNORED = -100  # the target id of padding, which no loss counts
 SENTINELS = 32  # span markers of a tokenizer made here
+HEAD_START = 6.0  # by how much the score of what a head looks for exceeds any other's at the start
 
 
 class AnswerScores(nn.Module):
@@ -49,7 +51,8 @@ class T5Backbone(Backbone):
         self, model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, activation: str = "gelu_new"
     ) -> None:
         super().__init__()
-        self.t5, self.tokenizer = model, tokenizer
+        self.t5: Any = model
+        self.tokenizer = tokenizer
         self.places = AdapterPlaces(activation)
         self._sites: list[Site] = []
         for stack in ("encoder", "decoder"):
@@ -61,7 +64,7 @@ class T5Backbone(Backbone):
     @property
     def width(self) -> int:
         """The width d of the hidden states."""
-        return int(self.t5.config.d_model)
+        return self.t5.model_dim
 
     def sites(self) -> list[Site]:
         """Every place for an adapter, in the order in which `AdapterWeights` stacks them."""
@@ -73,7 +76,7 @@ class T5Backbone(Backbone):
             parameter.requires_grad_(name.endswith(("layer_norm.weight",)))
 
     def encode(self, examples: Sequence[Example], max_source_tokens: int) -> list[dict[str, list[int]]]:
-        """Token ids of each example: `input_ids`, cut to `max_source_tokens`, and `labels`, both ending in </s>."""
+        """Token ids of each example: `input_ids`, cut to `max_source_tokens`, and `labels`; both end in </s>."""
         if not examples:
             return []
         sources = self.tokenizer([e.source for e in examples], truncation=True, max_length=max_source_tokens)
@@ -84,7 +87,7 @@ class T5Backbone(Backbone):
         ]
 
     def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:
-        """Encoded rows as one batch: `input_ids`, `attention_mask` [B, L] and `labels` [B, T], padded to the longest."""
+        """Encoded rows as a batch: `input_ids`, `attention_mask` [B, L], `labels` [B, T], padded to the longest."""
         pad = int(self.t5.config.pad_token_id)
         inputs = [torch.tensor(row["input_ids"]) for row in rows]
         input_ids = nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=pad)
@@ -125,7 +128,7 @@ class T5Backbone(Backbone):
         """
         hidden = self.t5.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [B, L, d]
         batch, length, width = hidden.shape
-        count, tokens = answers.shape
+        count = len(answers)
         hidden = hidden.unsqueeze(1).expand(batch, count, length, width).reshape(batch * count, length, width)
         mask = attention_mask.unsqueeze(1).expand(batch, count, length).reshape(batch * count, length)
         decoded = self.t5.decoder(
@@ -186,19 +189,21 @@ class T5Backbone(Backbone):
 
     def save(self, folder: Path) -> None:
         """The plain T5 and its tokenizer in transformers' layout, weights in half precision."""
-        self.t5.half().save_pretrained(folder)
+        copy.deepcopy(self.t5).half().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
 
 
 def load(path: str, revision: str | None, activation: str) -> T5Backbone:
     """A T5 and its tokenizer from a folder or a hub name, in float32; the weights must be safetensors."""
-    model = T5ForConditionalGeneration.from_pretrained(path, revision=revision, dtype=torch.float32, use_safetensors=True)
+    model = T5ForConditionalGeneration.from_pretrained(
+        path, revision=revision, dtype=torch.float32, use_safetensors=True
+    )
     tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, use_fast=True)
     return T5Backbone(model.eval(), tokenizer, activation)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """A lower-case byte-pair tokenizer of T5's layout (<pad> 0, </s> 1, <unk> 2, sentinels last) trained on `texts`.
+    """A lower-case byte-pair tokenizer of T5's layout (<pad> 0, </s> 1, <unk> 2, sentinels last) from `texts`.
 
     Frequent words become whole pieces as far as `vocabulary` reaches; the same texts give the same tokenizer.
     """
@@ -230,8 +235,13 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     )
 
 
-def new(tokenizer: PreTrainedTokenizerFast, sizes: dict[str, int | float]) -> T5Backbone:
-    """An untrained T5 for `tokenizer`; `sizes` are fields of `T5Config`. Draws from torch's random state."""
+def new(tokenizer: PreTrainedTokenizerFast, sizes: Mapping[str, Any]) -> T5Backbone:
+    """An untrained T5 for `tokenizer`; `sizes` are fields of `T5Config`, with four heads or more.
+
+    Draws from torch's random state. The first two heads of the encoder begin as ones that look one token back and one
+    ahead, the next two as ones that look for the same word elsewhere; the first of the decoder looks back. From T5's
+    own start, where position hardly counts, a small model needs many thousand steps to copy or compare at all.
+    """
     config = T5Config(
         vocab_size=len(tokenizer),
         pad_token_id=tokenizer.pad_token_id,
@@ -239,4 +249,22 @@ def new(tokenizer: PreTrainedTokenizerFast, sizes: dict[str, int | float]) -> T5
         decoder_start_token_id=tokenizer.pad_token_id,
         **sizes,
     )
-    return T5Backbone(T5ForConditionalGeneration(config), tokenizer)
+    model = T5ForConditionalGeneration(config)
+    here, back, ahead = 0, 1, config.relative_attention_num_buckets // 2 + 1  # buckets of the positions 0, -1, +1
+    with torch.no_grad():
+        encoder, decoder = (_attention(stack) for stack in (model.encoder, model.decoder))
+        encoder[0].relative_attention_bias.weight[back, 0] += HEAD_START
+        encoder[0].relative_attention_bias.weight[ahead, 1] += HEAD_START
+        encoder[0].relative_attention_bias.weight[here, 2:4] -= HEAD_START
+        decoder[0].relative_attention_bias.weight[back, 0] += HEAD_START
+        for attention in encoder:
+            rows = slice(2 * config.d_kv, 4 * config.d_kv)
+            attention.q.weight[rows] *= HEAD_START**0.5  # a word's score with itself is 1 at T5's own start
+            attention.k.weight[rows] = attention.q.weight[rows]
+    return T5Backbone(model, tokenizer)
+
+
+def _attention(stack: nn.Module) -> list[Any]:
+    """The self-attentions of a stack."""
+    blocks: Any = stack.get_submodule("block")
+    return [block.layer[0].SelfAttention for block in blocks]

@@ -2,21 +2,29 @@
 
 A row is `source` and `target`; where `target` is empty, the source is a document for span corruption. The pairs are
 supervised auxiliary objectives, as in T5's own pretraining (Raffel et al. 2020, section 3.5.3): their relations come
-close to those of some tasks, under prompts and words of their own. No task template, no sentence of a validation or test
-split, and no answer word as a target stands here.
+close to those of some tasks, under prompts and words of their own. No task template, no sentence of a validation or
+test split, and no answer word as a target stands here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from random import Random
 
 from hyperformer.embedded.language import (
+    ACTIONS,
+    ADJECTIVES,
+    BLAME,
+    COLOURS,
     NAMES,
+    NOUNS,
+    PRAISE,
+    STATES,
     Event,
+    Part,
     an_event,
     different,
+    having,
     in_split,
     noun_phrase,
     opinion,
@@ -32,11 +40,17 @@ from hyperformer.embedded.suite import ROLES, asked, premise_and_hypothesis, sam
 Pair = tuple[str, str]
 
 ANSWER_WORDS = (
-    "acceptable unacceptable positive negative equivalent different duplicate distinct entailment neutral contradiction "
-    "other answered unanswered supported yes no 0 1 2 3 4 5"
+    "acceptable unacceptable positive negative equivalent different duplicate distinct entailment neutral "
+    "contradiction other answered unanswered supported yes no 0 1 2 3 4 5"
 ).split()
 CHEER = ["people smile and stay", "guests gladly come again", "everyone cheers"]
 GLOOM = ["people frown and leave", "guests never come again", "everyone sighs"]
+WORDS = sorted(
+    {word for noun in NOUNS for word in noun.words}
+    | {form for verb in ACTIONS + STATES for forms in verb.words for form in forms}
+    | {word for words in ADJECTIVES + COLOURS for word in words}
+    | set(PRAISE + BLAME)
+)
 FOLLOWS = ("therefore", "perhaps", "impossible")
 
 
@@ -74,7 +88,9 @@ def document(rng: Random) -> Pair:
         elif kind < 0.9:
             parts += [question(rng, event, asked(rng, event)), statement(rng, event)]
         else:
-            parts.append(f"{rng.choice(NAMES)} {rng.choice(('writes', 'reads', 'hears'))} the word {rng.choice(ANSWER_WORDS)}.")
+            parts.append(
+                f"{rng.choice(NAMES)} {rng.choice(('writes', 'reads', 'hears'))} the word {rng.choice(ANSWER_WORDS)}."
+            )
     return " ".join(parts), ""
 
 
@@ -110,7 +126,9 @@ def reply(rng: Random) -> Pair:
     role = asked(rng, event)
     told = event
     if rng.random() < 0.5:
-        told = replace(event, **{role: None}) if role in ("place", "time") and rng.random() < 0.5 else different(rng, event)
+        told = (
+            having(event, **{role: None}) if role in ("place", "time") and rng.random() < 0.5 else different(rng, event)
+        )
     found = getattr(told, role) if same_but(event, told, role) else None
     answer = "nobody knows" if found is None else found[0] if role in ("place", "time") else noun_phrase(PLAIN, found)
     return f"reply: {question(rng, event, role)} / {statement(rng, told)}", answer
@@ -119,7 +137,8 @@ def reply(rng: Random) -> Pair:
 def common(rng: Random) -> Pair:
     """Two statements; the plain words of the parts that they share."""
     event = an_event(rng, place=0.9, time=0.9)
-    parts = [part for part in (*ROLES, "verb") if getattr(event, part)]
+    kinds: tuple[Part, ...] = (*ROLES, "verb")
+    parts = [part for part in kinds if getattr(event, part)]
     other = event
     for part in rng.sample(parts, rng.randint(0, len(parts))):
         other = with_other(rng, other, part)
@@ -136,7 +155,10 @@ def confirm(rng: Random) -> Pair:
     event = an_event(rng, negated=0.5)
     told = [statement(rng, event), statement(rng, an_event(rng, negated=0.5))]
     rng.shuffle(told)
-    return f"confirm: {' '.join(told)} / {polar_question(rng, event)}", "it is denied" if event.negated else "it is told"
+    return (
+        f"confirm: {' '.join(told)} / {polar_question(rng, event)}",
+        "it is denied" if event.negated else "it is told",
+    )
 
 
 def simplify(rng: Random) -> Pair:
@@ -152,30 +174,60 @@ def mend(rng: Random) -> Pair | None:
     return (f"mend: {faulty}", text) if faulty else None
 
 
+def repeat(rng: Random) -> Pair:
+    """Words in no order, to be said again: copying, which all else builds on, is learnt from these first."""
+    words = " ".join(rng.choices(WORDS, k=rng.randint(4, 14)))
+    return f"repeat: {words}", words
+
+
+def both(rng: Random) -> Pair:
+    """Two lists of words; those of the first that stand in the second too."""
+    first = rng.sample(WORDS, rng.randint(3, 8))
+    shared = [word for word in first if rng.random() < 0.4]
+    second = [*shared, *rng.sample(WORDS, rng.randint(1, 5))]
+    rng.shuffle(second)
+    return f"both: {' '.join(first)} / {' '.join(second)}", " ".join(
+        word for word in first if word in second
+    ) or "nothing"
+
+
 def react(rng: Random) -> Pair:
     good = rng.random() < 0.5
     return f"react: {opinion(rng, good)}", rng.choice(CHEER if good else GLOOM)
 
 
-OBJECTIVES: list[tuple[Callable[[Random], Pair | None], float]] = [
-    (document, 0.24),
-    (link, 0.10),
-    (infer, 0.14),
-    (ask, 0.08),
+Objectives = list[tuple[Callable[[Random], Pair | None], float]]
+FIRST: Objectives = [(repeat, 2), (both, 1)]
+SECOND: Objectives = [(repeat, 1), (both, 1), (simplify, 1), (common, 1), (mend, 1)]
+OBJECTIVES: Objectives = [
+    (document, 0.12),
+    (repeat, 0.04),
+    (both, 0.06),
+    (link, 0.13),
+    (infer, 0.19),
+    (ask, 0.09),
     (reply, 0.10),
-    (common, 0.10),
-    (confirm, 0.03),
-    (simplify, 0.06),
-    (mend, 0.10),
+    (common, 0.08),
+    (confirm, 0.02),
+    (simplify, 0.04),
+    (mend, 0.08),
     (react, 0.05),
 ]
+"""Each with its share of the rows."""
+LESSON = 0.05
+"""The share of the rows that each of the two first lessons has; without them copying is not learnt for long."""
 
 
 def corpus(count: int, seed: int) -> Iterator[dict[str, str]]:
-    """`count` rows of pretraining text; every sentence in them belongs to the train split. Same arguments, same rows."""
+    """`count` rows of pretraining text, to be read in order: copying first, then one sentence, then all objectives.
+
+    Every sentence in them belongs to the train split. The same arguments give the same rows.
+    """
     rng = Random(f"{seed}/corpus")
-    makers, shares = zip(*OBJECTIVES, strict=True)
-    for make in rng.choices(makers, shares, k=count):
+    for number in range(count):
+        objectives = FIRST if number < LESSON * count else SECOND if number < 2 * LESSON * count else OBJECTIVES
+        makers, shares = zip(*objectives, strict=True)
+        (make,) = rng.choices(makers, shares)
         while True:
             pair = make(rng)
             if pair and in_split("train", *_sentences(*pair)):

@@ -10,18 +10,21 @@ import re
 import zlib
 from dataclasses import dataclass, replace
 from random import Random
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from hyperformer.types import Split
 
 Role = Literal["agent", "patient", "place", "time"]
+Part = Literal["agent", "verb", "patient", "place", "time", "adjective"]
 
 SPLIT_BUCKETS: dict[Split, range] = {"train": range(0, 5), "validation": range(5, 7), "test": range(7, 10)}
 SYNONYM_RATE = 0.4
+T = TypeVar("T")
+Words = tuple[str, ...]
 
 
 def in_split(split: Split, *texts: str) -> bool:
-    """Whether every sentence of `texts` belongs to `split`: each belongs to exactly one, by a checksum of its letters."""
+    """Whether every sentence of `texts` belongs to `split`: each is in exactly one, by a checksum of its letters."""
     sentences = (part for text in texts for part in re.split(r"(?<=[.?]) ", text))
     return all(zlib.crc32(part.lower().encode()) % 10 in SPLIT_BUCKETS[split] for part in sentences)
 
@@ -88,7 +91,9 @@ def _verbs(concepts: str) -> list[Verb]:
 
 
 NOUNS = [
-    *_nouns("person", "doctor|physician lawyer|attorney teacher|instructor pilot|aviator singer|vocalist painter|artist"),
+    *_nouns(
+        "person", "doctor|physician lawyer|attorney teacher|instructor pilot|aviator singer|vocalist painter|artist"
+    ),
     *_nouns("person", "farmer|grower guard|sentry kid|youngster baker"),
     *_nouns("animal", "dog|hound cat|feline rabbit|bunny pig|hog horse|steed snake|serpent goat duck"),
     *_nouns("vehicle", "car|automobile bike|bicycle truck|lorry boat|vessel"),
@@ -101,24 +106,37 @@ KINDS = {kind: Noun((kind,), "thing") for kind in dict.fromkeys(noun.kind for no
 ANIMATE = [noun for noun in NOUNS if noun.animate]
 NAMES = ["Mia", "Leo", "Anna", "Tom", "Eva", "Max", "Nina", "Paul"]
 _PAIRED = _verbs(
-    "love|adore hate|detest buy|purchase sell push|shove pull|drag find|discover lose lift|raise drop clean|wash soil|stain "
-    "help|assist hinder|obstruct hide|conceal reveal praise|commend scold|rebuke greet|welcome ignore|snub free|release trap"
+    "love|adore hate|detest buy|purchase sell push|shove pull|drag find|discover lose lift|raise drop "
+    "wash|rinse soil|stain help|assist hinder|obstruct hide|conceal reveal praise|commend scold|rebuke "
+    "greet|welcome ignore|snub free|release trap"
 )
 ACTIONS = _PAIRED + _verbs("chase|pursue notice|spot carry|haul follow|trail watch|observe paint draw|sketch touch")
 OPPOSITE_ACTIONS = {_PAIRED[i]: _PAIRED[i ^ 1] for i in range(len(_PAIRED))}
 STATES = _verbs("sleep|snooze laugh|chuckle dance wait|linger run|race sing rest|relax jump|leap")
-ADJECTIVES = [("big", "large"), ("small", "little"), ("old", "aged"), ("young",), ("happy", "glad"), ("sad", "gloomy")]
+ADJECTIVES: list[Words] = [
+    ("big", "large"),
+    ("small", "little"),
+    ("old", "aged"),
+    ("young",),
+    ("happy", "glad"),
+    ("sad", "gloomy"),
+]
 ADJECTIVES += [("angry", "furious"), ("calm", "quiet"), ("clean", "tidy"), ("dirty", "grimy")]
 OPPOSITES = {ADJECTIVES[i]: ADJECTIVES[i ^ 1] for i in range(len(ADJECTIVES))}
-COLOURS = [("red",), ("blue",), ("green",), ("black",), ("white",), ("brown",)]
-PLACES = [
+COLOURS: list[Words] = [("red",), ("blue",), ("green",), ("black",), ("white",), ("brown",)]
+PLACES: list[Words] = [
     ("in the garden", "in the yard"), ("in the kitchen",), ("in the park",), ("at school",), ("at the office",),
     ("near the river", "by the river"), ("behind the house", "behind the cottage"), ("at the station", "at the depot"),
     ("under the bridge",), ("in the forest", "in the woods"), ("on the hill",), ("at the market",),
 ]  # fmt: skip
-TIMES = [("in the morning",), ("at noon", "at midday"), ("at night",), ("on sunday",), ("on monday",), ("in the evening",)]
-
-Words = tuple[str, ...]
+TIMES: list[Words] = [
+    ("in the morning",),
+    ("at noon", "at midday"),
+    ("at night",),
+    ("on sunday",),
+    ("on monday",),
+    ("in the evening",),
+]
 
 
 @dataclass(frozen=True)
@@ -143,6 +161,11 @@ class Event:
     time: Words | None = None
     past: bool = False
     negated: bool = False
+
+
+def having(event: Event, **parts: Any) -> Event:
+    """The event with some of its parts replaced, by name."""
+    return replace(event, **parts)
 
 
 def a_phrase(rng: Random, nouns: list[Noun], adjective_rate: float = 0.5, names: bool = True) -> Phrase:
@@ -220,7 +243,11 @@ def clause(rng: Random, event: Event, passive: bool) -> tuple[str, str, str]:
         auxiliary, verb = _finite(event, event.patient, True, forms)
         return noun_phrase(rng, event.patient), auxiliary, f"{verb} by {noun_phrase(rng, event.agent)}"
     auxiliary, verb = _finite(event, event.agent, False, forms)
-    return noun_phrase(rng, event.agent), auxiliary, f"{verb} {noun_phrase(rng, event.patient)}" if event.patient else verb
+    return (
+        noun_phrase(rng, event.agent),
+        auxiliary,
+        f"{verb} {noun_phrase(rng, event.patient)}" if event.patient else verb,
+    )
 
 
 def statement(rng: Random, event: Event, passive: bool | None = None) -> str:
@@ -268,7 +295,7 @@ def polar_question(rng: Random, event: Event) -> str:
     return sentence(" ".join([auxiliary, subject, predicate, *_circumstances(rng, event)]), "?")
 
 
-def _other(rng: Random, options: list, but: object) -> object:
+def _other(rng: Random, options: list[T], but: object) -> T:
     return rng.choice([option for option in options if option != but])
 
 
@@ -297,22 +324,25 @@ def can_cross(event: Event) -> bool:
     return bool(patient and agent.noun and patient.noun and agent.adjective != patient.adjective)
 
 
-def with_other(rng: Random, event: Event, role: Literal["agent", "verb", "patient", "place", "time", "adjective"]) -> Event:
+def with_other(rng: Random, event: Event, role: Part) -> Event:
     """The event with one part replaced by a different one; a verb never by its opposite."""
     if role == "verb":
         verbs = [verb for verb in (ACTIONS if event.patient else STATES) if verb != OPPOSITE_ACTIONS.get(event.verb)]
         return replace(event, verb=_other(rng, verbs, event.verb))
     if role in ("place", "time"):
-        return replace(event, **{role: _other(rng, PLACES if role == "place" else TIMES, getattr(event, role))})
+        return having(event, **{role: _other(rng, PLACES if role == "place" else TIMES, getattr(event, role))})
     holder = "agent" if role == "agent" or (role == "adjective" and event.agent.adjective) else "patient"
     phrase = getattr(event, holder)
     if role == "adjective" and phrase.noun:
-        return replace(event, **{holder: replace(phrase, adjective=_other(rng, ADJECTIVES + COLOURS, phrase.adjective))})
+        return replace(
+            event, **{holder: replace(phrase, adjective=_other(rng, ADJECTIVES + COLOURS, phrase.adjective))}
+        )
     if phrase.noun is None:
-        return replace(event, **{holder: replace(phrase, name=_other(rng, NAMES, phrase.name))})
+        names = [name for name in NAMES if name not in [p.name for p in (event.agent, event.patient) if p]]
+        return having(event, **{holder: replace(phrase, name=rng.choice(names))})
     taken = [p.noun for p in (event.agent, event.patient) if p]
     pool = [noun for noun in (ANIMATE if phrase.noun.animate else NOUNS) if noun not in taken]
-    return replace(event, **{holder: replace(phrase, noun=rng.choice(pool))})
+    return having(event, **{holder: replace(phrase, noun=rng.choice(pool))})
 
 
 def different(rng: Random, event: Event) -> Event:
@@ -322,8 +352,9 @@ def different(rng: Random, event: Event) -> Event:
         return swapped(event)
     if kind < 0.6 and can_cross(event):
         return crossed(event)
-    roles = ["agent", "verb", "patient" if event.patient else "verb"]
-    roles += [role for role in ("place", "time") if getattr(event, role)]
+    roles: list[Part] = ["agent", "verb", "patient" if event.patient else "verb"]
+    circumstances: tuple[Part, ...] = ("place", "time")
+    roles += [role for role in circumstances if getattr(event, role)]
     if event.agent.adjective or (event.patient and event.patient.adjective):
         roles.append("adjective")
     return with_other(rng, event, rng.choice(roles))
@@ -340,16 +371,16 @@ def wider(rng: Random, event: Event) -> Event:
         phrase = getattr(event, holder)
         if phrase and phrase.noun:
             if phrase.adjective:
-                options.append(replace(event, **{holder: replace(phrase, adjective=None)}))
+                options.append(having(event, **{holder: replace(phrase, adjective=None)}))
             if phrase.noun.kind in KINDS:
                 determiner = "some" if phrase.plural else "a"
                 kind = replace(phrase, noun=KINDS[phrase.noun.kind], determiner=determiner, adjective=None)
-                options.append(replace(event, **{holder: kind}))
+                options.append(having(event, **{holder: kind}))
     return rng.choice(options) if options else event
 
 
 def narrower(rng: Random, event: Event) -> Event:
-    """An event that says more than `event`, so that it may or may not hold where `event` does."""
+    """An event that says more than `event`, so that it may or may not hold where it does; itself if it is full."""
     options: list[Event] = []
     if not event.place:
         options.append(replace(event, place=rng.choice(PLACES)))
@@ -358,8 +389,8 @@ def narrower(rng: Random, event: Event) -> Event:
     for holder in ("agent", "patient"):
         phrase = getattr(event, holder)
         if phrase and phrase.noun and not phrase.adjective:
-            options.append(replace(event, **{holder: replace(phrase, adjective=rng.choice(ADJECTIVES + COLOURS))}))
-    return rng.choice(options) if options else with_other(rng, event, "verb")
+            options.append(having(event, **{holder: replace(phrase, adjective=rng.choice(ADJECTIVES + COLOURS))}))
+    return rng.choice(options) if options else event
 
 
 OPINION_TOPICS = {
@@ -410,7 +441,7 @@ def _wrong_verb(rng: Random, words: list[str]) -> bool:
         return True
     if verb is None:
         return False
-    base, third, past, participle = FORMS[words[verb]]
+    base, third, past, _ = FORMS[words[verb]]
     if auxiliary is not None:
         words[verb] = rng.choice((third, past) if words[auxiliary] in ("do", "does", "did") else (base, third))
         return True
@@ -436,7 +467,7 @@ def _wrong_number(rng: Random, words: list[str]) -> bool:
 
 
 def spoiled(rng: Random, text: str) -> str | None:
-    """The statement with one fault: in order, agreement, number, or by a missing or doubled word. None: no such fault fits."""
+    """The statement with one fault: in order, agreement, number, a missing or a doubled word; None: it does not fit."""
     words = text[:-1].split()
     words[0] = words[0] if words[0] in NAMES else words[0].lower()
     kind = rng.random()

@@ -17,12 +17,14 @@ from hyperformer.data import EMBEDDED, SPLITS, Writer, write_rows
 from hyperformer.embedded.language import (
     OPPOSITE_ACTIONS,
     Event,
+    Part,
     Role,
     an_event,
     can_cross,
     can_swap,
     crossed,
     different,
+    having,
     in_split,
     narrower,
     opinion,
@@ -66,7 +68,7 @@ def asked(rng: Random, event: Event, but: Role | None = None) -> Role:
 
 def same_but(event: Event, other: Event, role: Role) -> bool:
     """Whether the events agree in all that a question about `role` says."""
-    return replace(event, **{role: None}) == replace(other, **{role: None})
+    return having(event, **{role: None}) == having(other, **{role: None})
 
 
 def duplicates(rng: Random, label: int) -> Row | None:
@@ -86,7 +88,7 @@ def similarity(rng: Random, label: int) -> Row:
     """Two statements and how many of five parts they share: agent, verb, patient, place, time (the shape of STS-B)."""
     event = an_event(rng, place=1.0, time=1.0)
     other = event
-    for role in rng.sample(("agent", "verb", "patient", "place", "time"), 5 - label):
+    for role in rng.sample(PARTS, 5 - label):
         other = with_other(rng, other, role)
     return {"sentence1": statement(rng, event), "sentence2": statement(rng, other), "score": float(label)}
 
@@ -143,7 +145,9 @@ def answerability(rng: Random, label: int) -> Row | None:
     role = asked(rng, event)
     told = event
     if label == 1:
-        told = replace(event, **{role: None}) if role in ("place", "time") and rng.random() < 0.5 else different(rng, event)
+        told = (
+            having(event, **{role: None}) if role in ("place", "time") and rng.random() < 0.5 else different(rng, event)
+        )
         if getattr(told, role) and same_but(event, told, role):
             return None
     return {"question": question(rng, event, role), "sentence": statement(rng, told), "label": label}
@@ -176,7 +180,11 @@ def word_order(rng: Random, label: int) -> Row | None:
 
 def yes_no(rng: Random, label: int) -> Row:
     """A passage of three statements and a question: 1 yes, 0 no (the shape of BoolQ)."""
-    denied = [label == 0, rng.random() < 0.5, label == 1]  # the asked one first; one or two of the three, whatever the label
+    denied = [
+        label == 0,
+        rng.random() < 0.5,
+        label == 1,
+    ]  # the asked one first; one or two of the three, whatever the label
     told = [replace(an_event(rng), negated=negated) for negated in denied]
     passage = [statement(rng, event) for event in told]
     rng.shuffle(passage)
@@ -198,6 +206,7 @@ class Recipe:
 
 
 ROLES: tuple[Role, ...] = ("agent", "patient", "place", "time")
+PARTS: tuple[Part, ...] = ("agent", "verb", "patient", "place", "time")
 SUITE = {
     "acceptability": Recipe(acceptability),
     "sentiment": Recipe(sentiment),
@@ -248,7 +257,9 @@ def language_rows(tasks: Tasks, data: DataSettings, settings: EmbeddedSettings, 
             continue
         if name not in SUITE:
             known = ", ".join(SUITE)
-            raise HyperFormerError(f"task {task!r}: the embedded language has no {name!r}, expected one of {known}; set source")
+            raise HyperFormerError(
+                f"task {task!r}: the embedded language has no {name!r}, expected one of {known}; set source"
+            )
         train = settings.small_train if SUITE[name].small else settings.train
         counts = {"train": train, "validation": settings.validation, "test": settings.test}
         found[name] = {split: Dataset.from_list(list(rows(name, split, counts[split], seed))) for split in SPLITS}

@@ -22,11 +22,25 @@ from hyperformer.tasks import Task
 
 log = logging.getLogger(__name__)
 
-ROOMS = ("backbones", "config.py", "data.py", "export", "manifest.py", "methods", "model.py", "runtime", "tasks", "text.py", "types.py")
+ROOMS = (
+    "backbones",
+    "config.py",
+    "data.py",
+    "export",
+    "manifest.py",
+    "methods",
+    "model.py",
+    "runtime",
+    "tasks",
+    "text.py",
+    "types.py",
+)
 """The code that a bundle's bytes depend on, besides its checkpoint."""
 
 
-def export(checkpoint: Path, rows: Path, metrics: Mapping[str, Any], settings: ExportSettings, batch_size: int) -> Writer:
+def export(
+    checkpoint: Path, rows: Path, metrics: Mapping[str, Any], settings: ExportSettings, batch_size: int
+) -> Writer:
     """Exports every task of a checkpoint.
 
     Args:
@@ -38,7 +52,11 @@ def export(checkpoint: Path, rows: Path, metrics: Mapping[str, Any], settings: E
         What writes a folder `<task>/` for each.
     """
     trained = model.load(checkpoint)
-    made_from = {"code": _code(), "parameters": _hash(settings.model_dump()), "checkpoint": manifest.folder_sha256(checkpoint)}
+    made_from = {
+        "code": _code(),
+        "parameters": _hash(settings.model_dump()),
+        "checkpoint": manifest.folder_sha256(checkpoint),
+    }
 
     def write(folder: Path) -> None:
         for name, task in trained.tasks.items():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
@@ -18,7 +20,9 @@ from hyperformer.tasks import Task
 def write(baked: Backbone, task: Task, settings: ExportSettings, folder: Path) -> None:
     """Writes graph and tokenizer of a task whose adapters are constants in `baked`."""
     module = baked.exportable(task.answers)
-    input_ids, attention_mask = torch.ones((2, 2, 5), dtype=torch.long)  # not one tensor twice: the tracer would merge them
+    input_ids, attention_mask = torch.ones(
+        (2, 2, 5), dtype=torch.long
+    )  # not one tensor twice: the tracer would merge them
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     with _quiet():
         program = torch.onnx.export(
@@ -51,15 +55,14 @@ def _plain(graph: onnx.ModelProto) -> onnx.ModelProto:
     return graph
 
 
-class _quiet(warnings.catch_warnings):  # noqa: N801
+@contextmanager
+def _quiet() -> Iterator[None]:
     """The exporter's own log lines and deprecations say nothing that a user could act on."""
-
-    def __enter__(self) -> None:  # type: ignore[override]
-        super().__enter__()
-        warnings.simplefilter("ignore")
-        self._level = logging.root.manager.disable
-        logging.disable(logging.WARNING)
-
-    def __exit__(self, *details: object) -> None:
-        logging.disable(self._level)
-        super().__exit__(*details)
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

@@ -8,7 +8,9 @@ from hyperformer.runtime import Bundle
 from hyperformer.types import HyperFormerError, Scores
 
 
-def compare(torch_scores: Sequence[Scores], bundle: Bundle, sources: Sequence[str], tolerance: float) -> dict[str, float]:
+def compare(
+    torch_scores: Sequence[Scores], bundle: Bundle, sources: Sequence[str], tolerance: float
+) -> dict[str, float]:
     """Compares scores and answers on source texts.
 
     Returns:
@@ -32,7 +34,8 @@ def compare(torch_scores: Sequence[Scores], bundle: Bundle, sources: Sequence[st
             first, second = sorted(expected.values, reverse=True)[:2]
             if first - second > tolerance:
                 raise HyperFormerError(
-                    f"the graph of task {bundle.manifest.task!r} answers {source!r} otherwise than torch; it is not published"
+                    f"the graph of task {bundle.manifest.task!r} answers {source!r} otherwise than torch; "
+                    "it is not published"
                 )
             ties += 1
     return {"rows": len(sources), "ties": ties, "largest_difference": float(f"{largest:.3g}")}

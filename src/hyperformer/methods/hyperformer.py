@@ -57,7 +57,9 @@ class StackHypernetwork(nn.Module):
         """
         n, s = task.shape[0], layers.shape[0]
         place = torch.cat([self.layer_embedding(layers), self.position_embedding(positions)], dim=-1)  # [s, 2e]
-        joint = torch.cat([task.unsqueeze(1).expand(n, s, -1), place.unsqueeze(0).expand(n, s, -1)], dim=-1)  # [n, s, 3e]
+        joint = torch.cat(
+            [task.unsqueeze(1).expand(n, s, -1), place.unsqueeze(0).expand(n, s, -1)], dim=-1
+        )  # [n, s, 3e]
         source = self.norm(self.projector(joint))  # [n, s, projected]
         return AdapterWeights(
             down=self.down(source).view(n, s, self.bottleneck, self.width),
@@ -81,7 +83,8 @@ class HyperFormerPlusPlus(Method):
         bottleneck, rest = divmod(width, settings.reduction_factor)
         if rest or not bottleneck:
             raise HyperFormerError(
-                f"method.reduction_factor is {settings.reduction_factor}, expected a divisor of the backbone's width {width}"
+                f"method.reduction_factor is {settings.reduction_factor}, expected a divisor of the backbone's width "
+                f"{width}"
             )
         self.task_embedding = nn.Embedding(len(tasks), settings.task_embedding)
         self.stacks = nn.ModuleDict()

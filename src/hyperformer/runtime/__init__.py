@@ -1,7 +1,7 @@
 """Answers from an exported bundle, with numpy, onnxruntime and tokenizers only.
 
-    from hyperformer.runtime import load
-    load("data/06_models/onnx/sentiment")({"sentence": "The film is wonderful."})
+from hyperformer.runtime import load
+load("data/06_models/onnx/sentiment")({"sentence": "The film is wonderful."})
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ class Bundle:
             if not path.is_file():
                 raise HyperFormerError(f"the bundle {self.folder} lacks {name}; copy the whole folder")
             if manifest.sha256(path) != expected:
-                raise HyperFormerError(f"{path} is not the file that was exported (its sha256 differs); export or copy it again")
+                raise HyperFormerError(
+                    f"{path} is not the file that was exported (its sha256 differs); export or copy it again"
+                )
         options = onnxruntime.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = threads
@@ -58,7 +60,9 @@ class Bundle:
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             values = self._run([encoded[i] for i in chosen])
-            found.update((i, Scores(self.manifest.task, tuple(row))) for i, row in zip(chosen, values.tolist(), strict=True))
+            found.update(
+                (i, Scores(self.manifest.task, tuple(row))) for i, row in zip(chosen, values.tolist(), strict=True)
+            )
         return [found[i] for i in range(len(encoded))]
 
     def _run(self, rows: list[list[int]]) -> NDArray[np.float32]:

@@ -15,9 +15,11 @@ def _row(words: str) -> dict[str, object]:
     try:
         row = json.loads(words)
     except ValueError as error:
-        raise HyperFormerError(f"the row {words!r} is not JSON ({error}); write it like '{{\"sentence\": \"…\"}}'") from None
+        raise HyperFormerError(
+            f'the row {words!r} is not JSON ({error}); write it like \'{{"sentence": "…"}}\''
+        ) from None
     if not isinstance(row, dict):
-        raise HyperFormerError(f"the row {words!r} is not a JSON object; write it like '{{\"sentence\": \"…\"}}'")
+        raise HyperFormerError(f'the row {words!r} is not a JSON object; write it like \'{{"sentence": "…"}}\'')
     return row
 
 

@@ -10,7 +10,8 @@ from hyperformer import text
 from hyperformer.config import TaskSettings
 from hyperformer.types import Answer, Example, HyperFormerError
 
-Metric = Callable[[Sequence[Any], Sequence[Any]], float]
+Metric = Callable[[Sequence[Any], Sequence[Any], int], float]
+"""(truths, predictions, how many answers the task has) → a number from -1 to 1."""
 
 
 class Task(ABC):
@@ -57,4 +58,6 @@ class Task(ABC):
 
     def metrics(self, truths: Sequence[int | float], predictions: Sequence[int | float]) -> dict[str, float]:
         """The task's metrics, in percent."""
-        return {name: 100.0 * self.METRICS[name](truths, predictions) for name in self.settings.metrics}
+        return {
+            name: 100.0 * self.METRICS[name](truths, predictions, len(self.answers)) for name in self.settings.metrics
+        }

@@ -11,16 +11,27 @@ from hyperformer.tasks.base import Metric, Task
 from hyperformer.types import Answer, HyperFormerError
 
 
-def _f1(truths: Sequence[int], predictions: Sequence[int]) -> float:
-    """F1 of label 1 between two labels (as GLUE has it), the mean over labels among more."""
-    binary = max(*truths, *predictions) <= 1
-    return float(f1_score(truths, predictions, average="binary" if binary else "macro", zero_division=0.0))
+def _accuracy(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
+    return float(accuracy_score(truths, predictions))
+
+
+def _f1(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
+    """F1 of the second label between two (as GLUE has it), the mean over labels among more."""
+    average = "binary" if labels == 2 else "macro"
+    return float(f1_score(truths, predictions, labels=range(labels), average=average, zero_division=0.0))
+
+
+def _matthews(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
+    """0 where either side has one label only: then nothing is told apart."""
+    if len(set(truths)) == 1 or len(set(predictions)) == 1:
+        return 0.0
+    return float(matthews_corrcoef(truths, predictions))
 
 
 class Classification(Task):
     """Labels in the order of the configuration; metrics are given their indices."""
 
-    METRICS: ClassVar[dict[str, Metric]] = {"accuracy": accuracy_score, "f1": _f1, "matthews": matthews_corrcoef}
+    METRICS: ClassVar[dict[str, Metric]] = {"accuracy": _accuracy, "f1": _f1, "matthews": _matthews}
 
     def _answers(self) -> tuple[list[str], list[float] | None]:
         labels = self.settings.labels or {}

@@ -1,4 +1,4 @@
-"""Regression as T5 does it: answers are the numbers of a grid; the prediction is the expected number under their probabilities."""
+"""Regression as T5 does it: answers are the numbers of a grid; the prediction is the number that they expect."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hyperformer.types import Answer, HyperFormerError
 
 
 def _correlation(kind: Any) -> Metric:
-    def metric(truths: Sequence[float], predictions: Sequence[float]) -> float:
+    def metric(truths: Sequence[float], predictions: Sequence[float], labels: int) -> float:
         """0 where either side is constant: then nothing is told apart."""
         if np.ptp(truths) == 0 or np.ptp(predictions) == 0:
             return 0.0
@@ -46,7 +46,9 @@ class Regression(Task):
         except (TypeError, ValueError):
             number = math.nan
         if not low <= number <= high:  # type: ignore[operator]
-            raise HyperFormerError(f"the label in column {column!r} is {value!r}, expected a number from {low} to {high}")
+            raise HyperFormerError(
+                f"the label in column {column!r} is {value!r}, expected a number from {low} to {high}"
+            )
         return number
 
     def answer_index(self, row: Mapping[str, Any]) -> int:

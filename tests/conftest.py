@@ -1,0 +1,171 @@
+"""What the tests of the torch rooms share: a tiny random T5, toy tasks, a trained toy checkpoint and its bundles."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from toys import task_settings, toy_pairs, toy_sentences, train_settings
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the same arithmetic on every machine
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums in one order, so that equal work gives equal bytes."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    answers = [label for task in task_settings().values() for label in task.get("labels", {}).values()]
+    return [row["sentence"] for row in toy_sentences()] + [f"{r['a']} {r['b']}" for r in toy_pairs()] + answers * 5
+
+
+@pytest.fixture(scope="session")
+def backbone_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
+    """A random T5 with dropout, made and saved by the project's own code: 16 wide, 2 + 2 layers."""
+    import torch
+
+    from hyperformer.backbones import t5
+
+    torch.manual_seed(0)
+    sizes = {
+        "d_model": 16,
+        "d_kv": 4,
+        "d_ff": 32,
+        "num_layers": 2,
+        "num_decoder_layers": 2,
+        "num_heads": 4,
+        "dropout_rate": 0.1,
+    }
+    folder = tmp_path_factory.mktemp("backbone")
+    t5.new(t5.train_tokenizer(texts, 240), sizes).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def backbone_settings(backbone_folder: Path) -> Any:
+    from hyperformer.config import BackboneSettings
+
+    return BackboneSettings(path=str(backbone_folder), max_source_tokens=32)
+
+
+@pytest.fixture(scope="session")
+def method_settings() -> Any:
+    from hyperformer.config import MethodSettings
+
+    return MethodSettings(name="hyperformer++", reduction_factor=4, task_embedding=6, projector_hidden=10, projected=8)
+
+
+@pytest.fixture(scope="session")
+def tasks() -> Any:
+    from hyperformer.config import Tasks
+
+    return Tasks(task_settings())
+
+
+@pytest.fixture
+def backbone(backbone_settings: Any) -> Any:
+    """The tiny T5 in evaluation mode, fresh for each test."""
+    from hyperformer import backbones
+
+    return backbones.load(backbone_settings, "gelu_new")
+
+
+@pytest.fixture
+def make_model(backbone_settings: Any, method_settings: Any, tasks: Any) -> Callable[..., Any]:
+    """Makes a fresh model of the toy tasks; `loud` gives its adapters weights of size 1, so that tasks differ much."""
+    import torch
+
+    from hyperformer.model import MultiTaskModel
+
+    def make(loud: bool = False, label_smoothing: float = 0.0) -> Any:
+        torch.manual_seed(1)
+        model = MultiTaskModel(backbone_settings, method_settings, tasks, label_smoothing)
+        if loud:
+            with torch.no_grad():
+                for parameter in model.method.parameters():
+                    parameter.normal_(std=0.5)
+        return model.eval()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def toy_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of checked rows of the toy tasks; every split holds several lengths."""
+    from datasets import Dataset
+
+    from hyperformer.data import write_rows
+
+    sentences, pairs = toy_sentences(), toy_pairs()
+
+    def split(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        parts = {"train": rows[: len(rows) // 2], "validation": rows[len(rows) // 2 :], "test": rows[::3]}
+        return {name: Dataset.from_list(part) for name, part in parts.items()}
+
+    folder = tmp_path_factory.mktemp("rows")
+    write_rows({"mood": split(sentences), "mood3": split(sentences[:40]), "likeness": split(pairs)})(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toy_tokens(tmp_path_factory: pytest.TempPathFactory, toy_rows: Path, tasks: Any, backbone_settings: Any) -> Path:
+    from hyperformer.training import encode
+
+    folder = tmp_path_factory.mktemp("tokens")
+    encode(toy_rows, tasks, backbone_settings)(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def train(
+    toy_rows: Path, toy_tokens: Path, tasks: Any, backbone_settings: Any, method_settings: Any
+) -> Callable[..., tuple[Callable[[Path], None], list[dict[str, float]]]]:
+    """Trains the toy tasks: (settings, seed, folder of resume states) → what `training.train` returns."""
+    from hyperformer import training
+
+    def run(settings: Any, seed: int, states: Path) -> Any:
+        return training.train(toy_rows, toy_tokens, tasks, backbone_settings, method_settings, settings, seed, states)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, train: Callable[..., Any]) -> Path:
+    """A checkpoint after a few steps at a high rate: its tasks answer differently from one another."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    writer, _ = train(
+        train_settings(steps=30, evaluate_every=30, learning_rate=0.03), 0, tmp_path_factory.mktemp("states")
+    )
+    writer(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def export_settings() -> Any:
+    from hyperformer.config import ExportSettings
+
+    return ExportSettings(opset=18, tolerance=1e-4)
+
+
+@pytest.fixture(scope="session")
+def bundles(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, toy_rows: Path, export_settings: Any) -> Path:
+    """The exported bundles of all toy tasks."""
+    from hyperformer.export.bundle import export
+
+    metrics = {"test": {name: {"mean": 50.0} for name in task_settings()}}
+    folder = tmp_path_factory.mktemp("bundles")
+    export(checkpoint, toy_rows, metrics, export_settings, batch_size=8)(folder)
+    return folder

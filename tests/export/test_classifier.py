@@ -1,0 +1,139 @@
+"""A baked task as an ONNX graph: what is in the file, and that it answers as torch does."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import numpy_helper
+from toys import task_settings
+
+from hyperformer import model as models
+from hyperformer.backbones.t5 import T5Backbone
+from hyperformer.export import TARGETS, classifier
+from hyperformer.runtime import GRAPH
+from hyperformer.tasks import KINDS
+
+TASK = "mood3"
+
+
+@pytest.fixture(scope="module")
+def file(bundles: Path) -> Path:
+    return bundles / TASK / GRAPH
+
+
+@pytest.fixture(scope="module")
+def graph(file: Path) -> onnx.ModelProto:
+    return onnx.load(file)
+
+
+@pytest.fixture(scope="module")
+def baked(checkpoint: Path) -> T5Backbone:
+    return models.load(checkpoint).bake(TASK)
+
+
+def test_every_task_kind_has_a_target():
+    assert TARGETS.keys() == KINDS.keys()
+
+
+def test_the_checker_passes_in_full(file):
+    onnx.checker.check_model(str(file), full_check=True)
+
+
+def test_the_graph_uses_the_standard_operators_only(graph, export_settings):
+    assert {(entry.domain or "ai.onnx", entry.version) for entry in graph.opset_import} == {
+        ("ai.onnx", export_settings.opset)
+    }
+    assert {node.domain or "ai.onnx" for node in graph.graph.node} == {"ai.onnx"}
+    assert not graph.functions
+
+
+def test_inputs_and_outputs_are_named_and_open_in_batch_and_length(graph):
+    def axes(values):
+        return {
+            value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim]
+            for value in values
+        }
+
+    assert axes(graph.graph.input) == {"input_ids": ["batch", "length"], "attention_mask": ["batch", "length"]}
+    assert axes(graph.graph.output) == {"scores": ["batch", 3], "probabilities": ["batch", 3]}
+    assert {value.type.tensor_type.elem_type for value in graph.graph.input} == {onnx.TensorProto.INT64}
+
+
+@pytest.mark.parametrize("lengths", [[1], [9], [3, 12, 7], [2, 2], [30, 1, 5, 17, 8, 30, 4]], ids=str)
+def test_the_graph_gives_torchs_scores_for_any_batch_length_and_padding(file, baked, lengths):
+    draw = np.random.default_rng(0)
+    input_ids = np.zeros((len(lengths), max(lengths)), dtype=np.int64)
+    mask = np.zeros_like(input_ids)
+    for i, length in enumerate(lengths):
+        input_ids[i, :length] = draw.integers(3, 90, length)
+        mask[i, :length] = 1
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    scores, probabilities = session.run(["scores", "probabilities"], {"input_ids": input_ids, "attention_mask": mask})
+    answers = baked.answer_ids(list(task_settings()[TASK]["labels"].values()))
+    with torch.no_grad():
+        wanted = baked.scores(torch.tensor(input_ids), torch.tensor(mask), answers).numpy()
+    np.testing.assert_allclose(scores, wanted, rtol=0, atol=1e-5)
+    shares = np.exp(wanted - wanted.max(1, keepdims=True))
+    np.testing.assert_allclose(probabilities, shares / shares.sum(1, keepdims=True), rtol=0, atol=1e-5)
+
+
+def test_the_hypernetwork_is_not_in_the_graph(graph, checkpoint):
+    model = models.load(checkpoint)
+    backbone = {frozenset(p.shape) for p in model.backbone.parameters()}
+    adapters = {frozenset((4, 16))}
+    own = {frozenset(p.shape) for p in model.method.parameters() if p.dim() == 2} - backbone - adapters
+    assert frozenset((8, 4 * 16)) in own  # what writes every down-projection
+    assert not own & {frozenset(t.dims) for t in graph.graph.initializer}
+    words = ("hyper", "method", "projector", "task_embedding", "stacks", "position_embedding")
+    names = [t.name for t in graph.graph.initializer] + [n.name for n in graph.graph.node]
+    assert not [name for name in names if any(word in name for word in words)]
+
+
+def test_the_graph_holds_the_backbone_and_one_tasks_adapters_and_little_more(graph, checkpoint):
+    model = models.load(checkpoint)
+    d, r, sites, slack = (
+        16,
+        4,
+        8,
+        512,
+    )  # slack: position biases of the short answers are laid out, constants stand beside
+    floats = sum(int(np.prod(t.dims)) for t in graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+    backbone = sum(p.numel() for p in model.backbone.parameters())
+    adapters = sites * (2 * d * r + r + 3 * d)
+    embedding = model.backbone.t5.shared.weight.numel()  # may stand twice: the head's transposed
+    assert backbone + adapters - slack < floats < backbone + adapters + embedding + slack
+    assert sum(p.numel() for p in model.method.parameters()) > 4 * slack
+
+
+def test_the_file_tells_nothing_of_sources_or_paths(file):
+    content = file.read_bytes()
+    for words in (".py", "site-packages", "Traceback", "stack_trace", str(Path.cwd()), sys.prefix):
+        assert words.encode() not in content, words
+
+
+def test_exporting_twice_gives_identical_bytes(file, checkpoint, export_settings, tmp_path):
+    model = models.load(checkpoint)
+    classifier.write(model.bake(TASK), model.tasks[TASK], export_settings, tmp_path)
+    for path in tmp_path.iterdir():
+        assert path.read_bytes() == (file.parent / path.name).read_bytes(), path.name
+    assert (tmp_path / GRAPH).is_file()
+
+
+def test_tasks_have_graphs_of_their_own(bundles):
+    first, second = (onnx.load(bundles / name / GRAPH) for name in ("mood", "mood3"))
+    common = {t.name: numpy_helper.to_array(t) for t in first.graph.initializer}
+    changed = [
+        t.name
+        for t in second.graph.initializer
+        if t.name in common
+        and common[t.name].dtype == np.float32
+        and common[t.name].shape == tuple(t.dims)
+        and not np.array_equal(common[t.name], numpy_helper.to_array(t))
+    ]
+    assert changed

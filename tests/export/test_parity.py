@@ -1,0 +1,90 @@
+"""The gate before publishing: a graph that is not the model does not pass."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from hyperformer import manifest
+from hyperformer import model as models
+from hyperformer.export import parity
+from hyperformer.runtime import GRAPH, Bundle, load
+from hyperformer.types import HyperFormerError, Scores
+
+TASK = "mood"
+SOURCES = ["sentence: the film is dull", "sentence: the garden is lovely although nobody had expected it at all", "x"]
+
+
+@pytest.fixture(scope="module")
+def bundle(bundles: Path) -> Bundle:
+    return load(bundles / TASK)
+
+
+def gap(scores: Scores) -> float:
+    return abs(scores.values[0] - scores.values[1])
+
+
+def moved(scores: Scores, by: float) -> Scores:
+    """The better answer worse by `by`, the other better by as much."""
+    first, second = scores.values
+    sign = 1 if first > second else -1
+    return Scores(scores.task, (first - sign * by, second + sign * by))
+
+
+def test_the_exported_graph_is_equal_to_torch_in_a_mixed_batch(bundle, checkpoint):
+    expected = models.load(checkpoint).scores(TASK, SOURCES, 2)
+    found = parity.compare(expected, bundle, SOURCES, 1e-5)
+    assert found["rows"] == 3
+    assert found["ties"] == 0
+    largest = max(
+        abs(a - b)
+        for left, right in zip(expected, bundle.scores(SOURCES), strict=True)
+        for a, b in zip(left.values, right.values, strict=True)
+    )
+    assert found["largest_difference"] == pytest.approx(largest, rel=1e-2)
+
+
+def test_one_changed_weight_is_noticed(bundles, checkpoint, tmp_path):
+    shutil.copytree(bundles / TASK, tmp_path, dirs_exist_ok=True)
+    graph = onnx.load(tmp_path / GRAPH)
+    floats = [t for t in graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and list(t.dims) == [16, 16]]
+    values = numpy_helper.to_array(floats[0]).copy()
+    values[3, 5] += 1.0
+    floats[0].CopyFrom(numpy_helper.from_array(values, floats[0].name))
+    onnx.save(graph, tmp_path / GRAPH)
+    described = manifest.read(tmp_path)
+    files = {**described.files, GRAPH: manifest.sha256(tmp_path / GRAPH)}
+    dataclasses.replace(described, files=files).write(tmp_path)
+    expected = models.load(checkpoint).scores(TASK, SOURCES, 2)
+    with pytest.raises(HyperFormerError, match=r"graph of task 'mood' differs from torch by .*not published"):
+        parity.compare(expected, load(tmp_path), SOURCES, 1e-4)
+
+
+def test_a_difference_up_to_the_tolerance_passes_and_above_it_does_not(bundle):
+    got = bundle.scores(SOURCES[:1])
+    shifted = [Scores(TASK, tuple(value + 1e-3 for value in got[0].values))]
+    found = parity.compare(shifted, bundle, SOURCES[:1], 2e-3)
+    assert found["largest_difference"] == pytest.approx(1e-3, rel=1e-2)
+    with pytest.raises(HyperFormerError, match="differs from torch"):
+        parity.compare(shifted, bundle, SOURCES[:1], 5e-4)
+
+
+def test_other_answers_of_rows_that_are_nearly_equal_are_counted_as_ties(bundle):
+    got = bundle.scores(SOURCES)
+    swapped = [moved(got[0], 0.6 * gap(got[0])), *got[1:]]
+    assert np.argmax(swapped[0].values) != np.argmax(got[0].values)
+    found = parity.compare(swapped, bundle, SOURCES, gap(got[0]))
+    assert (found["rows"], found["ties"]) == (3, 1)
+
+
+def test_another_answer_without_a_tie_is_refused(bundle):
+    got = bundle.scores(SOURCES[:1])
+    swapped = [moved(got[0], 1.9 * gap(got[0]))]
+    with pytest.raises(HyperFormerError, match="otherwise than torch"):
+        parity.compare(swapped, bundle, SOURCES[:1], 2 * gap(got[0]))

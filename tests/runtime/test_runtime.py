@@ -1,0 +1,116 @@
+"""Answers from a bundle, with the runtime's own few libraries only."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from toys import run_python
+
+from hyperformer import manifest
+from hyperformer import model as models
+from hyperformer.runtime import GRAPH, TOKENIZER, load
+from hyperformer.types import HyperFormerError
+
+SENTENCES = [
+    {"sentence": "the film is dull"},
+    {"sentence": "the garden is lovely although nobody in the village had really expected it at all"},
+    {"sentence": "bright"},
+    {"sentence": "the book is terrible today"},
+    {"sentence": "the song is wicked"},
+    {"sentence": "wonderful " * 60},
+]
+PAIRS = [{"a": "the film is dull", "b": "a film was dull today"}, {"a": "good", "b": "bad"}]
+
+ALONE = """
+import json, sys
+from hyperformer.runtime import load
+rows = json.loads(sys.argv[2])
+answers = [[answer.label, answer.probabilities, answer.value] for answer in load(sys.argv[1]).answer(rows)]
+heavy = "torch transformers pydantic datasets sklearn scipy pandas onnx safetensors kedro".split()
+print(json.dumps({"answers": answers, "imported": [name for name in heavy if name in sys.modules]}))
+"""
+
+
+@pytest.fixture
+def copied(bundles: Path, tmp_path: Path) -> Path:
+    """A bundle that a test may damage."""
+    return shutil.copytree(bundles / "mood", tmp_path / "mood")
+
+
+def assert_same(found, wanted):
+    assert [answer.label for answer in found] == [answer.label for answer in wanted]
+    for got, expected in zip(found, wanted, strict=True):
+        assert got.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
+        assert got.value == (None if expected.value is None else pytest.approx(expected.value, abs=1e-4))
+
+
+@pytest.mark.parametrize(("task", "rows"), [("mood", SENTENCES), ("mood3", SENTENCES), ("likeness", PAIRS)])
+def test_a_bundle_gives_the_models_answers(bundles, checkpoint, task, rows):
+    assert_same(load(bundles / task, threads=1).answer(rows), models.load(checkpoint).predict(task, rows))
+
+
+def test_a_bundle_answers_in_a_process_without_torch(bundles, checkpoint):
+    done = run_python(ALONE, bundles / "likeness", json.dumps(PAIRS))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["imported"] == []
+    for (label, shares, value), wanted in zip(
+        found["answers"], models.load(checkpoint).predict("likeness", PAIRS), strict=True
+    ):
+        assert label == wanted.label
+        assert shares == pytest.approx(wanted.probabilities, abs=1e-5)
+        assert value == pytest.approx(wanted.value, abs=1e-4)
+
+
+def test_rows_of_mixed_lengths_come_back_in_order(bundles):
+    bundle = load(bundles / "mood", threads=1)
+    sources = [f"sentence: {row['sentence']}" for row in SENTENCES]
+    together = bundle.scores(sources, batch_size=2)
+    for source, scores in zip(sources, together, strict=True):
+        (alone,) = bundle.scores([source])
+        assert scores.values == pytest.approx(alone.values, abs=1e-5)
+    assert len({round(scores.values[0], 4) for scores in together}) == len(SENTENCES)
+
+
+def test_no_rows_give_no_answers(bundles):
+    assert load(bundles / "mood").answer([]) == []
+
+
+def test_one_row_is_answered_by_a_call(bundles):
+    bundle = load(bundles / "mood")
+    assert bundle(SENTENCES[0]) == bundle.answer(SENTENCES[:1])[0]
+
+
+def test_a_row_without_a_column_is_refused_by_name(bundles):
+    with pytest.raises(HyperFormerError, match="the row has no 'b'; expected the columns a, b"):
+        load(bundles / "likeness").answer([{"a": "good"}])
+
+
+@pytest.mark.parametrize("name", [GRAPH, TOKENIZER])
+def test_a_changed_file_is_refused(copied, name):
+    content = bytearray((copied / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copied / name).write_bytes(content)
+    with pytest.raises(HyperFormerError, match=f"{name} is not the file that was exported"):
+        load(copied)
+
+
+@pytest.mark.parametrize("name", [GRAPH, TOKENIZER])
+def test_a_missing_file_is_named(copied, name):
+    (copied / name).unlink()
+    with pytest.raises(HyperFormerError, match=f"lacks {name}; copy the whole folder"):
+        load(copied)
+
+
+def test_a_folder_that_is_no_bundle_is_refused(tmp_path, checkpoint):
+    for folder in (tmp_path / "nowhere", tmp_path, checkpoint):
+        with pytest.raises(HyperFormerError, match=f"{folder} holds no {manifest.FILE}"):
+            load(folder)
+
+
+def test_a_bundle_moved_elsewhere_still_answers(copied, bundles):
+    moved = copied.rename(copied.parent / "möved away")
+    assert load(moved)(SENTENCES[0]) == load(bundles / "mood")(SENTENCES[0])

@@ -1,0 +1,434 @@
+from __future__ import annotations
+
+import gc
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from datasets.packaged_modules.parquet.parquet import Parquet
+from pyarrow import parquet
+
+from hyperformer.config import DataSettings, Tasks
+from hyperformer.data import (
+    generator,
+    prepare,
+    read_corpus,
+    read_rows,
+    read_tokens,
+    text_rows,
+    training_texts,
+    write_corpus,
+    write_rows,
+    write_tokens,
+)
+from hyperformer.tasks import Task, make
+from hyperformer.types import HyperFormerError
+
+GLUE = Path(os.environ.get("HYPERFORMER_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data" / "glue"
+Row = dict[str, Any]
+
+# The readers of `datasets` leave files to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_open_files_for_later_tests() -> Iterator[None]:
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+
+
+@pytest.fixture(autouse=True)
+def caches_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keeps what `datasets` caches out of the user's home."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "datasets cache")
+
+
+def a_task(**settings: Any) -> dict[str, Task]:
+    described = {
+        "text": "{a} {b}",
+        "kind": "classification",
+        "label_column": "label",
+        "labels": {0: "no", 1: "yes"},
+        "metrics": ["accuracy"],
+        **settings,
+    }
+    return make(Tasks.model_validate({"t": described}))
+
+
+def some_rows(start: int, count: int) -> list[Row]:
+    return [{"a": f"word{i}", "b": f"and, {i}", "label": i % 2} for i in range(start, start + count)]
+
+
+def write_csv(file: Path, rows: list[Row]) -> None:
+    names = list(rows[0]) if rows else ["a", "b", "label"]
+    quoted = [
+        ",".join(f'"{row[name]}"' if isinstance(row[name], str) else str(row[name]) for name in names) for row in rows
+    ]
+    file.write_text("\n".join([",".join(names), *quoted]) + "\n", encoding="utf-8")
+
+
+def write_jsonl(file: Path, rows: list[Row]) -> None:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_parquet(file: Path, rows: list[Row]) -> None:
+    parquet.write_table(pa.Table.from_pylist(rows), file)
+
+
+WRITERS: dict[str, Callable[[Path, list[Row]], None]] = {
+    "csv": write_csv,
+    "jsonl": write_jsonl,
+    "parquet": write_parquet,
+}
+
+
+def a_folder(where: Path, ending: str = "jsonl", **splits: list[Row]) -> DataSettings:
+    """A source of rows: the splits given, and the usual three where they are not."""
+    usual = {"train": some_rows(0, 10), "validation": some_rows(10, 4), "test": some_rows(20, 4)}
+    where.mkdir(exist_ok=True)
+    for split, rows in {**usual, **splits}.items():
+        WRITERS[ending](where / f"{split}.{ending}", rows)
+    return DataSettings(source=str(where))
+
+
+def prepared(given: DataSettings, seed: int = 0, **settings: Any) -> tuple[dict[str, list[Row]], dict[str, Any]]:
+    rows, counts = prepare(a_task(**settings), given, Path("unused"), seed)
+    return {split: found.to_list() for split, found in rows["t"].items()}, counts["t"]
+
+
+def fault(given: DataSettings, **settings: Any) -> str:
+    with pytest.raises(HyperFormerError) as caught:
+        prepare(a_task(**settings), given, Path("unused"), 0)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_rows_of_a_folder_are_read_as_they_were_written(tmp_path: Path, ending: str) -> None:
+    found, counts = prepared(a_folder(tmp_path / "rows", ending))
+    assert list(found) == ["train", "validation", "test"]
+    assert found == {"train": some_rows(0, 10), "validation": some_rows(10, 4), "test": some_rows(20, 4)}
+    assert counts == {split: {"rows": len(rows), "removed": 0} for split, rows in found.items()}
+
+
+def test_columns_that_the_task_does_not_use_are_left_out(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows", train=[{**row, "idx": i} for i, row in enumerate(some_rows(0, 10))])
+    assert list(prepared(source)[0]["train"][0]) == ["a", "b", "label"]
+
+
+def test_a_task_may_name_a_folder_of_its_own(tmp_path: Path) -> None:
+    a_folder(tmp_path / "mine")
+    found, _ = prepared(DataSettings(source="embedded"), source={"path": str(tmp_path), "name": "mine"})
+    assert found["train"] == some_rows(0, 10)
+
+
+def test_embedded_rows_are_read_from_their_folder_under_the_task_s_name(tmp_path: Path) -> None:
+    a_folder(tmp_path / "t")
+    rows, _ = prepare(a_task(), DataSettings(source="embedded"), tmp_path, 0)
+    assert rows["t"]["test"].to_list() == some_rows(20, 4)
+
+
+def test_a_missing_file_is_named_with_what_is_there(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows")
+    (tmp_path / "rows/validation.jsonl").rename(tmp_path / "rows/dev.jsonl")
+    said = fault(source)
+    assert "task 't': expected one of validation.parquet, validation.csv, validation.jsonl in " in said
+    assert "got dev.jsonl, test.jsonl, train.jsonl" in said
+
+
+def test_two_files_of_one_split_are_refused(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows")
+    write_csv(tmp_path / "rows/train.csv", some_rows(0, 3))
+    assert "expected one of train.parquet, train.csv, train.jsonl" in fault(source)
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    assert "no such folder" in fault(DataSettings(source=str(tmp_path / "nowhere")))
+
+
+def test_a_missing_column_is_named_with_the_columns_there_are(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows", test=[{"a": "x", "c": "y", "label": 0}])
+    assert re.search(r"task 't': .*test\.jsonl has no column 'b', got a, c, label", fault(source))
+
+
+@pytest.mark.parametrize(
+    ("ending", "content"), [("csv", "a,b,label\n"), ("csv", ""), ("parquet", ""), ("jsonl", "{bad\n")]
+)
+def test_a_file_without_readable_rows_is_named(tmp_path: Path, ending: str, content: str) -> None:
+    source = a_folder(tmp_path / "rows", ending)
+    (tmp_path / f"rows/train.{ending}").write_text(content)
+    said = fault(source)
+    assert said.startswith("task 't': ")
+    assert f"train.{ending}" in said
+
+
+def test_a_parquet_file_with_columns_and_no_rows_is_refused(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows", "parquet")
+    parquet.write_table(pa.Table.from_pylist(some_rows(0, 2))[:0], tmp_path / "rows/test.parquet")
+    said = fault(source)
+    assert "test.parquet" in said
+    assert "rows" in said
+
+
+def test_a_bad_label_is_named_with_task_file_row_and_value(tmp_path: Path) -> None:
+    rows = some_rows(0, 10)
+    rows[6]["label"] = 7
+    said = fault(a_folder(tmp_path / "rows", "csv", train=rows))
+    assert re.search(r"task 't': .*train\.csv, row 7: the label in column 'label' is 7, expected one of 0, 1", said)
+
+
+def test_a_row_without_a_text_is_named(tmp_path: Path) -> None:
+    rows = some_rows(0, 10)
+    rows[2]["b"] = None
+    assert re.search(r"train\.jsonl, row 3: the row has no 'b'", fault(a_folder(tmp_path / "rows", train=rows)))
+
+
+def key(row: Row) -> tuple[str, str]:
+    return row["a"], row["b"]
+
+
+def test_a_halved_split_gives_two_disjoint_halves_that_cover_it(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows", validation=some_rows(100, 41))
+    found, _ = prepared(source, splits={"test": "halve_validation"})
+    validation, test = {key(row) for row in found["validation"]}, {key(row) for row in found["test"]}
+    assert (len(validation), len(test)) == (20, 21)
+    assert validation | test == {key(row) for row in some_rows(100, 41)}
+
+
+def test_halves_depend_on_the_seed_alone(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows", validation=some_rows(100, 41))
+    policy = {"splits": {"test": "halve_validation"}}
+    assert prepared(source, 1, **policy) == prepared(source, 1, **policy)
+    assert prepared(source, 1, **policy)[0]["test"] != prepared(source, 2, **policy)[0]["test"]
+
+
+def test_the_test_split_may_be_the_one_that_is_halved(tmp_path: Path) -> None:
+    found, _ = prepared(a_folder(tmp_path / "rows", test=some_rows(100, 10)), splits={"validation": "halve_test"})
+    assert sorted(key(row) for row in found["validation"] + found["test"]) == sorted(key(r) for r in some_rows(100, 10))
+
+
+def test_held_out_rows_leave_train(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows", train=some_rows(0, 50))
+    found, _ = prepared(source, splits={"validation": "hold_out_7", "test": "hold_out_12"})
+    assert {split: len(rows) for split, rows in found.items()} == {"train": 31, "validation": 7, "test": 12}
+    assert sorted(key(row) for rows in found.values() for row in rows) == sorted(key(row) for row in some_rows(0, 50))
+
+
+def test_held_out_rows_depend_on_the_seed_alone(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows", train=some_rows(0, 50))
+    policy = {"splits": {"validation": "hold_out_10"}}
+    assert prepared(source, 1, **policy) == prepared(source, 1, **policy)
+    assert prepared(source, 1, **policy)[0]["validation"] != prepared(source, 2, **policy)[0]["validation"]
+
+
+def test_holding_out_all_of_train_is_refused(tmp_path: Path) -> None:
+    said = fault(a_folder(tmp_path / "rows"), splits={"test": "hold_out_10"})
+    assert "hold_out_10 takes all of the 10 training rows" in said
+
+
+def test_rows_that_also_stand_in_a_later_split_are_taken_out_and_counted(tmp_path: Path) -> None:
+    source = a_folder(
+        tmp_path / "rows",
+        train=some_rows(0, 10)
+        + some_rows(10, 2)
+        + [{**some_rows(20, 1)[0], "label": 1}],  # the last with another label
+        validation=some_rows(10, 4) + some_rows(21, 1),
+    )
+    found, counts = prepared(source)
+    assert found == {"train": some_rows(0, 10), "validation": some_rows(10, 4), "test": some_rows(20, 4)}
+    assert {split: count["removed"] for split, count in counts.items()} == {"train": 3, "validation": 1, "test": 0}
+    assert {split: count["rows"] for split, count in counts.items()} == {"train": 10, "validation": 4, "test": 4}
+
+
+def test_rows_that_share_one_of_two_texts_are_kept(tmp_path: Path) -> None:
+    row = {"a": "word20", "b": "another", "label": 0}
+    assert row in prepared(a_folder(tmp_path / "rows", train=[*some_rows(0, 3), row]))[0]["train"]
+
+
+def test_a_split_that_stands_in_a_later_one_as_a_whole_is_refused(tmp_path: Path) -> None:
+    said = fault(a_folder(tmp_path / "rows", validation=some_rows(20, 3)))
+    assert "task 't': every row of validation also stands in a later split" in said
+
+
+READ_OFFLINE = """
+import json, sys
+from pathlib import Path
+from hyperformer.config import DataSettings, Tasks
+from hyperformer.data import prepare
+from hyperformer.tasks import make
+from hyperformer.types import HyperFormerError
+
+found = {}
+for path, name in (("org/name", "cola"), ("org/name", "rte"), ("org/unknown", "cola")):
+    task = {"text": "{a}", "kind": "classification", "label_column": "label", "labels": {0: "no", 1: "yes"},
+            "metrics": ["accuracy"], "source": {"name": name}, "splits": {"validation": "validation_matched"}}
+    try:
+        rows, _ = prepare(make(Tasks.model_validate({"t": task})), DataSettings(source=path), Path("unused"), 0)
+        found[f"{path}/{name}"] = {split: table.to_list() for split, table in rows["t"].items()}
+    except HyperFormerError as error:
+        found[f"{path}/{name}"] = str(error)
+Path(sys.argv[1]).write_text(json.dumps(found))
+"""
+
+
+def test_a_hub_data_set_is_read_offline_from_the_cache_of_datasets(tmp_path: Path) -> None:
+    """In a process of its own, so that the hub's variables rule; `datasets` itself writes the cache."""
+    files = {split: tmp_path / f"{split}.parquet" for split in ("train", "validation_matched", "test")}
+    for split, file in files.items():
+        parquet.write_table(
+            pa.table({"a": [f"{split} {i}" for i in range(4)], "label": [0, 1, 1, 0], "idx": range(4)}), file
+        )
+    cache = tmp_path / "home/datasets"
+    named = {split: str(file) for split, file in files.items()}
+    builder = Parquet(cache_dir=str(cache), dataset_name="name", config_name="cola", hash="0" * 16, data_files=named)
+    builder.download_and_prepare()
+    (cache / "org___name").mkdir()  # where `datasets` looks for "org/name", configuration by configuration
+    Path(builder.cache_dir).parents[1].rename(cache / "org___name/cola")
+
+    places = {"HF_HOME": "home", "HF_DATASETS_CACHE": "home/datasets", "HF_HUB_CACHE": "home/hub"}
+    env = {**os.environ, **{name: str(tmp_path / place) for name, place in places.items()}, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", READ_OFFLINE, str(tmp_path / "found.json")]
+    subprocess.run(command, env=env, cwd=tmp_path, check=True, capture_output=True)
+    found = json.loads((tmp_path / "found.json").read_text())
+
+    assert found["org/name/cola"] == {
+        split: [{"a": f"{own} {i}", "label": label} for i, label in enumerate([0, 1, 1, 0])]
+        for split, own in (("train", "train"), ("validation", "validation_matched"), ("test", "test"))
+    }
+    for name, configuration in (("org/name", "rte"), ("org/unknown", "cola")):
+        said = found[f"{name}/{configuration}"]
+        assert f"task 't': no rows of split 'train' from '{name}', '{configuration}'" in said
+        assert "set data.source or the task's source" in said
+
+
+PAIR = "sentence1: {sentence1} sentence2: {sentence2}"
+REAL: dict[str, dict[str, Any]] = {
+    "cola": {"text": "sentence: {sentence}", "splits": {"test": "halve_validation"}},
+    "rte": {"text": PAIR, "splits": {"validation": "hold_out_200", "test": "validation"}},
+    "stsb": {
+        "text": PAIR,
+        "splits": {"test": "halve_validation"},
+        "kind": "regression",
+        "labels": None,
+        "minimum": 0,
+        "maximum": 5,
+        "step": 0.2,
+        "metrics": ["pearson"],
+    },
+}
+
+
+@pytest.mark.skipif(not GLUE.is_dir(), reason=f"no GLUE rows in {GLUE}; name their folder in HYPERFORMER_SHARED")
+@pytest.mark.parametrize("name", REAL)
+def test_no_row_of_glue_stands_in_two_splits(name: str) -> None:
+    tasks = a_task(source={"path": str(GLUE / name)}, **REAL[name])
+    rows, counts = prepare(tasks, DataSettings(source="embedded"), Path("unused"), 0)
+    columns = tasks["t"].text_columns
+    texts = {split: set(zip(*(table[column] for column in columns), strict=True)) for split, table in rows["t"].items()}
+    assert not texts["train"] & texts["test"]
+    assert not texts["train"] & texts["validation"]
+    assert not texts["validation"] & texts["test"]
+    whole = sum(parquet.read_metadata(GLUE / name / f"{split}.parquet").num_rows for split in ("train", "validation"))
+    assert sum(count["rows"] + count["removed"] for count in counts["t"].values()) == whole
+    if name == "cola":
+        assert counts["t"]["train"]["removed"] > 0  # published with sentences that stand in both
+
+
+def test_rows_survive_writing_and_reading(tmp_path: Path) -> None:
+    rows, _ = prepare(a_task(), a_folder(tmp_path / "source"), Path("unused"), 0)
+    write_rows(rows)(tmp_path / "rows")
+    assert read_rows(tmp_path / "rows", "t", "train").to_list() == some_rows(0, 10)
+    assert parquet.read_schema(tmp_path / "rows/t/train.parquet").metadata is None
+
+
+def test_the_same_rows_are_written_as_the_same_bytes(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        rows, _ = prepare(a_task(splits={"test": "halve_validation"}), a_folder(tmp_path / name), Path("unused"), 0)
+        write_rows(rows)(tmp_path / f"{name} rows")
+    for split in ("train", "validation", "test"):
+        assert (tmp_path / f"one rows/t/{split}.parquet").read_bytes() == (
+            tmp_path / f"two rows/t/{split}.parquet"
+        ).read_bytes()
+
+
+def test_training_texts_are_the_text_columns_of_train(tmp_path: Path) -> None:
+    rows, _ = prepare(a_task(), a_folder(tmp_path / "source"), Path("unused"), 0)
+    write_rows(rows)(tmp_path / "rows")
+    found = list(training_texts(tmp_path / "rows", a_task()))
+    assert found == [row[column] for row in some_rows(0, 10) for column in ("a", "b")]
+
+
+def test_tokens_survive_writing_and_reading(tmp_path: Path) -> None:
+    tokens = [{"input_ids": list(range(i % 7)), "labels": [i, 1]} for i in range(2345)]  # more than two chunks
+    write_tokens({"t": iter(tokens), "empty": []})(tmp_path)
+    assert read_tokens(tmp_path, "t").to_list() == tokens
+    assert len(read_tokens(tmp_path, "empty")) == 0
+
+
+def test_random_streams_depend_on_the_seed_and_the_names() -> None:
+    first = list(generator(1, "a", 2).integers(1 << 30, size=4))
+    assert first == list(generator(1, "a", 2).integers(1 << 30, size=4))
+    others = [generator(2, "a", 2), generator(1, "b", 2), generator(1, "a", 3)]
+    assert all(first != list(other.integers(1 << 30, size=4)) for other in others)
+
+
+LINE = "one two three four five six seven eight nine ten eleven twelve thirteen"
+
+
+def test_text_is_cut_into_pieces_of_so_many_words_and_short_ends_are_dropped(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(f"{LINE}\n\ntoo short a line\n", encoding="utf-8")
+    found = list(text_rows(str(tmp_path / "text.txt"), ["a b c d e"], count=24, words=5, seed=0))
+    pieces = {row["source"] for row in found if not row["target"]}
+    assert pieces == {"one two three four five", "six seven eight nine ten", "a b c d e"}
+
+
+def test_one_row_of_eight_has_words_in_no_order_to_be_said_again(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(f"{LINE}\n", encoding="utf-8")
+    found = list(text_rows(str(tmp_path / "text.txt"), [], count=80, words=13, seed=0))
+    again = [row for row in found if row["target"]]
+    assert len(again) == 10
+    for row in again:
+        assert row["source"] == f"repeat: {row['target']}"
+        assert len(row["target"].split()) == 12
+        assert set(row["target"].split()) < set(LINE.split())
+
+
+def test_text_is_repeated_where_there_is_too_little_and_shuffled_by_the_seed(tmp_path: Path) -> None:
+    lines = [f"w{i} b c d e" for i in range(20)]
+    (tmp_path / "text.txt").write_text("", encoding="utf-8")
+    first, second, other = (list(text_rows(str(tmp_path / "text.txt"), lines, 45, 9, seed)) for seed in (0, 0, 1))
+    assert first == second != other
+    assert len(first) == 45
+    whole = [row["source"] for row in first if not row["target"]]
+    assert {*whole} == {*lines}
+    assert len(whole) > len(lines)
+
+
+def test_text_without_a_piece_of_five_words_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("one two three four\n", encoding="utf-8")
+    with pytest.raises(HyperFormerError, match="no text of more than four words"):
+        list(text_rows(str(tmp_path / "text.txt"), [], 1, 9, 0))
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe latin"])
+def test_a_text_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "text.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(HyperFormerError, match=r"pretraining\.text: .*text\.txt cannot be read"):
+        list(text_rows(str(file), [], 1, 9, 0))
+
+
+def test_the_corpus_survives_writing_and_reading(tmp_path: Path) -> None:
+    rows = [{"source": "a b", "target": ""}, {"source": "ask: c", "target": "d"}]
+    write_corpus(iter(rows))(tmp_path)
+    assert read_corpus(tmp_path) == rows

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pandas as pd
+import pytest
+from datasets import Dataset
+
+from hyperformer import evaluation
+from hyperformer.config import Tasks
+from hyperformer.data import write_rows
+from hyperformer.tasks import Task, make
+from hyperformer.types import Answer
+
+WORDS = [a + b for a in "bdfgklmn" for b in ("ado", "ile", "une", "ost", "err")]
+
+
+def a_task(**settings: Any) -> Task:
+    described = {
+        "text": "first: {first} second: {second}",
+        "kind": "classification",
+        "label_column": "label",
+        "labels": {0: "no", 1: "yes"},
+        "metrics": ["accuracy"],
+        **settings,
+    }
+    return make(Tasks.model_validate({"t": described}))["t"]
+
+
+def a_graded_task() -> Task:
+    return a_task(kind="regression", labels=None, minimum=0, maximum=5, step=1, metrics=["pearson", "spearman"])
+
+
+def pairs(count: int, seed: int, graded: bool = False) -> Dataset:
+    """Two texts of five words; the label is how many they share (0 or 4, or any number where `graded`)."""
+    rng = Random(seed)
+    rows = []
+    for _ in range(count):
+        words = rng.sample(WORDS, 10)
+        share = rng.randrange(6) if graded else rng.choice((0, 4))
+        second = words[:share] + words[5 : 10 - share]
+        rng.shuffle(second)
+        label = float(share) if graded else int(share > 0)
+        rows.append({"first": " ".join(words[:5]), "second": " ".join(second), "label": label})
+    return Dataset.from_list(rows)
+
+
+def test_baselines_with_overlap_see_what_words_alone_do_not() -> None:
+    found = evaluation.baselines(a_task(), pairs(300, 1), pairs(200, 2), seed=0)
+    assert list(found) == ["majority", "tfidf", "overlap"]
+    assert found["overlap"]["accuracy"] > 95.0
+    assert found["tfidf"]["accuracy"] < 75.0
+
+
+def test_baselines_of_a_graded_task_see_overlap_too() -> None:
+    found = evaluation.baselines(a_graded_task(), pairs(300, 1, graded=True), pairs(200, 2, graded=True), seed=0)
+    assert found["majority"] == {"pearson": 0.0, "spearman": 0.0, "mean": 0.0}
+    assert found["overlap"]["pearson"] > 90.0
+    assert found["overlap"]["mean"] > found["tfidf"]["mean"] + 20.0
+
+
+def test_baselines_of_one_text_column_have_no_overlap() -> None:
+    found = evaluation.baselines(a_task(text="{first}"), pairs(40, 1), pairs(20, 2), seed=0)
+    assert list(found) == ["majority", "tfidf"]
+
+
+def test_the_majority_baseline_gives_the_commonest_training_label() -> None:
+    train = Dataset.from_list([{"first": f"w{i}", "second": "x", "label": int(i < 3)} for i in range(10)])
+    test = Dataset.from_list([{"first": f"w{i}", "second": "x", "label": int(i < 9)} for i in range(10)])
+    assert evaluation.baselines(a_task(), train, test, seed=0)["majority"] == {"accuracy": 10.0, "mean": 10.0}
+
+
+def test_baselines_give_the_same_numbers_again() -> None:
+    train, test = pairs(60, 1), pairs(40, 2)
+    assert evaluation.baselines(a_task(), train, test, 3) == evaluation.baselines(a_task(), train, test, 3)
+
+
+def test_the_standard_error_of_half_right_in_400_rows_is_two_and_a_half_points() -> None:
+    assert evaluation.standard_error(a_task(), {"accuracy": 50.0, "mean": 50.0}, 400) == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize("mean", [0.0, 100.0])
+def test_the_standard_error_of_all_or_nothing_is_zero(mean: float) -> None:
+    assert evaluation.standard_error(a_task(), {"accuracy": mean, "mean": mean}, 400) == 0.0
+
+
+def test_the_standard_error_of_a_correlation_is_that_of_pearson() -> None:
+    found = evaluation.standard_error(a_graded_task(), {"pearson": 60.0, "spearman": 60.0, "mean": 60.0}, 400)
+    assert found == pytest.approx(100 * (1 - 0.6**2) / 20)
+
+
+def test_the_standard_error_of_matthews_at_zero_is_that_of_a_balanced_guess() -> None:
+    task = a_task(metrics=["matthews"])
+    guessed = [evaluation_of_guesses(task, seed) for seed in range(200)]
+    mean = sum(guessed) / len(guessed)
+    spread = (sum((found - mean) ** 2 for found in guessed) / (len(guessed) - 1)) ** 0.5
+    assert evaluation.standard_error(task, {"matthews": 0.0, "mean": 0.0}, 100) == pytest.approx(spread, rel=0.2)
+
+
+def evaluation_of_guesses(task: Task, seed: int, rows: int = 100) -> float:
+    rng = Random(seed)
+    truths = [i % 2 for i in range(rows)]
+    return task.metrics(truths, [rng.randrange(2) for _ in truths])["matthews"]
+
+
+ROWS = Dataset.from_dict({"first": ["a", "c", "e"], "second": ["b", "d", "f"], "label": [1, 0, 0]})
+
+
+def always_yes(task: str, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
+    return [Answer("yes", {"no": 0.25, "yes": 0.75}) for _ in rows]
+
+
+def test_metrics_are_in_percent_with_their_mean() -> None:
+    task = a_task(metrics=["accuracy", "f1"])
+    found = evaluation.metrics(task, ROWS, always_yes("t", ROWS))
+    assert found == pytest.approx({"accuracy": 100 / 3, "f1": 50.0, "mean": (100 / 3 + 50) / 2})
+
+
+def test_evaluate_tells_of_every_row_what_was_asked_and_answered() -> None:
+    found, table = evaluation.evaluate(always_yes, a_task(), ROWS)
+    assert found["accuracy"] == pytest.approx(100 / 3)
+    assert table.to_dict("list") == {
+        "source": ["first: a second: b", "first: c second: d", "first: e second: f"],
+        "truth": ["yes", "no", "no"],
+        "answer": ["yes"] * 3,
+        "probability": [0.75] * 3,
+    }
+
+
+def test_evaluate_tells_the_number_of_a_graded_task() -> None:
+    rows = Dataset.from_list([{"first": "a", "second": "b", "label": score} for score in (0.0, 2.6, 5.0)])
+    answers = [Answer(str(i), {str(i): 1.0}, value) for i, value in ((0, 0.5), (3, 2.5), (5, 4.5))]
+    found, table = evaluation.evaluate(lambda task, rows: answers, a_graded_task(), rows)
+    assert list(table["truth"]) == ["0", "3", "5"]
+    assert list(table["value"]) == [0.5, 2.5, 4.5]
+    assert found["spearman"] == pytest.approx(100.0)
+
+
+def test_evaluate_all_scores_validation_and_test_and_writes_every_prediction(tmp_path: Path) -> None:
+    tasks = {"one": a_task(), "two": a_task(labels={1: "yes", 0: "no"})}
+    test = ROWS.select([0, 0])  # both right
+    splits = {"train": ROWS, "validation": ROWS, "test": test}
+    write_rows({"one": splits, "two": splits})(tmp_path / "rows")
+    expected = {split: ["one", "two", "mean"] for split in ("validation", "test")}
+    found, write = evaluation.evaluate_all(always_yes, tasks, tmp_path / "rows")
+    assert {split: list(tasks) for split, tasks in found.items()} == expected
+    assert found["validation"]["mean"]["mean"] == pytest.approx(100 / 3)
+    assert found["test"]["one"] == {"accuracy": 100.0, "mean": 100.0}
+    (tmp_path / "out").mkdir()
+    write(tmp_path / "out")
+    assert {str(file.relative_to(tmp_path / "out")) for file in tmp_path.glob("out/*/*")} == {
+        f"{task}/{split}.csv" for task in tasks for split in ("validation", "test")
+    }
+    assert list(pd.read_csv(tmp_path / "out/one/validation.csv")["truth"]) == ["yes", "no", "no"]
+
+
+def test_the_mean_of_results_is_over_tasks_and_not_over_metrics() -> None:
+    results = {"a": {"accuracy": 80.0, "f1": 90.0, "mean": 85.0}, "b": {"matthews": 15.0, "mean": 15.0}}
+    assert evaluation.mean_of(results) == 50.0
+
+
+def test_baselines_all_reads_the_rows_of_every_task(tmp_path: Path) -> None:
+    write_rows({"t": {"train": pairs(60, 1), "validation": pairs(10, 2), "test": pairs(40, 3)}})(tmp_path / "rows")
+    found = evaluation.baselines_all({"t": a_task()}, tmp_path / "rows", seed=0)
+    assert found == {"t": evaluation.baselines(a_task(), pairs(60, 1), pairs(40, 3), seed=0)}

@@ -1,0 +1,193 @@
+"""The authors' own model, tensor by tensor: its weights in our model give its outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import T5Config, T5ForConditionalGeneration
+
+from hyperformer.backbones import adapters, t5
+from hyperformer.config import BackboneSettings, MethodSettings, Tasks
+from hyperformer.model import MultiTaskModel
+
+FOLDER = Path(os.environ.get("HYPERFORMER_REFERENCE") or Path(__file__).parent / "golden")
+METHOD = "hyperformer_plus_plus"
+TOLERANCE = 1e-5
+CHANGED = 1e-4
+"""A difference that no rounding explains."""
+
+CROSS_ATTENTION_BIAS = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+HYPERNETWORK = {
+    "task_hypernet.task_embeding_generator": "projector",
+    "LayerNorm": "norm",
+    "layer_id_embeddings": "layer_embedding",
+    "adapters_block_type": "position_embedding",
+    "down_sampler_hyper_net.weight_generator.0": "down",
+    "down_sampler_hyper_net.bias_generator.0": "down_bias",
+    "up_sampler_hyper_net.weight_generator.0": "up",
+    "up_sampler_hyper_net.bias_generator.0": "up_bias",
+    "post_layernorm_hypernet.weight_generator": "gain",
+    "post_layernorm_hypernet.bias_generator": "shift",
+}
+"""The authors' names in a stack's hypernetwork → ours."""
+
+
+@pytest.fixture(scope="module")
+def reference() -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The reference's configuration and tensors. A folder that lacks them is a failure, never a skip."""
+    description, tensors = FOLDER / f"{METHOD}.json", FOLDER / f"{METHOD}.safetensors"
+    assert description.is_file(), f"{FOLDER} holds no {description.name}"
+    assert tensors.is_file(), f"{FOLDER} holds no {tensors.name}"
+    return json.loads(description.read_text()), load_file(tensors)
+
+
+@pytest.fixture
+def make_reference_model(
+    tmp_path: Path, texts: list[str], reference: tuple[dict[str, Any], dict[str, Tensor]]
+) -> Callable[[], MultiTaskModel]:
+    """Makes our model with the authors' weights."""
+    described, tensors = reference
+    t5.train_tokenizer(texts, 240).save_pretrained(tmp_path)
+    config = T5Config(pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **described["t5"])
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    task = {
+        "text": "{sentence}",
+        "kind": "classification",
+        "label_column": "label",
+        "labels": {0: "good", 1: "bad"},
+        "metrics": ["accuracy"],
+    }
+    method = MethodSettings(
+        name="hyperformer++",
+        reduction_factor=described["reduction_factor"],
+        task_embedding=described["task_embedding_dim"],
+        projector_hidden=described["task_hidden_dim"],
+        projected=described["projected_task_embedding_dim"],
+        activation=described["non_linearity"],
+    )
+
+    def make() -> MultiTaskModel:
+        model = MultiTaskModel(
+            BackboneSettings(path=str(tmp_path), max_source_tokens=16),
+            method,
+            Tasks({name: task for name in described["tasks"]}),
+        )
+        load_authors_weights(model, described["tasks"], tensors)
+        return model.eval()
+
+    return make
+
+
+def load_authors_weights(model: MultiTaskModel, tasks: list[str], tensors: dict[str, Tensor]) -> None:
+    """Puts every tensor `model.*` into its place; none may be left over, and none of the model's may stay unset."""
+    given = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    bias = given.pop(CROSS_ATTENTION_BIAS, None)
+    if bias is not None:
+        add_cross_attention_bias(model.backbone.t5, bias)
+    found: dict[str, Tensor] = {
+        "task_embedding.weight": torch.stack(
+            [given.pop(f"task_embedding_controller.task_to_embeddings.{task}") for task in tasks]
+        )
+    }
+    backbone: dict[str, Tensor] = {}
+    for name, tensor in given.items():
+        stack, _, rest = name.partition(".adapter_layers_hyper_net.")
+        if rest:
+            theirs = next(prefix for prefix in HYPERNETWORK if rest.startswith(f"{prefix}."))
+            found[f"stacks.{stack}.{HYPERNETWORK[theirs]}{rest.removeprefix(theirs)}"] = tensor
+        else:
+            backbone[name] = tensor
+    if bias is not None:
+        backbone[CROSS_ATTENTION_BIAS] = bias
+    model.method.load_state_dict(found, strict=True)
+    model.backbone.t5.load_state_dict(backbone, strict=True)
+
+
+def add_cross_attention_bias(model: T5ForConditionalGeneration, bias: Tensor) -> None:
+    """Gives the T5 the two-sided cross-attention position bias that transformers 3 computed and later ones dropped.
+
+    The reference was computed with it. It is the backbone's and not the method's: the encoder needs nothing of it.
+    """
+    attention = model.decoder.block[0].layer[1].EncDecAttention
+    attention.relative_attention_bias = torch.nn.Embedding(*bias.shape)
+    attention.has_relative_attention_bias = True
+    attention.is_decoder = False  # only says that buckets are two-sided
+
+
+@torch.no_grad()
+def outputs(model: MultiTaskModel, task: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the reference also holds, from our model."""
+    batch = {name: tensors[name] for name in ("input_ids", "attention_mask", "labels")}
+    task_ids = torch.full((len(batch["labels"]),), model.task_id(task))
+    with model.backbone.places.using(model.method.weights(task_ids[:1])):
+        out = model.backbone.t5(**batch)
+    return {
+        "logits": out.logits,
+        "encoder_last_hidden_state": out.encoder_last_hidden_state,
+        "loss": model(task_ids, **batch)["loss"].reshape(1),
+    }
+
+
+def largest_difference(model: MultiTaskModel, task: str, tensors: dict[str, Tensor], kind: str) -> float:
+    return float((outputs(model, task, tensors)[kind] - tensors[f"{kind}.{task}"]).abs().max())
+
+
+def test_the_authors_weights_give_the_authors_outputs_for_every_task(make_reference_model, reference):
+    described, tensors = reference
+    model = make_reference_model()
+    assert len(described["tasks"]) >= 2
+    for task in described["tasks"]:
+        for kind in ("logits", "encoder_last_hidden_state", "loss"):
+            assert largest_difference(model, task, tensors, kind) < TOLERANCE, (kind, task)
+
+
+def test_the_tasks_of_the_reference_differ_from_one_another(reference):
+    described, tensors = reference
+    first, *others = (tensors[f"logits.{task}"] for task in described["tasks"])
+    for other in others:
+        assert float((first - other).abs().max()) > CHANGED
+
+
+def test_a_baked_task_gives_the_authors_logits(make_reference_model, reference):
+    described, tensors = reference
+    model = make_reference_model()
+    task = described["tasks"][1]
+    with torch.no_grad():
+        out = model.bake(task).t5(**{name: tensors[name] for name in ("input_ids", "attention_mask", "labels")})
+    torch.testing.assert_close(out.logits, tensors[f"logits.{task}"], rtol=0, atol=TOLERANCE)
+
+
+def test_another_activation_is_noticed(make_reference_model, reference):
+    described, tensors = reference
+    model = make_reference_model()
+    model.backbone.places.activation = torch.nn.ReLU()
+    assert largest_difference(model, described["tasks"][0], tensors, "logits") > CHANGED
+
+
+def test_positions_the_other_way_round_are_noticed(make_reference_model, reference):
+    described, tensors = reference
+    model = make_reference_model()
+    for stack in ("encoder", "decoder"):
+        positions = model.method.get_buffer(f"{stack}_positions")
+        positions.copy_(1 - positions)
+    assert largest_difference(model, described["tasks"][0], tensors, "logits") > CHANGED
+
+
+def test_the_norm_after_the_residual_is_noticed(make_reference_model, reference, monkeypatch):
+    def norm_last(x, down, down_bias, up, up_bias, gain, shift, activation):
+        z = F.linear(activation(F.linear(x, down, down_bias)), up, up_bias)
+        return F.layer_norm(x + z, x.shape[-1:], gain, shift, adapters.ADAPTER_NORM_EPS)
+
+    described, tensors = reference
+    model = make_reference_model()
+    monkeypatch.setattr(adapters, "adapter", norm_last)
+    assert largest_difference(model, described["tasks"][0], tensors, "logits") > CHANGED

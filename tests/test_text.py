@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from hyperformer.text import columns, combine, grid, nearest, probabilities, render
+from hyperformer.types import HyperFormerError
+
+
+def test_columns_come_in_the_order_of_the_template() -> None:
+    assert columns("premise: {premise} hypothesis: {hypothesis}") == ["premise", "hypothesis"]
+
+
+def test_doubled_braces_are_text_and_no_column() -> None:
+    assert columns("{{set}} {a}") == ["a"]
+    assert render("{{set}} {a}", {"a": "x"}) == "{set} x"
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("sentence: {sentence", "stray brace"),
+        ("sentence: sentence}", "stray brace"),
+        ("{row.label}", "only the name of a column"),
+        ("{row[0]}", "only the name of a column"),
+        ("{}", "only the name of a column"),
+        ("{0}", "only the name of a column"),
+        ("{a!r}", "only the name of a column"),
+        ("{a:>9}", "only the name of a column"),
+        ("{a:{b}}", "only the name of a column"),
+        ("no column at all", "names no column"),
+        ("", "names no column"),
+    ],
+)
+def test_a_template_that_is_not_words_and_columns_is_refused(template: str, says: str) -> None:
+    with pytest.raises(HyperFormerError, match=says):
+        columns(template)
+
+
+def test_render_puts_the_values_of_the_row_in_place() -> None:
+    row = {"b": 2, "a": "one {not a column}", "unused": "x"}
+    assert render("a: {a} b: {b}.", row) == "a: one {not a column} b: 2."
+
+
+@pytest.mark.parametrize("row", [{"a": "x"}, {"a": "x", "b": None}])
+def test_render_names_a_column_that_is_missing_or_empty(row: dict[str, str | None]) -> None:
+    with pytest.raises(HyperFormerError, match="no 'b'; expected the columns a, b"):
+        render("{a} {b}", row)
+
+
+def test_render_keeps_an_empty_text() -> None:
+    assert render("a: {a}", {"a": ""}) == "a: "
+
+
+def test_grid_of_stsb_has_26_answers_with_one_decimal() -> None:
+    found = grid(0, 5, 0.2)
+    tenths = range(0, 51, 2)
+    assert [text for text, _ in found] == [f"{tenth // 10}.{tenth % 10}" for tenth in tenths]
+    assert [number for _, number in found] == pytest.approx([tenth / 10 for tenth in tenths])
+
+
+def test_grid_of_whole_steps_has_whole_numbers() -> None:
+    assert grid(0.0, 5.0, 1.0) == [("0", 0.0), ("1", 1.0), ("2", 2.0), ("3", 3.0), ("4", 4.0), ("5", 5.0)]
+
+
+def test_grid_starts_at_the_minimum_and_never_passes_the_maximum() -> None:
+    assert [text for text, _ in grid(-0.5, 0.6, 0.25)] == ["-0.50", "-0.25", "0.00", "0.25", "0.50"]
+
+
+def test_nearest_takes_the_closest_number_and_of_two_the_lower() -> None:
+    numbers = [0.0, 1.0, 2.0]
+    assert [nearest(numbers, number) for number in (-3.0, 0.4, 0.5, 0.6, 1.5, 9.0)] == [0, 0, 0, 1, 1, 2]
+
+
+def test_probabilities_are_the_softmax_of_the_scores() -> None:
+    found = probabilities([math.log(1), math.log(2), math.log(5)])
+    assert found == pytest.approx([0.125, 0.25, 0.625])
+
+
+@pytest.mark.parametrize("scores", [[-2000.0, -2001.0], [2000.0, 1999.0], [-1e9, 0.0], [-3.5]])
+def test_probabilities_sum_to_one_however_large_the_scores(scores: list[float]) -> None:
+    found = probabilities(scores)
+    assert sum(found) == pytest.approx(1.0)
+    assert all(0.0 <= share <= 1.0 for share in found)
+
+
+def test_combine_gives_the_likeliest_label_and_every_probability() -> None:
+    answer = combine([math.log(0.2), math.log(0.7), math.log(0.1)], ["a", "b", "c"])
+    assert answer.label == "b"
+    assert answer.probabilities == pytest.approx({"a": 0.2, "b": 0.7, "c": 0.1})
+    assert answer.value is None
+
+
+def test_combine_gives_the_first_of_equally_likely_labels() -> None:
+    assert combine([-2.0, -1.0, -1.0], ["a", "b", "c"]).label == "b"
+
+
+def test_combine_gives_the_expected_number_of_a_regression_task() -> None:
+    answer = combine([math.log(0.5), math.log(0.3), math.log(0.2)], ["0", "2", "5"], [0.0, 2.0, 5.0])
+    assert answer.label == "0"
+    assert answer.value == pytest.approx(0.3 * 2 + 0.2 * 5)
