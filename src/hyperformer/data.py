@@ -5,6 +5,7 @@ A split is a folder's file `<split>.parquet`, `.csv` or `.jsonl`, or a hub data 
 
 from __future__ import annotations
 
+import csv
 import logging
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, disable_progress_bars, load_dataset
+from datasets import Dataset, Features, Value, disable_progress_bars, load_dataset
 from pyarrow import ipc, parquet
 
 from hyperformer.config import DataSettings
@@ -25,8 +26,6 @@ log = logging.getLogger(__name__)
 EMBEDDED = "embedded"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 READERS = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}
-OPTIONS: dict[str, dict[str, Any]] = {"parquet": {}, "csv": {"dtype": str, "keep_default_na": False}, "jsonl": {}}
-"""A CSV's values stay the text that they are: 007 is no number, and None no gap."""
 Rows: TypeAlias = Dataset
 Writer = Callable[[Path], None]
 
@@ -82,9 +81,7 @@ def _read(name: str, task: Task, settings: DataSettings, embedded: Path, split: 
         file = files[0]
         disable_progress_bars()  # a local file is read at once
         try:
-            rows = load_dataset(
-                READERS[file.suffix[1:]], data_files=str(file), split="train", **OPTIONS[file.suffix[1:]]
-            )
+            rows = load_dataset(READERS[file.suffix[1:]], data_files=str(file), split="train", **_options(file))
         except Exception as error:
             reason = _reason(error.__cause__ or error)
             raise HyperFormerError(f"task {name!r}: {file} cannot be read ({reason}); repair the file") from error
@@ -97,6 +94,15 @@ def _read(name: str, task: Task, settings: DataSettings, embedded: Path, split: 
             f"a data set that the hub or its cache gives ({_reason(error)}); set data.source or the task's source"
         ) from error
     return rows, f"{path}/{configuration or 'default'}/{split}"
+
+
+def _options(file: Path) -> dict[str, Any]:
+    """A CSV's values stay the text that they are: 007 is no number, and None no gap."""
+    if file.suffix != ".csv":
+        return {}
+    with file.open(encoding="utf-8", newline="") as opened:
+        header = next(csv.reader(opened), [])
+    return {"features": Features({column: Value("string") for column in header}), "na_filter": False}
 
 
 def _reason(error: BaseException) -> str:

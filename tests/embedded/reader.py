@@ -75,9 +75,3 @@ def judged(text: str) -> bool:
     good = any(re.search(rf"\b{word}\b", words) for word in language.PRAISE)
     assert good != any(re.search(rf"\b{word}\b", words) for word in language.BLAME), text
     return good != any(re.search(rf"\b{word}\b", words) for word in language.NEGATORS)
-
-
-def says_all(told: dict[str, Any]) -> bool:
-    """Whether nothing can be added to what a statement says: place, time and every adjective are there."""
-    people = [part for part in (told["agent"], told["patient"]) if part and part[2] not in language.NAMES]
-    return bool(told["place"] and told["time"] and all(part[1] for part in people))

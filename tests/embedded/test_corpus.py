@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from reader import OPPOSITE_VERBS, judged, read, says_all, sentences
+from reader import OPPOSITE_VERBS, judged, read, sentences
 
 from hyperformer.embedded.corpus import CHEER, GLOOM, corpus
 from hyperformer.embedded.suite import SUITE
@@ -19,7 +19,7 @@ Pairs = dict[str, list[tuple[list[str], str]]]
 
 @pytest.fixture(scope="module")
 def found() -> list[dict[str, str]]:
-    return list(corpus(2000, 0))
+    return list(corpus(3000, 0))
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +40,21 @@ def test_the_same_seed_gives_the_same_text_and_another_seed_other_text() -> None
 
 
 def test_documents_have_no_target_and_pairs_have_one(pairs: Pairs) -> None:
-    assert {"", "link", "infer", "ask", "reply", "common", "confirm", "simply", "mend", "react"} <= pairs.keys()
-    assert min(map(len, pairs.values())) > 20
+    assert {
+        "",
+        "link",
+        "infer",
+        "ask",
+        "reply",
+        "common",
+        "unlike",
+        "confirm",
+        "simply",
+        "turn",
+        "mend",
+        "react",
+    } <= pairs.keys()
+    assert min(map(len, pairs.values())) > 15
     assert all((target == "") == (prompt == "") for prompt, found in pairs.items() for _, target in found)
 
 
@@ -87,7 +100,7 @@ def test_no_template_of_a_shipped_task_stands_in_the_text(found: list[dict[str, 
 
 def test_a_link_tells_whether_two_statements_say_the_same(pairs: Pairs) -> None:
     for (one, other), target in pairs["link"]:
-        assert target == ("in other words" if read(one) == read(other) else "by contrast")
+        assert target == ("namely" if read(one) == read(other) else "instead")
 
 
 def test_what_is_impossible_denies_or_opposes(pairs: Pairs) -> None:
@@ -95,8 +108,6 @@ def test_what_is_impossible_denies_or_opposes(pairs: Pairs) -> None:
     assert targets.keys() == {"therefore", "perhaps", "impossible"}
     for (one, other), target in pairs["infer"]:
         premise, hypothesis = read(one), read(other)
-        if premise["negated"] and says_all(premise):
-            continue  # nothing narrower is left to deny
         opposed = OPPOSITE_VERBS.get(premise["verb"]) == hypothesis["verb"]
         if target == "therefore":
             assert premise["negated"] == hypothesis["negated"]
@@ -128,27 +139,24 @@ def test_a_confirmed_question_is_told_and_not_denied(pairs: Pairs) -> None:
     for (told, question), target in pairs["confirm"]:
         asked = read(question)
         same = [found for found in map(read, sentences(told)) if {**found, "negated": False} == asked]
-        assert [found["negated"] for found in same] == [target == "it is denied"]
+        assert [found["negated"] for found in same] == [target == "denied"]
 
 
-def test_a_mended_sentence_can_be_read_and_differs(pairs: Pairs) -> None:
-    for (text,), target in pairs["mend"]:
-        if target == "nothing to mend":
-            assert read(text)["verb"]
-        else:
-            assert target != text
-            assert read(target)["verb"]
+def test_a_mended_sentence_can_be_read(pairs: Pairs) -> None:
+    faulty = [text != target for (text,), target in pairs["mend"]]
+    assert 0.3 < sum(faulty) / len(faulty) < 0.7
+    assert all(read(target)["verb"] for _, target in pairs["mend"])
 
 
 def test_reactions_are_cheerful_to_good_opinions_only(pairs: Pairs) -> None:
     for (text,), target in pairs["react"]:
-        assert target in (CHEER if judged(text) else GLOOM)
+        assert target in [words.split()[-1] for words in (CHEER if judged(text) else GLOOM)]
 
 
-def test_a_reply_is_in_the_statement_or_nobody_knows_it(pairs: Pairs) -> None:
+def test_a_reply_is_in_the_statement_or_unknown(pairs: Pairs) -> None:
     for (question, told), target in pairs["reply"]:
         found = read(told)
-        if target == "nobody knows":
+        if target == "unknown":
             continue
         if question.startswith(("Where", "When")):
             assert target == found["place" if question.startswith("Where") else "time"]

@@ -224,9 +224,9 @@ def test_a_wider_event_leaves_out_or_names_a_kind() -> None:
 def test_a_narrower_event_says_more() -> None:
     for rng, event in events(300):
         found = narrower(rng, event)
-        assert found != event
-        if event.place and event.time and found.verb != event.verb:
-            continue  # nothing could be added
+        full = event.place and event.time and all(p.adjective or p.noun is None for p in (event.agent, event.patient))
+        assert (found == event) == bool(full)
+        assert found.verb == event.verb
         for part in ("place", "time"):
             assert getattr(event, part) in (None, getattr(found, part))
         for holder in ("agent", "patient"):

@@ -1,0 +1,97 @@
+"""The whole chain as a user runs it: Kedro in the test environment, in a copy of the tree."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from kedro.framework.project import configure_project, pipelines
+
+from hyperformer import manifest
+
+ROOT = Path(__file__).parents[2]
+
+
+def kedro(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DO_NOT_TRACK": "1", "KEDRO_DISABLE_TELEMETRY": "1"}
+    command = [sys.executable, "-m", "kedro", "run", "--env", "test", *words]
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=280, check=False)
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory):
+    """A copy of the project after the test environment's whole run."""
+    copy = tmp_path_factory.mktemp("tree")
+    for folder in ("conf", "pipelines"):
+        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("local", "__pycache__"))
+    for file in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / file, copy / file)
+    for words in (["--pipelines", "pretrain"], []):
+        done = kedro(copy, *words)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return copy
+
+
+def test_one_run_makes_every_artifact_and_nothing_outside_its_environment(tree):
+    data = tree / "data" / "test"
+    tasks = ["entailment", "sentiment", "similarity"]
+    assert [path.name for path in (tree / "data").iterdir()] == ["test"]
+    assert sorted(path.name for path in (data / "06_models" / "onnx").iterdir()) == tasks
+    for task in tasks:
+        found = manifest.read(data / "06_models" / "onnx" / task)
+        assert found.parity["rows"] == 20
+        assert found.parity["largest_difference"] < 1e-4
+        assert (data / "07_model_output" / "predictions" / task / "test.csv").read_text().count("\n") == 21
+    metrics = json.loads((data / "08_reporting" / "metrics.json").read_text())
+    assert set(metrics["test"]) == {*tasks, "mean"}
+    report = (data / "08_reporting" / "report.html").read_text()
+    assert all(f"<td>{task}</td>" in report for task in tasks)
+    assert "<svg" in report
+
+
+def test_a_second_training_gives_the_same_bytes(tree):
+    folders = [tree / "data" / "test" / part for part in ("05_model_input/tokens", "06_models/checkpoint")]
+    before = [manifest.folder_sha256(folder) for folder in folders]
+    assert kedro(tree, "--tags", "train").returncode == 0
+    assert [manifest.folder_sha256(folder) for folder in folders] == before
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--params", "training.step=3"], "unknown setting 'training.step'; did you mean 'steps'?"),
+        (["--params", "trainig.steps=3"], "unknown setting 'trainig'; did you mean 'training'?"),
+        (["--params", "method.reduction_factor=7", "--tags", "train"], "method.reduction_factor is 7"),
+        (["--params", "data.source=nowhere/at-all", "--tags", "preprocess"], "no rows of split 'train'"),
+        (["--params", "backbone.path=conf", "--tags", "train"], "no backbone could be loaded from 'conf'"),
+    ],
+)
+def test_a_mistake_is_answered_in_one_sentence(tree, words, sentence, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    done = kedro(tree, *words)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1
+    assert sentence in said.splitlines()[-1]
+    assert "Traceback" not in said
+    assert not list((tree / "data").rglob(".*.new"))
+
+
+def test_every_stage_of_dvc_is_a_pipeline_with_inputs_that_exist():
+    configure_project("pipelines")
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    assert set(stages) == set(pipelines) - {"__default__"}
+    for name, stage in stages.items():
+        assert "--env base" in stage["cmd"]
+        assert stage["cmd"].endswith(f"--tags {name}")
+        assert pipelines[name].only_nodes_with_tags(name).nodes
+        for needed in stage["deps"]:
+            assert needed.startswith("data/") or (ROOT / needed).exists(), f"{name}: {needed}"
+        for entry in stage.get("params", []):
+            for file, keys in entry.items():
+                assert set(keys) <= set(yaml.safe_load((ROOT / file).read_text())), f"{name}: {file}"
