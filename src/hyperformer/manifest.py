@@ -77,7 +77,7 @@ def sha256(path: Path) -> str:
 
 def folder_sha256(folder: Path) -> str:
     """One checksum over the names and bytes of all files below a folder, or over a single file."""
-    if folder.is_file():
+    if not folder.is_dir():
         return sha256(folder)
     listed = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     lines = "".join(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in listed)

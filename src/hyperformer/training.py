@@ -274,11 +274,15 @@ def pretrain(corpus: Path, settings: PretrainingSettings, seed: int, states: Pat
 
 
 def _card(settings: PretrainingSettings, seed: int, size: int, vocabulary: int) -> str:
-    text = settings.text or "the embedded language (`hyperformer.embedded.corpus` names its objectives)"
+    embedded = (
+        "the embedded language: span corruption of documents, and the supervised auxiliary objectives that "
+        "`hyperformer.embedded.corpus` names, in the order of its lessons"
+    )
     listed = "\n".join(f"- {name}: {value}" for name, value in settings.model_dump().items())
-    return f"""# A small T5 made by `kedro run --pipeline pretrain`
+    return f"""# A small T5 made by `kedro run --pipelines pretrain`
 
-{size / 1e6:.2f} M parameters, {vocabulary} tokens, weights in half precision. Pretrained on {text}. Seed {seed}.
+{size / 1e6:.2f} M parameters, {vocabulary} tokens, weights in half precision. Seed {seed}.
+Pretrained on {settings.text or embedded}.
 
 {listed}
 """

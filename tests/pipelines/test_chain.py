@@ -18,9 +18,9 @@ from hyperformer import manifest
 ROOT = Path(__file__).parents[2]
 
 
-def kedro(tree: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def kedro(tree: Path, *words: str, env: str = "test") -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "DO_NOT_TRACK": "1", "KEDRO_DISABLE_TELEMETRY": "1"}
-    command = [sys.executable, "-m", "kedro", "run", "--env", "test", *words]
+    command = [sys.executable, "-m", "kedro", "run", *(["--env", env] if env else []), *words]
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=280, check=False)
 
 
@@ -32,6 +32,7 @@ def tree(tmp_path_factory):
         shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("local", "__pycache__"))
     for file in ("pyproject.toml", ".telemetry"):
         shutil.copy(ROOT / file, copy / file)
+    (copy / "conf" / "local").mkdir()
     for words in (["--pipelines", "pretrain"], []):
         done = kedro(copy, *words)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -80,6 +81,15 @@ def test_a_mistake_is_answered_in_one_sentence(tree, words, sentence, monkeypatc
     assert sentence in said.splitlines()[-1]
     assert "Traceback" not in said
     assert not list((tree / "data").rglob(".*.new"))
+
+
+@pytest.mark.parametrize("env", ["", "base", "glue"])
+def test_params_change_single_settings_of_blocks_that_base_alone_has(tree, env):
+    done = kedro(tree, "--params", "export.opset=3", env=env)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "Error: the setting 'export.opset' cannot be used: Input should be greater than or equal to 18, got 3"
+    )
 
 
 def test_every_stage_of_dvc_is_a_pipeline_with_inputs_that_exist():
