@@ -18,6 +18,6 @@ def score_baselines(rows: Path, tasks: Tasks, seed: int):
 
 def create_pipeline() -> Pipeline:
     return Pipeline(
-        [node(score_baselines, ["rows", "params:tasks", "params:seed"], "baselines", name="score_baselines")],
+        [node(score_baselines, ["rows", "params:tasks", "params:seed"], "baselines", name="baselines")],
         tags="baselines",
     )

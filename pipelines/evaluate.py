@@ -25,7 +25,7 @@ def create_pipeline() -> Pipeline:
                 evaluate_model,
                 ["checkpoint", "rows", "params:evaluation"],
                 ["metrics", "predictions"],
-                name="evaluate_model",
+                name="metrics",
             )
         ],
         tags="evaluate",

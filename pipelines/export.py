@@ -25,7 +25,7 @@ def create_pipeline() -> Pipeline:
                 export_bundles,
                 ["checkpoint", "rows", "metrics", "params:export", "params:evaluation"],
                 "bundles",
-                name="export_bundles",
+                name="bundles",
             )
         ],
         tags="export",

@@ -1,7 +1,11 @@
-"""Checks before any node runs, and one sentence instead of a traceback for a user's mistake."""
+"""Checks before any node runs, what was made and how long it took, and one sentence for a user's mistake."""
 
 from __future__ import annotations
 
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -10,21 +14,67 @@ from kedro.framework.hooks import hook_impl
 from hyperformer.config import check
 from hyperformer.types import HyperFormerError
 
+log = logging.getLogger(__name__)
+
 
 class UserMistakes:
-    """Refuses a parameter tree that `hyperformer.config` does not know, and turns known errors into plain messages."""
+    """Turns known errors into plain messages, most of them before any work."""
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
-        try:
-            check(context.config_loader["parameters"])
-        except HyperFormerError as error:
-            raise click.ClickException(str(error)) from None
+        """Refuses a parameter tree that `hyperformer.config` does not know; Kedro ignores what no node reads."""
+        with _one_sentence():
+            self._settings = check(context.config_loader["parameters"])
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Any) -> None:
+        """Checks what the nodes are about to use: tasks, sources, and that backbone, method and answers fit."""
+        from hyperformer import tasks
+
+        inputs, settings = pipeline.inputs(), self._settings
+        with _one_sentence():
+            made = tasks.make(settings.tasks)
+            if "params:data" in inputs:
+                from hyperformer.data import check_sources
+
+                check_sources(made, settings.data)
+            if "params:backbone" in inputs and "pretrained_backbone" not in pipeline.all_outputs():
+                from hyperformer.model import MultiTaskModel
+
+                MultiTaskModel(settings.backbone, settings.method, settings.tasks)
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
+        with _one_sentence():
+            raise error
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """The error inside as a plain message, where it is, or came of, one that the user can mend."""
+    try:
+        yield
+    except Exception as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, HyperFormerError):
             cause = cause.__cause__ or cause.__context__
         if cause is not None:
             raise click.ClickException(str(cause)) from None
+
+
+class Made:
+    """A line for every artifact: its name, its place, and how long its node took."""
+
+    @hook_impl
+    def before_pipeline_run(self, catalog: Any) -> None:
+        self._catalog = catalog
+
+    @hook_impl
+    def before_node_run(self, node: Any) -> None:
+        self._began = time.monotonic()
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str) -> None:
+        place = getattr(self._catalog.get(dataset_name), "_describe", dict)().get("filepath")
+        if place:
+            log.info("made %s in %s, %.0f s", dataset_name, place, time.monotonic() - self._began)

@@ -20,7 +20,7 @@ def create_pipeline() -> Pipeline:
                 make_language_rows,
                 ["params:tasks", "params:data", "params:embedded", "params:seed"],
                 "language_rows",
-                name="make_language_rows",
+                name="language_rows",
             )
         ],
         tags="language",

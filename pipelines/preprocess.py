@@ -24,7 +24,7 @@ def create_pipeline() -> Pipeline:
                 prepare_rows,
                 ["params:tasks", "params:data", "language_rows", "params:seed"],
                 ["rows", "split_counts"],
-                name="prepare_rows",
+                name="rows",
             )
         ],
         tags="preprocess",

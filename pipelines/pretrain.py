@@ -10,33 +10,28 @@ from hyperformer.config import PretrainingSettings, Tasks
 
 
 def make_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed: int):
-    from hyperformer.data import text_rows, training_texts, write_corpus
-    from hyperformer.embedded.corpus import corpus
+    from hyperformer.embedded.corpus import pretraining_rows
     from hyperformer.tasks import make
 
-    if not pretraining.text:
-        return write_corpus(corpus(pretraining.rows, seed))
-    extra = training_texts(rows, make(tasks))
-    return write_corpus(text_rows(pretraining.text, extra, pretraining.rows, pretraining.max_tokens // 2, seed))
+    return pretraining_rows(pretraining, make(tasks), rows, seed)
 
 
-def pretrain_backbone(corpus: Path, pretraining: PretrainingSettings, seed: int, resume_states: Path):
+def pretrain_backbone(corpus, pretraining: PretrainingSettings, rows: Path, seed: int, resume_states: Path):
     from hyperformer.training import pretrain
 
-    return pretrain(corpus, pretraining, seed, resume_states)
+    inputs = [rows, *([Path(pretraining.text)] if pretraining.text else [])]
+    return pretrain(corpus, pretraining, inputs, seed, resume_states)
 
 
 def create_pipeline() -> Pipeline:
     return Pipeline(
         [
-            node(
-                make_corpus, ["params:pretraining", "params:tasks", "rows", "params:seed"], "corpus", name="make_corpus"
-            ),
+            node(make_corpus, ["params:pretraining", "params:tasks", "rows", "params:seed"], "corpus", name="corpus"),
             node(
                 pretrain_backbone,
-                ["corpus", "params:pretraining", "params:seed", "resume_states"],
+                ["corpus", "params:pretraining", "rows", "params:seed", "resume_states"],
                 "pretrained_backbone",
-                name="pretrain_backbone",
+                name="pretrained_backbone",
             ),
         ],
         tags="pretrain",

@@ -32,7 +32,7 @@ def create_pipeline() -> Pipeline:
                 write_report,
                 ["params:tasks", "metrics", "baselines", "split_counts", "history", "bundles"],
                 ["results", "report"],
-                name="write_report",
+                name="report",
             )
         ],
         tags="report",

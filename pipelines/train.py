@@ -33,7 +33,7 @@ def train_model(
 def create_pipeline() -> Pipeline:
     return Pipeline(
         [
-            node(encode_rows, ["rows", "params:tasks", "params:backbone"], "tokens", name="encode_rows"),
+            node(encode_rows, ["rows", "params:tasks", "params:backbone"], "tokens", name="tokens"),
             node(
                 train_model,
                 [
@@ -47,7 +47,7 @@ def create_pipeline() -> Pipeline:
                     "resume_states",
                 ],
                 ["checkpoint", "history"],
-                name="train_model",
+                name="checkpoint",
             ),
         ],
         tags="train",

@@ -18,14 +18,14 @@ from pyarrow import parquet
 
 from hyperformer.config import DataSettings, Tasks
 from hyperformer.data import (
+    check_sources,
+    gathered,
     generator,
     prepare,
-    read_corpus,
     read_rows,
     read_tokens,
     text_rows,
     training_texts,
-    write_corpus,
     write_rows,
     write_tokens,
 )
@@ -435,7 +435,19 @@ def test_a_text_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes
         list(text_rows(str(file), [], 1, 9, 0))
 
 
-def test_the_corpus_survives_writing_and_reading(tmp_path: Path) -> None:
-    rows = [{"source": "a b", "target": ""}, {"source": "ask: c", "target": "d"}]
-    write_corpus(iter(rows))(tmp_path)
-    assert read_corpus(tmp_path) == rows
+def test_gathered_rows_are_those_that_came_in_order() -> None:
+    rows = [{"source": str(number), "target": ""} for number in range(10_002)]
+    assert list(gathered(iter(rows))) == rows
+
+
+# --- the gate
+
+
+def test_a_missing_file_of_any_split_is_found_before_rows_are_read(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows")
+    check_sources(a_task(), source)
+    (tmp_path / "rows/validation.jsonl").unlink()
+    with pytest.raises(
+        HyperFormerError, match=r"task 't': expected one of validation\.parquet, .* got test\.jsonl, train"
+    ):
+        check_sources(a_task(), source)

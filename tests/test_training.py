@@ -17,7 +17,7 @@ from hyperformer import evaluation, training
 from hyperformer import model as models
 from hyperformer.config import PretrainingSettings
 from hyperformer.data import generator, read_rows, read_tokens
-from hyperformer.training import Permutations, TaskSampler, corrupt, fresh_state
+from hyperformer.training import GROUPED_BATCHES, Permutations, TaskSampler, corrupt, fresh_state, length_grouped
 
 # Checkpoints less than a second apart, as only a test makes them.
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
@@ -115,6 +115,25 @@ def test_every_row_of_a_task_is_seen_once_a_pass():
 
 
 # --- span corruption
+
+
+def test_batches_of_like_length_hold_every_row_once_and_little_padding():
+    lengths = [int(length) for length in np.random.default_rng(0).integers(3, 60, 1000)]
+    order = length_grouped(lengths, 8, 0)
+    assert sorted(order.tolist()) == list(range(1000))
+    batches = [[lengths[row] for row in order[start : start + 8]] for start in range(0, 1000, 8)]
+    assert np.mean([max(batch) - min(batch) for batch in batches]) < 8
+    assert np.mean(np.diff([batch[0] for batch in batches]) > 0) < 0.7  # not from short to long
+
+
+def test_rows_stay_within_their_stretch_of_batches_and_a_last_short_batch_stays_last():
+    order = length_grouped(list(range(300, 0, -1)), 8, 0)
+    stretch = 8 * GROUPED_BATCHES
+    assert [set(order[start : start + stretch]) for start in (0, stretch)] == [
+        set(range(stretch)),
+        set(range(stretch, 2 * stretch)),
+    ]
+    assert set(order[-4:]) == set(range(256, 260))  # the longest of the last stretch
 
 
 def reassembled(source: list[int], target: list[int], sentinels: list[int]) -> list[int]:

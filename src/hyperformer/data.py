@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+HALVE, HOLD_OUT = "halve_", "hold_out_"  # prefixes of split policies
 READERS = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}
 Rows: TypeAlias = Dataset
 Writer = Callable[[Path], None]
@@ -66,19 +67,49 @@ def _resolved(name: str, task: Task, settings: DataSettings, embedded: Path) -> 
     return path, source.name
 
 
+def _local_file(name: str, path: str, configuration: str | None, split: str) -> Path | None:
+    """The file of a split in a local folder; None where `path` is a hub name.
+
+    Raises:
+        HyperFormerError: the folder has no file of that split, or several.
+    """
+    folder = Path(path)
+    if not folder.is_dir() and (configuration is not None or not folder.is_absolute()):
+        return None
+    files = [folder / f"{split}.{ending}" for ending in READERS if (folder / f"{split}.{ending}").is_file()]
+    if len(files) != 1:
+        got = ", ".join(sorted(file.name for file in folder.glob("*"))) if folder.is_dir() else "no such folder"
+        raise HyperFormerError(
+            f"task {name!r}: expected one of {split}.parquet, {split}.csv, {split}.jsonl in {folder}, got {got}; "
+            "put the file there, or set source.path and splits"
+        )
+    return files[0]
+
+
+def check_sources(tasks: Mapping[str, Task], settings: DataSettings) -> None:
+    """Sees to it, before any work, that local folders hold a file for every split that is asked for.
+
+    Raises:
+        HyperFormerError: one does not.
+    """
+    for name, task in tasks.items():
+        if (task.settings.source.path or settings.source) != EMBEDDED:
+            path, configuration = _resolved(name, task, settings, Path())
+            for split in _own_splits(task):
+                _local_file(name, path, configuration, split)
+
+
+def _own_splits(task: Task) -> list[str]:
+    """The splits of its source that a task's policy reads."""
+    policy = (getattr(task.settings.splits, split) for split in SPLITS)
+    return list(dict.fromkeys(source.removeprefix(HALVE) for source in policy if not source.startswith(HOLD_OUT)))
+
+
 def _read(name: str, task: Task, settings: DataSettings, embedded: Path, split: str) -> tuple[Rows, str]:
     """The rows of one of the source's own splits, and the name of their file for messages."""
     path, configuration = _resolved(name, task, settings, embedded)
-    folder = Path(path)
-    if folder.is_dir() or (configuration is None and folder.is_absolute()):
-        files = [folder / f"{split}.{ending}" for ending in READERS if (folder / f"{split}.{ending}").is_file()]
-        if len(files) != 1:
-            got = ", ".join(sorted(file.name for file in folder.glob("*"))) if folder.is_dir() else "no such folder"
-            raise HyperFormerError(
-                f"task {name!r}: expected one of {split}.parquet, {split}.csv, {split}.jsonl in {folder}, got {got}; "
-                "put the file there, or set source.path and splits"
-            )
-        file = files[0]
+    file = _local_file(name, path, configuration, split)
+    if file is not None:
         disable_progress_bars()  # a local file is read at once
         try:
             rows = load_dataset(READERS[file.suffix[1:]], data_files=str(file), split="train", **_options(file))
@@ -143,8 +174,8 @@ def _halves(rows: Rows, half: int, seed: int, name: str) -> Rows:
 def _splits(name: str, task: Task, settings: DataSettings, embedded: Path, seed: int) -> dict[Split, Rows]:
     """The three splits by the task's policy, before rows that stand twice are taken out."""
     policy = {split: getattr(task.settings.splits, split) for split in SPLITS}
-    halved = {source[6:] for source in policy.values() if source.startswith("halve_")}
-    held = [int(source[9:]) for source in policy.values() if source.startswith("hold_out_")]
+    halved = {source.removeprefix(HALVE) for source in policy.values() if source.startswith(HALVE)}
+    held = [int(source.removeprefix(HOLD_OUT)) for source in policy.values() if source.startswith(HOLD_OUT)]
 
     def own(split: str) -> Rows:
         rows, file = _read(name, task, settings, embedded, split)
@@ -159,12 +190,12 @@ def _splits(name: str, task: Task, settings: DataSettings, embedded: Path, seed:
     found: dict[Split, Rows] = {"train": train.select(np.sort(order[sum(held) :]))}
     for split in SPLITS[1:]:
         source = policy[split]
-        if source.startswith("hold_out_"):
+        if source.startswith(HOLD_OUT):
             found[split] = train.select(
                 np.sort(order[: held[0]] if split == "validation" else order[sum(held) - held[-1] : sum(held)])
             )
-        elif source.startswith("halve_"):
-            found[split] = _halves(own(source[6:]), 1, seed, name)
+        elif source.startswith(HALVE):
+            found[split] = _halves(own(source.removeprefix(HALVE)), 1, seed, name)
         else:
             found[split] = _halves(own(source), 0, seed, name) if source in halved else own(source)
     return found
@@ -264,15 +295,9 @@ def text_rows(file: str, extra: Iterable[str], count: int, words: int, seed: int
             yield {"source": f"repeat: {shuffled}", "target": shuffled}
 
 
-def write_corpus(rows: Iterable[Mapping[str, str]]) -> Writer:
-    """Writes pretraining rows (`source`, `target`) as one parquet file."""
-    return lambda folder: parquet.write_table(pa.Table.from_pylist(list(rows)), folder / "rows.parquet")
-
-
-def read_corpus(folder: Path) -> list[dict[str, str]]:
-    """The rows that `write_corpus` wrote."""
-    found: list[dict[str, str]] = parquet.read_table(folder / "rows.parquet").to_pylist()
-    return found
+def gathered(rows: Iterable[Mapping[str, Any]], schema: pa.Schema | None = None) -> Rows:
+    """Rows as they come, at least one, as one table in memory."""
+    return Dataset(pa.concat_tables(pa.Table.from_pylist(chunk, schema) for chunk in _chunks(rows, 10_000)))
 
 
 def _lines(file: str) -> list[str]:

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hyperformer import text
 from hyperformer.data import SPLITS, Rows, Writer, read_rows
+from hyperformer.progress import watched
 from hyperformer.tasks import Task
 from hyperformer.types import Answer
 
@@ -66,7 +67,7 @@ def evaluate_all(
     tables: dict[str, pd.DataFrame] = {}
     for split in SPLITS[1:]:
         found[split] = {}
-        for name, task in tasks.items():
+        for name, task in watched(tasks.items(), f"evaluating on {split}", len(tasks)):
             found[split][name], tables[f"{name}/{split}.csv"] = evaluate(answer, task, read_rows(rows, name, split))
             log.info("%s, %s: %s", name, split, ", ".join(f"{k} {v:.2f}" for k, v in found[split][name].items()))
         found[split]["mean"] = {"mean": mean_of(found[split])}
@@ -124,7 +125,7 @@ def baselines(task: Task, train: Rows, test: Rows, seed: int) -> dict[str, Metri
 def baselines_all(tasks: Mapping[str, Task], rows: Path, seed: int) -> dict[str, dict[str, Metrics]]:
     """`baselines` of every task on its test split: task → baseline → metric → percent."""
     found = {}
-    for name, task in tasks.items():
+    for name, task in watched(tasks.items(), "baselines", len(tasks)):
         found[name] = baselines(task, read_rows(rows, name, "train"), read_rows(rows, name, "test"), seed)
         log.info("%s: %s", name, ", ".join(f"{kind} {result['mean']:.2f}" for kind, result in found[name].items()))
     return found

@@ -11,17 +11,26 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments, set_seed
+from transformers import (
+    PreTrainedTokenizerFast,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
 
 from hyperformer import backbones, evaluation, manifest, tasks
 from hyperformer.backbones import t5
@@ -33,12 +42,14 @@ from hyperformer.config import (
     Tasks,
     TrainingSettings,
 )
-from hyperformer.data import Rows, Writer, generator, read_corpus, read_rows, read_tokens, write_tokens
+from hyperformer.data import Rows, Writer, gathered, generator, read_rows, read_tokens, write_tokens
 from hyperformer.model import MultiTaskModel, restore, trained_tensors
+from hyperformer.progress import bar, watched
 
 log = logging.getLogger(__name__)
 
 FINISHED = "finished"
+GROUPED_BATCHES = 16
 
 
 class Permutations:
@@ -109,13 +120,21 @@ def _processor_flags() -> str:
 
 
 class Progress(TrainerCallback):
-    """A line every so often: step, loss, and the time that is left."""
+    """A bar on a terminal, and a line every so often: step, loss, and the time that is left."""
 
     def __init__(self) -> None:
         self._start = (0, 0.0)
+        self._shown = ExitStack()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self._start = (state.global_step, time.monotonic())
+        self._bar = self._shown.enter_context(bar("training", state.max_steps, state.global_step))
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._bar.update()
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._shown.close()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         if logs and "loss" in logs:
@@ -216,6 +235,22 @@ def _composition(total: int, parts: int, rng: np.random.Generator) -> list[int]:
     return [int(n) for n in np.diff(np.concatenate([[0], cuts, [total]]))]
 
 
+def length_grouped(lengths: Sequence[int], batch_size: int, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Row numbers in an order whose batches hold rows of like length: less padding, and so less work.
+
+    Rows move within stretches of `GROUPED_BATCHES` batches only, so that what comes early stays early; the batches of a
+    stretch come in random order.
+    """
+    stretch = GROUPED_BATCHES * batch_size
+    order = []
+    for number, start in enumerate(range(0, len(lengths), stretch)):
+        rows = start + np.argsort(lengths[start : start + stretch], kind="stable")
+        batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
+        whole = len(rows) // batch_size  # a last batch with too few rows stays last
+        order += [batches[i] for i in generator(seed, "lengths", number).permutation(whole)] + batches[whole:]
+    return np.concatenate(order)
+
+
 class _Language(nn.Module):
     """A backbone with its own loss on top, as the loop wants it."""
 
@@ -227,37 +262,38 @@ class _Language(nn.Module):
         return {"loss": self.backbone.loss(batch, self.label_smoothing).mean()}
 
 
-def pretrain(corpus: Path, settings: PretrainingSettings, seed: int, states: Path) -> Writer:
+def pretrain(corpus: Rows, settings: PretrainingSettings, inputs: Sequence[Path], seed: int, states: Path) -> Writer:
     """Makes a small T5 and its tokenizer from text; an interrupted run of the same work goes on.
 
     Args:
-        corpus: a folder of rows of `source` and `target` texts, read in order; where `target` is empty, `source` is
-            span-corrupted, anew at each pass.
+        corpus: rows of `source` and `target` texts, taken in order but for grouping by length; where `target` is empty,
+            `source` is span-corrupted, anew at each pass.
+        inputs: files and folders that the corpus was made from; a state of other ones is not used.
         states: a folder for resume states, outside of what is published.
     Returns:
         What writes the backbone, in transformers' layout and half precision, with its card.
     """
     began = time.monotonic()
-    rows = read_corpus(corpus)
-    state = fresh_state(states / "pretrain", [settings], [corpus], seed)
-    texts = [row[key] for row in rows for key in ("source", "target") if row[key]]
+    state = fresh_state(states / "pretrain", [settings], inputs, seed)
+    texts = (text for row in watched(corpus, "reading words", len(corpus)) for text in row.values() if text)
     tokenizer = t5.train_tokenizer(texts, settings.vocabulary)
-    sources = tokenizer([row["source"] for row in rows], truncation=True, max_length=settings.max_tokens)["input_ids"]
-    targets = tokenizer([row["target"] for row in rows], truncation=True, max_length=settings.max_tokens)["input_ids"]
+    rows = _tokens(tokenizer, corpus, settings.max_tokens)
     sentinels = [int(tokenizer.vocab[f"<extra_id_{i}>"]) for i in range(t5.SENTINELS)]
     set_seed(seed)
     backbone = t5.new(tokenizer, settings.sizes.model_dump())
     eos = tokenizer.eos_token_id
+    order = length_grouped([len(source) for source in rows["source"]], settings.batch_size, seed)
 
     def batch(step: int) -> dict[str, Tensor]:
         encoded = []
-        for position in range(step * settings.batch_size, (step + 1) * settings.batch_size):
-            row = position % len(rows)
-            source, target = sources[row], targets[row]
-            if len(target) == 1:  # nothing but </s>
+        positions = range(step * settings.batch_size, (step + 1) * settings.batch_size)
+        chosen = rows[[order[position % len(rows)] for position in positions]]
+        for position, source, target in zip(positions, chosen["source"], chosen["target"], strict=True):
+            if len(target) > 1:
+                encoded.append({"input_ids": source, "labels": target})
+            else:  # nothing but </s>
                 cut, spans = corrupt(source[:-1], sentinels, settings, generator(seed, position))
-                source, target = [*cut, eos], [*spans, eos]
-            encoded.append({"input_ids": source, "labels": target})
+                encoded.append({"input_ids": [*cut, eos], "labels": [*spans, eos]})
         return backbone.collate(encoded, [0] * len(encoded)).tensors
 
     size = sum(p.numel() for p in backbone.parameters())
@@ -271,6 +307,21 @@ def pretrain(corpus: Path, settings: PretrainingSettings, seed: int, states: Pat
 
     log.info("pretrained in %.0f minutes", (time.monotonic() - began) / 60)
     return write
+
+
+def _tokens(tokenizer: PreTrainedTokenizerFast, corpus: Rows, longest: int) -> Rows:
+    """The token ids of both texts of every row, cut to `longest`."""
+
+    def encoded() -> Iterator[dict[str, list[int]]]:
+        for chunk in corpus.iter(1000):
+            sources, targets = (
+                tokenizer(chunk[key], truncation=True, max_length=longest)["input_ids"] for key in ("source", "target")
+            )
+            for source, target in zip(sources, targets, strict=True):
+                yield {"source": source, "target": target}
+
+    ids = pa.list_(pa.int32())
+    return gathered(watched(encoded(), "encoding", len(corpus)), pa.schema([("source", ids), ("target", ids)]))
 
 
 def _card(settings: PretrainingSettings, seed: int, size: int, vocabulary: int) -> str:

@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
-from kedro.framework.project import configure_project, pipelines
 
 from hyperformer import manifest
 
@@ -90,18 +88,3 @@ def test_params_change_single_settings_of_blocks_that_base_alone_has(tree, env):
     assert done.stderr.splitlines()[-1] == (
         "Error: the setting 'export.opset' cannot be used: Input should be greater than or equal to 18, got 3"
     )
-
-
-def test_every_stage_of_dvc_is_a_pipeline_with_inputs_that_exist():
-    configure_project("pipelines")
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    assert set(stages) == set(pipelines) - {"__default__"}
-    for name, stage in stages.items():
-        assert "--env base" in stage["cmd"]
-        assert stage["cmd"].endswith(f"--tags {name}")
-        assert pipelines[name].only_nodes_with_tags(name).nodes
-        for needed in stage["deps"]:
-            assert needed.startswith("data/") or (ROOT / needed).exists(), f"{name}: {needed}"
-        for entry in stage.get("params", []):
-            for file, keys in entry.items():
-                assert set(keys) <= set(yaml.safe_load((ROOT / file).read_text())), f"{name}: {file}"

@@ -2,15 +2,22 @@
 
 A row is `source` and `target`; where `target` is empty, the source is a document for span corruption. The pairs are
 supervised auxiliary objectives, as in T5's own pretraining (Raffel et al. 2020, section 3.5.3): their relations come
-close to those of some tasks, under prompts and words of their own. No task template, no sentence of a validation or
-test split, and no answer word as a target stands here.
+close to those of some tasks, under prompts and words of their own. Invented words with a colon stand before many texts,
+so that the backbone takes the field names of a template, which it has never seen, for what they are. No task template,
+no sentence of a validation or test split, and no answer word as a target stands here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
 from random import Random
+from string import ascii_lowercase
 
+from hyperformer.config import PretrainingSettings
+from hyperformer.data import Rows, gathered, text_rows, training_texts
 from hyperformer.embedded.language import (
     ACTIONS,
     ADJECTIVES,
@@ -36,15 +43,24 @@ from hyperformer.embedded.language import (
     with_other,
 )
 from hyperformer.embedded.suite import ROLES, asked, premise_and_hypothesis, same_but
+from hyperformer.progress import watched
+from hyperformer.tasks import Task
 
-Pair = tuple[str, str]
+
+@dataclass(frozen=True)
+class Pair:
+    """Texts, the word that says what is asked of them, and what it asks for; documents have neither."""
+
+    texts: tuple[str, ...]
+    prompt: str = ""
+    target: str = ""
+
 
 ANSWER_WORDS = (
     "acceptable unacceptable positive negative equivalent different duplicate distinct entailment neutral "
     "contradiction other answered unanswered supported yes no 0 1 2 3 4 5"
 ).split()
-CHEER = ["people smile", "guests stay", "everyone cheers"]
-GLOOM = ["people frown", "guests leave", "everyone sighs"]
+CHEER, GLOOM = "smile", "frown"
 WORDS = sorted(
     {word for noun in NOUNS for word in noun.words}
     | {form for verb in ACTIONS + STATES for forms in verb.words for form in forms}
@@ -84,27 +100,31 @@ def document(rng: Random) -> Pair:
             parts += [statement(rng, event), statement(rng, event)]
         elif kind < 0.75:
             good = rng.random() < 0.5
-            parts += [opinion(rng, good), sentence(rng.choice(CHEER if good else GLOOM))]
+            parts += [opinion(rng, good), sentence(f"people {CHEER if good else GLOOM}")]
         elif kind < 0.9:
             parts += [question(rng, event, asked(rng, event)), statement(rng, event)]
         else:
             parts.append(
                 f"{rng.choice(NAMES)} {rng.choice(('writes', 'reads', 'hears'))} the word {rng.choice(ANSWER_WORDS)}."
             )
-    return " ".join(parts), ""
+    return Pair(tuple(parts))
 
 
 def link(rng: Random) -> Pair:
     event = an_event(rng, negated=0.1)
     same = rng.random() < 0.5
     first, second = statement(rng, event), statement(rng, event if same else different(rng, event))
-    return f"link: {first} / {second}", "namely" if same else "instead"
+    return Pair((first, second), "link", "namely" if same else "instead")
 
 
 def infer(rng: Random) -> Pair:
+    """One statement or two, and another; whether it follows from them."""
     relation = rng.randrange(3)
     premise, other = premise_and_hypothesis(rng, relation)
-    return f"infer: {statement(rng, premise)} / {statement(rng, other)}", FOLLOWS[relation]
+    told = [statement(rng, premise)]
+    if rng.random() < 0.3:
+        told.insert(rng.randrange(2), statement(rng, an_event(rng, negated=0.2)))
+    return Pair((" ".join(told), statement(rng, other)), "infer", FOLLOWS[relation])
 
 
 def ask(rng: Random) -> Pair:
@@ -117,7 +137,7 @@ def ask(rng: Random) -> Pair:
             other, other_role = event, asked(rng, event, role)
     same = role == other_role and same_but(event, other, role)
     first, second = question(rng, event, role), question(rng, other, other_role)
-    return f"ask: {first} / {second}", "alike" if same else "besides"
+    return Pair((first, second), "ask", "alike" if same else "besides")
 
 
 def reply(rng: Random) -> Pair:
@@ -131,7 +151,7 @@ def reply(rng: Random) -> Pair:
         )
     found = getattr(told, role) if same_but(event, told, role) else None
     answer = "unknown" if found is None else found[0] if role in ("place", "time") else noun_phrase(PLAIN, found)
-    return f"reply: {question(rng, event, role)} / {statement(rng, told)}", answer
+    return Pair((question(rng, event, role), statement(rng, told)), "reply", answer)
 
 
 def _part(event: Event, part: Part) -> str:
@@ -159,48 +179,60 @@ def common(rng: Random) -> Pair:
     """Two statements; the plain words of the parts that they share."""
     event, other, parts = _two(rng)
     shared = [_part(event, part) for part in parts if getattr(event, part) == getattr(other, part)]
-    return f"common: {statement(rng, event)} / {statement(rng, other)}", ", ".join(shared) or "nothing"
+    return Pair((statement(rng, event), statement(rng, other)), "common", ", ".join(shared) or "nothing")
 
 
 def unlike(rng: Random) -> Pair:
     """Two statements; the plain words of the second's parts that the first has otherwise."""
     event, other, parts = _two(rng)
     changed = [_part(other, part) for part in parts if getattr(event, part) != getattr(other, part)]
-    return f"unlike: {statement(rng, event)} / {statement(rng, other)}", ", ".join(changed) or "nothing"
+    return Pair((statement(rng, event), statement(rng, other)), "unlike", ", ".join(changed) or "nothing")
 
 
 def confirm(rng: Random) -> Pair:
     event = an_event(rng, negated=0.5)
     told = [statement(rng, event), statement(rng, an_event(rng, negated=0.5))]
     rng.shuffle(told)
-    return (
-        f"confirm: {' '.join(told)} / {polar_question(rng, event)}",
-        "denied" if event.negated else "told",
-    )
+    return Pair((" ".join(told), polar_question(rng, event)), "confirm", "denied" if event.negated else "told")
 
 
 def simplify(rng: Random) -> Pair:
     event = an_event(rng, negated=0.2, state=0.1)
-    return f"simply: {statement(rng, event)}", plainly(event)
+    return Pair((statement(rng, event),), "simply", plainly(event))
 
 
 def turn(rng: Random) -> Pair:
     """A statement; the same in its plain words and in the passive."""
     event = an_event(rng, negated=0.2)
-    return f"turn: {statement(rng, event)}", statement(PLAIN, event, passive=True)
+    return Pair((statement(rng, event),), "turn", statement(PLAIN, event, passive=True))
+
+
+def _maybe_faulty(rng: Random) -> tuple[str, str | None]:
+    """A sentence, and the same with a fault in half of the cases; None where the fault does not fit."""
+    text = statement(rng, an_event(rng, negated=0.2, state=0.2))
+    return text, text if rng.random() < 0.5 else spoiled(rng, text)
 
 
 def mend(rng: Random) -> Pair | None:
     """A sentence, faulty in half of the rows; the sentence without the fault."""
-    text = statement(rng, an_event(rng, negated=0.2, state=0.2))
-    faulty = text if rng.random() < 0.5 else spoiled(rng, text)
-    return (f"mend: {faulty}", text) if faulty else None
+    text, faulty = _maybe_faulty(rng)
+    return Pair((faulty,), "mend", text) if faulty else None
+
+
+def spot(rng: Random) -> Pair | None:
+    """A sentence, faulty in half of the rows; the first word that is not as it should be."""
+    text, faulty = _maybe_faulty(rng)
+    if not faulty:
+        return None
+    right, found = (words[:-1].lower().split() for words in (text, faulty))
+    odd = [word for word, other in zip_longest(found, right) if word != other]
+    return Pair((faulty,), "spot", "nothing" if not odd else (odd[0] or "end").strip(","))
 
 
 def repeat(rng: Random) -> Pair:
     """Words in no order, to be said again: copying, which all else builds on, is learnt from these first."""
     words = " ".join(rng.choices(WORDS, k=rng.randint(4, 14)))
-    return f"repeat: {words}", words
+    return Pair((words,), "repeat", words)
 
 
 def both(rng: Random) -> Pair:
@@ -209,14 +241,13 @@ def both(rng: Random) -> Pair:
     shared = [word for word in first if rng.random() < 0.4]
     second = [*shared, *rng.sample(WORDS, rng.randint(1, 5))]
     rng.shuffle(second)
-    return f"both: {' '.join(first)} / {' '.join(second)}", " ".join(
-        word for word in first if word in second
-    ) or "nothing"
+    target = " ".join(word for word in first if word in second)
+    return Pair((" ".join(first), " ".join(second)), "both", target or "nothing")
 
 
 def react(rng: Random) -> Pair:
     good = rng.random() < 0.5
-    return f"react: {opinion(rng, good)}", rng.choice(CHEER if good else GLOOM).split()[-1]
+    return Pair((opinion(rng, good),), "react", CHEER if good else GLOOM)
 
 
 Objectives = list[tuple[Callable[[Random], Pair | None], float]]
@@ -228,20 +259,21 @@ TELLING: Objectives = [
     (simplify, 2),
     (turn, 2),
     (mend, 2),
-    (reply, 3),
+    (spot, 3),
+    (reply, 4),
     (common, 3),
     (unlike, 3),
 ]
-JUDGING: Objectives = [*TELLING, (link, 5), (infer, 7), (ask, 4), (react, 3), (confirm, 1)]
-LESSONS: list[tuple[float, Objectives]] = [(0.04, FIRST), (0.55, TELLING), (1.0, JUDGING)]
+JUDGING: Objectives = [*TELLING, (link, 5), (infer, 8), (ask, 4), (reply, 3), (spot, 3), (react, 3), (confirm, 1)]
+LESSONS: list[tuple[float, Objectives]] = [(0.04, FIRST), (0.5, TELLING), (1.0, JUDGING)]
 """Until which share of the rows, and the objectives with their weights: copying words, then telling what sentences say,
 then one word about two sentences. One word tells too little to learn copying and comparing from."""
 
 
-def corpus(count: int, seed: int) -> Iterator[dict[str, str]]:
-    """`count` rows of pretraining text, to be read in order: `LESSONS` follow each other.
+def pairs(count: int, seed: int) -> Iterator[Pair]:
+    """`count` pairs and documents in order: `LESSONS` follow each other.
 
-    Every sentence in them belongs to the train split. The same arguments give the same rows.
+    Every sentence in them belongs to the train split. The same arguments give the same ones.
     """
     rng = Random(f"{seed}/corpus")
     for number in range(count):
@@ -250,12 +282,42 @@ def corpus(count: int, seed: int) -> Iterator[dict[str, str]]:
         (make,) = rng.choices(makers, shares)
         while True:
             pair = make(rng)
-            if pair and in_split("train", *_sentences(*pair)):
+            if pair and in_split("train", *pair.texts, *([pair.target] if pair.target.endswith(".") else [])):
                 break
-        yield {"source": pair[0], "target": pair[1]}
+        yield pair
 
 
-def _sentences(source: str, target: str) -> list[str]:
-    """The statements and questions of a row, without its prompt word and without targets that are mere phrases."""
-    prompt, colon, texts = source.partition(": ")
-    return [*(texts.split(" / ") if colon else [prompt]), *([target] if target.endswith(".") else [])]
+def pretraining_rows(settings: PretrainingSettings, tasks: Mapping[str, Task], rows: Path, seed: int) -> Rows:
+    """What a backbone is pretrained on: a text file and the tasks' training texts where `settings.text` names one, else
+    the embedded language's `corpus`.
+
+    Args:
+        rows: the folder of checked rows.
+    """
+    if settings.text:
+        extra = training_texts(rows, tasks)
+        made = text_rows(settings.text, extra, settings.rows, settings.max_tokens // 2, seed)
+    else:
+        made = corpus(settings.rows, seed)
+    return gathered(watched(made, "making pretraining rows", settings.rows))
+
+
+def corpus(count: int, seed: int) -> Iterator[dict[str, str]]:
+    """`count` rows of pretraining text, to be read in order: `pairs`, each laid out in one of several ways."""
+    rng = Random(f"{seed}/layout")
+    for pair in pairs(count, seed):
+        yield {"source": laid_out(rng, pair), "target": pair.target}
+
+
+def laid_out(rng: Random, pair: Pair) -> str:
+    """The pair's source: the texts between slashes or, in half of the cases, each after an invented field name."""
+    if rng.random() < 0.5:
+        return f"{pair.prompt}: {' / '.join(pair.texts)}" if pair.prompt else " ".join(pair.texts)
+    names = [_invented(rng) for _ in pair.texts]
+    if rng.random() < 0.5:
+        names = [f"{names[0]}{number}" for number in range(1, 1 + len(names))]
+    return " ".join([pair.prompt, *(f"{name}: {text}" for name, text in zip(names, pair.texts, strict=True))]).lstrip()
+
+
+def _invented(rng: Random) -> str:
+    return "".join(rng.choices(ascii_lowercase, k=rng.randint(3, 9)))

@@ -164,7 +164,7 @@ class Event:
 
 
 def having(event: Event, **parts: Any) -> Event:
-    """The event with some of its parts replaced, by name."""
+    """The event with some of its parts replaced; which ones may be data, which the types of `replace` refuse."""
     return replace(event, **parts)
 
 

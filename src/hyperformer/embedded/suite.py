@@ -36,6 +36,7 @@ from hyperformer.embedded.language import (
     wider,
     with_other,
 )
+from hyperformer.progress import watched
 from hyperformer.types import HyperFormerError, Split
 
 Row = dict[str, str | int | float]
@@ -251,7 +252,7 @@ def language_rows(tasks: Tasks, data: DataSettings, settings: EmbeddedSettings, 
         HyperFormerError: a task names a part of the suite that does not exist.
     """
     found: dict[str, dict[str, Dataset]] = {}
-    for task, described in tasks.root.items():
+    for task, described in watched(tasks.root.items(), "making rows", len(tasks.root)):
         name = described.source.name or task
         if (described.source.path or data.source) != EMBEDDED:
             continue

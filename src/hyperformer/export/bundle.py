@@ -17,6 +17,7 @@ from hyperformer.data import Writer, read_rows
 from hyperformer.export import TARGETS, parity
 from hyperformer.manifest import Manifest
 from hyperformer.model import MultiTaskModel
+from hyperformer.progress import watched
 from hyperformer.runtime import load
 from hyperformer.tasks import Task
 
@@ -30,6 +31,7 @@ ROOMS = (
     "manifest.py",
     "methods",
     "model.py",
+    "progress.py",
     "runtime",
     "tasks",
     "text.py",
@@ -59,7 +61,7 @@ def export(
     }
 
     def write(folder: Path) -> None:
-        for name, task in trained.tasks.items():
+        for name, task in watched(trained.tasks.items(), "exporting", len(trained.tasks)):
             began = time.monotonic()
             (folder / name).mkdir()
             made = {**made_from, "data": manifest.folder_sha256(rows / name)}

@@ -1,0 +1,167 @@
+"""dvc.yaml says what Kedro and the imports say: what every stage reads, is set by and makes, compared both ways."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+from kedro.framework.project import configure_project, pipelines
+from kedro.io import DataCatalog, MemoryDataset
+
+from hyperformer.export import bundle
+from pipelines.datasets import WorkplaceDataset
+from pipelines.settings import CONFIG_LOADER_ARGS, ConfigLoader
+
+ROOT = Path(__file__).parents[2]
+BASE = Path("conf/base")
+BACKBONE = "data/06_models/backbone"
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+@pytest.fixture(scope="module")
+def catalog() -> dict[str, Any]:
+    return ConfigLoader(conf_source=str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)["catalog"]
+
+
+@pytest.fixture
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("hyperformer", "pipelines", exclude_type_checking_imports=True)
+
+
+def rooms(graph: grimp.ImportGraph, module: str) -> set[str]:
+    """The files and folders under src/hyperformer that a module imports, through others and inside functions too."""
+    found, ahead = set(), [module]
+    while ahead:
+        here = ahead.pop()
+        if here not in found:
+            found.add(here)
+            parent = here.rpartition(".")[0]
+            ahead += [*graph.find_modules_directly_imported_by(here), *([parent] if "." in parent else [])]
+    names = {name.split(".")[1] for name in found if name.startswith("hyperformer.")}
+    return {name if (ROOT / "src/hyperformer" / name).is_dir() else f"{name}.py" for name in names}
+
+
+def expected(name: str, catalog: dict[str, Any], graph: grimp.ImportGraph) -> dict[str, set[str]]:
+    """What a stage of dvc.yaml should list."""
+    configure_project("pipelines")
+    flow, datasets = pipelines[name].only_nodes_with_tags(name), DataCatalog.from_config(catalog)
+    code = rooms(graph, f"pipelines.{name}")
+
+    def places(names: set[str]) -> set[str]:
+        found = [datasets.get(entry) for entry in names if not entry.startswith("params:")]
+        kept = [dataset for dataset in found if dataset and not isinstance(dataset, WorkplaceDataset)]
+        return {str(dataset._describe()["filepath"]) for dataset in kept if not isinstance(dataset, MemoryDataset)}
+
+    outs = places(flow.all_outputs())
+    deps = places(flow.inputs()) | {f"src/hyperformer/{room}" for room in code}
+    deps |= {f"pipelines/{name}.py", "requirements.lock"}
+    if "backbones" in code and BACKBONE not in outs:  # a checkpoint holds the backbone's name, not the backbone
+        deps.add(BACKBONE)
+    files = {file.as_posix(): yaml.safe_load((ROOT / file).read_text()) for file in map(BASE.joinpath, PARAMETERS)}
+    keys = {entry.removeprefix("params:") for entry in flow.inputs() if entry.startswith("params:")}
+    return {
+        "cmd": {f"kedro run --env base{' --pipelines pretrain' if name == 'pretrain' else ''} --tags {name}"},
+        "deps": deps,
+        "params": {f"{file}:{key}" for file, tree in files.items() for key in keys & tree.keys()},
+        "outs": outs,
+    }
+
+
+PARAMETERS = ("parameters.yml", "parameters_tasks.yml")
+OUTPUTS = ("outs", "metrics", "plots")
+
+
+def listed(stage: dict[str, Any]) -> dict[str, set[str]]:
+    """What a stage of dvc.yaml lists."""
+    outs = [entry for part in OUTPUTS for entry in stage.get(part, [])]
+    params = [(file, key) for entry in stage.get("params", []) for file, keys in entry.items() for key in keys]
+    return {
+        "cmd": {stage["cmd"]},
+        "deps": set(stage["deps"]),
+        "params": {f"{file}:{key}" for file, key in params},
+        "outs": {entry if isinstance(entry, str) else next(iter(entry)) for entry in outs},
+    }
+
+
+def differences(stages: dict[str, Any], catalog: dict[str, Any], graph: grimp.ImportGraph) -> list[str]:
+    found = []
+    for name, stage in stages.items():
+        right, there = expected(name, catalog, graph), listed(stage)
+        for part in right:
+            found += [f"{name}: {part} lacks {entry}" for entry in sorted(right[part] - there[part])]
+            found += [
+                f"{name}: {part} has {entry}, which it does not use" for entry in sorted(there[part] - right[part])
+            ]
+    return found
+
+
+def test_dvc_lists_what_every_stage_reads_makes_and_runs(stages, catalog, graph):
+    assert differences(stages, catalog, graph) == []
+
+
+def test_every_pipeline_is_a_stage(stages):
+    configure_project("pipelines")
+    assert set(stages) == set(pipelines) - {"__default__"}
+
+
+def test_a_bundles_code_is_what_its_stage_imports(graph):
+    assert set(bundle.ROOMS) == rooms(graph, "pipelines.export")
+
+
+def test_each_entry_that_is_taken_out_is_missed(stages, catalog, graph):
+    right = {name: expected(name, catalog, graph) for name in stages}
+    for name, stage in stages.items():
+        for part in ("deps", *OUTPUTS):
+            for entry in stage.get(part, []):
+                less = copy.deepcopy(stage)
+                less[part].remove(entry)
+                assert listed(less) != right[name], f"{name}: {entry}"
+        for number, entry in enumerate(stage.get("params", [])):
+            for file, keys in entry.items():
+                for key in keys:
+                    less = copy.deepcopy(stage)
+                    less["params"][number][file].remove(key)
+                    assert listed(less) != right[name], f"{name}: {key}"
+
+
+@pytest.mark.parametrize(
+    ("part", "entry"),
+    [
+        ("deps", "src/hyperformer/runtime"),
+        ("params", {"conf/base/parameters.yml": ["export"]}),
+        ("outs", "data/06_models/more"),
+    ],
+)
+def test_an_entry_that_is_put_in_is_refused(stages, catalog, graph, part, entry):
+    more = copy.deepcopy(stages)
+    more["train"][part].append(entry)
+    word = entry if isinstance(entry, str) else "conf/base/parameters.yml:export"
+    assert differences(more, catalog, graph) == [f"train: {part} has {word}, which it does not use"]
+
+
+def test_a_renamed_catalog_entry_is_refused(stages, catalog, graph):
+    renamed = {("predicted" if name == "predictions" else name): entry for name, entry in catalog.items()}
+    assert differences(stages, renamed, graph) == [
+        "evaluate: outs has data/07_model_output/predictions, which it does not use"
+    ]
+
+
+def test_an_artifact_that_moved_is_refused(stages, catalog, graph):
+    moved = copy.deepcopy(catalog)
+    moved["tokens"]["filepath"] = "data/05_model_input/ids"
+    assert "train: outs lacks data/05_model_input/ids" in differences(stages, moved, graph)
+
+
+def test_an_import_added_across_rooms_is_missed(stages, catalog, graph):
+    graph.add_import(importer="hyperformer.evaluation", imported="hyperformer.embedded.corpus")
+    found = differences(stages, catalog, graph)
+    assert "baselines: deps lacks src/hyperformer/embedded" in found
+    assert not [line for line in found if line.startswith("preprocess:")]
