@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,6 +14,23 @@ from toys import task_settings, toy_pairs, toy_sentences, train_settings
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the same arithmetic on every machine
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The longest function and the longest file of the library, for whoever reads the run."""
+    sizes: dict[str, list[tuple[int, str]]] = {"function": [], "file": []}
+    for file in sorted((Path(__file__).parents[1] / "src").rglob("*.py")):
+        source = file.read_text(encoding="utf-8")
+        sizes["file"].append((source.count("\n"), file.name))
+        sizes["function"] += [
+            (node.end_lineno - node.lineno + 1, f"{file.name}: {node.name}")  # type: ignore[operator]
+            for node in ast.walk(ast.parse(source))
+            if isinstance(node, ast.FunctionDef)
+        ]
+    longest = ", ".join(
+        f"{kind} {name} ({lines} lines)" for kind, (lines, name) in zip(sizes, map(max, sizes.values()), strict=True)
+    )
+    terminalreporter.write_line(f"longest: {longest}")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -68,10 +68,19 @@ def test_a_second_training_gives_the_same_bytes(tree):
         (["--params", "trainig.steps=3"], "unknown setting 'trainig'; did you mean 'training'?"),
         (["--params", "method.reduction_factor=7", "--tags", "train"], "method.reduction_factor is 7"),
         (["--params", "data.source=nowhere/at-all", "--tags", "preprocess"], "no rows of split 'train'"),
-        (["--params", "backbone.path=conf", "--tags", "train"], "no backbone could be loaded from 'conf'"),
+        (
+            ["--params", "backbone.path=conf"],
+            "no backbone could be loaded from 'conf' (Unrecognized model in conf); set",
+        ),
+        (
+            ["--params", "data.source=/nowhere"],
+            "task 'sentiment': expected one of train.parquet, train.csv, train.jsonl",
+        ),
+        (["--pipelines", "trian"], "unknown pipeline 'trian'; did you mean 'train'?"),
+        (["--tags", "xyz"], "unknown tag 'xyz'; known here: baselines, evaluate"),
     ],
 )
-def test_a_mistake_is_answered_in_one_sentence(tree, words, sentence, monkeypatch):
+def test_a_mistake_is_answered_in_one_sentence_before_any_work(tree, words, sentence, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     done = kedro(tree, *words)
     said = done.stdout + done.stderr
@@ -79,6 +88,13 @@ def test_a_mistake_is_answered_in_one_sentence(tree, words, sentence, monkeypatc
     assert sentence in said.splitlines()[-1]
     assert "Traceback" not in said
     assert not list((tree / "data").rglob(".*.new"))
+    assert "made " not in said
+
+
+def test_an_unknown_environment_is_answered_with_the_nearest(tree):
+    done = kedro(tree, env="tset")
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "Error: unknown environment 'tset'; did you mean 'test'?"
 
 
 @pytest.mark.parametrize("env", ["", "base", "glue"])

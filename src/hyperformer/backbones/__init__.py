@@ -32,7 +32,7 @@ def load(settings: BackboneSettings, activation: str = "relu") -> Backbone:
             )
         return FAMILIES[family](path, settings.revision, activation)
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")  # the first sentence says it
         raise HyperFormerError(
             f"no backbone could be loaded from {path!r} ({reason}); set backbone.path to a folder with config.json, "
             "model.safetensors and tokenizer.json, or to a hub name"
