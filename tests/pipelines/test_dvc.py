@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections import defaultdict
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +160,18 @@ def test_an_artifact_that_moved_is_refused(stages, catalog, graph):
     moved = copy.deepcopy(catalog)
     moved["tokens"]["filepath"] = "data/05_model_input/ids"
     assert "train: outs lacks data/05_model_input/ids" in differences(stages, moved, graph)
+
+
+def test_no_layer_comes_both_before_and_after_another(catalog):
+    """Kedro-Viz draws no layers otherwise."""
+    configure_project("pipelines")
+    before = defaultdict(set)
+    layers = {name: entry["metadata"]["kedro-viz"]["layer"] for name, entry in catalog.items()}
+    for node in pipelines["__default__"].nodes:
+        for output in node.outputs:
+            before[layers[output]] |= {layers[name] for name in node.inputs if name in layers} - {layers[output]}
+    order = list(TopologicalSorter(before).static_order())
+    assert order == ["raw", "primary", "model_input", "models", "model_output", "export", "reporting"]
 
 
 def test_an_import_added_across_rooms_is_missed(stages, catalog, graph):
