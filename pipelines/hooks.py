@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 from kedro.framework.hooks import hook_impl
+from yaml import YAMLError
 
 from hyperformer.config import check
 from hyperformer.types import HyperFormerError
@@ -24,7 +25,11 @@ class UserMistakes:
     def after_context_created(self, context: Any) -> None:
         """Refuses a parameter tree that `hyperformer.config` does not know; Kedro ignores what no node reads."""
         with _one_sentence():
-            self._settings = check(context.config_loader["parameters"])
+            try:
+                parameters = context.config_loader["parameters"]
+            except YAMLError as error:
+                raise HyperFormerError(f"{error}; mend the YAML there".replace("\n", " ")) from None
+            self._settings = check(parameters)
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Any) -> None:

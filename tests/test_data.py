@@ -176,6 +176,12 @@ def test_a_file_without_readable_rows_is_named(tmp_path: Path, ending: str, cont
     assert f"train.{ending}" in said
 
 
+def test_a_file_with_nothing_but_its_header_holds_no_rows(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows", "csv")
+    (tmp_path / "rows/test.csv").write_text("a,b,label\n")
+    assert re.search(r"test\.csv cannot be read \(it holds no rows\); repair the file", fault(source))
+
+
 def test_a_parquet_file_with_columns_and_no_rows_is_refused(tmp_path: Path) -> None:
     source = a_folder(tmp_path / "rows", "parquet")
     parquet.write_table(pa.Table.from_pylist(some_rows(0, 2))[:0], tmp_path / "rows/test.parquet")

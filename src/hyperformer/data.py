@@ -138,7 +138,8 @@ def _options(file: Path) -> dict[str, Any]:
 
 def _reason(error: BaseException) -> str:
     """The first line of an error, or its kind where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    said = (str(error).splitlines() or [type(error).__name__])[0]
+    return "it holds no rows" if "corresponds to no data" in said else said
 
 
 def _checked(name: str, task: Task, rows: Rows, file: str) -> Rows:

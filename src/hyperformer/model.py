@@ -148,6 +148,6 @@ def restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     if odd:
         raise HyperFormerError(
             f"the saved tensors do not fit the model: {len(odd)} differ in name or shape, the first is {odd[0]!r}; "
-            "use the configuration that they were trained with"
+            "train again, or use the backbone and sizes that they were trained with"
         )
     model.load_state_dict(tensors, strict=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,17 @@ def test_a_mistake_is_answered_in_one_sentence_before_any_work(tree, words, sent
     assert "made " not in said
 
 
+def test_broken_yaml_is_named_with_its_line(tree):
+    broken = tree / "conf" / "broken"
+    broken.mkdir()
+    (broken / "parameters.yml").write_text("seed: 0\ntraining: {steps: 3\n")
+    done = kedro(tree, env="broken")
+    shutil.rmtree(broken)
+    assert done.returncode == 1
+    assert "conf/broken/parameters.yml, unable to read line 2" in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stdout + done.stderr
+
+
 def test_an_unknown_environment_is_answered_with_the_nearest(tree):
     done = kedro(tree, env="tset")
     assert done.returncode == 1
@@ -104,3 +116,27 @@ def test_params_change_single_settings_of_blocks_that_base_alone_has(tree, env):
     assert done.stderr.splitlines()[-1] == (
         "Error: the setting 'export.opset' cannot be used: Input should be greater than or equal to 18, got 3"
     )
+
+
+TRAINING = ["--tags", "train", "--params", "training.steps=120,training.evaluate_every=40"]
+
+
+@pytest.mark.slow
+def test_a_killed_training_goes_on_and_ends_in_the_same_checkpoint(tree, tmp_path):
+    straight = shutil.copytree(tree, tmp_path / "straight")
+    assert kedro(straight, *TRAINING).returncode == 0
+
+    killed = shutil.copytree(tree, tmp_path / "killed")
+    command = [sys.executable, "-u", "-m", "kedro", "run", "--env", "test", *TRAINING]
+    with subprocess.Popen(command, cwd=killed, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout
+        assert any("step 84 of 120" in line for line in process.stdout)
+        os.kill(process.pid, signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+
+    again = kedro(killed, *TRAINING)
+    assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
+    assert "going on from step 80" in again.stdout
+    folders = [tree / "data/test/06_models/checkpoint" for tree in (straight, killed)]
+    assert manifest.folder_sha256(folders[0]) == manifest.folder_sha256(folders[1])
+    assert not list((killed / "data/test/.states").rglob("*.safetensors"))
