@@ -32,12 +32,19 @@ class UserMistakes:
             self._settings = check(parameters)
 
     @hook_impl
-    def before_pipeline_run(self, pipeline: Any) -> None:
-        """Checks what the nodes are about to use: tasks, sources, and that backbone, method and answers fit."""
+    def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
+        """Checks what nodes are about to use: artifacts, tasks, sources, and that backbone, method and answers fit."""
         from hyperformer import tasks
 
         inputs, settings = pipeline.inputs(), self._settings
         with _one_sentence():
+            for name in sorted(inputs):
+                dataset = catalog.get(name)
+                if not name.startswith("params:") and not dataset.exists():
+                    raise HyperFormerError(
+                        f"{name} is missing, expected in {_place(dataset)}; run the pipeline without --tags, which first "
+                        "makes what it needs"
+                    )
             made = tasks.make(settings.tasks)
             if "params:data" in inputs:
                 from hyperformer.data import check_sources
@@ -67,6 +74,12 @@ def _one_sentence() -> Iterator[None]:
             raise click.ClickException(str(cause)) from None
 
 
+def _place(dataset: Any) -> str | None:
+    """Where an artifact is kept; None where it is in memory only."""
+    place = dataset._describe().get("filepath")
+    return str(place) if place else None
+
+
 class Made:
     """A line for every artifact: its name, its place, and how long its node took."""
 
@@ -80,6 +93,6 @@ class Made:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
-        place = getattr(self._catalog.get(dataset_name), "_describe", dict)().get("filepath")
+        place = _place(self._catalog.get(dataset_name))
         if place:
             log.info("made %s in %s, %.0f s", dataset_name, place, time.monotonic() - self._began)

@@ -176,6 +176,13 @@ def test_a_file_without_readable_rows_is_named(tmp_path: Path, ending: str, cont
     assert f"train.{ending}" in said
 
 
+def test_a_mark_that_a_spreadsheet_wrote_is_no_part_of_the_first_column(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows", "csv")
+    file = tmp_path / "rows/test.csv"
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes())
+    assert len(prepared(source)[0]["test"]) == 4
+
+
 def test_a_file_with_nothing_but_its_header_holds_no_rows(tmp_path: Path) -> None:
     source = a_folder(tmp_path / "rows", "csv")
     (tmp_path / "rows/test.csv").write_text("a,b,label\n")

@@ -81,7 +81,7 @@ def _local_file(name: str, path: str, configuration: str | None, split: str) -> 
         got = ", ".join(sorted(file.name for file in folder.glob("*"))) if folder.is_dir() else "no such folder"
         raise HyperFormerError(
             f"task {name!r}: expected one of {split}.parquet, {split}.csv, {split}.jsonl in {folder}, got {got}; "
-            "put the file there, or set source.path and splits"
+            "put the file there, set source.path, or set splits.<split> to another split, halve_<split> or hold_out_<N>"
         )
     return files[0]
 
@@ -131,9 +131,11 @@ def _options(file: Path) -> dict[str, Any]:
     """A CSV's values stay the text that they are: 007 is no number, and None no gap."""
     if file.suffix != ".csv":
         return {}
-    with file.open(encoding="utf-8", newline="") as opened:
+    encoding = "utf-8-sig"  # spreadsheets write a mark before the first column's name
+    with file.open(encoding=encoding, newline="") as opened:
         header = next(csv.reader(opened), [])
-    return {"features": Features({column: Value("string") for column in header}), "na_filter": False}
+    features = Features({column: Value("string") for column in header})
+    return {"features": features, "na_filter": False, "encoding": encoding}
 
 
 def _reason(error: BaseException) -> str:

@@ -78,6 +78,7 @@ def test_a_second_training_gives_the_same_bytes(tree):
             "task 'sentiment': expected one of train.parquet, train.csv, train.jsonl",
         ),
         (["--pipelines", "trian"], "unknown pipeline 'trian'; did you mean 'train'?"),
+        (["--tags", "export", "--env", "glue"], "checkpoint is missing, expected in"),
         (["--tags", "xyz"], "unknown tag 'xyz'; known here: baselines, evaluate"),
     ],
 )
