@@ -42,8 +42,8 @@ class UserMistakes:
                 dataset = catalog.get(name)
                 if not name.startswith("params:") and not dataset.exists():
                     raise HyperFormerError(
-                        f"{name} is missing, expected in {_place(dataset)}; run the pipeline without --tags, which first "
-                        "makes what it needs"
+                        f"{name} is missing, expected in {_place(dataset)}; run the pipeline without --tags: it makes "
+                        "first what it needs"
                     )
             made = tasks.make(settings.tasks)
             if "params:data" in inputs:
