@@ -81,9 +81,9 @@ def backbone_settings(backbone_folder: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def method_settings() -> Any:
-    from hyperformer.config import MethodSettings
+    from toys import method_settings
 
-    return MethodSettings(name="hyperformer++", reduction_factor=4, task_embedding=6, projector_hidden=10, projected=8)
+    return method_settings("hyperformer++")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,42 +19,65 @@ from transformers import T5Config, T5ForConditionalGeneration
 from hyperformer.backbones import adapters, t5
 from hyperformer.config import BackboneSettings, MethodSettings, Tasks
 from hyperformer.model import MultiTaskModel
+from hyperformer.types import AdapterWeights
 
 FOLDER = Path(os.environ.get("HYPERFORMER_REFERENCE") or Path(__file__).parent / "golden")
-METHOD = "hyperformer_plus_plus"
+METHODS = {
+    "hyperformer_plus_plus": "hyperformer++",
+    "hyperformer": "hyperformer",
+    "adapters_multitask": "adapters-multitask",
+}
+"""The authors' method → ours."""
 TOLERANCE = 1e-5
 CHANGED = 1e-4
 """A difference that no rounding explains."""
 
 CROSS_ATTENTION_BIAS = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
-HYPERNETWORK = {
+EMBEDDINGS = "task_embedding_controller.task_to_embeddings."
+PROJECTOR = "task_embedding_controller.task_hyper_net.task_embeding_generator."
+STACK = {
     "task_hypernet.task_embeding_generator": "projector",
     "LayerNorm": "norm",
     "layer_id_embeddings": "layer_embedding",
     "adapters_block_type": "position_embedding",
-    "down_sampler_hyper_net.weight_generator.0": "down",
-    "down_sampler_hyper_net.bias_generator.0": "down_bias",
-    "up_sampler_hyper_net.weight_generator.0": "up",
-    "up_sampler_hyper_net.bias_generator.0": "up_bias",
+    "down_sampler_hyper_net.weight_generator.0": "generators.down",
+    "down_sampler_hyper_net.bias_generator.0": "generators.down_bias",
+    "up_sampler_hyper_net.weight_generator.0": "generators.up",
+    "up_sampler_hyper_net.bias_generator.0": "generators.up_bias",
+    "post_layernorm_hypernet.weight_generator": "generators.gain",
+    "post_layernorm_hypernet.bias_generator": "generators.shift",
+}
+"""The authors' names in a stack's hypernetwork → ours."""
+SITE = {
+    "meta_down_sampler.weight_generator.0": "down",
+    "meta_down_sampler.bias_generator.0": "down_bias",
+    "meta_up_sampler.weight_generator.0": "up",
+    "meta_up_sampler.bias_generator.0": "up_bias",
     "post_layernorm_hypernet.weight_generator": "gain",
     "post_layernorm_hypernet.bias_generator": "shift",
 }
-"""The authors' names in a stack's hypernetwork → ours."""
+"""The authors' names in a site's hypernetworks → ours."""
+ADAPTER = {
+    "down": "adapters.{task}.down_sampler.weight",
+    "down_bias": "adapters.{task}.down_sampler.bias",
+    "up": "adapters.{task}.up_sampler.weight",
+    "up_bias": "adapters.{task}.up_sampler.bias",
+}
+"""Our tensors over tasks and sites ← the authors' for each."""
+Reference = tuple[dict[str, Any], dict[str, Tensor]]
 
 
-@pytest.fixture(scope="module")
-def reference() -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The reference's configuration and tensors. A folder that lacks them is a failure, never a skip."""
-    description, tensors = FOLDER / f"{METHOD}.json", FOLDER / f"{METHOD}.safetensors"
+@pytest.fixture(scope="module", params=list(METHODS))
+def reference(request: pytest.FixtureRequest) -> Reference:
+    """A method's configuration and tensors in the reference. A folder that lacks them is a failure, never a skip."""
+    description, tensors = FOLDER / f"{request.param}.json", FOLDER / f"{request.param}.safetensors"
     assert description.is_file(), f"{FOLDER} holds no {description.name}"
     assert tensors.is_file(), f"{FOLDER} holds no {tensors.name}"
     return json.loads(description.read_text()), load_file(tensors)
 
 
 @pytest.fixture
-def make_reference_model(
-    tmp_path: Path, texts: list[str], reference: tuple[dict[str, Any], dict[str, Tensor]]
-) -> Callable[[], MultiTaskModel]:
+def make_reference_model(tmp_path: Path, texts: list[str], reference: Reference) -> Callable[[], MultiTaskModel]:
     """Makes our model with the authors' weights."""
     described, tensors = reference
     t5.train_tokenizer(texts, 240).save_pretrained(tmp_path)
@@ -66,19 +90,23 @@ def make_reference_model(
         "labels": {0: "good", 1: "bad"},
         "metrics": ["accuracy"],
     }
-    method = MethodSettings(
-        name="hyperformer++",
-        reduction_factor=described["reduction_factor"],
-        task_embedding=described["task_embedding_dim"],
-        projector_hidden=described["task_hidden_dim"],
-        projected=described["projected_task_embedding_dim"],
-        activation=described["non_linearity"],
-    )
+    name = METHODS[described["method"]]
+    sizes = {
+        "task_embedding": described["task_embedding_dim"],
+        "projector_hidden": described["task_hidden_dim"],
+        "projected": described["projected_task_embedding_dim"],
+    }
+    method = {
+        "name": name,
+        "reduction_factor": described["reduction_factor"],
+        "activation": described["non_linearity"],
+        **(sizes if name.startswith("hyperformer") else {}),
+    }
 
     def make() -> MultiTaskModel:
         model = MultiTaskModel(
             BackboneSettings(path=str(tmp_path), max_source_tokens=16),
-            method,
+            MethodSettings.model_validate(method),
             Tasks({name: task for name in described["tasks"]}),
         )
         load_authors_weights(model, described["tasks"], tensors)
@@ -90,26 +118,63 @@ def make_reference_model(
 def load_authors_weights(model: MultiTaskModel, tasks: list[str], tensors: dict[str, Tensor]) -> None:
     """Puts every tensor `model.*` into its place; none may be left over, and none of the model's may stay unset."""
     given = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    bias = given.pop(CROSS_ATTENTION_BIAS, None)
+    bias = given.get(CROSS_ATTENTION_BIAS)
     if bias is not None:
         add_cross_attention_bias(model.backbone.t5, bias)
-    found: dict[str, Tensor] = {
-        "task_embedding.weight": torch.stack(
-            [given.pop(f"task_embedding_controller.task_to_embeddings.{task}") for task in tasks]
-        )
-    }
-    backbone: dict[str, Tensor] = {}
-    for name, tensor in given.items():
+    name = model.method_settings.root.name
+    if name == "adapters-multitask":
+        found = of_adapters(given, tasks, authors_sites(model))
+    else:
+        found = {"task_embedding.weight": torch.stack([given.pop(f"{EMBEDDINGS}{task}") for task in tasks])}
+        found |= of_stacks(given) if name == "hyperformer++" else of_sites(given, authors_sites(model))
+    model.method.load_state_dict(found, strict=True)
+    model.backbone.t5.load_state_dict(given, strict=True)
+
+
+def authors_sites(model: MultiTaskModel) -> list[str]:
+    """The authors' name of each of our sites: position 1 is self-attention, the first layer of a block, 0 the last."""
+    last = {"encoder": 1, "decoder": 2}
+    return [
+        f"{site.stack}.block.{site.layer}.layer.{0 if site.position else last[site.stack]}.adapter_controller."
+        for site in model.backbone.sites()
+    ]
+
+
+def of_stacks(given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """HyperFormer++'s tensors, taken out of `given`."""
+    found = {}
+    for name in list(given):
         stack, _, rest = name.partition(".adapter_layers_hyper_net.")
         if rest:
-            theirs = next(prefix for prefix in HYPERNETWORK if rest.startswith(f"{prefix}."))
-            found[f"stacks.{stack}.{HYPERNETWORK[theirs]}{rest.removeprefix(theirs)}"] = tensor
-        else:
-            backbone[name] = tensor
-    if bias is not None:
-        backbone[CROSS_ATTENTION_BIAS] = bias
-    model.method.load_state_dict(found, strict=True)
-    model.backbone.t5.load_state_dict(backbone, strict=True)
+            theirs = next(prefix for prefix in STACK if rest.startswith(f"{prefix}."))
+            found[f"stacks.{stack}.{STACK[theirs]}{rest.removeprefix(theirs)}"] = given.pop(name)
+    return found
+
+
+def of_sites(given: dict[str, Tensor], sites: list[str]) -> dict[str, Tensor]:
+    """HyperFormer's tensors, taken out of `given`: our generators hold those of all sites, one after the other."""
+    found = {
+        f"projector.{name.removeprefix(PROJECTOR)}": given.pop(name)
+        for name in list(given)
+        if name.startswith(PROJECTOR)
+    }
+    for theirs, ours in SITE.items():
+        for kind in ("weight", "bias"):
+            found[f"generators.{ours}.{kind}"] = torch.cat([given.pop(f"{site}{theirs}.{kind}") for site in sites])
+    return found
+
+
+def of_adapters(given: dict[str, Tensor], tasks: list[str], sites: list[str]) -> dict[str, Tensor]:
+    """Adapters†' tensors, taken out of `given`."""
+    found = {
+        ours: torch.stack(
+            [torch.stack([given.pop(site + theirs.format(task=task)) for site in sites]) for task in tasks]
+        )
+        for ours, theirs in ADAPTER.items()
+    }
+    for ours, theirs in (("gain", "weight"), ("shift", "bias")):
+        found[ours] = torch.stack([given.pop(f"{site}post_layer_norm.{theirs}") for site in sites])
+    return found
 
 
 def add_cross_attention_bias(model: T5ForConditionalGeneration, bias: Tensor) -> None:
@@ -173,12 +238,16 @@ def test_another_activation_is_noticed(make_reference_model, reference):
     assert largest_difference(model, described["tasks"][0], tensors, "logits") > CHANGED
 
 
-def test_positions_the_other_way_round_are_noticed(make_reference_model, reference):
+def test_positions_the_other_way_round_are_noticed(make_reference_model, reference, monkeypatch):
     described, tensors = reference
     model = make_reference_model()
-    for stack in ("encoder", "decoder"):
-        positions = model.method.get_buffer(f"{stack}_positions")
-        positions.copy_(1 - positions)
+    weights, sites = model.method.weights, model.backbone.sites()
+    other = [sites.index(replace(site, position=1 - site.position)) for site in sites]
+
+    def exchanged(task_ids):
+        return AdapterWeights(**{name: tensor[:, other] for name, tensor in vars(weights(task_ids)).items()})
+
+    monkeypatch.setattr(model.method, "weights", exchanged)
     assert largest_difference(model, described["tasks"][0], tensors, "logits") > CHANGED
 
 

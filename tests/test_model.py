@@ -137,7 +137,7 @@ def test_a_folder_that_is_no_checkpoint_is_refused(tmp_path, checkpoint):
 def test_tensors_that_do_not_fit_are_refused_by_name(checkpoint, tmp_path, fault):
     shutil.copytree(checkpoint, tmp_path, dirs_exist_ok=True)
     tensors = load_file(checkpoint / WEIGHTS)
-    name = "method.stacks.encoder.gain.bias"
+    name = "method.stacks.encoder.generators.gain.bias"
     if fault == "missing":
         del tensors[name]
     elif fault == "added":

@@ -5,7 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from hyperformer.config import MethodSettings
+from hyperformer.types import Site
+
+if TYPE_CHECKING:
+    from hyperformer.methods import Method
 
 GOOD = "wonderful lovely bright clever charming honest".split()
 BAD = "terrible dull ugly clumsy boring wicked".split()
@@ -87,3 +93,43 @@ def run_python(code: str, *arguments: object, **environment: str) -> subprocess.
     return subprocess.run(
         command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
     )
+
+
+# --- methods
+
+
+def all_sites(encoder: int, decoder: int) -> list[Site]:
+    return [
+        Site(stack, layer, position)
+        for stack, layers in (("encoder", encoder), ("decoder", decoder))
+        for layer in range(layers)
+        for position in (0, 1)
+    ]
+
+
+HYPERNETWORK_SIZES = {"task_embedding": 6, "projector_hidden": 10, "projected": 8}
+
+
+def method_settings(name: str, **changes: Any) -> MethodSettings:
+    sizes = HYPERNETWORK_SIZES if name.startswith("hyperformer") else {}
+    return MethodSettings.model_validate({"name": name, "reduction_factor": 4, **sizes, **changes})
+
+
+def a_method(name: str, tasks: int = 3, encoder: int = 3, decoder: int = 2, width: int = 16, **changes: Any) -> Method:
+    import torch
+
+    from hyperformer import methods
+
+    torch.manual_seed(0)
+    sites = all_sites(encoder, decoder)
+    return methods.make(method_settings(name, **changes), [f"task{i}" for i in range(tasks)], sites, width)
+
+
+def loud(method: Method) -> Method:
+    """Weights of size 1, so that every input matters."""
+    import torch
+
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter.normal_(std=0.5)
+    return method

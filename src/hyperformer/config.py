@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, RootModel, ValidationError, model_validator
 
@@ -165,16 +165,36 @@ class Tasks(RootModel[dict[str, TaskSettings]]):
     model_config = ConfigDict(frozen=True)
 
 
-class MethodSettings(_Settings):
-    """HyperFormer++: sizes of the hypernetwork and of the adapters that it generates."""
+class AdapterSettings(_Settings):
+    """What every method with adapters has."""
 
-    name: Literal["hyperformer++"]
     reduction_factor: Positive
     """The adapters' bottleneck is the backbone's width divided by this."""
+    activation: Literal["gelu_new", "gelu", "relu", "silu", "tanh"] = "gelu_new"
+
+
+class MultiTaskAdaptersSettings(AdapterSettings):
+    """Adapters†: an adapter for each task and site, its layer norm shared by the tasks."""
+
+    name: Literal["adapters-multitask"]
+
+
+class HyperFormerSettings(AdapterSettings):
+    """HyperFormer, with generators for each site, and HyperFormer++, with one hypernetwork a stack: their sizes."""
+
+    name: Literal["hyperformer++", "hyperformer"]
     task_embedding: Positive
     projector_hidden: Positive
     projected: Positive
-    activation: Literal["gelu_new", "gelu", "relu", "silu", "tanh"] = "gelu_new"
+
+
+OneMethodSettings: TypeAlias = HyperFormerSettings | MultiTaskAdaptersSettings
+
+
+class MethodSettings(RootModel[Annotated[OneMethodSettings, Field(discriminator="name")]]):
+    """How trainable weights arise: the method's name, and the settings that it has."""
+
+    model_config = ConfigDict(frozen=True)
 
 
 class TrainingSettings(LoopSettings):
@@ -234,20 +254,31 @@ def check(parameters: dict[str, Any]) -> Settings:
 
 
 def _sentence(fault: Any) -> str:
-    where = ".".join(str(part) for part in fault["loc"])
+    path, known = _place(fault["loc"])
+    where = ".".join(path)
     if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(fault["loc"][-1]), _names(fault["loc"][:-1]), n=1, cutoff=0.5)
-        known = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(_names(fault['loc'][:-1])))}"
-        return f"unknown setting {where!r}; {known}"
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+        return f"unknown setting {where!r}; {hint}"
     if fault["type"] == "missing":
         return f"the setting {where!r} is missing; add it to the parameters"
     got = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
     return f"the setting {where!r} cannot be used: {fault['msg'].removeprefix('Value error, ')}{got}"
 
 
-def _names(path: tuple[int | str, ...]) -> list[str]:
-    """The names that are known at a place of the tree."""
+def _place(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """The path of a setting as it is written, and the names that are known beside it."""
     model: Any = Settings
-    for part in path:
-        model = TaskSettings if model is Tasks else model.model_fields[part].annotation
-    return list(model.model_fields)
+    path: list[str] = []
+    names: list[str] = []
+    for part in loc:
+        if model is MethodSettings:  # here pydantic puts the method's name into the path
+            model = next(
+                one for one in get_args(OneMethodSettings) if part in get_args(one.model_fields["name"].annotation)
+            )
+            continue
+        names = list(getattr(model, "model_fields", []))
+        path.append(str(part))
+        model = TaskSettings if model is Tasks else getattr(model, "model_fields", {}).get(part)
+        model = getattr(model, "annotation", model)
+    return path, names

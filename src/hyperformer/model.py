@@ -37,7 +37,7 @@ class MultiTaskModel(nn.Module):
         self.backbone_settings, self.method_settings, self.task_settings = backbone, method, settings
         self.tasks: dict[str, Task] = tasks.make(settings)
         self.label_smoothing = label_smoothing
-        self.backbone = backbones.load(backbone, method.activation)
+        self.backbone = backbones.load(backbone, method.root.activation)
         self.backbone.freeze()
         self.method = methods.make(method, list(self.tasks), self.backbone.sites(), self.backbone.width)
         self.answers = {name: self.backbone.answer_ids(task.answers) for name, task in self.tasks.items()}
@@ -126,7 +126,7 @@ def load(folder: Path) -> MultiTaskModel:
         raise HyperFormerError(f"the checkpoint {folder} is damaged ({error}); train again, or name another") from None
     model = MultiTaskModel(
         BackboneSettings(**configuration["backbone"]),
-        MethodSettings(**configuration["method"]),
+        MethodSettings(configuration["method"]),
         Tasks(configuration["tasks"]),
     )
     restore(model, tensors)

@@ -98,7 +98,7 @@ def _task(
         max_source_tokens=trained.backbone_settings.max_source_tokens,
         opset=settings.opset,
         backbone=trained.backbone_settings.path,
-        method=trained.method_settings.name,
+        method=trained.method_settings.root.name,
         files={path.name: manifest.sha256(path) for path in sorted(folder.iterdir())},
         parity={},
         metrics=dict(metrics),

@@ -7,8 +7,23 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from hyperformer.config import MethodSettings
-from hyperformer.types import AdapterWeights, Site
+from hyperformer.config import AdapterSettings, OneMethodSettings
+from hyperformer.types import AdapterWeights, HyperFormerError, Site
+
+
+def bottleneck(settings: AdapterSettings, width: int) -> int:
+    """The adapters' width r = d / reduction factor.
+
+    Raises:
+        HyperFormerError: the reduction factor leaves no whole bottleneck.
+    """
+    found, rest = divmod(width, settings.reduction_factor)
+    if rest or not found:
+        raise HyperFormerError(
+            f"method.reduction_factor is {settings.reduction_factor}, expected a divisor of the backbone's width "
+            f"{width}"
+        )
+    return found
 
 
 class Method(nn.Module, ABC):
@@ -22,17 +37,17 @@ class Method(nn.Module, ABC):
     """
 
     @abstractmethod
-    def __init__(self, settings: MethodSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> None:
+    def __init__(self, settings: OneMethodSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> None:
         super().__init__()
 
-    @abstractmethod
     def groups(self, tasks: Sequence[str]) -> list[list[str]]:
-        """Which models to train: the tasks of each."""
+        """Which models to train: the tasks of each. One for all, unless the method says otherwise."""
+        return [list(tasks)]
 
     @abstractmethod
     def weights(self, task_ids: Tensor) -> AdapterWeights | None:
         """The adapters of the tasks `task_ids` [n] at all sites; None where the method has none."""
 
-    @abstractmethod
     def trained_names(self) -> list[str]:
         """The names of the method's own tensors that training changes."""
+        return [name for name, _ in self.named_parameters()]

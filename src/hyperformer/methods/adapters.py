@@ -1,0 +1,41 @@
+"""Adapters† (Karimi Mahabadi et al. 2021, section 4): an adapter a task and site, layer norms shared by tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from hyperformer.config import MultiTaskAdaptersSettings
+from hyperformer.methods.base import Method, bottleneck
+from hyperformer.types import AdapterWeights, Site
+
+INITIAL_STD = 0.01
+
+
+class MultiTaskAdapters(Method):
+    """The adapters themselves are parameters: down [tasks, sites, r, d], up [tasks, sites, d, r], gain [sites, d] …"""
+
+    def __init__(
+        self, settings: MultiTaskAdaptersSettings, tasks: Sequence[str], sites: Sequence[Site], width: int
+    ) -> None:
+        super().__init__(settings, tasks, sites, width)
+        t, s, d, r = len(tasks), len(sites), width, bottleneck(settings, width)
+        self.down = nn.Parameter(torch.empty(t, s, r, d).normal_(std=INITIAL_STD))
+        self.down_bias = nn.Parameter(torch.zeros(t, s, r))
+        self.up = nn.Parameter(torch.empty(t, s, d, r).normal_(std=INITIAL_STD))
+        self.up_bias = nn.Parameter(torch.zeros(t, s, d))
+        self.gain = nn.Parameter(torch.ones(s, d))
+        self.shift = nn.Parameter(torch.zeros(s, d))
+
+    def weights(self, task_ids: Tensor) -> AdapterWeights:
+        n = len(task_ids)
+        return AdapterWeights(
+            down=self.down[task_ids],  # [n, s, r, d]
+            down_bias=self.down_bias[task_ids],  # [n, s, r]
+            up=self.up[task_ids],  # [n, s, d, r]
+            up_bias=self.up_bias[task_ids],  # [n, s, d]
+            gain=self.gain.expand(n, -1, -1),  # [n, s, d]
+            shift=self.shift.expand(n, -1, -1),  # [n, s, d]
+        )

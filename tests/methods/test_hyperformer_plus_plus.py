@@ -1,0 +1,40 @@
+"""HyperFormer++: what its weights depend on, and how they start."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from toys import a_method, all_sites, loud
+
+
+def test_a_sites_weights_follow_from_the_embeddings_of_its_task_layer_and_position():
+    method = loud(a_method("hyperformer++"))
+    sites = all_sites(3, 2)
+    weights = method.weights(torch.tensor([1]))
+    for place in (0, 3, 5, 6, 9):  # of either stack
+        site = sites[place]
+        hypernetwork = method.stacks[site.stack]
+        parts = (
+            method.task_embedding.weight[1],
+            hypernetwork.layer_embedding.weight[site.layer],
+            hypernetwork.position_embedding.weight[site.position],
+        )
+        first, _, second = hypernetwork.projector
+        hidden = (first.weight @ torch.cat(parts) + first.bias).clamp(min=0)
+        joint = second.weight @ hidden + second.bias
+        joint = (joint - joint.mean()) / (joint.var(correction=0) + 1e-6).sqrt()
+        joint = joint * hypernetwork.norm.weight + hypernetwork.norm.bias
+        for name in ("down", "up_bias", "gain"):
+            linear = getattr(hypernetwork.generators, name)
+            wanted = linear.weight @ joint + linear.bias
+            torch.testing.assert_close(getattr(weights, name)[0, place].flatten(), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_generators_start_small_and_the_task_embeddings_at_one():
+    method = a_method("hyperformer++", tasks=50, task_embedding=64, projector_hidden=128, projected=64)
+    assert float(method.task_embedding.weight.detach().std()) == pytest.approx(1.0, rel=0.1)
+    linears = [module for module in method.modules() if isinstance(module, torch.nn.Linear)]
+    assert len(linears) == 2 * 8
+    for linear in linears:
+        assert float(linear.weight.detach().std()) == pytest.approx(0.01, rel=0.2)
+        assert not linear.bias.detach().any()
