@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import toys
 from toys import task_settings, toy_pairs, toy_sentences, train_settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -81,9 +82,7 @@ def backbone_settings(backbone_folder: Path) -> Any:
 
 @pytest.fixture(scope="session")
 def method_settings() -> Any:
-    from toys import method_settings
-
-    return method_settings("hyperformer++")
+    return toys.method_settings("hyperformer++")
 
 
 @pytest.fixture(scope="session")
@@ -108,9 +107,10 @@ def make_model(backbone_settings: Any, method_settings: Any, tasks: Any) -> Call
 
     from hyperformer.model import MultiTaskModel
 
-    def make(loud: bool = False, label_smoothing: float = 0.0) -> Any:
+    def make(loud: bool = False, label_smoothing: float = 0.0, method: str = "") -> Any:
         torch.manual_seed(1)
-        model = MultiTaskModel(backbone_settings, method_settings, tasks, label_smoothing)
+        settings = toys.method_settings(method) if method else method_settings
+        model = MultiTaskModel(backbone_settings, settings, tasks, label_smoothing)
         if loud:
             with torch.no_grad():
                 for parameter in model.method.parameters():

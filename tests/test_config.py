@@ -8,6 +8,7 @@ import pytest
 from kedro.config import OmegaConfigLoader
 
 from hyperformer.config import ConfigurationError, Settings, check
+from hyperformer.methods import METHODS
 from hyperformer.tasks import make
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -70,6 +71,8 @@ def test_settings_cannot_be_changed(base: dict[str, Any]) -> None:
         (("training",), "batchsize", "batch_size"),
         (("pretraining",), "noise_densty", "noise_density"),
         (("pretraining", "sizes"), "num_layer", "num_layers"),
+        (("method",), "reduction_factr", "reduction_factor"),
+        (("method",), "task_embeding", "task_embedding"),
         (("tasks", "sentiment"), "lables", "labels"),
         (("tasks", "sentiment", "source"), "pth", "path"),
         (("tasks", "sentiment", "splits"), "validaton", "validation"),
@@ -88,6 +91,18 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_name(
 def test_an_unknown_key_that_is_near_to_none_lists_the_known_ones(tree: dict[str, Any]) -> None:
     tree["evaluation"]["zzz"] = 1
     assert fault(tree) == "unknown setting 'evaluation.zzz'; known here: batch_size"
+
+
+def test_a_setting_of_another_method_is_unknown(tree: dict[str, Any]) -> None:
+    tree["method"] = {"name": "adapters-multitask", "reduction_factor": 8, "projected": 64}
+    assert fault(tree) == "unknown setting 'method.projected'; known here: activation, name, reduction_factor"
+
+
+def test_an_unknown_method_is_named_with_the_known_ones(tree: dict[str, Any]) -> None:
+    tree["method"]["name"] = "lora"
+    said = fault(tree)
+    assert said.startswith("the setting 'method' cannot be used: ")
+    assert all(name in said for name in ("'lora'", *METHODS))
 
 
 @pytest.mark.parametrize("place", ["seed", "training.steps", "pretraining.sizes.d_model", "tasks.sentiment.text"])

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from toys import run_python
 
 from hyperformer import model as models
+from hyperformer.methods import METHODS
 from hyperformer.model import CONFIGURATION, WEIGHTS
 from hyperformer.types import Example, HyperFormerError
 
@@ -28,6 +29,9 @@ SENTENCES = [
     {"sentence": "the book is terrible today"},
     {"sentence": "the song is wicked"},
 ]
+
+
+every_method = pytest.mark.parametrize("method", list(METHODS))
 
 
 def batch_of(model, rows):
@@ -62,8 +66,9 @@ def test_the_loss_of_a_batch_is_the_mean_over_its_rows(make_model):
     assert float(model(batch.task_ids, **batch.tensors)["loss"]) == pytest.approx(sum(rows.tolist()) / len(rows))
 
 
-def test_training_changes_exactly_the_method_and_the_layer_norms(make_model):
-    model = make_model()
+@every_method
+def test_training_changes_exactly_the_method_and_the_layer_norms_or_all_that_is_fine_tuned(make_model, method):
+    model = make_model(method=method)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3, weight_decay=0.0)
     model.train()
@@ -75,11 +80,13 @@ def test_training_changes_exactly_the_method_and_the_layer_norms(make_model):
         optimiser.step()
     after = model.state_dict()
     changed = {name for name, tensor in after.items() if not torch.equal(tensor, before[name])}
-    assert changed == {name for name in before if name.startswith("method.") or name.endswith("layer_norm.weight")}
+    expected = {name for name in before if name.startswith("method.") or name.endswith("layer_norm.weight")}
+    assert changed == (set(before) if method == "fine-tuning" else expected)
 
 
-def test_a_mixed_batch_gives_the_gradients_of_its_rows_one_by_one(make_model):
-    model = make_model(loud=True)
+@every_method
+def test_a_mixed_batch_gives_the_gradients_of_its_rows_one_by_one(make_model, method):
+    model = make_model(loud=True, method=method)
 
     def gradients(losses):
         model.zero_grad()
@@ -103,6 +110,20 @@ def test_a_checkpoint_holds_trained_tensors_and_configuration_only(make_model, t
     tensors = load_file(tmp_path / WEIGHTS)
     assert set(tensors) == {name for name, p in model.named_parameters() if p.requires_grad}
     assert not any("shared" in name or "Attention" in name or "DenseReluDense" in name for name in tensors)
+
+
+@every_method
+def test_a_checkpoint_of_any_method_restores_the_model(make_model, tmp_path, method):
+    model = make_model(loud=True, method=method)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.01)
+    model.save(tmp_path)
+    loaded = models.load(tmp_path)
+    assert loaded.method_settings == model.method_settings
+    for task in model.tasks:
+        assert loaded.scores(task, [ROWS[0][1]], 1) == model.scores(task, [ROWS[0][1]], 1)
 
 
 ANSWERS = """
@@ -178,8 +199,9 @@ def test_a_classification_answer_is_the_likeliest_label_and_a_regression_answer_
 
 
 @torch.no_grad()
-def test_a_baked_task_scores_as_the_model_does(make_model):
-    model = make_model(loud=True)
+@every_method
+def test_a_baked_task_scores_as_the_model_does(make_model, method):
+    model = make_model(loud=True, method=method)
     for task in model.tasks:
         baked = model.bake(task)
         rows = baked.encode([Example(task, source, "") for _, source, _ in ROWS], 32)

@@ -111,8 +111,9 @@ HYPERNETWORK_SIZES = {"task_embedding": 6, "projector_hidden": 10, "projected": 
 
 
 def method_settings(name: str, **changes: Any) -> MethodSettings:
-    sizes = HYPERNETWORK_SIZES if name.startswith("hyperformer") else {}
-    return MethodSettings.model_validate({"name": name, "reduction_factor": 4, **sizes, **changes})
+    sizes = {} if name == "fine-tuning" else {"reduction_factor": 4}
+    sizes |= HYPERNETWORK_SIZES if name.startswith("hyperformer") else {}
+    return MethodSettings.model_validate({"name": name, **sizes, **changes})
 
 
 def a_method(name: str, tasks: int = 3, encoder: int = 3, decoder: int = 2, width: int = 16, **changes: Any) -> Method:

@@ -188,7 +188,13 @@ class HyperFormerSettings(AdapterSettings):
     projected: Positive
 
 
-OneMethodSettings: TypeAlias = HyperFormerSettings | MultiTaskAdaptersSettings
+class FineTuningSettings(_Settings):
+    """Fine-tuning: the backbone itself is trained, on all tasks together."""
+
+    name: Literal["fine-tuning"]
+
+
+OneMethodSettings: TypeAlias = HyperFormerSettings | MultiTaskAdaptersSettings | FineTuningSettings
 
 
 class MethodSettings(RootModel[Annotated[OneMethodSettings, Field(discriminator="name")]]):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hyperformer import backbones, methods, tasks, text
-from hyperformer.config import BackboneSettings, MethodSettings, Tasks
+from hyperformer.config import AdapterSettings, BackboneSettings, MethodSettings, Tasks
 from hyperformer.tasks import Task
 from hyperformer.types import Answer, Example, HyperFormerError, Scores
 
@@ -21,7 +21,7 @@ CONFIGURATION, WEIGHTS = "configuration.json", "trained.safetensors"
 
 
 class MultiTaskModel(nn.Module):
-    """One frozen backbone that answers every task.
+    """One backbone that answers every task; frozen but for its layer norms, unless the method trains it.
 
     Args:
         backbone: where the frozen model is; it is loaded here.
@@ -37,9 +37,11 @@ class MultiTaskModel(nn.Module):
         self.backbone_settings, self.method_settings, self.task_settings = backbone, method, settings
         self.tasks: dict[str, Task] = tasks.make(settings)
         self.label_smoothing = label_smoothing
-        self.backbone = backbones.load(backbone, method.root.activation)
-        self.backbone.freeze()
+        activation = {"activation": method.root.activation} if isinstance(method.root, AdapterSettings) else {}
+        self.backbone = backbones.load(backbone, **activation)
         self.method = methods.make(method, list(self.tasks), self.backbone.sites(), self.backbone.width)
+        if not self.method.trains_backbone:
+            self.backbone.freeze()
         self.answers = {name: self.backbone.answer_ids(task.answers) for name, task in self.tasks.items()}
 
     def task_id(self, task: str) -> int:

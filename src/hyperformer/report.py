@@ -25,8 +25,9 @@ def table(
     bundles: Path,
 ) -> str:
     """Every task's test metrics beside the baselines, and what export found, in Markdown; percent throughout."""
+    (method,) = {manifest.read(bundles / name).method for name in tasks}
     lines = [
-        "| task | metrics | test rows | HyperFormer++ | ± s.e. | majority | TF-IDF | + overlap | parity rows (ties) |",
+        f"| task | metrics | test rows | {method} | ± s.e. | majority | TF-IDF | + overlap | parity rows (ties) |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     means: dict[str, list[float]] = {name: [] for name in ("model", *BASELINES)}

@@ -137,3 +137,18 @@ def test_tasks_have_graphs_of_their_own(bundles):
         and not np.array_equal(common[t.name], numpy_helper.to_array(t))
     ]
     assert changed
+
+
+@torch.no_grad()
+def test_a_fine_tuned_task_is_exported_equal_to_torch(make_model, export_settings, tmp_path):
+    """A method without adapters: nothing is baked in, and the backbone is the checkpoint's."""
+    model = make_model(method="fine-tuning")
+    model.backbone.t5.shared.weight += 0.1
+    baked, task = model.bake("mood"), model.tasks["mood"]
+    classifier.write(baked, task, export_settings, tmp_path)
+    ids = torch.tensor([[5, 6, 7, 1], [8, 1, 0, 0]])
+    mask = (ids > 0).long()
+    session = onnxruntime.InferenceSession(tmp_path / GRAPH, providers=["CPUExecutionProvider"])
+    (found,) = session.run(["scores"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+    expected, _ = baked.exportable(task.answers)(ids, mask)
+    torch.testing.assert_close(torch.tensor(found), expected, rtol=0, atol=1e-4)

@@ -15,7 +15,7 @@ from hyperformer.types import HyperFormerError
 
 PRODUCTS = {"aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm"}
 PAPER = {"reduction_factor": 32, "task_embedding": 64, "projector_hidden": 128, "projected": 64}
-every_method = pytest.mark.parametrize("name", list(METHODS))
+every_method = pytest.mark.parametrize("name", [name for name in METHODS if name != "fine-tuning"])
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,14 @@ def test_the_number_of_matrix_products_depends_on_neither_tasks_nor_sites(name, 
     assert products(a_method(name, tasks=6, encoder=5, decoder=7), torch.arange(6)) == expected
 
 
-@every_method
+def test_fine_tuning_has_no_weights_of_its_own():
+    method = a_method("fine-tuning")
+    assert method.weights(torch.tensor([0])) is None
+    assert not method.trained_names()
+    assert method.trains_backbone
+
+
+@pytest.mark.parametrize("name", list(METHODS))
 def test_all_tasks_are_trained_in_one_model(name):
     assert a_method(name).groups(["a", "b", "c"]) == [["a", "b", "c"]]
 

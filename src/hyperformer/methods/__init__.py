@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from hyperformer.config import MethodSettings
 from hyperformer.methods.adapters import MultiTaskAdapters
 from hyperformer.methods.base import Method
+from hyperformer.methods.fine_tuning import FineTuning
 from hyperformer.methods.hyperformer import HyperFormer
 from hyperformer.methods.hyperformer_plus_plus import HyperFormerPlusPlus
 from hyperformer.types import Site
@@ -15,6 +16,7 @@ METHODS: dict[str, type[Method]] = {
     "hyperformer++": HyperFormerPlusPlus,
     "hyperformer": HyperFormer,
     "adapters-multitask": MultiTaskAdapters,
+    "fine-tuning": FineTuning,
 }
 
 

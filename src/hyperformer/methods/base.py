@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -34,7 +35,12 @@ class Method(nn.Module, ABC):
         tasks: names; a task's id is its index.
         sites: the backbone's places for adapters.
         width: the backbone's width d.
+
+    Attributes:
+        trains_backbone: whether the whole backbone is trained, and not its layer norms alone.
     """
+
+    trains_backbone: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(self, settings: OneMethodSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> None:
