@@ -18,6 +18,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hyperformer.manifest import folder_sha256
 
 ROOT = Path(__file__).parents[1]
@@ -46,7 +48,7 @@ def run(name: str) -> None:
         for file in ("pyproject.toml", ".telemetry"):
             shutil.copy(ROOT / file, tree / file)
         if name.startswith("untrained"):
-            kedro(tree, "--pipelines", "pretrain", "--params", f"seed={seed},pretraining.steps=1")
+            untrain(tree / BACKBONE, int(seed))
         kedro(tree, "--tags", STAGES, "--params", f"seed={seed}")
         report = tree / "data" / "08_reporting"
         cell = {
@@ -56,6 +58,18 @@ def run(name: str) -> None:
         }
     CELLS.mkdir(exist_ok=True)
     path.write_text(json.dumps(cell, indent=1) + "\n")
+
+
+def untrain(folder: Path, seed: int) -> None:
+    """Puts a T5 of the same sizes and tokenizer in place of the pretrained one, as pretraining begins with it."""
+    import torch
+    from transformers import AutoTokenizer
+
+    from hyperformer.backbones import t5
+
+    sizes = yaml.safe_load((ROOT / "conf/base/parameters.yml").read_text())["pretraining"]["sizes"]
+    torch.manual_seed(seed)
+    t5.new(AutoTokenizer.from_pretrained(folder), sizes).save(folder)
 
 
 def kedro(tree: Path, *words: str) -> None:

@@ -24,7 +24,6 @@ from hyperformer.data import (
     prepare,
     read_rows,
     read_tokens,
-    text_rows,
     training_texts,
     write_rows,
     write_tokens,
@@ -398,54 +397,6 @@ def test_random_streams_depend_on_the_seed_and_the_names() -> None:
     assert first == list(generator(1, "a", 2).integers(1 << 30, size=4))
     others = [generator(2, "a", 2), generator(1, "b", 2), generator(1, "a", 3)]
     assert all(first != list(other.integers(1 << 30, size=4)) for other in others)
-
-
-LINE = "one two three four five six seven eight nine ten eleven twelve thirteen"
-
-
-def test_text_is_cut_into_pieces_of_so_many_words_and_short_ends_are_dropped(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text(f"{LINE}\n\ntoo short a line\n", encoding="utf-8")
-    found = list(text_rows(str(tmp_path / "text.txt"), ["a b c d e"], count=24, words=5, seed=0))
-    pieces = {row["source"] for row in found if not row["target"]}
-    assert pieces == {"one two three four five", "six seven eight nine ten", "a b c d e"}
-
-
-def test_the_first_tenth_and_one_row_of_eight_have_words_in_no_order_to_be_said_again(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text(f"{LINE}\n", encoding="utf-8")
-    found = list(text_rows(str(tmp_path / "text.txt"), [], count=80, words=13, seed=0))
-    again = [row for row in found if row["target"]]
-    assert all(row["target"] for row in found[:8])
-    assert len(again) == 8 + 9
-    for row in again:
-        assert row["source"] == f"repeat: {row['target']}"
-        assert len(row["target"].split()) == 12
-        assert set(row["target"].split()) < set(LINE.split())
-
-
-def test_text_is_repeated_where_there_is_too_little_and_shuffled_by_the_seed(tmp_path: Path) -> None:
-    lines = [f"w{i} b c d e" for i in range(20)]
-    (tmp_path / "text.txt").write_text("", encoding="utf-8")
-    first, second, other = (list(text_rows(str(tmp_path / "text.txt"), lines, 45, 9, seed)) for seed in (0, 0, 1))
-    assert first == second != other
-    assert len(first) == 45
-    whole = [row["source"] for row in first if not row["target"]]
-    assert {*whole} == {*lines}
-    assert len(whole) > len(lines)
-
-
-def test_text_without_a_piece_of_five_words_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.txt").write_text("one two three four\n", encoding="utf-8")
-    with pytest.raises(HyperFormerError, match="no text of more than four words"):
-        list(text_rows(str(tmp_path / "text.txt"), [], 1, 9, 0))
-
-
-@pytest.mark.parametrize("content", [None, b"\xff\xfe latin"])
-def test_a_text_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
-    file = tmp_path / "text.txt"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(HyperFormerError, match=r"pretraining\.text: .*text\.txt cannot be read"):
-        list(text_rows(str(file), [], 1, 9, 0))
 
 
 def test_gathered_rows_are_those_that_came_in_order() -> None:

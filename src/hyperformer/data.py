@@ -274,39 +274,6 @@ def read_tokens(folder: Path, task: str) -> Dataset:
     return Dataset.from_file(str(folder / f"{task}.arrow"))
 
 
-def text_rows(file: str, extra: Iterable[str], count: int, words: int, seed: int) -> Iterator[dict[str, str]]:
-    """Pretraining rows from a text file (a paragraph a line) and `extra` texts.
-
-    Paragraphs are cut into pieces of at most `words` words; the pieces are shuffled, and taken again where there are
-    fewer than `count`. In the first tenth of the rows and in one of eight later on, words in no order are the target
-    too: a small model learns to copy from these first. The others have an empty target, for span corruption.
-    """
-    pieces: list[str] = []
-    for line in [*_lines(file), *extra]:
-        parts = line.split()
-        pieces += [" ".join(parts[i : i + words]) for i in range(0, len(parts), words) if len(parts[i : i + words]) > 4]
-    if not pieces:
-        raise HyperFormerError(f"pretraining.text: {file} holds no text of more than four words; name a file with text")
-    random = generator(seed, "text")
-    order = random.permutation(len(pieces))
-    for i in range(count):
-        piece = pieces[order[i % len(pieces)]]
-        if i >= count // 10 and i % 8:
-            yield {"source": piece, "target": ""}
-        else:
-            shuffled = " ".join(random.permutation(piece.split())[:12])
-            yield {"source": f"repeat: {shuffled}", "target": shuffled}
-
-
 def gathered(rows: Iterable[Mapping[str, Any]], schema: pa.Schema | None = None) -> Rows:
     """Rows as they come, at least one, as one table in memory."""
     return Dataset(pa.concat_tables(pa.Table.from_pylist(chunk, schema) for chunk in _chunks(rows, 10_000)))
-
-
-def _lines(file: str) -> list[str]:
-    try:
-        return Path(file).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise HyperFormerError(
-            f"pretraining.text: {file} cannot be read as UTF-8 text ({error}); name a readable file"
-        ) from None

@@ -16,8 +16,9 @@ from pathlib import Path
 from random import Random
 from string import ascii_lowercase
 
+from hyperformer import plaintext
 from hyperformer.config import PretrainingSettings
-from hyperformer.data import Rows, gathered, text_rows, training_texts
+from hyperformer.data import Rows, gathered, training_texts
 from hyperformer.embedded.language import (
     ACTIONS,
     ADJECTIVES,
@@ -296,7 +297,7 @@ def pretraining_rows(settings: PretrainingSettings, tasks: Mapping[str, Task], r
     """
     if settings.text:
         extra = training_texts(rows, tasks)
-        made = text_rows(settings.text, extra, settings.rows, settings.max_tokens // 2, seed)
+        made = plaintext.rows(settings.text, extra, settings.rows, settings.max_tokens // 2, seed)
     else:
         made = corpus(settings.rows, seed)
     return gathered(watched(made, "making pretraining rows", settings.rows))
