@@ -325,15 +325,21 @@ def _tokens(tokenizer: PreTrainedTokenizerFast, corpus: Rows, longest: int) -> R
 
 
 def _card(settings: PretrainingSettings, seed: int, size: int, vocabulary: int) -> str:
-    embedded = (
-        "the embedded language: span corruption of documents, and the supervised auxiliary objectives that "
-        "`hyperformer.embedded.corpus` names, in the order of its lessons"
-    )
+    if settings.text:
+        source = (
+            f"{Path(settings.text).name} and the tasks' training texts: span corruption, and the objectives that "
+            "`hyperformer.plaintext` makes of the texts themselves"
+        )
+    else:
+        source = (
+            "the embedded language: span corruption of documents, and the supervised auxiliary objectives that "
+            "`hyperformer.embedded.corpus` names, in the order of its lessons"
+        )
     listed = "\n".join(f"- {name}: {value}" for name, value in settings.model_dump().items())
     return f"""# A small T5 made by `kedro run --pipelines pretrain`
 
 {size / 1e6:.2f} M parameters, {vocabulary} tokens, weights in half precision. Seed {seed}.
-Pretrained on {settings.text or embedded}.
+Pretrained on {source}.
 
 {listed}
 """
