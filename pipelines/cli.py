@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import pipelines
+
+from hyperformer.config import nearest
 
 
 @click.group(name="hyperformer")
@@ -26,13 +27,10 @@ def _run(**given: Any) -> Any:
     return kedro_run.callback(**given)
 
 
-def _known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
-    listed = sorted(known)
+def _known(what: str, names: Iterable[str], known: Collection[str]) -> None:
     for name in names:
-        if name not in listed:
-            near = difflib.get_close_matches(name, listed, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(listed)}"
-            raise click.ClickException(f"unknown {what} {name!r}; {hint}")
+        if name not in known:
+            raise click.ClickException(f"unknown {what} {name!r}; {nearest(name, known)}")
 
 
 cli.add_command(click.Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, RootModel, ValidationError, model_validator
@@ -259,13 +260,17 @@ def check(parameters: dict[str, Any]) -> Settings:
         raise ConfigurationError("; ".join(_sentence(fault) for fault in error.errors())) from None
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """What to say to who wrote an unknown name: the nearest right one, or all that there are."""
+    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+
+
 def _sentence(fault: Any) -> str:
     path, known = _place(fault["loc"])
     where = ".".join(path)
     if fault["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
-        return f"unknown setting {where!r}; {hint}"
+        return f"unknown setting {where!r}; {nearest(path[-1], known)}"
     if fault["type"] == "missing":
         return f"the setting {where!r} is missing; add it to the parameters"
     got = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
