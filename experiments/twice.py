@@ -27,6 +27,11 @@ def outputs(tree: Path) -> dict[str, str]:
     return {path: folder_sha256(tree / path) for path in paths}
 
 
+def is_lock_unchanged(tree: Path) -> bool:
+    """Whether running left the committed dvc.lock as it was."""
+    return not subprocess.run(["git", "diff", "--quiet", "--", "dvc.lock"], cwd=tree, check=False).returncode
+
+
 def main() -> int:
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
     found = []
@@ -44,11 +49,6 @@ def main() -> int:
         print(f"{'equal' if same else 'OTHER'}  {first.get(path, '-')[:16]}  {path}")
     print("dvc.lock is unchanged" if locked else "dvc.lock CHANGED: other hashes than those that were committed")
     return 0 if first == second and locked else 1
-
-
-def is_lock_unchanged(tree: Path) -> bool:
-    """Whether running left the committed dvc.lock as it was."""
-    return not subprocess.run(["git", "diff", "--quiet", "--", "dvc.lock"], cwd=tree, check=False).returncode
 
 
 if __name__ == "__main__":

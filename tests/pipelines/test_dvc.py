@@ -21,6 +21,8 @@ from pipelines.settings import CONFIG_LOADER_ARGS, ConfigLoader
 ROOT = Path(__file__).parents[2]
 BASE = Path("conf/base")
 BACKBONE = "data/06_models/backbone"
+PARAMETERS = ("parameters.yml", "parameters_tasks.yml")
+OUTPUTS = ("outs", "metrics", "plots")
 
 
 @pytest.fixture(scope="module")
@@ -75,10 +77,6 @@ def expected(name: str, catalog: dict[str, Any], graph: grimp.ImportGraph) -> di
         "params": {f"{file}:{key}" for file, tree in files.items() for key in keys & tree.keys()},
         "outs": outs,
     }
-
-
-PARAMETERS = ("parameters.yml", "parameters_tasks.yml")
-OUTPUTS = ("outs", "metrics", "plots")
 
 
 def listed(stage: dict[str, Any]) -> dict[str, set[str]]:
