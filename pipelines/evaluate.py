@@ -12,10 +12,10 @@ from hyperformer.config import EvaluationSettings
 
 def evaluate_model(checkpoint: Path, rows: Path, evaluation: EvaluationSettings):
     from hyperformer.evaluation import evaluate_all
-    from hyperformer.model import load
+    from hyperformer.model import MultiTaskModel
 
-    model = load(checkpoint)
-    return evaluate_all(partial(model.predict, batch_size=evaluation.batch_size), model.tasks, rows)
+    model = MultiTaskModel.from_pretrained(checkpoint)
+    return evaluate_all(partial(model.answer, settings=evaluation), model.tasks, rows)
 
 
 def create_pipeline() -> Pipeline:

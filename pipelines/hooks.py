@@ -50,10 +50,11 @@ class UserMistakes:
                 from hyperformer.data import check_sources
 
                 check_sources(made, settings.data)
-            if "params:backbone" in inputs and "pretrained_backbone" not in pipeline.all_outputs():
+            made_here = pipeline.all_outputs()
+            if "tokens" in made_here | inputs and "pretrained_backbone" not in made_here:
                 from hyperformer.model import MultiTaskModel
 
-                MultiTaskModel(settings.backbone, settings.method, settings.tasks)
+                MultiTaskModel(settings.backbone, settings.chosen_method, settings.tasks)
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:

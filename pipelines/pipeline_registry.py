@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline
 
-from pipelines import baselines, evaluate, export, language, preprocess, pretrain, report, train
+from pipelines import (
+    baselines,
+    evaluate,
+    export,
+    language,
+    parameter_counts,
+    preprocess,
+    pretrain,
+    report,
+    train,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -13,7 +23,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     evaluated = trained + evaluate.create_pipeline()
     exported = evaluated + export.create_pipeline()
     compared = rows + baselines.create_pipeline()
-    everything = exported + compared + report.create_pipeline()
+    counted = parameter_counts.create_pipeline()
+    everything = exported + compared + counted + report.create_pipeline()
     return {
         "language": language.create_pipeline(),
         "preprocess": rows,
@@ -22,6 +33,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluate": evaluated,
         "baselines": compared,
         "export": exported,
+        "parameter_counts": counted,
         "report": everything,
         "__default__": everything,
     }

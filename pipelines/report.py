@@ -15,13 +15,14 @@ def write_report(
     metrics: dict[str, Any],
     baselines: dict[str, Any],
     split_counts: dict[str, Any],
+    parameter_counts: dict[str, float],
     history: list[dict[str, float]],
     bundles: Path,
 ):
-    from hyperformer.report import page, table
+    from hyperformer.report import page, tables
     from hyperformer.tasks import make
 
-    results = table(make(tasks), metrics, baselines, split_counts, bundles)
+    results = tables(make(tasks), metrics, baselines, split_counts, parameter_counts, bundles)
     return results, page(results, history)
 
 
@@ -30,7 +31,15 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 write_report,
-                ["params:tasks", "metrics", "baselines", "split_counts", "history", "bundles"],
+                [
+                    "params:tasks",
+                    "metrics",
+                    "baselines",
+                    "split_counts",
+                    "parameter_counts",
+                    "history",
+                    "bundles",
+                ],
                 ["results", "report"],
                 name="report",
             )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import BackboneSettings, MethodSettings, Tasks, TrainingSettings
+from hyperformer.config import BackboneSettings, Methods, Tasks, TrainingSettings
 
 
 def encode_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings):
@@ -20,14 +20,15 @@ def train_model(
     tokens: Path,
     tasks: Tasks,
     backbone: BackboneSettings,
-    method: MethodSettings,
+    method: str,
+    methods: Methods,
     training: TrainingSettings,
     seed: int,
     resume_states: Path,
 ):
     from hyperformer.training import train
 
-    return train(rows, tokens, tasks, backbone, method, training, seed, resume_states)
+    return train(rows, tokens, tasks, backbone, methods.named(method), training, seed, resume_states)
 
 
 def create_pipeline() -> Pipeline:
@@ -42,6 +43,7 @@ def create_pipeline() -> Pipeline:
                     "params:tasks",
                     "params:backbone",
                     "params:method",
+                    "params:methods",
                     "params:training",
                     "params:seed",
                     "resume_states",

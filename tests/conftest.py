@@ -77,12 +77,12 @@ def backbone_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) 
 def backbone_settings(backbone_folder: Path) -> Any:
     from hyperformer.config import BackboneSettings
 
-    return BackboneSettings(path=str(backbone_folder), max_source_tokens=32)
+    return BackboneSettings(path=str(backbone_folder), max_source_tokens=32, max_target_tokens=16)
 
 
 @pytest.fixture(scope="session")
 def method_settings() -> Any:
-    return toys.method_settings("hyperformer++")
+    return toys.method_settings("hyperformer_plus_plus")
 
 
 @pytest.fixture(scope="session")
@@ -94,10 +94,12 @@ def tasks() -> Any:
 
 @pytest.fixture
 def backbone(backbone_settings: Any) -> Any:
-    """The tiny T5 in evaluation mode, fresh for each test."""
+    """The tiny T5 in evaluation mode with a place at every site, fresh for each test."""
     from hyperformer import backbones
 
-    return backbones.load(backbone_settings, "gelu_new")
+    found = backbones.load(backbone_settings)
+    found.place(found.sites(), "gelu_new")
+    return found
 
 
 @pytest.fixture
@@ -107,9 +109,9 @@ def make_model(backbone_settings: Any, method_settings: Any, tasks: Any) -> Call
 
     from hyperformer.model import MultiTaskModel
 
-    def make(loud: bool = False, label_smoothing: float = 0.0, method: str = "") -> Any:
+    def make(loud: bool = False, label_smoothing: float = 0.0, method: str = "", **changes: Any) -> Any:
         torch.manual_seed(1)
-        settings = toys.method_settings(method) if method else method_settings
+        settings = toys.method_settings(method, **changes) if method else method_settings
         model = MultiTaskModel(backbone_settings, settings, tasks, label_smoothing)
         if loud:
             with torch.no_grad():
@@ -151,11 +153,11 @@ def toy_tokens(tmp_path_factory: pytest.TempPathFactory, toy_rows: Path, tasks: 
 def train(
     toy_rows: Path, toy_tokens: Path, tasks: Any, backbone_settings: Any, method_settings: Any
 ) -> Callable[..., tuple[Callable[[Path], None], list[dict[str, float]]]]:
-    """Trains the toy tasks: (settings, seed, folder of resume states) → what `training.train` returns."""
+    """Trains the toy tasks: (settings, seed, folder of resume states, method) → what `training.train` returns."""
     from hyperformer import training
 
-    def run(settings: Any, seed: int, states: Path) -> Any:
-        return training.train(toy_rows, toy_tokens, tasks, backbone_settings, method_settings, settings, seed, states)
+    def run(settings: Any, seed: int, states: Path, method: Any = method_settings) -> Any:
+        return training.train(toy_rows, toy_tokens, tasks, backbone_settings, method, settings, seed, states)
 
     return run
 

@@ -31,7 +31,6 @@ from hyperformer.data import (
 from hyperformer.tasks import Task, make
 from hyperformer.types import HyperFormerError
 
-GLUE = Path(os.environ.get("HYPERFORMER_SHARED", Path(__file__).resolve().parents[2] / "shared")) / "data" / "glue"
 Row = dict[str, Any]
 
 # The readers of `datasets` leave files to the garbage collector.
@@ -326,39 +325,6 @@ def test_a_hub_data_set_is_read_offline_from_the_cache_of_datasets(tmp_path: Pat
         said = found[f"{name}/{configuration}"]
         assert f"task 't': no rows of split 'train' from '{name}', '{configuration}'" in said
         assert "set data.source or the task's source" in said
-
-
-PAIR = "sentence1: {sentence1} sentence2: {sentence2}"
-REAL: dict[str, dict[str, Any]] = {
-    "cola": {"text": "sentence: {sentence}", "splits": {"test": "halve_validation"}},
-    "rte": {"text": PAIR, "splits": {"validation": "hold_out_200", "test": "validation"}},
-    "stsb": {
-        "text": PAIR,
-        "splits": {"test": "halve_validation"},
-        "kind": "regression",
-        "labels": None,
-        "minimum": 0,
-        "maximum": 5,
-        "step": 0.2,
-        "metrics": ["pearson"],
-    },
-}
-
-
-@pytest.mark.skipif(not GLUE.is_dir(), reason=f"no GLUE rows in {GLUE}; name their folder in HYPERFORMER_SHARED")
-@pytest.mark.parametrize("name", REAL)
-def test_no_row_of_glue_stands_in_two_splits(name: str) -> None:
-    tasks = a_task(source={"path": str(GLUE / name)}, **REAL[name])
-    rows, counts = prepare(tasks, DataSettings(source="embedded"), Path("unused"), 0)
-    columns = tasks["t"].text_columns
-    texts = {split: set(zip(*(table[column] for column in columns), strict=True)) for split, table in rows["t"].items()}
-    assert not texts["train"] & texts["test"]
-    assert not texts["train"] & texts["validation"]
-    assert not texts["validation"] & texts["test"]
-    whole = sum(parquet.read_metadata(GLUE / name / f"{split}.parquet").num_rows for split in ("train", "validation"))
-    assert sum(count["rows"] + count["removed"] for count in counts["t"].values()) == whole
-    if name == "cola":
-        assert counts["t"]["train"]["removed"] > 0  # published with sentences that stand in both
 
 
 def test_rows_survive_writing_and_reading(tmp_path: Path) -> None:

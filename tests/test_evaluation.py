@@ -116,7 +116,59 @@ def always_yes(task: str, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
 def test_metrics_are_in_percent_with_their_mean() -> None:
     task = a_task(metrics=["accuracy", "f1"])
     found = evaluation.metrics(task, ROWS, always_yes("t", ROWS))
-    assert found == pytest.approx({"accuracy": 100 / 3, "f1": 50.0, "mean": (100 / 3 + 50) / 2})
+    assert found == pytest.approx({"accuracy": 100 / 3, "f1": 50.0, "mean": (100 / 3 + 50) / 2, "collapsed": 1.0})
+
+
+def test_equal_answers_to_rows_of_equal_labels_are_no_collapse() -> None:
+    rows = ROWS.select([0, 0])
+    assert evaluation.metrics(a_task(), rows, always_yes("t", rows))["collapsed"] == 0.0
+
+
+def test_a_graded_task_has_collapsed_where_all_its_numbers_are_nearest_to_the_same() -> None:
+    rows = Dataset.from_list([{"first": "a", "second": "b", "label": score} for score in (0.0, 2.6, 5.0)])
+
+    def collapsed(*numbers: float) -> float:
+        return evaluation.metrics(a_graded_task(), rows, [Answer("3", {"3": 1.0}, n) for n in numbers])["collapsed"]
+
+    assert collapsed(2.6, 3.0, 3.4) == 1.0
+    assert collapsed(2.4, 3.0, 3.4) == 0.0
+
+
+def test_a_generated_answer_outside_the_tasks_own_is_wrong_and_counted() -> None:
+    answers = [Answer("yes", {}), Answer("maybe", {}), Answer("no", {})]
+    found = evaluation.metrics(a_task(metrics=["accuracy", "f1", "matthews"]), ROWS, answers)
+    assert found["accuracy"] == pytest.approx(200 / 3)
+    assert found["f1"] == pytest.approx(100.0)
+    assert 0 < found["matthews"] < 100
+    assert found["outside"] == 1.0
+    assert evaluation.said(found).endswith("1 answers outside the task's")
+    assert "outside" not in evaluation.metrics(a_task(), ROWS, always_yes("t", ROWS))
+
+
+def test_a_generated_number_outside_the_grid_counts_as_the_farthest() -> None:
+    rows = Dataset.from_list([{"first": "a", "second": "b", "label": score} for score in (0.0, 2.6, 5.0)])
+    right = [Answer("0", {}, 0.0), Answer("3", {}, 3.0), Answer("5", {}, 5.0)]
+    assert evaluation.metrics(a_graded_task(), rows, right)["spearman"] == pytest.approx(100.0)
+    wrong = [*right[:2], Answer("5.5", {})]
+    assert evaluation.metrics(a_graded_task(), rows, wrong) == evaluation.metrics(
+        a_graded_task(), rows, [*right[:2], Answer("0", {}, 0.0)]
+    ) | {"outside": 1.0}
+
+
+def test_what_was_generated_has_no_probability(tmp_path: Path) -> None:
+    _, table = evaluation.evaluate(lambda task, rows: [Answer("yes", {}) for _ in rows], a_task(), ROWS)
+    assert list(table) == ["source", "truth", "answer"]
+
+
+def a_generation_task() -> Task:
+    return a_task(kind="generation", labels=None, label_column="second", text="say {first}", metrics=["exact_match"])
+
+
+def test_baselines_of_a_generation_task_are_the_commonest_text_and_that_of_the_nearest_row() -> None:
+    train = Dataset.from_list([{"first": f"w{i} x", "second": "same" if i < 4 else f"t{i}"} for i in range(9)])
+    test = Dataset.from_list([{"first": f"w{i} y", "second": f"t{i}"} for i in range(4, 9)])
+    found = evaluation.baselines(a_generation_task(), train, test, seed=0)
+    assert {kind: result["mean"] for kind, result in found.items()} == {"majority": 0.0, "tfidf": 100.0}
 
 
 def test_evaluate_tells_of_every_row_what_was_asked_and_answered() -> None:
@@ -148,7 +200,7 @@ def test_evaluate_all_scores_validation_and_test_and_writes_every_prediction(tmp
     found, write = evaluation.evaluate_all(always_yes, tasks, tmp_path / "rows")
     assert {split: list(tasks) for split, tasks in found.items()} == expected
     assert found["validation"]["mean"]["mean"] == pytest.approx(100 / 3)
-    assert found["test"]["one"] == {"accuracy": 100.0, "mean": 100.0}
+    assert found["test"]["one"] == {"accuracy": 100.0, "mean": 100.0, "collapsed": 0.0}
     (tmp_path / "out").mkdir()
     write(tmp_path / "out")
     assert {str(file.relative_to(tmp_path / "out")) for file in tmp_path.glob("out/*/*")} == {

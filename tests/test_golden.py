@@ -17,15 +17,15 @@ from torch.nn import functional as F
 from transformers import T5Config, T5ForConditionalGeneration
 
 from hyperformer.backbones import adapters, t5
-from hyperformer.config import BackboneSettings, MethodSettings, Tasks
+from hyperformer.config import BackboneSettings, Methods, Tasks
 from hyperformer.model import MultiTaskModel
 from hyperformer.types import AdapterWeights
 
 FOLDER = Path(os.environ.get("HYPERFORMER_REFERENCE") or Path(__file__).parent / "golden")
 METHODS = {
-    "hyperformer_plus_plus": "hyperformer++",
+    "hyperformer_plus_plus": "hyperformer_plus_plus",
     "hyperformer": "hyperformer",
-    "adapters_multitask": "adapters-multitask",
+    "adapters_multitask": "adapters_multi_task",
 }
 """The authors' method → ours."""
 TOLERANCE = 1e-5
@@ -44,8 +44,8 @@ STACK = {
     "down_sampler_hyper_net.bias_generator.0": "generators.down_bias",
     "up_sampler_hyper_net.weight_generator.0": "generators.up",
     "up_sampler_hyper_net.bias_generator.0": "generators.up_bias",
-    "post_layernorm_hypernet.weight_generator": "generators.gain",
-    "post_layernorm_hypernet.bias_generator": "generators.shift",
+    "post_layernorm_hypernet.weight_generator": "generators.norm.gain",
+    "post_layernorm_hypernet.bias_generator": "generators.norm.shift",
 }
 """The authors' names in a stack's hypernetwork → ours."""
 SITE = {
@@ -53,8 +53,8 @@ SITE = {
     "meta_down_sampler.bias_generator.0": "down_bias",
     "meta_up_sampler.weight_generator.0": "up",
     "meta_up_sampler.bias_generator.0": "up_bias",
-    "post_layernorm_hypernet.weight_generator": "gain",
-    "post_layernorm_hypernet.bias_generator": "shift",
+    "post_layernorm_hypernet.weight_generator": "norm.gain",
+    "post_layernorm_hypernet.bias_generator": "norm.shift",
 }
 """The authors' names in a site's hypernetworks → ours."""
 ADAPTER = {
@@ -91,13 +91,9 @@ def make_reference_model(tmp_path: Path, texts: list[str], reference: Reference)
         "metrics": ["accuracy"],
     }
     name = METHODS[described["method"]]
-    sizes = {
-        "task_embedding": described["task_embedding_dim"],
-        "projector_hidden": described["task_hidden_dim"],
-        "projected": described["projected_task_embedding_dim"],
-    }
+    projector = {"hidden": described["task_hidden_dim"], "projected": described["projected_task_embedding_dim"]}
+    sizes = {"task_embedding": described["task_embedding_dim"], "projector": projector}
     method = {
-        "name": name,
         "reduction_factor": described["reduction_factor"],
         "activation": described["non_linearity"],
         **(sizes if name.startswith("hyperformer") else {}),
@@ -105,8 +101,8 @@ def make_reference_model(tmp_path: Path, texts: list[str], reference: Reference)
 
     def make() -> MultiTaskModel:
         model = MultiTaskModel(
-            BackboneSettings(path=str(tmp_path), max_source_tokens=16),
-            MethodSettings.model_validate(method),
+            BackboneSettings(path=str(tmp_path), max_source_tokens=16, max_target_tokens=16),
+            Methods.model_validate({name: method}).named(name),
             Tasks({name: task for name in described["tasks"]}),
         )
         load_authors_weights(model, described["tasks"], tensors)
@@ -121,12 +117,12 @@ def load_authors_weights(model: MultiTaskModel, tasks: list[str], tensors: dict[
     bias = given.get(CROSS_ATTENTION_BIAS)
     if bias is not None:
         add_cross_attention_bias(model.backbone.t5, bias)
-    name = model.method_settings.root.name
-    if name == "adapters-multitask":
+    name = model.method_settings.name
+    if name == "adapters_multi_task":
         found = of_adapters(given, tasks, authors_sites(model))
     else:
         found = {"task_embedding.weight": torch.stack([given.pop(f"{EMBEDDINGS}{task}") for task in tasks])}
-        found |= of_stacks(given) if name == "hyperformer++" else of_sites(given, authors_sites(model))
+        found |= of_stacks(given) if name == "hyperformer_plus_plus" else of_sites(given, authors_sites(model))
     model.method.load_state_dict(found, strict=True)
     model.backbone.t5.load_state_dict(given, strict=True)
 

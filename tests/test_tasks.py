@@ -36,6 +36,11 @@ def a_regression(*metrics: str) -> Task:
     return make(Tasks.model_validate({"t": described}))["t"]
 
 
+def a_generation(*metrics: str) -> Task:
+    described = {"text": "{a}", "kind": "generation", "label_column": "b", "metrics": metrics or ("exact_match",)}
+    return make(Tasks.model_validate({"t": described}))["t"]
+
+
 def test_tasks_come_in_the_order_of_the_configuration() -> None:
     block = {
         "text": "{a}",
@@ -50,7 +55,7 @@ def test_tasks_come_in_the_order_of_the_configuration() -> None:
 
 
 def test_every_kind_is_of_a_class_of_its_own() -> None:
-    assert set(KINDS) == {"classification", "regression"}
+    assert set(KINDS) == {"classification", "regression", "generation"}
     assert type(a_classification()) is KINDS["classification"]
     assert type(a_regression()) is KINDS["regression"]
 
@@ -147,13 +152,13 @@ def test_labels_may_be_words() -> None:
 def test_the_order_of_the_labels_and_not_their_values_is_the_order_of_the_answers() -> None:
     task = a_classification(labels={1: "yes", 0: "no"})
     assert task.answers == ["yes", "no"]
-    assert task.answer_index({"label": 0}) == task.truth({"label": 0}) == 1
+    assert task.truth({"label": 0}) == 1
 
 
 @pytest.mark.parametrize("row", [{"label": 2}, {"label": -1}, {"label": None}, {"label": "yes"}, {}])
 def test_a_label_outside_the_list_is_refused(row: dict[str, Any]) -> None:
     with pytest.raises(HyperFormerError, match=f"column 'label' is {row.get('label')!r}, expected one of 0, 1"):
-        a_classification().answer_index(row)
+        a_classification().truth(row)
 
 
 def test_a_classification_answer_is_its_index_to_the_metrics() -> None:
@@ -177,3 +182,50 @@ def test_a_regression_answer_is_its_expected_number_to_the_metrics() -> None:
 def test_a_regression_truth_that_is_no_number_of_the_range_is_refused(score: Any) -> None:
     with pytest.raises(HyperFormerError, match=f"column 'score' is {score!r}, expected a number from 0.0 to 5.0"):
         a_regression().truth({"score": score})
+
+
+def test_a_generated_answer_that_is_no_label_is_none_to_the_metrics() -> None:
+    assert a_classification().prediction(Answer("perhaps", {})) == -1
+    assert math.isnan(a_regression().prediction(Answer("five", {})))
+
+
+def test_the_answer_of_a_generation_task_is_the_text_of_its_row() -> None:
+    task = a_generation()
+    assert task.example({"a": "x", "b": "A whole text."}) == Example("t", "x", "A whole text.")
+    assert task.answers == []
+    assert task.prediction(Answer("some text", {})) == "some text"
+
+
+@pytest.mark.parametrize("text", ["", "  ", None])
+def test_a_generation_row_without_a_text_is_refused(text: str | None) -> None:
+    with pytest.raises(HyperFormerError, match=r"column 'b' is .*, expected the answer to learn"):
+        a_generation().example({"a": "x", "b": text})
+
+
+def test_exact_match_looks_past_case_and_blanks_only() -> None:
+    found = a_generation().metrics(["The film.", "a b", "a b"], ["the  film.", "ab", "a b"])
+    assert found == {"exact_match": pytest.approx(200 / 3)}
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "wanted"),
+    [
+        ("the cat sat on the mat", "the cat sat on the mat", 1.0),
+        ("the cat sat on the mat", "the mat sat", 2 * 1.0 * 2 / 6 / (2 / 3 + 2 / 6) * (2 / 3)),  # LCS 2 of 3 and of 6
+        ("кот сидит", "кот спит", 0.5),  # words of any script
+        ("a b", "c d", 0.0),
+    ],
+)
+def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence(truth: str, prediction: str, wanted: float) -> None:
+    assert a_generation("rouge_l").metrics([truth], [prediction])["rouge_l"] == pytest.approx(100 * wanted)
+
+
+def test_bleu_is_over_all_rows_and_case_aside() -> None:
+    truths = ["The cat sat on the mat .", "A dog barked at the moon ."]
+    task = a_generation("bleu")
+    assert task.metrics(truths, [text.lower() for text in truths])["bleu"] == pytest.approx(100.0)
+    assert task.metrics(truths, list(reversed(truths)))["bleu"] < 20.0
+    # precisions 6/7 7/7 …: one word of 14 is wrong, in 1 of 14 words, 2 of 12 pairs, 2 of 10 threes, 2 of 8 fours
+    wrong = [truths[0], "A dog barked at the sun ."]
+    precisions = [13 / 14, 10 / 12, 8 / 10, 6 / 8]
+    assert task.metrics(truths, wrong)["bleu"] == pytest.approx(100 * math.prod(precisions) ** 0.25)

@@ -5,19 +5,29 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from toys import train_settings
+from toys import method_settings, train_settings
 from transformers import TrainerCallback
 
 from hyperformer import evaluation, training
-from hyperformer import model as models
 from hyperformer.config import PretrainingSettings
 from hyperformer.data import generator, read_rows, read_tokens
-from hyperformer.training import GROUPED_BATCHES, Permutations, TaskSampler, corrupt, fresh_state, length_grouped
+from hyperformer.model import CONFIGURATION, WEIGHTS, MultiTaskModel
+from hyperformer.training import (
+    GROUPED_BATCHES,
+    Permutations,
+    TaskSampler,
+    corrupt,
+    fresh_state,
+    length_grouped,
+    task_shares,
+)
 
 # Checkpoints less than a second apart, as only a test makes them.
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
@@ -26,7 +36,9 @@ ROWS = [400, 40, 7]
 
 
 def sampler(rows=ROWS, weights=None, temperature=10.0, batch_size=6, seed=0, steps=60) -> TaskSampler:
-    return TaskSampler(rows, weights or [1.0] * len(rows), temperature, batch_size, seed, steps)
+    counts, given = (dict(enumerate(part)) for part in (rows, weights or [1.0] * len(rows)))
+    shares = task_shares(counts, given, temperature)
+    return TaskSampler(rows, list(shares.values()), batch_size, seed, steps)
 
 
 def pretraining(**changes) -> PretrainingSettings:
@@ -211,13 +223,13 @@ def run(make_model, toy_tokens, tmp_path):
 
     def go(state, settings, seed=0, callbacks=()):
         model = make_model()
-        tokens = {name: read_tokens(toy_tokens, name) for name in model.tasks}
-        batches = training.mixed_batches(model, tokens, settings, seed)
+        parts = {name: (read_tokens(toy_tokens, name), 1 / len(model.tasks)) for name in model.tasks}
+        batches = training.mixed_batches(model, parts, settings, seed)
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         try:
             training.run_loop(model, batches, settings, seed, tmp_path / state, callbacks, save_every=2)
         finally:
-            model.save(tmp_path / f"{state} saved")
+            model.save_pretrained(tmp_path / f"{state} saved")
         return model, before
 
     return go
@@ -235,17 +247,31 @@ class InterruptAtMessage(logging.Handler):
             raise KeyboardInterrupt
 
 
+@contextmanager
+def interrupted(words: str) -> Iterator[None]:
+    """Interrupts what is inside when the log says this."""
+    handler, logger = InterruptAtMessage(words), logging.getLogger("hyperformer.training")
+    before = logger.level
+    logger.setLevel(logging.INFO)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
 def test_a_run_that_was_interrupted_ends_in_the_bytes_of_one_that_was_not(run, tmp_path):
     settings = train_settings()
     model, before = run("whole", settings)
     assert any(isinstance(m, torch.nn.Dropout) and m.p == 0.1 for m in model.modules())
     with pytest.raises(KeyboardInterrupt):
         run("halved", settings, callbacks=[Interrupt(5)])
-    half = (tmp_path / "halved saved" / models.WEIGHTS).read_bytes()
+    half = (tmp_path / "halved saved" / WEIGHTS).read_bytes()
     assert [path.name for path in (tmp_path / "halved").glob("checkpoint-*")] == ["checkpoint-4"]
     run("halved", settings)
-    whole = (tmp_path / "whole saved" / models.WEIGHTS).read_bytes()
-    assert (tmp_path / "halved saved" / models.WEIGHTS).read_bytes() == whole
+    whole = (tmp_path / "whole saved" / WEIGHTS).read_bytes()
+    assert (tmp_path / "halved saved" / WEIGHTS).read_bytes() == whole
     assert half != whole
     assert any(not torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -255,32 +281,23 @@ def test_an_interrupted_training_goes_on_to_the_same_checkpoint_and_history(trai
     writer, history = train(settings, 0, tmp_path / "whole states")
     writer(tmp_path / "whole")
 
-    handler = InterruptAtMessage("step 6  validation")
-    logger = logging.getLogger("hyperformer.training")
-    before = logger.level
-    logger.setLevel(logging.INFO)
-    logger.addHandler(handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            train(settings, 0, tmp_path / "halved states")
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before)
+    with interrupted("step 6  validation"), pytest.raises(KeyboardInterrupt):
+        train(settings, 0, tmp_path / "halved states")
     (state,) = (tmp_path / "halved states" / "train").iterdir()
-    assert [path.name for path in state.glob("checkpoint-*")] == ["checkpoint-4"]
-    assert [line["step"] for line in json.loads((state / "history.json").read_text())] == [2, 4]
+    assert [path.name for path in state.glob("1/checkpoint-*")] == ["checkpoint-4"]
+    assert [line["step"] for line in json.loads((state / "1" / "history.json").read_text())] == [2, 4]
 
     writer, again = train(settings, 0, tmp_path / "halved states")
     writer(tmp_path / "halved")
     assert again == history
-    assert (tmp_path / "halved" / models.WEIGHTS).read_bytes() == (tmp_path / "whole" / models.WEIGHTS).read_bytes()
+    assert (tmp_path / "halved" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
 
 
 def test_another_seed_trains_otherwise(run, tmp_path):
     settings = train_settings(steps=2)
     run("a", settings, seed=0)
     run("b", settings, seed=1)
-    first, second = ((tmp_path / f"{name} saved" / models.WEIGHTS).read_bytes() for name in "ab")
+    first, second = ((tmp_path / f"{name} saved" / WEIGHTS).read_bytes() for name in "ab")
     assert first != second
 
 
@@ -298,7 +315,7 @@ def test_equal_runs_write_equal_checkpoints_and_leave_no_state(train, tmp_path):
         histories.append(history)
         assert not [*(tmp_path / f"{name} states").rglob("*.safetensors")]
     assert histories[0] == histories[1]
-    for file in (models.WEIGHTS, models.CONFIGURATION):
+    for file in (WEIGHTS, CONFIGURATION):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
 
 
@@ -311,9 +328,9 @@ def test_the_checkpoint_of_the_best_mean_is_kept(train, toy_rows, tmp_path):
     assert max(means) > means[-1], "the toy run must get worse again, or this test shows nothing"
     for line in history:
         assert line["mean"] == pytest.approx(np.mean([line[name] for name in ("mood", "mood3", "likeness")]))
-    kept = models.load(tmp_path / "checkpoint")
+    kept = MultiTaskModel.from_pretrained(tmp_path / "checkpoint")
     results = {
-        name: evaluation.evaluate(kept.predict, task, read_rows(toy_rows, name, "validation").select(range(8)))[0]
+        name: evaluation.evaluate(kept.answer, task, read_rows(toy_rows, name, "validation").select(range(8)))[0]
         for name, task in kept.tasks.items()
     }
     assert evaluation.mean_of(results) == pytest.approx(max(means))
@@ -331,6 +348,47 @@ def test_without_patience_training_goes_on_to_its_last_step(train, tmp_path):
     assert [line["step"] for line in history] == [2, 4, 6, 7]
 
 
+@pytest.mark.parametrize("method", ["adapters_per_task", "fine_tuning_per_task"])
+def test_models_a_task_share_the_steps_out_and_are_trained_apart(train, tmp_path, toy_rows, method):
+    settings = train_settings(steps=30, evaluate_every=10, warmup_steps=3)
+    writer, history = train(settings, 0, tmp_path / "states", method_settings(method))
+    writer(tmp_path / "checkpoint")
+    assert [line["step"] for line in history][-1] == pytest.approx(30, abs=1)
+    assert all(set(line) == {"step", "mean", "mood", "mood3", "likeness"} for line in history)
+    kept = MultiTaskModel.from_pretrained(tmp_path / "checkpoint")
+    best = [max(line[name] for line in history) for name in kept.tasks]
+    found = [
+        evaluation.evaluate(kept.answer, task, read_rows(toy_rows, name, "validation").select(range(8)))[0]["mean"]
+        for name, task in kept.tasks.items()
+    ]
+    assert found == best
+    files = sorted((tmp_path / "checkpoint").glob("*.safetensors"))
+    assert len({file.read_bytes() for file in files}) == len(files) == 3
+
+
+def test_interrupted_between_two_models_training_goes_on_to_the_same_checkpoint(train, tmp_path):
+    settings = train_settings(steps=12, evaluate_every=6)
+    method = method_settings("adapters_per_task")
+    writer, history = train(settings, 0, tmp_path / "whole states", method)
+    writer(tmp_path / "whole")
+    with interrupted("model 3 of 3"), pytest.raises(KeyboardInterrupt):
+        train(settings, 0, tmp_path / "halved states", method)
+    (state,) = (tmp_path / "halved states" / "train").iterdir()
+    assert sorted(path.name for path in state.iterdir()) == ["1", "2"]
+    writer, again = train(settings, 0, tmp_path / "halved states", method)
+    writer(tmp_path / "halved")
+    assert again == history
+    for file in sorted((tmp_path / "whole").iterdir()):
+        assert (tmp_path / "halved" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_task_that_has_but_one_answer_is_named_as_training_goes_on(train, tmp_path, caplog):
+    with caplog.at_level(logging.INFO, logger="hyperformer.training"):
+        train(train_settings(steps=1, learning_rate=1e-30), 0, tmp_path)
+    (line,) = [message for message in caplog.messages if "validation mean" in message]
+    assert "one answer only: " in line
+
+
 def test_a_state_of_another_seed_is_neither_used_nor_kept(train, tmp_path, caplog):
     settings = train_settings(steps=4)
     writer, history = train(settings, 1, tmp_path / "clean")
@@ -338,14 +396,14 @@ def test_a_state_of_another_seed_is_neither_used_nor_kept(train, tmp_path, caplo
 
     train(settings, 0, tmp_path / "states")  # its checkpoint is never written, so its state stays
     (other,) = (tmp_path / "states" / "train").iterdir()
-    assert (other / "checkpoint-4").is_dir()
+    assert (other / "1" / "checkpoint-4").is_dir()
     with caplog.at_level(logging.INFO, logger="hyperformer.training"):
         writer, found = train(settings, 1, tmp_path / "states")
     writer(tmp_path / "found")
     assert not other.exists()
     assert str(other) in caplog.text
     assert found == history
-    assert (tmp_path / "found" / models.WEIGHTS).read_bytes() == (tmp_path / "wanted" / models.WEIGHTS).read_bytes()
+    assert (tmp_path / "found" / WEIGHTS).read_bytes() == (tmp_path / "wanted" / WEIGHTS).read_bytes()
 
 
 def test_the_state_of_the_same_work_is_found_again_and_of_other_work_removed(tmp_path):

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
-from hyperformer.config import MethodSettings
+from hyperformer.config import Methods, MethodSettings
 from hyperformer.types import Site
 
 if TYPE_CHECKING:
@@ -107,13 +107,15 @@ def all_sites(encoder: int, decoder: int) -> list[Site]:
     ]
 
 
-HYPERNETWORK_SIZES = {"task_embedding": 6, "projector_hidden": 10, "projected": 8}
+HYPERNETWORK_SIZES: dict[str, Any] = {"task_embedding": 6, "projector": {"hidden": 10, "projected": 8}}
+PAPER: dict[str, Any] = {"task_embedding": 64, "projector": {"hidden": 128, "projected": 64}}
+"""The sizes of the paper's hypernetworks."""
 
 
 def method_settings(name: str, **changes: Any) -> MethodSettings:
-    sizes = {} if name == "fine-tuning" else {"reduction_factor": 4}
+    sizes: dict[str, Any] = {} if name.startswith("fine_tuning") else {"reduction_factor": 4}
     sizes |= HYPERNETWORK_SIZES if name.startswith("hyperformer") else {}
-    return MethodSettings.model_validate({"name": name, **sizes, **changes})
+    return Methods.model_validate({name: {**sizes, **changes}}).named(name)
 
 
 def a_method(name: str, tasks: int = 3, encoder: int = 3, decoder: int = 2, width: int = 16, **changes: Any) -> Method:

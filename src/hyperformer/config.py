@@ -5,9 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal, TypeAlias, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, RootModel, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    RootModel,
+    SerializeAsAny,
+    ValidationError,
+    model_validator,
+)
 
 from hyperformer.types import HyperFormerError
 
@@ -84,6 +93,9 @@ class BackboneSettings(_Settings):
     """A folder in transformers' layout, or a hub name."""
     revision: str | None = None
     max_source_tokens: Positive
+    """Where a source text is cut."""
+    max_target_tokens: Positive
+    """Where an answer to learn is cut, and where generating stops; </s> counts."""
 
 
 class DataSettings(_Settings):
@@ -128,8 +140,9 @@ class TaskSettings(_Settings):
     source: SourceSettings = SourceSettings()
     text: str
     """The source text, with columns in braces."""
-    kind: Literal["classification", "regression"]
+    kind: Literal["classification", "regression", "generation"]
     label_column: str
+    """The column of the label, the number, or the text to generate."""
     labels: dict[str | int | bool, Annotated[str, Field(min_length=1)]] | None = None
     """Classification: value in the column → answer text."""
     minimum: FiniteFloat | None = None
@@ -151,6 +164,9 @@ class TaskSettings(_Settings):
                 raise ValueError("two labels have the same answer text; give each its own")
             if len({str(value) for value in self.labels}) < len(self.labels):
                 raise ValueError("two labels stand for the same value of the column; give each its own")
+        elif self.kind == "generation":
+            if self.labels is not None or any(v is not None for v in grid):
+                raise ValueError("a generation task has neither labels nor minimum, maximum and step")
         elif self.labels is not None or any(v is None for v in grid):
             raise ValueError("a regression task needs `minimum`, `maximum` and `step`, and no labels")
         elif self.step <= 0 or self.maximum <= self.minimum:  # type: ignore[operator]
@@ -166,42 +182,77 @@ class Tasks(RootModel[dict[str, TaskSettings]]):
     model_config = ConfigDict(frozen=True)
 
 
+class FineTuningSettings(_Settings):
+    """Fine-tuning trains the backbone itself, and has no settings of its own."""
+
+
 class AdapterSettings(_Settings):
     """What every method with adapters has."""
 
     reduction_factor: Positive
     """The adapters' bottleneck is the backbone's width divided by this."""
     activation: Literal["gelu_new", "gelu", "relu", "silu", "tanh"] = "gelu_new"
+    positions: Literal["both", "feed_forward", "self_attention"] = "both"
+    """After which layers of a block adapters sit."""
+    stacks: Literal["both", "encoder", "decoder"] = "both"
+    """Whose blocks have adapters."""
 
 
-class MultiTaskAdaptersSettings(AdapterSettings):
-    """Adapters†: an adapter for each task and site, its layer norm shared by the tasks."""
+class ProjectorSettings(_Settings):
+    """The two layers between embeddings and generators."""
 
-    name: Literal["adapters-multitask"]
-
-
-class HyperFormerSettings(AdapterSettings):
-    """HyperFormer, with generators for each site, and HyperFormer++, with one hypernetwork a stack: their sizes."""
-
-    name: Literal["hyperformer++", "hyperformer"]
-    task_embedding: Positive
-    projector_hidden: Positive
+    hidden: Positive
     projected: Positive
 
 
-class FineTuningSettings(_Settings):
-    """Fine-tuning: the backbone itself is trained, on all tasks together."""
+class HyperFormerSettings(AdapterSettings):
+    """HyperFormer: generators for each block and position."""
 
-    name: Literal["fine-tuning"]
+    task_embedding: Positive
+    """The size of every embedding."""
+    projector: ProjectorSettings | None
+    """None: generators read the embeddings themselves."""
+    layer_norm: Literal["conditional", "conditional_from_one", "unconditional"] = "conditional"
+    """Generated, its gain starting at 0 (the authors') or at 1; or a trained one a site, which the tasks share."""
 
 
-OneMethodSettings: TypeAlias = HyperFormerSettings | MultiTaskAdaptersSettings | FineTuningSettings
+class HyperFormerPlusPlusSettings(HyperFormerSettings):
+    """HyperFormer++: one hypernetwork a stack."""
+
+    share_layers: bool = True
+    """Off: generators for each layer, instead of layer embeddings."""
 
 
-class MethodSettings(RootModel[Annotated[OneMethodSettings, Field(discriminator="name")]]):
-    """How trainable weights arise: the method's name, and the settings that it has."""
+class MethodSettings(_Settings):
+    """A method by its name, with its own settings."""
 
-    model_config = ConfigDict(frozen=True)
+    name: str
+    settings: SerializeAsAny[AdapterSettings | FineTuningSettings]
+
+
+class Methods(_Settings):
+    """The settings of each method; those of the one that `method` names are used."""
+
+    hyperformer_plus_plus: HyperFormerPlusPlusSettings | None = None
+    hyperformer: HyperFormerSettings | None = None
+    adapters_multi_task: AdapterSettings | None = None
+    adapters_per_task: AdapterSettings | None = None
+    fine_tuning_multi_task: FineTuningSettings | None = None
+    fine_tuning_per_task: FineTuningSettings | None = None
+
+    def named(self, name: str) -> MethodSettings:
+        """The method `name` with its settings.
+
+        Raises:
+            ConfigurationError: it has no block here, or there is no such method.
+        """
+        settings = getattr(self, name, None) if name in type(self).model_fields else None
+        if settings is None:
+            present = [known for known in type(self).model_fields if getattr(self, known) is not None]
+            raise ConfigurationError(
+                f"the setting 'method' is {name!r}, but `methods` has no block of that name; {nearest(name, present)}"
+            )
+        return MethodSettings(name=name, settings=settings)
 
 
 class TrainingSettings(LoopSettings):
@@ -222,6 +273,10 @@ class EvaluationSettings(_Settings):
 
     batch_size: Positive
     """Rows answered at once."""
+    closed_tasks: Literal["scored", "generated"] = "scored"
+    """Tasks with a closed set of answers: the likeliest of them, or whatever the model generates (as in the paper)."""
+    beams: Positive = 1
+    """Beams of generating; 1 is greedy."""
 
 
 class ExportSettings(_Settings):
@@ -241,10 +296,16 @@ class Settings(_Settings):
     backbone: BackboneSettings
     data: DataSettings
     tasks: Tasks
-    method: MethodSettings
+    method: str
+    methods: Methods
     training: TrainingSettings
     evaluation: EvaluationSettings
     export: ExportSettings
+
+    @property
+    def chosen_method(self) -> MethodSettings:
+        """The method that `method` names, with its settings."""
+        return self.methods.named(self.method)
 
 
 def check(parameters: dict[str, Any]) -> Settings:
@@ -255,9 +316,11 @@ def check(parameters: dict[str, Any]) -> Settings:
             every fault of the tree is named.
     """
     try:
-        return Settings.model_validate(parameters)
+        settings = Settings.model_validate(parameters)
     except ValidationError as error:
         raise ConfigurationError("; ".join(_sentence(fault) for fault in error.errors())) from None
+    settings.methods.named(settings.method)
+    return settings
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -273,8 +336,15 @@ def _sentence(fault: Any) -> str:
         return f"unknown setting {where!r}; {nearest(path[-1], known)}"
     if fault["type"] == "missing":
         return f"the setting {where!r} is missing; add it to the parameters"
+    if fault["type"] == "literal_error":
+        return f"the setting {where!r} is {fault['input']!r}; {nearest(str(fault['input']), _choices(fault))}"
     got = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
     return f"the setting {where!r} cannot be used: {fault['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _choices(fault: Any) -> list[str]:
+    """The values that a setting may have, out of pydantic's `'a', 'b' or 'c'`."""
+    return re.findall(r"'([^']*)'", fault["ctx"]["expected"])
 
 
 def _place(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
@@ -283,13 +353,9 @@ def _place(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
     path: list[str] = []
     names: list[str] = []
     for part in loc:
-        if model is MethodSettings:  # here pydantic puts the method's name into the path
-            model = next(
-                one for one in get_args(OneMethodSettings) if part in get_args(one.model_fields["name"].annotation)
-            )
-            continue
         names = list(getattr(model, "model_fields", []))
         path.append(str(part))
         model = TaskSettings if model is Tasks else getattr(model, "model_fields", {}).get(part)
         model = getattr(model, "annotation", model)
+        model = next((one for one in get_args(model) if hasattr(one, "model_fields")), model)  # of `… | None`
     return path, names

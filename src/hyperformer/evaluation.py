@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
 from hyperformer import text
@@ -28,9 +29,24 @@ Metrics = dict[str, float]
 
 
 def metrics(task: Task, rows: Rows, answers: Sequence[Answer]) -> Metrics:
-    """The task's metrics of these answers, in percent, and their `mean`."""
+    """The task's metrics of these answers, in percent, and their `mean`.
+
+    `collapsed` is 1 where all rows got one answer but do not have one, else 0. Where a closed task's answers were
+    generated, `outside` is how many are none of its answers: they count as wrong.
+    """
     truths = [task.truth(row) for row in rows]
-    return _with_mean(task.metrics(truths, [task.prediction(answer) for answer in answers]))
+    found = _with_mean(task.metrics(truths, [task.prediction(answer) for answer in answers]))
+    found["collapsed"] = float(_distinct(task, answers) == 1 < len(set(truths)))
+    if task.answers and not any(answer.probabilities for answer in answers):
+        found["outside"] = float(sum(answer.label not in task.answers for answer in answers))
+    return found
+
+
+def _distinct(task: Task, answers: Sequence[Answer]) -> int:
+    """How many different answers there are; for regression by the grid's number that is nearest to the expected one."""
+    if task.numbers is None:
+        return len({answer.label for answer in answers})
+    return len({None if a.value is None else text.nearest(task.numbers, a.value) for a in answers})
 
 
 def _with_mean(found: Metrics) -> Metrics:
@@ -43,11 +59,11 @@ def evaluate(answer: Answerer, task: Task, rows: Rows) -> tuple[Metrics, pd.Data
     table = pd.DataFrame(
         {
             "source": [text.render(task.settings.text, row) for row in rows],
-            "truth": [task.answers[task.answer_index(row)] for row in rows],
+            "truth": [task.answer_text(row) for row in rows],
             "answer": [found.label for found in answers],
-            "probability": [found.probabilities[found.label] for found in answers],
+            "probability": [found.probabilities.get(found.label) for found in answers],
         }
-    )
+    ).dropna(axis="columns", how="all")  # what was generated has no probability
     if task.numbers is not None:
         table["value"] = [found.value for found in answers]
     return metrics(task, rows, answers), table
@@ -69,7 +85,7 @@ def evaluate_all(
         found[split] = {}
         for name, task in watched(tasks.items(), f"evaluating on {split}", len(tasks)):
             found[split][name], tables[f"{name}/{split}.csv"] = evaluate(answer, task, read_rows(rows, name, split))
-            log.info("%s, %s: %s", name, split, ", ".join(f"{k} {v:.2f}" for k, v in found[split][name].items()))
+            log.info("%s, %s: %s", name, split, said(found[split][name]))
         found[split]["mean"] = {"mean": mean_of(found[split])}
 
     def write(folder: Path) -> None:
@@ -78,6 +94,16 @@ def evaluate_all(
             table.to_csv(folder / name, index=False, float_format="%.6f")
 
     return found, write
+
+
+def said(result: Metrics) -> str:
+    """A task's metrics as a line of text, with what a reader should be warned of."""
+    words = [f"{name} {value:.2f}" for name, value in result.items() if name not in ("collapsed", "outside")]
+    if result.get("outside"):
+        words.append(f"{result['outside']:.0f} answers outside the task's")
+    if result.get("collapsed"):
+        words.append("ONE ANSWER ONLY: the predictions have collapsed")
+    return ", ".join(words)
 
 
 def mean_of(results: Mapping[str, Metrics]) -> float:
@@ -97,28 +123,33 @@ def standard_error(task: Task, result: Metrics, rows: int) -> float:
 def baselines(task: Task, train: Rows, test: Rows, seed: int) -> dict[str, Metrics]:
     """What simple methods reach on `test`: `majority`, `tfidf`, `overlap`.
 
-    `majority` is the commonest label, or the mean of a graded task. `tfidf` is logistic regression (ridge for graded
-    tasks) on TF-IDF of words and word pairs; `overlap` adds how two texts overlap, for tasks with two text columns.
+    `majority` is the commonest label or text, or the mean of a graded task. `tfidf` is logistic regression (ridge for
+    graded tasks, the text of the nearest training row for generation) on TF-IDF of words and word pairs; `overlap` adds
+    how two texts overlap, for closed tasks with two text columns.
     """
     truths = np.array([task.truth(row) for row in train])
     expected = [task.truth(row) for row in test]
     graded = task.numbers is not None
-    common = float(truths.mean()) if graded else int(np.bincount(truths).argmax())
+    values, counts = np.unique(truths, return_counts=True)
+    common = float(truths.mean()) if graded else values[counts.argmax()].item()
     found = {"majority": _with_mean(task.metrics(expected, [common] * len(test)))}
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2 if len(train) > 1000 else 1)
     words = vectorizer.fit_transform([_joined(task, row) for row in train])
     words_test = vectorizer.transform([_joined(task, row) for row in test])
     features = {"tfidf": (words, words_test)}
-    if len(task.text_columns) == 2:
+    if task.answers and len(task.text_columns) == 2:
         scaler = StandardScaler()
         pairs = scaler.fit_transform([_overlap(task, row) for row in train])
         pairs_test = scaler.transform([_overlap(task, row) for row in test])
         features["overlap"] = (sparse.hstack([words, pairs]).tocsr(), sparse.hstack([words_test, pairs_test]).tocsr())
     for name, (given, asked) in features.items():
-        model = Ridge(random_state=seed) if graded else LogisticRegression(max_iter=2000, random_state=seed)
+        if not task.answers:
+            model: Any = KNeighborsClassifier(1)
+        else:
+            model = Ridge(random_state=seed) if graded else LogisticRegression(max_iter=2000, random_state=seed)
         predictions = model.fit(given, truths).predict(asked)
-        found[name] = _with_mean(task.metrics(expected, list(predictions)))
+        found[name] = _with_mean(task.metrics(expected, predictions.tolist()))
     return found
 
 

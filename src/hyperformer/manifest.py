@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -80,5 +81,14 @@ def folder_sha256(folder: Path) -> str:
     if not folder.is_dir():
         return sha256(folder)
     listed = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    lines = "".join(f"{path.relative_to(folder).as_posix()} {sha256(path)}\n" for path in listed)
+    return _listed_sha256({path.relative_to(folder).as_posix(): path for path in listed})
+
+
+def files_sha256(files: Iterable[Path]) -> str:
+    """One checksum over the names and bytes of these files, whatever folder they are in."""
+    return _listed_sha256({path.name: path for path in files})
+
+
+def _listed_sha256(files: Mapping[str, Path]) -> str:
+    lines = "".join(f"{name} {sha256(path)}\n" for name, path in files.items())
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -2,26 +2,42 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hyperformer import backbones, methods, tasks, text
-from hyperformer.config import AdapterSettings, BackboneSettings, MethodSettings, Tasks
+from hyperformer.config import (
+    AdapterSettings,
+    BackboneSettings,
+    EvaluationSettings,
+    Methods,
+    MethodSettings,
+    Tasks,
+)
 from hyperformer.tasks import Task
 from hyperformer.types import Answer, Example, HyperFormerError, Scores
 
-CONFIGURATION, WEIGHTS = "configuration.json", "trained.safetensors"
+CONFIGURATION, WEIGHTS, CARD = "configuration.json", "trained.safetensors", "README.md"
+SCORED = EvaluationSettings(batch_size=64)
+T = TypeVar("T")
 
 
 class MultiTaskModel(nn.Module):
     """One backbone that answers every task; frozen but for its layer norms, unless the method trains it.
+
+    A method that trains a model for each of several groups of tasks has one backbone here too: the trained tensors of
+    the group that is asked are put in place.
 
     Args:
         backbone: where the frozen model is; it is loaded here.
@@ -37,16 +53,53 @@ class MultiTaskModel(nn.Module):
         self.backbone_settings, self.method_settings, self.task_settings = backbone, method, settings
         self.tasks: dict[str, Task] = tasks.make(settings)
         self.label_smoothing = label_smoothing
-        activation = {"activation": method.root.activation} if isinstance(method.root, AdapterSettings) else {}
-        self.backbone = backbones.load(backbone, **activation)
-        self.method = methods.make(method, list(self.tasks), self.backbone.sites(), self.backbone.width)
+        self.groups = methods.groups(method, list(self.tasks))
+        self.backbone = backbones.load(backbone)
+        self.method = methods.make(method, self.groups[0], self.backbone.sites(), self.backbone.width)
+        if isinstance(method.settings, AdapterSettings):
+            self.backbone.place(self.method.sites, method.settings.activation)
         if not self.method.trains_backbone:
             self.backbone.freeze()
-        self.answers = {name: self.backbone.answer_ids(task.answers) for name, task in self.tasks.items()}
+        self.answers = {name: self._answer_ids(name) for name, task in self.tasks.items() if task.answers}
+        self._group = 0
+        self._trained: list[dict[str, Tensor]] = []
+
+    def _answer_ids(self, task: str) -> Tensor:
+        """Token ids of a closed task's answers, [A, T].
+
+        Raises:
+            HyperFormerError: an answer cannot be told from another, or is longer than a target may be.
+        """
+        ids = self.backbone.answer_ids(self.tasks[task].answers)
+        if ids.shape[1] > self.backbone_settings.max_target_tokens:
+            raise HyperFormerError(
+                f"task {task!r}: an answer has {ids.shape[1]} tokens, expected at most backbone.max_target_tokens, "
+                f"{self.backbone_settings.max_target_tokens}; raise it, or choose shorter answers"
+            )
+        return ids
+
+    def assemble(self, trained: Sequence[dict[str, Tensor]]) -> None:
+        """Puts trained tensors in place, those of each group; they must be exactly the ones that training changes."""
+        for tensors in trained:
+            restore(self, tensors)
+        self._group, self._trained = len(trained) - 1, list(trained)
 
     def task_id(self, task: str) -> int:
-        """The id of a task in batches."""
-        return list(self.tasks).index(task)
+        """The id of a task in the batches of its group."""
+        return self.groups[self._group_of(task)].index(task)
+
+    def _group_of(self, task: str) -> int:
+        if task not in self.tasks:
+            raise HyperFormerError(f"unknown task {task!r}; the model knows {', '.join(self.tasks)}")
+        return next(number for number, group in enumerate(self.groups) if task in group)
+
+    def _use(self, task: str) -> Tensor:
+        """Puts the trained tensors of the task's group in place; its id there, as a tensor [1]."""
+        group = self._group_of(task)
+        if group != self._group and self._trained:
+            restore(self, self._trained[group])
+            self._group = group
+        return torch.tensor([self.task_id(task)], device=next(self.parameters()).device)
 
     def forward(self, task_ids: Tensor, **tensors: Tensor) -> dict[str, Tensor]:
         """The loss of a batch of any mix of tasks: the mean over its rows.
@@ -63,76 +116,208 @@ class MultiTaskModel(nn.Module):
         with self.backbone.places.using(self.method.weights(present), rows if len(present) > 1 else None):
             return self.backbone.loss(tensors, self.label_smoothing)
 
-    @torch.no_grad()
     def scores(self, task: str, sources: Sequence[str], batch_size: int) -> list[Scores]:
-        """Log-likelihoods of the task's answers for each source text."""
-        self.eval()
-        examples = [Example(task, source, "") for source in sources]
-        encoded = self.backbone.encode(examples, self.backbone_settings.max_source_tokens)
-        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))
-        device = next(self.parameters()).device
-        weights = self.method.weights(torch.tensor([self.task_id(task)], device=device))
-        found: list[Scores | None] = [None] * len(encoded)
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = self.backbone.collate([encoded[i] for i in chosen], [0] * len(chosen)).tensors
-            with self.backbone.places.using(weights, None):
-                values = self.backbone.scores(
-                    batch["input_ids"].to(device), batch["attention_mask"].to(device), self.answers[task].to(device)
-                )  # [B, A]
-            for i, row in zip(chosen, values.tolist(), strict=True):
-                found[i] = Scores(task, tuple(row))
-        return [scores for scores in found if scores is not None]
+        """Log-likelihoods of a closed task's answers for each source text."""
+        answers = self.answers[task].to(next(self.parameters()).device)
 
-    def predict(self, task: str, rows: Sequence[Mapping[str, Any]], batch_size: int = 64) -> list[Answer]:
-        """The answer to each row of a task."""
-        if task not in self.tasks:
-            raise HyperFormerError(f"unknown task {task!r}; the model knows {', '.join(self.tasks)}")
+        def score(input_ids: Tensor, attention_mask: Tensor) -> list[Scores]:
+            values = self.backbone.scores(input_ids, attention_mask, answers)  # [B, A]
+            return [Scores(task, tuple(row)) for row in values.tolist()]
+
+        return self._batched(task, sources, batch_size, score)
+
+    def generate(self, task: str, sources: Sequence[str], settings: EvaluationSettings) -> list[str]:
+        """The text that the model writes after each source text."""
+        longest = self.backbone_settings.max_target_tokens
+        if task in self.answers:
+            longest = self.answers[task].shape[1]  # what is not at its end there is no answer
+
+        def write(input_ids: Tensor, attention_mask: Tensor) -> list[str]:
+            return self.backbone.generate(input_ids, attention_mask, longest, settings.beams)
+
+        return self._batched(task, sources, settings.batch_size, write)
+
+    @torch.no_grad()
+    def _batched(
+        self, task: str, sources: Sequence[str], batch_size: int, run: Callable[[Tensor, Tensor], list[T]]
+    ) -> list[T]:
+        """What `run` says of each source with the task's adapters; batched by length, and back in the rows' order."""
+        self.eval()
+        task_id = self._use(task)
+        encoded = self.backbone.encode([Example(task, source, "") for source in sources], self.backbone_settings)
+        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))
+        found: dict[int, T] = {}
+        with self.backbone.places.using(self.method.weights(task_id), None):
+            for start in range(0, len(order), batch_size):
+                chosen = order[start : start + batch_size]
+                batch = self.backbone.collate([encoded[i] for i in chosen], [0] * len(chosen)).tensors
+                said = run(*(batch[name].to(task_id.device) for name in ("input_ids", "attention_mask")))
+                found.update(zip(chosen, said, strict=True))
+        return [found[i] for i in range(len(encoded))]
+
+    def answer(
+        self, task: str, rows: Sequence[Mapping[str, Any]], settings: EvaluationSettings = SCORED
+    ) -> list[Answer]:
+        """The answers to rows of a task: a closed task's likeliest, or what is generated, as the settings say."""
+        self._group_of(task)
         known = self.tasks[task]
         sources = [text.render(known.settings.text, row) for row in rows]
-        return [text.combine(s.values, known.answers, known.numbers) for s in self.scores(task, sources, batch_size)]
+        if task in self.answers and settings.closed_tasks == "scored":
+            found = self.scores(task, sources, settings.batch_size)
+            return [text.combine(scores.values, known.answers, known.numbers) for scores in found]
+        labels = {self.backbone.written(label): label for label in known.answers}
+        numbers = dict(zip(known.answers, known.numbers or [], strict=False))
+        written = [labels.get(words, words) for words in self.generate(task, sources, settings)]
+        return [Answer(label, {}, numbers.get(label)) for label in written]
+
+    def predict(self, task: str, row: Mapping[str, Any]) -> Answer:
+        """The answer to one row of a task."""
+        return self.answer(task, [row])[0]
 
     @torch.no_grad()
     def bake(self, task: str) -> backbones.Backbone:
-        """The backbone with the task's adapters as constants; the hypernetwork is gone."""
-        weights = self.method.weights(torch.tensor([self.task_id(task)], device=next(self.parameters()).device))
-        return self.backbone if weights is None else self.backbone.baked(weights)
+        """A backbone of its own with the task's adapters as constants; the hypernetwork is gone."""
+        weights = self.method.weights(self._use(task))
+        return copy.deepcopy(self.backbone) if weights is None else self.backbone.baked(weights)
 
-    def save(self, folder: Path) -> None:
-        """Writes trained tensors and configuration; never the frozen backbone."""
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Writes trained tensors, configuration and a card; the frozen backbone by reference, with its checksum."""
+        folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(trained_tensors(self), folder / WEIGHTS)
+        for number, group in enumerate(self.groups):
+            inactive = self._trained and number != self._group
+            save_file(
+                self._trained[number] if inactive else trained_tensors(self), folder / _weights(self.groups, group)
+            )
         configuration = {
-            "backbone": self.backbone_settings.model_dump(),
-            "method": self.method_settings.model_dump(),
+            "backbone": {
+                **self.backbone_settings.model_dump(),
+                "sha256": backbones.weights_sha256(self.backbone_settings),
+            },
+            "method": self.method_settings.name,
+            "methods": {self.method_settings.name: self.method_settings.settings.model_dump()},
             "tasks": self.task_settings.model_dump(),
         }
         (folder / CONFIGURATION).write_text(json.dumps(configuration, indent=2) + "\n", encoding="utf-8")
+        (folder / CARD).write_text(self._card(), encoding="utf-8")
+
+    def _card(self) -> str:
+        first, one = next(iter(self.tasks.items()))
+        row = json.dumps(dict.fromkeys(one.text_columns, "…"), ensure_ascii=False)
+        where = self.backbone_settings
+        names = "\n".join(
+            f"- {name}: {task.settings.kind}, `{task.settings.text}`" for name, task in self.tasks.items()
+        )
+        return f"""---
+library_name: hyperformer
+base_model: {where.path}
+tags: [adapters, multi-task, {self.method_settings.name}]
+---
+# {len(self.tasks)} tasks on {where.path}
+
+Trained with {self.method_settings.name} by hyperformer. The backbone is not in here: it is loaded from `{where.path}`
+(revision {where.revision or "not pinned"}), and its checksum compared; `backbone=` names it where it lies elsewhere.
+
+```python
+from hyperformer.model import MultiTaskModel
+
+model = MultiTaskModel.from_pretrained("this folder or hub name")
+model.predict("{first}", {row})
+```
+
+{names}
+"""
+
+    def push_to_hub(self, repository: str, private: bool | None = None) -> None:
+        """Uploads what `save_pretrained` writes.
+
+        Raises:
+            HyperFormerError: the hub does not take it.
+        """
+        api = HfApi()
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            try:
+                api.create_repo(repository, private=private, exist_ok=True)
+                api.upload_folder(repo_id=repository, folder_path=folder)
+            except (OSError, HFValidationError) as error:
+                raise HyperFormerError(
+                    f"the hub did not take {repository!r} ({_first_line(error)}); log in with `hf auth "
+                    "login`, and name a repository of yours as user/name"
+                ) from error
+
+    @classmethod
+    def from_pretrained(
+        cls, name: str | Path, revision: str | None = None, backbone: str | None = None
+    ) -> MultiTaskModel:
+        """The model of a checkpoint.
+
+        Args:
+            name: a folder, or a hub name.
+            revision: of the hub's repository.
+            backbone: where the backbone lies, if not where the checkpoint says.
+        Raises:
+            HyperFormerError: it is no checkpoint, its tensors do not fit its configuration, or the backbone is not the
+                one that it was trained on.
+        """
+        folder = Path(name) if Path(name).is_dir() else _snapshot(str(name), revision)
+        configuration = _configuration(folder)
+        reference = configuration["backbone"]
+        expected = reference.pop("sha256")
+        where = BackboneSettings(**(reference | ({"path": backbone, "revision": None} if backbone else {})))
+        method = Methods(**configuration["methods"]).named(configuration["method"])
+        model = cls(where, method, Tasks(configuration["tasks"]))
+        if (got := backbones.weights_sha256(where)) != expected:
+            raise HyperFormerError(
+                f"the backbone {where.path!r} is not the one that {name} was trained on: its weights' sha256 is "
+                f"{got[:12]}…, expected {expected[:12]}…; give the right one with backbone=, or train again"
+            )
+        model.assemble([_tensors(folder, _weights(model.groups, group)) for group in model.groups])
+        return model.eval()
 
 
-def load(folder: Path) -> MultiTaskModel:
-    """The model of a checkpoint folder.
+def _weights(groups: Sequence[Sequence[str]], group: Sequence[str]) -> str:
+    """The file of a group's trained tensors."""
+    return WEIGHTS if len(groups) == 1 else WEIGHTS.replace(".", f"-{'-'.join(group)}.")
 
-    Raises:
-        HyperFormerError: the folder is no checkpoint, or its tensors do not fit its configuration.
-    """
+
+def _snapshot(name: str, revision: str | None) -> Path:
+    """A hub repository's files, in the hub's own cache."""
     try:
-        configuration = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
-        tensors = load_file(folder / WEIGHTS)
-    except FileNotFoundError as error:
-        missing = Path(str(error.filename or WEIGHTS)).name
+        wanted = ["*.json", "*.safetensors", "*.md"]
+        return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
+    except (OSError, ValueError) as error:
         raise HyperFormerError(
-            f"{folder} is no checkpoint (it has no {missing}); train first, or name another"
-        ) from None
-    except (SafetensorError, ValueError) as error:
+            f"no checkpoint {name!r}: neither a folder nor a repository that the hub or its cache gives "
+            f"({_first_line(error)}); train first, or name another"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _configuration(folder: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise _no_checkpoint(folder, CONFIGURATION) from None
+    except ValueError as error:
         raise HyperFormerError(f"the checkpoint {folder} is damaged ({error}); train again, or name another") from None
-    model = MultiTaskModel(
-        BackboneSettings(**configuration["backbone"]),
-        MethodSettings(configuration["method"]),
-        Tasks(configuration["tasks"]),
-    )
-    restore(model, tensors)
-    return model.eval()
+    return found
+
+
+def _tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    try:
+        return load_file(folder / name)
+    except FileNotFoundError:
+        raise _no_checkpoint(folder, name) from None
+    except SafetensorError as error:
+        raise HyperFormerError(f"the checkpoint {folder} is damaged ({error}); train again, or name another") from None
+
+
+def _no_checkpoint(folder: Path, missing: str) -> HyperFormerError:
+    return HyperFormerError(f"{folder} is no checkpoint (it has no {missing}); train first, or name another")
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -153,3 +338,30 @@ def restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:
             "train again, or use the backbone and sizes that they were trained with"
         )
     model.load_state_dict(tensors, strict=False)
+
+
+def parameter_counts(backbone: BackboneSettings, method: MethodSettings, settings: Tasks) -> dict[str, float]:
+    """How many parameters a configuration has, from the backbone's own configuration alone: no weights are read.
+
+    Returns:
+        `backbone`; `added`: the method's own; `trained`: those and what is trained of the backbone, over all models;
+        `total_ratio`: all that must be kept to answer every task, relative to the backbone; `trained_percent_per_task`:
+        `trained` a task, in percent of the backbone (HyperFormer, table 1).
+    """
+    groups = methods.groups(method, list(settings.root))
+    plain = backbones.skeleton(backbone)
+    with torch.device("meta"):
+        own = methods.make(method, groups[0], plain.sites(), plain.width)
+    if not own.trains_backbone:
+        plain.freeze()
+    size = sum(p.numel() for p in plain.parameters())
+    tuned = sum(p.numel() for p in plain.parameters() if p.requires_grad)
+    added = len(groups) * sum(p.numel() for p in own.parameters())
+    trained = added + len(groups) * tuned
+    return {
+        "backbone": size,
+        "added": added,
+        "trained": trained,
+        "total_ratio": (size - tuned + trained) / size,
+        "trained_percent_per_task": 100.0 * trained / len(settings.root) / size,
+    }

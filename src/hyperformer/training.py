@@ -32,7 +32,7 @@ from transformers import (
     set_seed,
 )
 
-from hyperformer import backbones, evaluation, manifest, tasks
+from hyperformer import backbones, evaluation, manifest, methods, tasks
 from hyperformer.backbones import t5
 from hyperformer.config import (
     BackboneSettings,
@@ -345,24 +345,27 @@ Pretrained on {source}.
 """
 
 
-class TaskSampler:
-    """Which rows a step trains on: tasks by temperature sampling, each task's rows in endless shuffled passes.
+def task_shares(rows: Mapping[str, int], weights: Mapping[str, float], temperature: float) -> dict[str, float]:
+    """Each task's share of the batches, proportional to weight · rows^(1/temperature) (HyperFormer, section 4)."""
+    shares = {task: weights[task] * count ** (1.0 / temperature) for task, count in rows.items()}
+    total = sum(shares.values())
+    return {task: share / total for task, share in shares.items()}
 
-    A pure function of (seed, step). Task t's share is proportional to weight_t · rows_t^(1/temperature) (HyperFormer,
-    section 4).
+
+class TaskSampler:
+    """Which rows a step trains on: tasks by their shares, each task's rows in endless shuffled passes.
+
+    A pure function of (seed, step).
 
     Args:
         rows: training rows of each task.
-        weights: of each task.
+        shares: of each task, 1 together.
         steps: the last step that will be asked for, plus one.
     """
 
-    def __init__(
-        self, rows: Sequence[int], weights: Sequence[float], temperature: float, batch_size: int, seed: int, steps: int
-    ) -> None:
-        shares = np.array(weights) * np.array(rows, dtype=float) ** (1.0 / temperature)
-        self.shares = shares / shares.sum()
-        draws = generator(seed, "tasks").choice(len(rows), size=(steps, batch_size), p=self.shares)
+    def __init__(self, rows: Sequence[int], shares: Sequence[float], batch_size: int, seed: int, steps: int) -> None:
+        self.shares = np.array(shares)
+        draws = generator(seed, "tasks").choice(len(rows), size=(steps, batch_size), p=shares)
         self._tasks = draws.astype(np.int32)
         counts = np.stack([(self._tasks == task).sum(1) for task in range(len(rows))], axis=1)
         self._before = np.cumsum(counts, axis=0) - counts  # [steps, tasks]: rows drawn before a step
@@ -398,7 +401,7 @@ class BestCheckpoint(TrainerCallback):
         if state.global_step % self.settings.evaluate_every and state.global_step != state.max_steps:
             return
         results = {
-            name: evaluation.evaluate(self.model.predict, self.model.tasks[name], rows)[0]
+            name: evaluation.evaluate(self.model.answer, self.model.tasks[name], rows)[0]
             for name, rows in self.validation.items()
         }
         self.model.train()
@@ -407,7 +410,9 @@ class BestCheckpoint(TrainerCallback):
         self.history.append(
             {"step": state.global_step, "mean": mean, **{name: result["mean"] for name, result in results.items()}}
         )
-        log.info("step %d  validation mean %.2f%s", state.global_step, mean, "  (best)" if mean > best else "")
+        collapsed = ", ".join(name for name, result in results.items() if result["collapsed"])
+        said = ("  (best)" if mean > best else "") + (f"  one answer only: {collapsed}" if collapsed else "")
+        log.info("step %d  validation mean %.2f%s", state.global_step, mean, said)
         if mean > best:
             save_file(trained_tensors(self.model), self.state / "best.new")
             (self.state / "best.new").replace(self.state / "best.safetensors")
@@ -423,7 +428,7 @@ def encode(rows: Path, settings: Tasks, backbone: BackboneSettings) -> Writer:
     """What writes the token ids of every task's training rows."""
     model = backbones.load(backbone)
     found = {
-        name: model.encode([task.example(row) for row in read_rows(rows, name, "train")], backbone.max_source_tokens)
+        name: model.encode([task.example(row) for row in read_rows(rows, name, "train")], backbone)
         for name, task in tasks.make(settings).items()
     }
     return write_tokens(found)
@@ -439,58 +444,107 @@ def train(
     seed: int,
     states: Path,
 ) -> tuple[Writer, list[dict[str, float]]]:
-    """Trains all tasks together, from where an interrupted run of the same settings, rows and code stopped.
+    """Trains the method's models, from where an interrupted run of the same settings, rows and code stopped.
+
+    Where there are several, each takes its tasks' share of the steps, of the warm-up and of the steps between
+    validations, so that every task sees as many rows as in one model for all.
 
     Args:
         rows: the folder of checked rows; the first `validation_rows` of each validation split choose the checkpoint.
         tokens: the folder of encoded training rows.
         states: a folder for resume states, outside of what is published.
     Returns:
-        What writes the checkpoint of the best mean validation metric; and a line a validation: step, mean, and every
-        task's mean metric in percent.
+        What writes the checkpoint, for each model that of the best mean validation metric; and a line a validation:
+        step, mean, and every task's mean metric in percent.
     """
-    set_seed(seed)
-    model = MultiTaskModel(backbone, method, settings, training.label_smoothing)
-    encoded = {name: read_tokens(tokens, name) for name in model.tasks}
-    validation = {name: read_rows(rows, name, "validation") for name in model.tasks}
+    encoded = {name: read_tokens(tokens, name) for name in settings.root}
+    given = [settings, backbone, method, training]
+    state = fresh_state(states / "train", given, [rows, tokens, Path(backbone.path)], seed)
+    counts = {name: len(found) for name, found in encoded.items()}
+    shares = task_shares(counts, {name: task.weight for name, task in settings.root.items()}, training.temperature)
+    groups = methods.groups(method, list(settings.root))
+    trained, histories = [], []
+    for number, group in enumerate(groups, start=1):
+        share = sum(shares[name] for name in group)
+        own = Tasks({name: settings.root[name] for name in group})
+        if len(groups) > 1:
+            log.info("model %d of %d: %s", number, len(groups), ", ".join(group))
+        set_seed(seed)
+        model = MultiTaskModel(backbone, method, own, training.label_smoothing)
+        parts = {name: (encoded[name], shares[name] / share) for name in group}
+        tensors, history = _train_one(model, parts, rows, _part(training, share), seed, state / str(number))
+        trained.append(tensors)
+        histories.append(history)
+    model = MultiTaskModel(backbone, method, settings)
+    model.assemble(trained)
+
+    def write(folder: Path) -> None:
+        model.save_pretrained(folder)
+        shutil.rmtree(state)
+
+    return write, _merged(histories)
+
+
+def _part(training: TrainingSettings, share: float) -> TrainingSettings:
+    """The settings of a model that takes this share of the steps."""
+    steps = {
+        "steps": max(1, round(share * training.steps)),
+        "warmup_steps": round(share * training.warmup_steps),
+        "evaluate_every": max(1, round(share * training.evaluate_every)),
+    }
+    return training.model_copy(update=steps)
+
+
+def _train_one(
+    model: MultiTaskModel,
+    parts: Mapping[str, tuple[Rows, float]],
+    rows: Path,
+    training: TrainingSettings,
+    seed: int,
+    state: Path,
+) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    """Trains one model on the tokens and shares of its tasks: the trained tensors of the best validation, and all."""
+    validation = {name: read_rows(rows, name, "validation") for name in parts}
     validation = {
         name: part.select(range(min(len(part), training.validation_rows))) for name, part in validation.items()
     }
-    given = [settings, backbone, method, training]
-    state = fresh_state(states / "train", given, [rows, tokens, Path(backbone.path)], seed)
+    state.mkdir(exist_ok=True)
     best = BestCheckpoint(model, validation, training, state)
-    run_loop(
-        model, mixed_batches(model, encoded, training, seed), training, seed, state, [best], training.evaluate_every
-    )
-    restore(model, load_file(state / "best.safetensors"))
+    batches = mixed_batches(model, parts, training, seed)
+    run_loop(model, batches, training, seed, state, [best], training.evaluate_every)
+    return load_file(state / "best.safetensors"), best.history
 
-    def write(folder: Path) -> None:
-        model.save(folder)
-        shutil.rmtree(state)
 
-    return write, best.history
+def _merged(histories: Sequence[list[dict[str, float]]]) -> list[dict[str, float]]:
+    """The validations of several models as if they had gone on together: the n-th of each in one line."""
+    merged = []
+    for place in range(max(map(len, histories))):
+        lines = [history[min(place, len(history) - 1)] for history in histories]
+        scores = {name: line[name] for line in lines for name in line if name not in ("step", "mean")}
+        step = sum(line["step"] for line in lines)
+        merged.append({"step": step, "mean": float(np.mean(list(scores.values()))), **scores})
+    return merged
 
 
 def mixed_batches(
-    model: MultiTaskModel, tokens: Mapping[str, Rows], settings: TrainingSettings, seed: int
+    model: MultiTaskModel, parts: Mapping[str, tuple[Rows, float]], settings: TrainingSettings, seed: int
 ) -> Callable[[int], dict[str, Tensor]]:
-    """The batch of each step, rows of all tasks mixed; a pure function of (seed, step)."""
-    names = list(model.tasks)
-    sampler = TaskSampler(
-        [len(tokens[name]) for name in names],
-        [model.tasks[name].settings.weight for name in names],
-        settings.temperature,
-        settings.batch_size,
-        seed,
-        settings.steps,
-    )
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, sampler.shares, strict=True))
+    """The batch of each step, rows of all tasks mixed; a pure function of (seed, step).
+
+    Args:
+        parts: each task's encoded training rows, and its share of the batches.
+    """
+    names = list(parts)
+    tokens = [parts[name][0] for name in names]
+    shares = [parts[name][1] for name in names]
+    sampler = TaskSampler([len(part) for part in tokens], shares, settings.batch_size, seed, settings.steps)
+    said = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    log.info("training %d parameters on %d tasks (%s)", trained, len(names), shares)
+    log.info("training %d parameters on %d tasks (%s)", trained, len(names), said)
 
     def batch(step: int) -> dict[str, Tensor]:
         chosen = sampler[step]
-        made = model.backbone.collate([tokens[names[task]][row] for task, row in chosen], [task for task, _ in chosen])
+        made = model.backbone.collate([tokens[task][row] for task, row in chosen], [task for task, _ in chosen])
         return {"task_ids": made.task_ids, **made.tensors}
 
     return batch

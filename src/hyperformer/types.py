@@ -66,7 +66,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of a row: the likeliest label, every label's probability, and for regression a number."""
+    """What a model says of a row: the likeliest label, every label's probability, and for regression a number.
+
+    Where the answer was generated, `label` is its text, there are no probabilities, and a number only if it is one of
+    the task's.
+    """
 
     label: str
     probabilities: dict[str, float]

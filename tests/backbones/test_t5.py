@@ -48,17 +48,20 @@ def plain(backbone_folder: Path) -> T5ForConditionalGeneration:
     return T5ForConditionalGeneration.from_pretrained(backbone_folder, dtype=torch.float32).eval()
 
 
+SETTINGS = BackboneSettings(path="", max_source_tokens=32, max_target_tokens=32)
+
+
 def settings(path: object) -> BackboneSettings:
-    return BackboneSettings(path=str(path), max_source_tokens=32)
+    return BackboneSettings(path=str(path), max_source_tokens=32, max_target_tokens=32)
 
 
-def test_encoding_ends_both_sides_and_cuts_the_source_only(backbone):
-    long = Example("mood", "the film is dull and the book is lovely", "the song is very wicked today")
-    (row,) = backbone.encode([long], 6)
-    assert len(row["input_ids"]) == 6
+def test_encoding_cuts_and_ends_both_sides(backbone):
+    long = Example("mood", "the film is dull and the book is lovely", "the song is very wicked today on the whole")
+    cut = SETTINGS.model_copy(update={"max_source_tokens": 6, "max_target_tokens": 4})
+    (row,) = backbone.encode([long], cut)
+    assert (len(row["input_ids"]), len(row["labels"])) == (6, 4)
     assert row["input_ids"][-1] == row["labels"][-1] == backbone.tokenizer.eos_token_id
-    assert backbone.tokenizer.decode(row["labels"], skip_special_tokens=True) == "the song is very wicked today"
-    assert backbone.encode([], 6) == []
+    assert backbone.encode([], cut) == []
 
 
 def test_collating_pads_to_the_longest_and_marks_what_is_padding(backbone):
@@ -85,7 +88,7 @@ def test_sites_are_feed_forward_then_self_attention_of_every_block(backbone):
 
 @torch.no_grad()
 def test_the_loss_of_a_row_in_a_padded_batch_is_transformers_loss_of_that_row_alone(backbone, plain):
-    rows = backbone.encode(examples(), 32)
+    rows = backbone.encode(examples(), SETTINGS)
     losses = backbone.loss(backbone.collate(rows, [0, 0, 0]).tensors, 0.0)
     for row, loss in zip(rows, losses, strict=True):
         alone = plain(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss
@@ -94,7 +97,7 @@ def test_the_loss_of_a_row_in_a_padded_batch_is_transformers_loss_of_that_row_al
 
 @torch.no_grad()
 def test_label_smoothing_is_torchs(backbone, plain):
-    rows = backbone.encode(examples(), 32)
+    rows = backbone.encode(examples(), SETTINGS)
     losses = backbone.loss(backbone.collate(rows, [0, 0, 0]).tensors, 0.2)
     for row, loss in zip(rows, losses, strict=True):
         labels = torch.tensor([row["labels"]])
@@ -105,7 +108,7 @@ def test_label_smoothing_is_torchs(backbone, plain):
 
 @torch.no_grad()
 def test_scores_are_the_summed_log_probabilities_of_each_answer_forced_alone(backbone, plain):
-    rows = backbone.encode([Example("mood", source, "") for source in SOURCES], 32)
+    rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
     batch = backbone.collate(rows, [0, 0, 0]).tensors
     assert not batch["attention_mask"].all()
     scores = backbone.scores(batch["input_ids"], batch["attention_mask"], backbone.answer_ids(ANSWERS))
@@ -139,7 +142,7 @@ def test_an_answer_outside_the_vocabulary_is_refused(backbone):
 @torch.no_grad()
 def test_baked_adapters_score_as_placed_ones_do(backbone):
     weights = some_weights()
-    rows = backbone.encode([Example("mood", source, "") for source in SOURCES], 32)
+    rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
     batch = backbone.collate(rows, [0, 0, 0]).tensors
     given = batch["input_ids"], batch["attention_mask"], backbone.answer_ids(ANSWERS)
     bare = backbone.scores(*given)
@@ -273,7 +276,10 @@ FROM_CACHE = """
 import sys
 from hyperformer import backbones
 from hyperformer.config import BackboneSettings
-loaded = backbones.load(BackboneSettings(path="somebody/tiny-t5", max_source_tokens=8, revision=sys.argv[1] or None))
+where = BackboneSettings(
+    path="somebody/tiny-t5", max_source_tokens=8, max_target_tokens=8, revision=sys.argv[1] or None
+)
+loaded = backbones.load(where)
 print(loaded.width, len(loaded.sites()), float(loaded.t5.shared.weight.abs().sum()))
 """
 

@@ -30,7 +30,7 @@ def test_the_manifest_says_how_to_ask_and_what_the_answers_are(bundles, export_s
     assert (mood.task, mood.kind, mood.text) == ("mood", "classification", "sentence: {sentence}")
     assert (mood.labels, mood.numbers) == (["negative", "positive"], None)
     assert (likeness.labels, likeness.numbers) == (["0", "1", "2", "3"], [0, 1, 2, 3])
-    assert (mood.max_source_tokens, mood.opset, mood.method) == (32, export_settings.opset, "hyperformer++")
+    assert (mood.max_source_tokens, mood.opset, mood.method) == (32, export_settings.opset, "hyperformer_plus_plus")
     assert mood.backbone == str(backbone_folder)
     assert mood.metrics == {"mean": 50.0}
 

@@ -12,8 +12,8 @@ import pytest
 from onnx import numpy_helper
 
 from hyperformer import manifest
-from hyperformer import model as models
 from hyperformer.export import parity
+from hyperformer.model import MultiTaskModel
 from hyperformer.runtime import GRAPH, Bundle, load
 from hyperformer.types import HyperFormerError, Scores
 
@@ -38,7 +38,7 @@ def moved(scores: Scores, by: float) -> Scores:
 
 
 def test_the_exported_graph_is_equal_to_torch_in_a_mixed_batch(bundle, checkpoint):
-    expected = models.load(checkpoint).scores(TASK, SOURCES, 2)
+    expected = MultiTaskModel.from_pretrained(checkpoint).scores(TASK, SOURCES, 2)
     found = parity.compare(expected, bundle, SOURCES, 1e-5)
     assert found["rows"] == 3
     assert found["ties"] == 0
@@ -61,7 +61,7 @@ def test_one_changed_weight_is_noticed(bundles, checkpoint, tmp_path):
     described = manifest.read(tmp_path)
     files = {**described.files, GRAPH: manifest.sha256(tmp_path / GRAPH)}
     dataclasses.replace(described, files=files).write(tmp_path)
-    expected = models.load(checkpoint).scores(TASK, SOURCES, 2)
+    expected = MultiTaskModel.from_pretrained(checkpoint).scores(TASK, SOURCES, 2)
     with pytest.raises(HyperFormerError, match=r"graph of task 'mood' differs from torch by .*not published"):
         parity.compare(expected, load(tmp_path), SOURCES, 1e-4)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import a_method, all_sites, loud
+from toys import PAPER, a_method, all_sites, loud
 
 
 def test_a_sites_weights_follow_from_the_embeddings_of_its_task_layer_and_position():
-    method = loud(a_method("hyperformer++"))
+    method = loud(a_method("hyperformer_plus_plus"))
     sites = all_sites(3, 2)
     weights = method.weights(torch.tensor([1]))
     for place in (0, 3, 5, 6, 9):  # of either stack
@@ -24,14 +24,16 @@ def test_a_sites_weights_follow_from_the_embeddings_of_its_task_layer_and_positi
         joint = second.weight @ hidden + second.bias
         joint = (joint - joint.mean()) / (joint.var(correction=0) + 1e-6).sqrt()
         joint = joint * hypernetwork.norm.weight + hypernetwork.norm.bias
-        for name in ("down", "up_bias", "gain"):
-            linear = getattr(hypernetwork.generators, name)
+        for name in ("down", "up_bias", "norm.gain"):
+            linear = hypernetwork.generators.get_submodule(name)
             wanted = linear.weight @ joint + linear.bias
-            torch.testing.assert_close(getattr(weights, name)[0, place].flatten(), wanted, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(
+                getattr(weights, name.removeprefix("norm."))[0, place].flatten(), wanted, rtol=1e-4, atol=1e-5
+            )
 
 
 def test_the_generators_start_small_and_the_task_embeddings_at_one():
-    method = a_method("hyperformer++", tasks=50, task_embedding=64, projector_hidden=128, projected=64)
+    method = a_method("hyperformer_plus_plus", tasks=50, **PAPER)
     assert float(method.task_embedding.weight.detach().std()) == pytest.approx(1.0, rel=0.1)
     linears = [module for module in method.modules() if isinstance(module, torch.nn.Linear)]
     assert len(linears) == 2 * 8

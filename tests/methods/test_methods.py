@@ -6,34 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from toys import a_method, all_sites, loud, method_settings
+from toys import PAPER, a_method, loud
 
-from hyperformer import methods
 from hyperformer.backbones.adapters import adapter
 from hyperformer.methods import METHODS, Method
 from hyperformer.types import HyperFormerError
 
 PRODUCTS = {"aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm"}
-PAPER = {"reduction_factor": 32, "task_embedding": 64, "projector_hidden": 128, "projected": 64}
-every_method = pytest.mark.parametrize("name", [name for name in METHODS if name != "fine-tuning"])
-
-
-@pytest.mark.parametrize(
-    ("name", "width", "layers", "added"),
-    [
-        ("adapters-multitask", 512, 6, 3_271_680),
-        ("hyperformer", 512, 6, 27_997_248),
-        ("hyperformer++", 512, 6, 2_399_392),
-        ("adapters-multitask", 768, 12, 14_533_632),
-        ("hyperformer", 768, 12, 122_296_128),
-        ("hyperformer++", 768, 12, 5_163_440),
-    ],
-)
-def test_the_parameters_added_to_a_t5_are_those_of_the_paper(name, width, layers, added):
-    sizes = PAPER if name.startswith("hyperformer") else {"reduction_factor": 32}
-    with torch.device("meta"):
-        method = methods.make(method_settings(name, **sizes), list("abcdefgh"), all_sites(layers, layers), width)
-    assert sum(parameter.numel() for parameter in method.parameters()) == added
+FINE_TUNING = ["fine_tuning_multi_task", "fine_tuning_per_task"]
+PER_TASK = ["adapters_per_task", "fine_tuning_per_task"]
+every_method = pytest.mark.parametrize("name", [name for name in METHODS if name not in FINE_TUNING])
+hypernetworks = pytest.mark.parametrize("name", ["hyperformer_plus_plus", "hyperformer"])
 
 
 @every_method
@@ -63,7 +46,7 @@ def test_a_tasks_weights_do_not_depend_on_which_other_tasks_are_asked(name):
 @every_method
 def test_every_task_and_every_site_has_weights_of_its_own(name):
     weights = loud(a_method(name)).weights(torch.tensor([0, 1, 2]))
-    shared = ("gain", "shift") if name == "adapters-multitask" else ()
+    shared = ("gain", "shift") if name.startswith("adapters") else ()
     for kind, tensor in vars(weights).items():
         rows = tensor.detach().flatten(2)  # [n, sites, numbers]
         rows = rows[0] if kind in shared else rows.flatten(0, 1)
@@ -72,7 +55,7 @@ def test_every_task_and_every_site_has_weights_of_its_own(name):
 
 
 def test_the_tasks_of_multi_task_adapters_share_their_layer_norms():
-    weights = loud(a_method("adapters-multitask")).weights(torch.tensor([0, 2]))
+    weights = loud(a_method("adapters_multi_task")).weights(torch.tensor([0, 2]))
     assert torch.equal(weights.gain[0], weights.gain[1])
     assert torch.equal(weights.shift[0], weights.shift[1])
 
@@ -86,9 +69,9 @@ def test_a_sites_weights_of_hyperformer_are_its_own_rows_of_the_generators():
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["hyperformer++", "hyperformer"])
+@hypernetworks
 def test_a_fresh_hypernetworks_adapters_are_nearly_the_identity(name):
-    weights = a_method(name, width=32, task_embedding=64, projector_hidden=128, projected=64).weights(torch.arange(3))
+    weights = a_method(name, width=32, **PAPER).weights(torch.arange(3))
     assert float(weights.gain.abs().max()) < 0.5
     assert float(weights.shift.abs().max()) < 0.5
     x = torch.randn(5, 7, 32, generator=torch.Generator().manual_seed(0))
@@ -104,7 +87,7 @@ def products(method: Method, task_ids: Tensor) -> int:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("hyperformer++", 2 * 8), ("hyperformer", 8), ("adapters-multitask", 0)]
+    ("name", "expected"), [("hyperformer_plus_plus", 2 * 8), ("hyperformer", 8), ("adapters_multi_task", 0)]
 )
 def test_the_number_of_matrix_products_depends_on_neither_tasks_nor_sites(name, expected):
     """Two of a projector and six of its generators; HyperFormer++ has both for each stack."""
@@ -113,16 +96,19 @@ def test_the_number_of_matrix_products_depends_on_neither_tasks_nor_sites(name, 
     assert products(a_method(name, tasks=6, encoder=5, decoder=7), torch.arange(6)) == expected
 
 
-def test_fine_tuning_has_no_weights_of_its_own():
-    method = a_method("fine-tuning")
+@pytest.mark.parametrize("name", FINE_TUNING)
+def test_fine_tuning_has_no_weights_of_its_own(name):
+    method = a_method(name)
     assert method.weights(torch.tensor([0])) is None
     assert not method.trained_names()
+    assert not method.sites
     assert method.trains_backbone
 
 
 @pytest.mark.parametrize("name", list(METHODS))
-def test_all_tasks_are_trained_in_one_model(name):
-    assert a_method(name).groups(["a", "b", "c"]) == [["a", "b", "c"]]
+def test_all_tasks_are_trained_in_one_model_or_each_in_its_own(name):
+    groups = [["a"], ["b"], ["c"]] if name in PER_TASK else [["a", "b", "c"]]
+    assert a_method(name).groups(["a", "b", "c"]) == groups
 
 
 @every_method
@@ -136,3 +122,96 @@ def test_training_changes_every_tensor_of_the_method(name):
 def test_a_reduction_factor_that_leaves_no_whole_bottleneck_is_refused(name, factor):
     with pytest.raises(HyperFormerError, match=f"reduction_factor is {factor}.*divisor.*16"):
         a_method(name, width=16, reduction_factor=factor)
+
+
+# --- ablations
+
+
+@every_method
+@pytest.mark.parametrize("positions", ["feed_forward", "self_attention"])
+@pytest.mark.parametrize("stacks", ["both", "encoder", "decoder"])
+def test_adapters_may_sit_at_one_position_and_in_one_stack_only(name, positions, stacks):
+    method = a_method(name, positions=positions, stacks=stacks)
+    place = 0 if positions == "feed_forward" else 1
+    assert {site.position for site in method.sites} == {place}
+    assert {site.stack for site in method.sites} == ({"encoder", "decoder"} if stacks == "both" else {stacks})
+    assert len(method.sites) == {"both": 5, "encoder": 3, "decoder": 2}[stacks]
+    weights = loud(method).weights(torch.tensor([0, 1]))
+    assert all(tensor.shape[:2] == (2, len(method.sites)) for tensor in vars(weights).values())
+
+
+@hypernetworks
+def test_without_a_projector_the_generators_read_the_embeddings(name):
+    method = loud(a_method(name, projector=None))
+    assert not [module for module in method.modules() if isinstance(module, torch.nn.ReLU)]
+    weights = method.weights(torch.tensor([2]))
+    if name == "hyperformer":
+        wanted = method.generators.up(method.task_embedding.weight[2]).view(10, 16, 4)
+    else:
+        stack, site = method.stacks["decoder"], method.sites[-1]
+        embeddings = (
+            method.task_embedding.weight[2],
+            stack.layer_embedding.weight[site.layer],
+            stack.position_embedding.weight[site.position],
+        )
+        wanted = stack.generators.up(stack.norm(torch.cat(embeddings))).view(1, 16, 4)
+    torch.testing.assert_close(weights.up[0, -1], wanted[-1], rtol=1e-5, atol=1e-5)
+
+
+@hypernetworks
+def test_an_unconditional_layer_norm_is_trained_a_site_and_shared_by_the_tasks(name):
+    method = a_method(name, layer_norm="unconditional")
+    weights = method.weights(torch.tensor([0, 1]))
+    assert torch.equal(weights.gain, torch.ones_like(weights.gain))
+    assert not weights.shift.any()
+    weights = loud(method).weights(torch.tensor([0, 1]))
+    assert torch.equal(weights.gain[0], weights.gain[1])
+    assert float(torch.pdist(weights.gain[0].detach()).min()) > 1e-3
+    assert sum(name.endswith(("norm.gain", "norm.shift")) for name in method.trained_names()) >= 2
+
+
+@hypernetworks
+@torch.no_grad()
+def test_a_conditional_gain_may_start_at_one(name):
+    zero, one = (
+        a_method(name, layer_norm=kind).weights(torch.arange(3)) for kind in ("conditional", "conditional_from_one")
+    )
+    torch.testing.assert_close(one.gain, zero.gain + 1)
+    assert torch.equal(one.shift, zero.shift)
+    assert float(zero.gain.abs().max()) < 0.5
+
+
+def test_without_sharing_over_layers_each_layer_has_generators_of_its_own():
+    method = loud(a_method("hyperformer_plus_plus", share_layers=False))
+    assert not [name for name in method.trained_names() if "layer_embedding" in name]
+    weights = method.weights(torch.tensor([1]))
+    for place in (0, 3, 5, 6, 9):
+        site = method.sites[place]
+        stack = method.stacks[site.stack]
+        layers = len([s for s in method.sites if s.stack == site.stack]) // 2
+        joint = torch.cat([method.task_embedding.weight[1], stack.position_embedding.weight[site.position]])
+        source = stack.norm(stack.projector(joint))
+        wanted = stack.generators.down(source).view(layers, 4, 16)[site.layer]
+        torch.testing.assert_close(weights.down[0, place], wanted, rtol=1e-4, atol=1e-5)
+
+
+COMMON = [
+    {"projector": None},
+    {"layer_norm": "unconditional"},
+    {"layer_norm": "conditional_from_one"},
+    {"positions": "feed_forward"},
+    {"stacks": "decoder"},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [(name, changes) for name in ("hyperformer", "hyperformer_plus_plus") for changes in COMMON]
+    + [("hyperformer_plus_plus", {"share_layers": False})],
+)
+def test_every_tensor_of_an_ablated_method_is_trained(name, changes):
+    method = loud(a_method(name, **changes))
+    weights = method.weights(torch.arange(3))
+    sum((tensor**2).sum() for tensor in vars(weights).values()).backward()
+    idle = [tensor for tensor, p in method.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not idle

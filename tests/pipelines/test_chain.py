@@ -40,7 +40,7 @@ def tree(tmp_path_factory):
 
 def test_one_run_makes_every_artifact_and_nothing_outside_its_environment(tree):
     data = tree / "data" / "test"
-    tasks = ["entailment", "sentiment", "similarity"]
+    tasks = ["entailment", "sentiment", "similarity"]  # what is generated is not exported
     assert [path.name for path in (tree / "data").iterdir()] == ["test"]
     assert sorted(path.name for path in (data / "06_models" / "onnx").iterdir()) == tasks
     for task in tasks:
@@ -49,10 +49,36 @@ def test_one_run_makes_every_artifact_and_nothing_outside_its_environment(tree):
         assert found.parity["largest_difference"] < 1e-4
         assert (data / "07_model_output" / "predictions" / task / "test.csv").read_text().count("\n") == 21
     metrics = json.loads((data / "08_reporting" / "metrics.json").read_text())
-    assert set(metrics["test"]) == {*tasks, "mean"}
+    assert set(metrics["test"]) == {*tasks, "repeat", "mean"}
+    assert set(metrics["test"]["repeat"]) == {"exact_match", "rouge_l", "bleu", "mean", "collapsed"}
+    counts = json.loads((data / "08_reporting" / "parameter_counts.json").read_text())
+    assert counts["trained"] > counts["added"] > 0
     report = (data / "08_reporting" / "report.html").read_text()
     assert all(f"<td>{task}</td>" in report for task in tasks)
     assert "<svg" in report
+
+
+@pytest.mark.parametrize("method", ["adapters_per_task", "fine_tuning_per_task"])
+def test_a_model_for_each_task_goes_through_the_whole_chain_by_one_changed_value(tree, tmp_path, method):
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    done = kedro(copy, "--tags", "train,evaluate,export,parameter_counts,report", "--params", f"method={method}")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    data = copy / "data" / "test"
+    files = {path.name for path in (data / "06_models" / "checkpoint").glob("*.safetensors")}
+    assert files == {f"trained-{task}.safetensors" for task in ("entailment", "repeat", "sentiment", "similarity")}
+    assert manifest.read(data / "06_models" / "onnx" / "sentiment").method == method
+    assert f"| {method} |" in (data / "08_reporting" / "results.md").read_text()
+    assert not list((data / ".states").rglob("*.safetensors"))
+
+
+def test_closed_tasks_may_be_evaluated_by_what_is_generated(tree, tmp_path):
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    done = kedro(copy, "--tags", "evaluate,report", "--params", "evaluation.closed_tasks=generated,evaluation.beams=2")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads((copy / "data/test/08_reporting/metrics.json").read_text())["test"]
+    assert found["sentiment"]["outside"] == 20.0  # an untrained backbone writes no answer
+    assert found["sentiment"]["accuracy"] == 0.0
+    assert "20 answers outside" in (copy / "data/test/08_reporting/results.md").read_text()
 
 
 def test_a_second_training_gives_the_same_bytes(tree):
@@ -67,7 +93,11 @@ def test_a_second_training_gives_the_same_bytes(tree):
     [
         (["--params", "training.step=3"], "unknown setting 'training.step'; did you mean 'steps'?"),
         (["--params", "trainig.steps=3"], "unknown setting 'trainig'; did you mean 'training'?"),
-        (["--params", "method.reduction_factor=7", "--tags", "train"], "method.reduction_factor is 7"),
+        (
+            ["--params", "methods.hyperformer_plus_plus.reduction_factor=7", "--tags", "train"],
+            "the method's reduction_factor is 7, expected a divisor of the backbone's width 32",
+        ),
+        (["--params", "method=hyperformers"], "the setting 'method' is 'hyperformers', but `methods` has no block"),
         (["--params", "data.source=nowhere/at-all", "--tags", "preprocess"], "no rows of split 'train'"),
         (
             ["--params", "backbone.path=conf"],

@@ -10,7 +10,7 @@ import pytest
 from toys import run_python
 
 from hyperformer import manifest
-from hyperformer import model as models
+from hyperformer.model import MultiTaskModel
 from hyperformer.runtime import GRAPH, TOKENIZER, load
 from hyperformer.types import HyperFormerError
 
@@ -49,7 +49,9 @@ def assert_same(found, wanted):
 
 @pytest.mark.parametrize(("task", "rows"), [("mood", SENTENCES), ("mood3", SENTENCES), ("likeness", PAIRS)])
 def test_a_bundle_gives_the_models_answers(bundles, checkpoint, task, rows):
-    assert_same(load(bundles / task, threads=1).answer(rows), models.load(checkpoint).predict(task, rows))
+    assert_same(
+        load(bundles / task, threads=1).answer(rows), MultiTaskModel.from_pretrained(checkpoint).answer(task, rows)
+    )
 
 
 def test_a_bundle_answers_in_a_process_without_torch(bundles, checkpoint):
@@ -58,7 +60,7 @@ def test_a_bundle_answers_in_a_process_without_torch(bundles, checkpoint):
     found = json.loads(done.stdout)
     assert found["imported"] == []
     for (label, shares, value), wanted in zip(
-        found["answers"], models.load(checkpoint).predict("likeness", PAIRS), strict=True
+        found["answers"], MultiTaskModel.from_pretrained(checkpoint).answer("likeness", PAIRS), strict=True
     ):
         assert label == wanted.label
         assert shares == pytest.approx(wanted.probabilities, abs=1e-5)

@@ -2,41 +2,75 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from safetensors import SafetensorError
-from transformers import AutoConfig
+from transformers import AutoConfig, PretrainedConfig
+from transformers.utils.hub import cached_file
 
-from hyperformer.backbones import t5
+from hyperformer import manifest
 from hyperformer.backbones.base import Backbone
+from hyperformer.backbones.t5 import T5Backbone
 from hyperformer.config import BackboneSettings
 from hyperformer.types import HyperFormerError
 
-FAMILIES: dict[str, Callable[[str, str | None, str], Backbone]] = {"t5": t5.load}
-"""By transformers' `model_type`: loads (path, revision, the adapters' activation)."""
+FAMILIES: dict[str, type[Backbone]] = {"t5": T5Backbone, "mt5": T5Backbone, "umt5": T5Backbone}
+"""By transformers' `model_type`; T5 v1.1, Flan-T5 and ByT5 are `t5`."""
 
 
-def load(settings: BackboneSettings, activation: str = "relu") -> Backbone:
-    """The backbone of a configuration, from a folder or a hub name; `activation` is that of its adapters.
+def load(settings: BackboneSettings) -> Backbone:
+    """The backbone of a configuration, from a folder or a hub name.
 
     Raises:
         HyperFormerError: nothing is there, its family is not known, or it has no safetensors weights.
     """
-    path = settings.path
+    with _named(settings):
+        family, _ = _family(settings)
+        return family.load(settings)
+
+
+def skeleton(settings: BackboneSettings) -> Backbone:
+    """The backbone on the meta device, from its configuration alone: for counting.
+
+    Raises:
+        HyperFormerError: nothing is there, or its family is not known.
+    """
+    with _named(settings):
+        family, config = _family(settings)
+        return family.skeleton(config)
+
+
+def weights_sha256(settings: BackboneSettings) -> str:
+    """One checksum of the backbone's weight files, wherever they are."""
+    with _named(settings):
+        found = cached_file(settings.path, "config.json", revision=settings.revision)
+    files = sorted(Path(str(found)).parent.glob("*.safetensors"))
+    return manifest.files_sha256(files)
+
+
+def _family(settings: BackboneSettings) -> tuple[type[Backbone], PretrainedConfig]:
+    config = AutoConfig.from_pretrained(settings.path, revision=settings.revision)
+    if config.model_type not in FAMILIES:
+        raise HyperFormerError(
+            f"the backbone {settings.path!r} is a {config.model_type!r} model, expected one of {', '.join(FAMILIES)}; "
+            "set backbone.path"
+        )
+    return FAMILIES[config.model_type], config
+
+
+@contextmanager
+def _named(settings: BackboneSettings) -> Iterator[None]:
+    """What transformers says of a backbone that is not there, as a sentence with its name."""
     try:
-        family = AutoConfig.from_pretrained(path, revision=settings.revision).model_type
-        if family not in FAMILIES:
-            known = ", ".join(FAMILIES)
-            raise HyperFormerError(
-                f"the backbone {path!r} is a {family!r} model, expected one of {known}; set backbone.path"
-            )
-        return FAMILIES[family](path, settings.revision, activation)
+        yield
     except (OSError, ValueError, SafetensorError) as error:
         reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")  # the first sentence says it
         raise HyperFormerError(
-            f"no backbone could be loaded from {path!r} ({reason}); set backbone.path to a folder with config.json, "
-            "model.safetensors and tokenizer.json, or to a hub name"
+            f"no backbone could be loaded from {settings.path!r} ({reason}); set backbone.path to a folder with "
+            "config.json, model.safetensors and tokenizer.json, or to a hub name"
         ) from error
 
 
-__all__ = ["FAMILIES", "Backbone", "load"]
+__all__ = ["FAMILIES", "Backbone", "load", "skeleton", "weights_sha256"]

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers.activations import ACT2FN
 
 from hyperformer.types import AdapterWeights
 
@@ -37,8 +36,8 @@ class AdapterSite(nn.Module):
 class AdapterPlaces:
     """The adapter weights that the sites use now: none, one task's, or each row's own."""
 
-    def __init__(self, activation: str) -> None:
-        self.activation = ACT2FN[activation]
+    def __init__(self) -> None:
+        self.activation: nn.Module = nn.Identity()
         self._sites: list[tuple[Tensor, ...]] | None = None
 
     @contextmanager

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from hyperformer.backbones.adapters import AdapterPlaces
+from hyperformer.config import BackboneSettings
 from hyperformer.types import AdapterWeights, Batch, Example, Site
 
 
 class Backbone(nn.Module, ABC):
-    """A pretrained model with places for adapters.
+    """A pretrained model with sites for adapters.
 
     Attributes:
         tokenizer: its fast tokenizer.
@@ -23,6 +25,16 @@ class Backbone(nn.Module, ABC):
     tokenizer: PreTrainedTokenizerFast
     places: AdapterPlaces
 
+    @classmethod
+    @abstractmethod
+    def load(cls, settings: BackboneSettings) -> Self:
+        """The model and its tokenizer from a folder or a hub name, in float32; the weights must be safetensors."""
+
+    @classmethod
+    @abstractmethod
+    def skeleton(cls, config: PretrainedConfig) -> Self:
+        """The model without weights, on the meta device, and without a vocabulary: for counting."""
+
     @property
     @abstractmethod
     def width(self) -> int:
@@ -30,15 +42,23 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def sites(self) -> list[Site]:
-        """Every place for an adapter, in the order in which `AdapterWeights` stacks them."""
+        """Every place where an adapter can sit."""
+
+    @abstractmethod
+    def place(self, sites: Sequence[Site], activation: str) -> None:
+        """Puts places for adapters at these sites, once: `AdapterWeights` are stacked in this order.
+
+        Args:
+            activation: the adapters' non-linearity, a name that transformers knows.
+        """
 
     @abstractmethod
     def freeze(self) -> None:
         """Leaves only the layer norms to train (HyperFormer, section 4)."""
 
     @abstractmethod
-    def encode(self, examples: Sequence[Example], max_source_tokens: int) -> list[dict[str, list[int]]]:
-        """Token ids of each example: `input_ids`, cut to `max_source_tokens`, and `labels`."""
+    def encode(self, examples: Sequence[Example], settings: BackboneSettings) -> list[dict[str, list[int]]]:
+        """Token ids of each example, cut to the settings' lengths: `input_ids` and `labels`."""
 
     @abstractmethod
     def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:
@@ -66,6 +86,19 @@ class Backbone(nn.Module, ABC):
         Returns:
             [B, A].
         """
+
+    @abstractmethod
+    def generate(self, input_ids: Tensor, attention_mask: Tensor, max_target_tokens: int, beams: int) -> list[str]:
+        """The text that the model writes after each source; all rows are of one task.
+
+        Args:
+            input_ids, attention_mask: [B, L].
+            beams: of beam search; 1 is greedy.
+        """
+
+    @abstractmethod
+    def written(self, text: str) -> str:
+        """A text as the model would write it: through its tokenizer and back."""
 
     @abstractmethod
     def baked(self, weights: AdapterWeights) -> Backbone:

@@ -1,4 +1,6 @@
-"""T5 (Raffel et al. 2020) as a backbone, and how a small one is made: its tokenizer and its sizes.
+"""The T5 family (Raffel et al. 2020) as a backbone, and how a small one is made: its tokenizer and its sizes.
+
+T5, T5 v1.1, Flan-T5, mT5, UMT5 and ByT5 differ in activation, head, position biases and tokenizer, not in their parts.
 
 Adapters sit in place of the `dropout` of each block's self-attention and feed-forward layer.
 """
@@ -14,14 +16,29 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    ByT5Tokenizer,
+    DynamicCache,
+    EncoderDecoderCache,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+from transformers.activations import ACT2FN
 
 from hyperformer.backbones.adapters import AdapterPlaces, AdapterSite, ConstantAdapter
 from hyperformer.backbones.base import Backbone
+from hyperformer.config import BackboneSettings
 from hyperformer.types import AdapterWeights, Batch, Example, HyperFormerError, Site
 
 IGNORED = -100  # the target id of padding, which no loss counts
 SENTINELS = 32  # span markers of a tokenizer made here
+BYTE_SENTINELS = 125  # and of ByT5's
 HEAD_START = 6.0  # by how much the score of what a head looks for exceeds any other's at the start
 
 
@@ -39,27 +56,38 @@ class AnswerScores(nn.Module):
 
 
 class T5Backbone(Backbone):
-    """A T5 with places for adapters.
+    """A model of the T5 family with sites for adapters.
 
     Args:
-        model: any T5-shaped `T5ForConditionalGeneration`.
+        model: a `T5ForConditionalGeneration`, or one of mT5 or UMT5.
         tokenizer: its fast tokenizer.
-        activation: the adapters' non-linearity, a name that transformers knows.
     """
 
-    def __init__(
-        self, model: T5ForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, activation: str = "gelu_new"
-    ) -> None:
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.t5: Any = model
         self.tokenizer = tokenizer
-        self.places = AdapterPlaces(activation)
-        self._sites: list[Site] = []
-        for stack in ("encoder", "decoder"):
-            for layer, block in enumerate(getattr(model, stack).block):
-                for position, sublayer in ((0, block.layer[-1]), (1, block.layer[0])):
-                    sublayer.dropout = AdapterSite(len(self._sites), self.places, sublayer.dropout)
-                    self._sites.append(Site(stack, layer, position))
+        self.places = AdapterPlaces()
+        self._placed: list[Site] = []
+
+    @classmethod
+    def load(cls, settings: BackboneSettings) -> T5Backbone:
+        """The model and its tokenizer from a folder or a hub name, in float32; the weights must be safetensors."""
+        path, revision = settings.path, settings.revision
+        model = AutoModelForSeq2SeqLM.from_pretrained(
+            path, revision=revision, dtype=torch.float32, use_safetensors=True
+        )
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        if isinstance(tokenizer, ByT5Tokenizer):
+            tokenizer = byte_tokenizer()
+        return cls(model.eval(), tokenizer)
+
+    @classmethod
+    def skeleton(cls, config: PretrainedConfig) -> T5Backbone:
+        """The model without weights, on the meta device, and without a vocabulary: for counting."""
+        with torch.device("meta"):
+            model = AutoModelForSeq2SeqLM.from_config(config)
+        return cls(model, PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE())))
 
     @property
     def width(self) -> int:
@@ -67,20 +95,41 @@ class T5Backbone(Backbone):
         return self.t5.model_dim
 
     def sites(self) -> list[Site]:
-        """Every place for an adapter, in the order in which `AdapterWeights` stacks them."""
-        return list(self._sites)
+        """Every place where an adapter can sit."""
+        return [
+            Site(stack, layer, position)
+            for stack in ("encoder", "decoder")
+            for layer in range(len(getattr(self.t5, stack).block))
+            for position in (0, 1)
+        ]
+
+    def place(self, sites: Sequence[Site], activation: str) -> None:
+        """Puts places for adapters at these sites, once: `AdapterWeights` are stacked in this order.
+
+        Args:
+            activation: the adapters' non-linearity, a name that transformers knows.
+        """
+        self.places.activation = ACT2FN[activation]
+        self._placed = list(sites)
+        for index, site in enumerate(sites):
+            sublayer = self._sublayer(site)
+            sublayer.dropout = AdapterSite(index, self.places, sublayer.dropout)
+
+    def _sublayer(self, site: Site) -> Any:
+        """The self-attention, first in its block, or the feed-forward, last in it."""
+        return getattr(self.t5, site.stack).block[site.layer].layer[0 if site.position == 1 else -1]
 
     def freeze(self) -> None:
         """Leaves only the layer norms to train (HyperFormer, section 4)."""
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name.endswith(("layer_norm.weight",)))
 
-    def encode(self, examples: Sequence[Example], max_source_tokens: int) -> list[dict[str, list[int]]]:
-        """Token ids of each example: `input_ids`, cut to `max_source_tokens`, and `labels`; both end in </s>."""
+    def encode(self, examples: Sequence[Example], settings: BackboneSettings) -> list[dict[str, list[int]]]:
+        """Token ids of each example, cut to the settings' lengths: `input_ids` and `labels`; both end in </s>."""
         if not examples:
             return []
-        sources = self.tokenizer([e.source for e in examples], truncation=True, max_length=max_source_tokens)
-        targets = self.tokenizer([e.answer for e in examples])
+        sources = self.tokenizer([e.source for e in examples], truncation=True, max_length=settings.max_source_tokens)
+        targets = self.tokenizer([e.answer for e in examples], truncation=True, max_length=settings.max_target_tokens)
         return [
             {"input_ids": source, "labels": target}
             for source, target in zip(sources["input_ids"], targets["input_ids"], strict=True)
@@ -143,14 +192,42 @@ class T5Backbone(Backbone):
         kept = (answers != IGNORED).repeat(batch, 1)
         return (picked * kept).sum(1).view(batch, count)
 
+    def generate(self, input_ids: Tensor, attention_mask: Tensor, max_target_tokens: int, beams: int) -> list[str]:
+        """The text that the model writes after each source; all rows are of one task.
+
+        Args:
+            input_ids, attention_mask: [B, L].
+            beams: of beam search; 1 is greedy.
+        """
+        config = self.t5.config
+        settings = GenerationConfig(
+            max_new_tokens=max_target_tokens,
+            num_beams=beams,
+            do_sample=False,
+            pad_token_id=config.pad_token_id,
+            eos_token_id=config.eos_token_id,
+            decoder_start_token_id=config.decoder_start_token_id,
+        )
+        # transformers' own choice of cache counts the encoder's layers, and fails where the decoder has more
+        cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+        ids = self.t5.generate(
+            input_ids=input_ids, attention_mask=attention_mask, generation_config=settings, past_key_values=cache
+        )
+        return [self._text(row) for row in ids.tolist()]
+
+    def written(self, text: str) -> str:
+        """A text as the model would write it: through its tokenizer and back."""
+        return self._text(self.tokenizer(text)["input_ids"])
+
+    def _text(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
+
     def baked(self, weights: AdapterWeights) -> T5Backbone:
         """A copy with the adapters of one task as constants: `weights` stacked over sites, n = 1."""
         copied = copy.deepcopy(self).eval()
-        blocks = [block for stack in (copied.t5.encoder, copied.t5.decoder) for block in stack.block]
-        for block in blocks:
-            for sublayer in (block.layer[0], block.layer[-1]):
-                site = sublayer.dropout
-                sublayer.dropout = ConstantAdapter(weights, site.index, self.places.activation, site.dropout)
+        for index, site in enumerate(copied._placed):
+            sublayer = copied._sublayer(site)
+            sublayer.dropout = ConstantAdapter(weights, index, self.places.activation, sublayer.dropout.dropout)
         return copied
 
     def exportable(self, answers: Sequence[str]) -> AnswerScores:
@@ -193,13 +270,24 @@ class T5Backbone(Backbone):
         self.tokenizer.save_pretrained(folder)
 
 
-def load(path: str, revision: str | None, activation: str) -> T5Backbone:
-    """A T5 and its tokenizer from a folder or a hub name, in float32; the weights must be safetensors."""
-    model = T5ForConditionalGeneration.from_pretrained(
-        path, revision=revision, dtype=torch.float32, use_safetensors=True
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """ByT5's tokenizer (Xue et al. 2022) as a fast one: a token a byte, after <pad> 0, </s> 1 and <unk> 2."""
+    special = ["<pad>", "</s>", "<unk>"]
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]  # `ByteLevel` writes other bytes as 256, 257, …
+    others = [code for code in range(256) if code not in plain]
+    characters = {code: chr(code) for code in plain} | {code: chr(256 + i) for i, code in enumerate(others)}
+    vocabulary = {token: i for i, token in enumerate([*special, *(characters[code] for code in range(256))])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        additional_special_tokens=[f"<extra_id_{i}>" for i in range(BYTE_SENTINELS)],
     )
-    tokenizer = AutoTokenizer.from_pretrained(path, revision=revision, use_fast=True)
-    return T5Backbone(model.eval(), tokenizer, activation)
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:

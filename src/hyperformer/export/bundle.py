@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hyperformer
-from hyperformer import manifest, model, text
+from hyperformer import manifest, text
 from hyperformer.config import ExportSettings
 from hyperformer.data import Writer, read_rows
 from hyperformer.export import TARGETS, parity
@@ -53,7 +53,7 @@ def export(
     Returns:
         What writes a folder `<task>/` for each.
     """
-    trained = model.load(checkpoint)
+    trained = MultiTaskModel.from_pretrained(checkpoint)
     made_from = {
         "code": _code(),
         "parameters": _hash(settings.model_dump()),
@@ -61,7 +61,10 @@ def export(
     }
 
     def write(folder: Path) -> None:
-        for name, task in watched(trained.tasks.items(), "exporting", len(trained.tasks)):
+        exported = {name: task for name, task in trained.tasks.items() if task.settings.kind in TARGETS}
+        for name in trained.tasks.keys() - exported.keys():
+            log.warning("%s: tasks of kind %s are not exported", name, trained.tasks[name].settings.kind)
+        for name, task in watched(exported.items(), "exporting", len(exported)):
             began = time.monotonic()
             (folder / name).mkdir()
             made = {**made_from, "data": manifest.folder_sha256(rows / name)}
@@ -98,7 +101,7 @@ def _task(
         max_source_tokens=trained.backbone_settings.max_source_tokens,
         opset=settings.opset,
         backbone=trained.backbone_settings.path,
-        method=trained.method_settings.root.name,
+        method=trained.method_settings.name,
         files={path.name: manifest.sha256(path) for path in sorted(folder.iterdir())},
         parity={},
         metrics=dict(metrics),

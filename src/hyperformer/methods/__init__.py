@@ -5,28 +5,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from hyperformer.config import MethodSettings
-from hyperformer.methods.adapters import MultiTaskAdapters
+from hyperformer.methods.adapters_multi_task import AdaptersMultiTask
+from hyperformer.methods.adapters_per_task import AdaptersPerTask
 from hyperformer.methods.base import Method
-from hyperformer.methods.fine_tuning import FineTuning
+from hyperformer.methods.fine_tuning_multi_task import FineTuningMultiTask
+from hyperformer.methods.fine_tuning_per_task import FineTuningPerTask
 from hyperformer.methods.hyperformer import HyperFormer
 from hyperformer.methods.hyperformer_plus_plus import HyperFormerPlusPlus
 from hyperformer.types import Site
 
 METHODS: dict[str, type[Method]] = {
-    "hyperformer++": HyperFormerPlusPlus,
+    "hyperformer_plus_plus": HyperFormerPlusPlus,
     "hyperformer": HyperFormer,
-    "adapters-multitask": MultiTaskAdapters,
-    "fine-tuning": FineTuning,
+    "adapters_multi_task": AdaptersMultiTask,
+    "adapters_per_task": AdaptersPerTask,
+    "fine_tuning_multi_task": FineTuningMultiTask,
+    "fine_tuning_per_task": FineTuningPerTask,
 }
 
 
-def make(settings: MethodSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> Method:
-    """The method that the configuration names, for these tasks and these places of a backbone of this width.
+def groups(method: MethodSettings, tasks: Sequence[str]) -> list[list[str]]:
+    """Which models the method trains: the tasks of each."""
+    return METHODS[method.name].groups(tasks)
+
+
+def make(method: MethodSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> Method:
+    """The method of a configuration, for the tasks of one of its groups and a backbone of these sites and this width.
 
     Raises:
         HyperFormerError: the reduction factor leaves no whole bottleneck.
     """
-    return METHODS[settings.root.name](settings.root, tasks, sites, width)
+    return METHODS[method.name](method.settings, tasks, sites, width)
 
 
-__all__ = ["METHODS", "Method", "make"]
+__all__ = ["METHODS", "Method", "groups", "make"]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from hyperformer.config import HyperFormerSettings
-from hyperformer.methods.base import Method, bottleneck
+from hyperformer.methods.base import Method, adapted
 from hyperformer.methods.hypernetworks import Generators, projector
 from hyperformer.types import AdapterWeights, Site
 
@@ -20,9 +20,10 @@ class HyperFormer(Method):
 
     def __init__(self, settings: HyperFormerSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> None:
         super().__init__(settings, tasks, sites, width)
+        self.sites = adapted(settings, sites)
         self.task_embedding = nn.Embedding(len(tasks), settings.task_embedding)
-        self.projector = projector(settings.task_embedding, settings.projector_hidden, settings.projected)
-        self.generators = Generators(settings.projected, width, bottleneck(settings, width), len(sites))
+        self.projector, projected = projector(settings.task_embedding, settings.projector)
+        self.generators = Generators(settings, projected, width, len(self.sites), adapters=len(self.sites))
 
     def weights(self, task_ids: Tensor) -> AdapterWeights:
         projected = self.projector(self.task_embedding(task_ids))  # [n, p]

@@ -7,69 +7,81 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hyperformer.config import HyperFormerSettings
-from hyperformer.methods.base import Method, bottleneck
+from hyperformer.config import HyperFormerPlusPlusSettings
+from hyperformer.methods.base import Method, adapted
 from hyperformer.methods.hypernetworks import Generators, projector
 from hyperformer.types import AdapterWeights, Site
 
 PROJECTED_NORM_EPS = 1e-6
-POSITIONS = 2
 
 
 class StackHypernetwork(nn.Module):
     """The hypernetwork of one stack: [task ; layer ; position] embedding → the weights of the adapter there.
 
+    Where layers are not shared, there is no layer embedding, and every layer has generators of its own.
+
     Args:
-        settings: sizes of embeddings and projector.
-        layers: blocks of the stack.
+        settings: the method's.
+        sites: those of the stack that have an adapter.
         width: the backbone's width d.
-        bottleneck: the adapters' width r.
     """
 
-    def __init__(self, settings: HyperFormerSettings, layers: int, width: int, bottleneck: int) -> None:
+    def __init__(self, settings: HyperFormerPlusPlusSettings, sites: Sequence[Site], width: int) -> None:
         super().__init__()
-        size, hidden, projected = settings.task_embedding, settings.projector_hidden, settings.projected
-        self.layer_embedding = nn.Embedding(layers, size)
-        self.position_embedding = nn.Embedding(POSITIONS, size)
-        self.projector = projector(3 * size, hidden, projected)
+        size = settings.task_embedding
+        layers, positions = (sorted({getattr(site, kind) for site in sites}) for kind in ("layer", "position"))
+        layer = torch.tensor([layers.index(site.layer) for site in sites])
+        position = torch.tensor([positions.index(site.position) for site in sites])
+        self.layer_embedding = nn.Embedding(len(layers), size) if settings.share_layers else None
+        self.position_embedding = nn.Embedding(len(positions), size)
+        self.projector, projected = projector(size * (3 if settings.share_layers else 2), settings.projector)
         self.norm = nn.LayerNorm(projected, eps=PROJECTED_NORM_EPS)
-        self.generators = Generators(projected, width, bottleneck)
+        own = 1 if settings.share_layers else len(layers)
+        self.generators = Generators(settings, projected, width, len(sites), adapters=own)
+        self.register_buffer("layers", layer, persistent=False)
+        self.register_buffer("positions", position, persistent=False)
+        # where each site stands in what generators of its layer write, position by position
+        self.register_buffer("places", position * len(layers) + layer, persistent=False)
 
-    def forward(self, task: Tensor, layers: Tensor, positions: Tensor) -> AdapterWeights:
-        """The weights of n tasks at s sites, in one product a kind of weight.
+    def forward(self, task: Tensor) -> AdapterWeights:
+        """The weights of n tasks at the stack's s sites, in one product a kind of weight.
 
         Args:
             task: embeddings z [n, e].
-            layers, positions: of each site, [s].
         """
-        n, s = task.shape[0], layers.shape[0]
-        place = torch.cat([self.layer_embedding(layers), self.position_embedding(positions)], dim=-1)  # [s, 2e]
-        joint = torch.cat(
-            [task.unsqueeze(1).expand(n, s, -1), place.unsqueeze(0).expand(n, s, -1)], dim=-1
-        )  # [n, s, 3e]
-        source = self.norm(self.projector(joint))  # [n, s, projected]
-        return self.generators(source)
+        if self.layer_embedding is None:
+            place = self.position_embedding.weight  # [positions, e]
+        else:
+            embeddings = (
+                self.layer_embedding(self.get_buffer("layers")),
+                self.position_embedding(self.get_buffer("positions")),
+            )
+            place = torch.cat(embeddings, dim=-1)  # [s, 2e]
+        n, s = len(task), len(place)
+        joint = torch.cat([task.unsqueeze(1).expand(n, s, -1), place.unsqueeze(0).expand(n, s, -1)], dim=-1)
+        written = self.generators(self.norm(self.projector(joint)))
+        if self.layer_embedding is not None:
+            return written
+        places = self.get_buffer("places")
+        return AdapterWeights(**{name: part.index_select(1, places) for name, part in vars(written).items()})
 
 
 class HyperFormerPlusPlus(Method):
     """Learned task embeddings, and one `StackHypernetwork` for the encoder and one for the decoder."""
 
-    def __init__(self, settings: HyperFormerSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> None:
+    def __init__(
+        self, settings: HyperFormerPlusPlusSettings, tasks: Sequence[str], sites: Sequence[Site], width: int
+    ) -> None:
         super().__init__(settings, tasks, sites, width)
+        self.sites = adapted(settings, sites)
         self.task_embedding = nn.Embedding(len(tasks), settings.task_embedding)
         self.stacks = nn.ModuleDict()
-        for stack in dict.fromkeys(site.stack for site in sites):
-            here = [site for site in sites if site.stack == stack]
-            layers = 1 + max(site.layer for site in here)
-            self.stacks[stack] = StackHypernetwork(settings, layers, width, bottleneck(settings, width))
-            self.register_buffer(f"{stack}_layers", torch.tensor([site.layer for site in here]), persistent=False)
-            self.register_buffer(f"{stack}_positions", torch.tensor([site.position for site in here]), persistent=False)
+        for stack in dict.fromkeys(site.stack for site in self.sites):
+            here = [site for site in self.sites if site.stack == stack]
+            self.stacks[stack] = StackHypernetwork(settings, here, width)
 
     def weights(self, task_ids: Tensor) -> AdapterWeights:
         task = self.task_embedding(task_ids)  # [n, e]
-        parts = [
-            hypernetwork(task, self.get_buffer(f"{stack}_layers"), self.get_buffer(f"{stack}_positions"))
-            for stack, hypernetwork in self.stacks.items()
-        ]
+        parts = [hypernetwork(task) for hypernetwork in self.stacks.values()]
         names = AdapterWeights.__dataclass_fields__
         return AdapterWeights(**{name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in names})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
+from hyperformer.config import HyperFormerSettings, ProjectorSettings
+from hyperformer.methods.base import INITIAL_STD, bottleneck
 from hyperformer.types import AdapterWeights
-
-INITIAL_STD = 0.01
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
@@ -17,39 +18,79 @@ def linear(inputs: int, outputs: int) -> nn.Linear:
     return layer
 
 
-def projector(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
-    """Embedding → what the generators read."""
-    return nn.Sequential(linear(inputs, hidden), nn.ReLU(), linear(hidden, outputs))
+def projector(inputs: int, settings: ProjectorSettings | None) -> tuple[nn.Module, int]:
+    """Embeddings of this size → what the generators read, and its size."""
+    if settings is None:
+        return nn.Identity(), inputs
+    layers = nn.Sequential(linear(inputs, settings.hidden), nn.ReLU(), linear(settings.hidden, settings.projected))
+    return layers, settings.projected
 
 
 class Generators(nn.Module):
     """One linear layer a kind of weight: projected embeddings → the weights of adapters.
 
     Args:
+        settings: the method's: bottleneck and layer norm.
         projected: size p of what is read.
         width: the backbone's width d.
-        bottleneck: the adapters' width r.
+        sites: how many adapters there are.
         adapters: how many are written from one embedding, each by rows of its own.
     """
 
-    def __init__(self, projected: int, width: int, bottleneck: int, adapters: int = 1) -> None:
+    def __init__(
+        self, settings: HyperFormerSettings, projected: int, width: int, sites: int, adapters: int = 1
+    ) -> None:
         super().__init__()
-        self.width, self.bottleneck = width, bottleneck
-        self.down = linear(projected, adapters * bottleneck * width)
-        self.down_bias = linear(projected, adapters * bottleneck)
-        self.up = linear(projected, adapters * width * bottleneck)
-        self.up_bias = linear(projected, adapters * width)
-        self.gain = linear(projected, adapters * width)
-        self.shift = linear(projected, adapters * width)
+        r, d = bottleneck(settings, width), width
+        self.width, self.bottleneck = d, r
+        self.down = linear(projected, adapters * r * d)
+        self.down_bias = linear(projected, adapters * r)
+        self.up = linear(projected, adapters * d * r)
+        self.up_bias = linear(projected, adapters * d)
+        self.norm: LayerNorms = (
+            SharedLayerNorms(sites, d)
+            if settings.layer_norm == "unconditional"
+            else ConditionalLayerNorms(projected, d, adapters, 1.0 if settings.layer_norm.endswith("one") else 0.0)
+        )
 
     def forward(self, source: Tensor) -> AdapterWeights:
         """The weights of n tasks from embeddings [n, e, p], `adapters` of each: s = e · adapters sites."""
         n, r, d = len(source), self.bottleneck, self.width
+        gain, shift = self.norm(source)
         return AdapterWeights(
             down=self.down(source).view(n, -1, r, d),  # [n, s, r, d]
             down_bias=self.down_bias(source).view(n, -1, r),  # [n, s, r]
             up=self.up(source).view(n, -1, d, r),  # [n, s, d, r]
             up_bias=self.up_bias(source).view(n, -1, d),  # [n, s, d]
-            gain=self.gain(source).view(n, -1, d),  # [n, s, d]
-            shift=self.shift(source).view(n, -1, d),  # [n, s, d]
+            gain=gain,
+            shift=shift,
         )
+
+
+class ConditionalLayerNorms(nn.Module):
+    """Gains and shifts [n, s, d] of the adapters' layer norms, generated; the gain starts about `start`."""
+
+    def __init__(self, projected: int, width: int, adapters: int, start: float) -> None:
+        super().__init__()
+        self.width, self.start = width, start
+        self.gain = linear(projected, adapters * width)
+        self.shift = linear(projected, adapters * width)
+
+    def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        gain, shift = (layer(source).view(len(source), -1, self.width) for layer in (self.gain, self.shift))
+        return gain + self.start, shift
+
+
+class SharedLayerNorms(nn.Module):
+    """Gains and shifts [n, s, d] of plain layer norms, one a site, which all tasks share."""
+
+    def __init__(self, sites: int, width: int) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(sites, width))
+        self.shift = nn.Parameter(torch.zeros(sites, width))
+
+    def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        return self.gain.expand(len(source), -1, -1), self.shift.expand(len(source), -1, -1)
+
+
+LayerNorms = ConditionalLayerNorms | SharedLayerNorms

@@ -5,9 +5,14 @@ from __future__ import annotations
 from hyperformer.config import Tasks
 from hyperformer.tasks.base import Task
 from hyperformer.tasks.classification import Classification
+from hyperformer.tasks.generation import Generation
 from hyperformer.tasks.regression import Regression
 
-KINDS: dict[str, type[Task]] = {"classification": Classification, "regression": Regression}
+KINDS: dict[str, type[Task]] = {
+    "classification": Classification,
+    "regression": Regression,
+    "generation": Generation,
+}
 
 
 def make(settings: Tasks) -> dict[str, Task]:

@@ -15,10 +15,10 @@ Metric = Callable[[Sequence[Any], Sequence[Any], int], float]
 
 
 class Task(ABC):
-    """A task: a closed set of answers, and how a row becomes a source text and one of them.
+    """A task: how a row becomes a source text and an answer, and how answers are judged.
 
     Attributes:
-        answers: the answer texts, in the order in which scores come.
+        answers: the answer texts of a closed task, in the order in which scores come; empty where any text may be one.
         numbers: what the answers stand for, for regression; None otherwise.
     """
 
@@ -33,30 +33,30 @@ class Task(ABC):
             raise HyperFormerError(f"task {name!r}: unknown metric {unknown[0]!r}; a {settings.kind} task has {known}")
         self.answers, self.numbers = self._answers()
 
-    @abstractmethod
-    def _answers(self) -> tuple[list[str], list[float] | None]: ...
+    def _answers(self) -> tuple[list[str], list[float] | None]:
+        return [], None
 
     @abstractmethod
-    def answer_index(self, row: Mapping[str, Any]) -> int:
-        """Which answer the row's label is.
+    def answer_text(self, row: Mapping[str, Any]) -> str:
+        """What the model should say of the row.
 
         Raises:
             HyperFormerError: the label is not one of the task's.
         """
 
     @abstractmethod
-    def truth(self, row: Mapping[str, Any]) -> int | float:
+    def truth(self, row: Mapping[str, Any]) -> Any:
         """What the row's label is to the metrics."""
 
     @abstractmethod
-    def prediction(self, answer: Answer) -> int | float:
+    def prediction(self, answer: Answer) -> Any:
         """What an answer is to the metrics."""
 
     def example(self, row: Mapping[str, Any]) -> Example:
         """The row as text."""
-        return Example(self.name, text.render(self.settings.text, row), self.answers[self.answer_index(row)])
+        return Example(self.name, text.render(self.settings.text, row), self.answer_text(row))
 
-    def metrics(self, truths: Sequence[int | float], predictions: Sequence[int | float]) -> dict[str, float]:
+    def metrics(self, truths: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
         """The task's metrics, in percent."""
         return {
             name: 100.0 * self.METRICS[name](truths, predictions, len(self.answers)) for name in self.settings.metrics

@@ -17,8 +17,8 @@ def _accuracy(truths: Sequence[int], predictions: Sequence[int], labels: int) ->
 
 def _f1(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
     """F1 of the second label between two (as GLUE has it), the mean over labels among more."""
-    average = "binary" if labels == 2 else "macro"
-    return float(f1_score(truths, predictions, labels=range(labels), average=average, zero_division=0.0))
+    judged = [1] if labels == 2 else range(labels)
+    return float(f1_score(truths, predictions, labels=judged, average="macro", zero_division=0.0))
 
 
 def _matthews(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
@@ -26,6 +26,9 @@ def _matthews(truths: Sequence[int], predictions: Sequence[int], labels: int) ->
     if len(set(truths)) == 1 or len(set(predictions)) == 1:
         return 0.0
     return float(matthews_corrcoef(truths, predictions))
+
+
+OUTSIDE = -1  # what a generated answer that is no label counts as: always wrong
 
 
 class Classification(Task):
@@ -38,7 +41,10 @@ class Classification(Task):
         self._index = {str(value): i for i, value in enumerate(labels)}
         return list(labels.values()), None
 
-    def answer_index(self, row: Mapping[str, Any]) -> int:
+    def answer_text(self, row: Mapping[str, Any]) -> str:
+        return self.answers[self.truth(row)]
+
+    def truth(self, row: Mapping[str, Any]) -> int:
         value = row.get(self.settings.label_column)
         if str(value) not in self._index:
             known = ", ".join(self._index)
@@ -46,8 +52,5 @@ class Classification(Task):
             raise HyperFormerError(f"the label in column {column!r} is {value!r}, expected one of {known}")
         return self._index[str(value)]
 
-    def truth(self, row: Mapping[str, Any]) -> int:
-        return self.answer_index(row)
-
     def prediction(self, answer: Answer) -> int:
-        return self.answers.index(answer.label)
+        return self.answers.index(answer.label) if answer.label in self.answers else OUTSIDE

@@ -51,10 +51,19 @@ class Regression(Task):
             )
         return number
 
-    def answer_index(self, row: Mapping[str, Any]) -> int:
+    def answer_text(self, row: Mapping[str, Any]) -> str:
         assert self.numbers is not None
-        return text.nearest(self.numbers, self.truth(row))
+        return self.answers[text.nearest(self.numbers, self.truth(row))]
 
     def prediction(self, answer: Answer) -> float:
-        assert answer.value is not None
-        return answer.value
+        return math.nan if answer.value is None else answer.value
+
+    def metrics(self, truths: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
+        """The task's metrics, in percent; an answer that is no number of the grid counts as the farthest one."""
+        assert self.numbers is not None
+        ends = self.numbers[0], self.numbers[-1]
+        judged = [
+            max(ends, key=lambda end: abs(end - truth)) if math.isnan(number) else number
+            for truth, number in zip(truths, predictions, strict=True)
+        ]
+        return super().metrics(truths, judged)

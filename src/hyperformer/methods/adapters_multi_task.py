@@ -7,21 +7,18 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hyperformer.config import MultiTaskAdaptersSettings
-from hyperformer.methods.base import Method, bottleneck
+from hyperformer.config import AdapterSettings
+from hyperformer.methods.base import INITIAL_STD, Method, adapted, bottleneck
 from hyperformer.types import AdapterWeights, Site
 
-INITIAL_STD = 0.01
 
-
-class MultiTaskAdapters(Method):
+class AdaptersMultiTask(Method):
     """The adapters themselves are parameters: down [tasks, sites, r, d], up [tasks, sites, d, r], gain [sites, d] …"""
 
-    def __init__(
-        self, settings: MultiTaskAdaptersSettings, tasks: Sequence[str], sites: Sequence[Site], width: int
-    ) -> None:
+    def __init__(self, settings: AdapterSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> None:
         super().__init__(settings, tasks, sites, width)
-        t, s, d, r = len(tasks), len(sites), width, bottleneck(settings, width)
+        self.sites = adapted(settings, sites)
+        t, s, d, r = len(tasks), len(self.sites), width, bottleneck(settings, width)
         self.down = nn.Parameter(torch.empty(t, s, r, d).normal_(std=INITIAL_STD))
         self.down_bias = nn.Parameter(torch.zeros(t, s, r))
         self.up = nn.Parameter(torch.empty(t, s, d, r).normal_(std=INITIAL_STD))

@@ -1,4 +1,4 @@
-"""Fine-tuning (Karimi Mahabadi et al. 2021, section 4, T5 multi-task): the whole backbone learns every task."""
+"""T5 multi-task (Karimi Mahabadi et al. 2021, section 4): the whole backbone learns every task."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from hyperformer.methods.base import Method
 from hyperformer.types import Site
 
 
-class FineTuning(Method):
+class FineTuningMultiTask(Method):
     """No weights of its own."""
 
     trains_backbone = True
 
     def __init__(self, settings: FineTuningSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> None:
         super().__init__(settings, tasks, sites, width)
+        self.sites = []
 
     def weights(self, task_ids: Tensor) -> None:
         return None

@@ -1,0 +1,27 @@
+"""`parameter_counts`: how many parameters the configuration adds, trains and keeps, without any weights."""
+
+from __future__ import annotations
+
+from kedro.pipeline import Pipeline, node
+
+from hyperformer.config import BackboneSettings, Methods, Tasks
+
+
+def count_parameters(backbone: BackboneSettings, method: str, methods: Methods, tasks: Tasks):
+    from hyperformer.model import parameter_counts
+
+    return parameter_counts(backbone, methods.named(method), tasks)
+
+
+def create_pipeline() -> Pipeline:
+    return Pipeline(
+        [
+            node(
+                count_parameters,
+                ["params:backbone", "params:method", "params:methods", "params:tasks"],
+                "parameter_counts",
+                name="parameter_counts",
+            )
+        ],
+        tags="parameter_counts",
+    )
