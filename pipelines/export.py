@@ -15,7 +15,7 @@ def export_bundles(
 ):
     from hyperformer.export.bundle import export as bundles
 
-    return bundles(checkpoint, rows, metrics, export, evaluation.batch_size)
+    return bundles(checkpoint, rows, metrics, export, evaluation)
 
 
 def create_pipeline() -> Pipeline:

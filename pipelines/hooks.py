@@ -51,6 +51,12 @@ class UserMistakes:
 
                 check_sources(made, settings.data)
             made_here = pipeline.all_outputs()
+            closed = [name for name, task in made.items() if task.answers]
+            if "bundles" in made_here and closed and settings.evaluation.closed_tasks == "generated":
+                raise HyperFormerError(
+                    "evaluation.closed_tasks is 'generated', but graphs of closed tasks score their answers; export "
+                    "with constrained or likelihood, or run --tags evaluate or --pipelines evaluate alone"
+                )
             if "tokens" in made_here | inputs and "pretrained_backbone" not in made_here:
                 from hyperformer.model import MultiTaskModel
 

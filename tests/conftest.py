@@ -183,9 +183,12 @@ def export_settings() -> Any:
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, toy_rows: Path, export_settings: Any) -> Path:
     """The exported bundles of all toy tasks."""
+    from hyperformer import evaluation
     from hyperformer.export.bundle import export
+    from hyperformer.model import SCORED, MultiTaskModel
 
-    metrics = {"test": {name: {"mean": 50.0} for name in task_settings()}}
+    model = MultiTaskModel.from_pretrained(checkpoint)
+    metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
     folder = tmp_path_factory.mktemp("bundles")
-    export(checkpoint, toy_rows, metrics, export_settings, batch_size=8)(folder)
+    export(checkpoint, toy_rows, metrics, export_settings, SCORED)(folder)
     return folder

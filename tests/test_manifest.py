@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hyperformer.manifest import Manifest, folder_sha256, read, sha256
+from hyperformer.manifest import Manifest, folder_sha256, read, sha256, verify
 from hyperformer.types import HyperFormerError
 
 MANIFEST = Manifest(
-    format=1,
+    format=2,
     task="similarity",
     kind="regression",
     text="sentence1: {sentence1} sentence2: {sentence2}",
@@ -21,6 +22,7 @@ MANIFEST = Manifest(
     backbone="t5",
     method="hyperformer_plus_plus",
     files={"model.onnx": "ab" * 32},
+    int8={},
     parity={"largest": 1e-6},
     metrics={"pearson": 87.5},
     made_from={"code": "cd" * 32},
@@ -61,16 +63,16 @@ def test_a_manifest_that_is_no_json_is_refused(tmp_path: Path, content: bytes) -
         read(tmp_path)
 
 
-@pytest.mark.parametrize(("number", "got"), [(2, "2"), ("1", "'1'"), (..., "None")])
+@pytest.mark.parametrize(("number", "got"), [(1, "1"), ("2", "'2'"), (..., "None")])
 def test_a_manifest_of_another_format_is_refused(tmp_path: Path, number: object, got: str) -> None:
     altered(tmp_path, format=number)
-    with pytest.raises(HyperFormerError, match=f"format {got}, expected 1"):
+    with pytest.raises(HyperFormerError, match=f"format {got}, expected 2"):
         read(tmp_path)
 
 
 def test_a_manifest_that_is_a_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("[1]", encoding="utf-8")
-    with pytest.raises(HyperFormerError, match="format 'list', expected 1"):
+    with pytest.raises(HyperFormerError, match="format 'list', expected 2"):
         read(tmp_path)
 
 
@@ -123,3 +125,19 @@ def test_folder_checksum_ignores_python_caches(tmp_path: Path) -> None:
     (tmp_path / "x/deep/__pycache__").mkdir()
     (tmp_path / "x/deep/__pycache__/b.cpython-311.pyc").write_bytes(b"three")
     assert folder_sha256(tmp_path / "x") == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"), [({"labels": "good"}, "a str as 'labels'"), ({"files": []}, "a list as 'files'")]
+)
+def test_a_value_of_another_kind_is_named(tmp_path: Path, changes: dict[str, object], named: str) -> None:
+    altered(tmp_path, **changes)
+    with pytest.raises(HyperFormerError, match=f"has {named}; export the task again"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b"])
+def test_a_file_outside_of_the_folder_is_refused_unread(tmp_path: Path, name: str) -> None:
+    described = replace(MANIFEST, files={name: "0" * 64})
+    with pytest.raises(HyperFormerError, match="leaves the folder; do not use this bundle"):
+        verify(tmp_path, described)

@@ -210,7 +210,7 @@ def test_a_baked_task_scores_as_the_model_does(make_model, method):
         baked = model.bake(task)
         rows = baked.encode([Example(task, source, "") for _, source, _ in ROWS], model.backbone_settings)
         batch = baked.collate(rows, [0] * len(rows)).tensors
-        found = baked.scores(batch["input_ids"], batch["attention_mask"], model.answers[task])
+        found = baked.scores(batch["input_ids"], batch["attention_mask"], model.answers[task], "constrained")
         wanted = torch.tensor([s.values for s in model.scores(task, [source for _, source, _ in ROWS], 8)])
         torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-5)
 
@@ -281,7 +281,7 @@ def test_a_baked_task_keeps_its_own_tensors_when_another_is_asked(make_model, me
     for task, backbone in baked.items():
         rows = backbone.encode([Example(task, source, "") for _, source, _ in ROWS], model.backbone_settings)
         batch = backbone.collate(rows, [0] * len(rows)).tensors
-        found = backbone.scores(batch["input_ids"], batch["attention_mask"], model.answers[task])
+        found = backbone.scores(batch["input_ids"], batch["attention_mask"], model.answers[task], "constrained")
         torch.testing.assert_close(found, torch.tensor([s.values for s in wanted[task]]), rtol=1e-5, atol=1e-5)
 
 
@@ -349,7 +349,7 @@ def test_a_closed_task_may_generate_and_an_answer_outside_is_left_as_it_is(make_
     model = make_writer()
     generated = EvaluationSettings(batch_size=4, closed_tasks="generated")
     answers = model.answer("mood", SENTENCES, generated)
-    longest = model.answers["mood"].shape[1]
+    longest = model.answers["mood"].longest
     assert [a.label for a in answers] == [
         greedily(model, "mood", f"sentence: {r['sentence']}", longest) for r in SENTENCES
     ]

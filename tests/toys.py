@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hyperformer.config import Methods, MethodSettings
@@ -87,11 +88,13 @@ def train_settings(**changes: Any) -> Any:
     return TrainingSettings(**{**given, **changes})
 
 
-def run_python(code: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_python(
+    code: str, *arguments: object, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """A fresh interpreter that runs `code`."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(
-        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
     )
 
 

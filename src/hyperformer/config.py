@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from hyperformer.types import HyperFormerError
+from hyperformer.types import HyperFormerError, Scoring
 
 MOST_ANSWERS = 1000
 Positive = Annotated[int, Field(gt=0)]
@@ -273,8 +273,11 @@ class EvaluationSettings(_Settings):
 
     batch_size: Positive
     """Rows answered at once."""
-    closed_tasks: Literal["scored", "generated"] = "scored"
-    """Tasks with a closed set of answers: the likeliest of them, or whatever the model generates (as in the paper)."""
+    closed_tasks: Scoring | Literal["generated"] = "constrained"
+    """Tasks with a closed set of answers: the likeliest of them, an answer's tokens each among those that may follow in
+    the task's answers (`constrained`) or among the whole vocabulary (`likelihood`); or whatever is generated, as in the
+    paper.
+    """
     beams: Positive = 1
     """Beams of generating; 1 is greedy."""
 

@@ -11,16 +11,19 @@ from typing import Any
 
 from hyperformer.types import HyperFormerError
 
-FORMAT = 1
+FORMAT = 2
 FILE = "manifest.json"
+GRAPH, INT8, TOKENIZER, GENERATION, CARD = "model.onnx", "model.int8.onnx", "tokenizer.json", "generation", "README.md"
+"""What else a bundle's folder may hold."""
 
 
 @dataclass(frozen=True)
 class Manifest:
     """A bundle's manifest.
 
-    `files` holds the sha256 of every other file; `made_from` the hashes of code, data and parameters; `numbers` is None
-    for classification.
+    `files` holds the sha256 of every other file by its path in the folder; `made_from` the hashes of code, data and
+    parameters; `numbers` is None where answers are none; `labels` is empty where any text may be the answer; `int8`
+    says how the graph fares in int8, in percent, and is empty where there is none.
     """
 
     format: int
@@ -35,11 +38,22 @@ class Manifest:
     method: str
     files: dict[str, str]
     parity: dict[str, float]
+    int8: dict[str, float]
     metrics: dict[str, float]
     made_from: dict[str, str]
 
     def write(self, folder: Path) -> None:
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+KINDS: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("task", "kind", "text", "backbone", "method"), str),
+    **dict.fromkeys(("max_source_tokens", "opset"), int),
+    **dict.fromkeys(("files", "parity", "int8", "metrics", "made_from"), dict),
+    "labels": list,
+    "numbers": (list, type(None)),
+}
+"""What JSON has for each field."""
 
 
 def read(folder: Path) -> Manifest:
@@ -61,10 +75,32 @@ def read(folder: Path) -> Manifest:
             f"{path} has format {got!r}, expected {FORMAT}; use the version of hyperformer that made it"
         )
     names = {field.name for field in fields(Manifest)}
-    if set(found) != names:
-        odd = sorted(set(found) ^ names)
+    odd = sorted(set(found) ^ names)
+    if odd:
         raise HyperFormerError(f"{path} lacks or adds {', '.join(odd)}; export the task again")
+    wrong = sorted(name for name, kinds in KINDS.items() if not isinstance(found[name], kinds))
+    if wrong:
+        kind = type(found[wrong[0]]).__name__
+        raise HyperFormerError(f"{path} has a {kind} as {wrong[0]!r}; export the task again")
     return Manifest(**found)
+
+
+def verify(folder: Path, described: Manifest) -> None:
+    """Sees to it that a bundle's files are the ones that were exported.
+
+    Raises:
+        HyperFormerError: one lies outside of the folder, is missing, or has other bytes.
+    """
+    for name, expected in described.files.items():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise HyperFormerError(f"{folder / FILE} names {name!r}, which leaves the folder; do not use this bundle")
+        path = folder / name
+        if not path.is_file():
+            raise HyperFormerError(f"the bundle {folder} lacks {name}; copy the whole folder")
+        if sha256(path) != expected:
+            raise HyperFormerError(
+                f"{path} is not the file that was exported (its sha256 differs); export or copy it again"
+            )
 
 
 def sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hyperformer import backbones, methods, tasks, text
+from hyperformer.backbones import Answers
 from hyperformer.config import (
     AdapterSettings,
     BackboneSettings,
@@ -26,7 +27,7 @@ from hyperformer.config import (
     Tasks,
 )
 from hyperformer.tasks import Task
-from hyperformer.types import Answer, Example, HyperFormerError, Scores
+from hyperformer.types import Answer, Example, HyperFormerError, Scores, Scoring
 
 CONFIGURATION, WEIGHTS, CARD = "configuration.json", "trained.safetensors", "README.md"
 SCORED = EvaluationSettings(batch_size=64)
@@ -60,23 +61,23 @@ class MultiTaskModel(nn.Module):
             self.backbone.place(self.method.sites, method.settings.activation)
         if not self.method.trains_backbone:
             self.backbone.freeze()
-        self.answers = {name: self._answer_ids(name) for name, task in self.tasks.items() if task.answers}
+        self.answers = {name: self._answers(name) for name, task in self.tasks.items() if task.answers}
         self._group = 0
         self._trained: list[dict[str, Tensor]] = []
 
-    def _answer_ids(self, task: str) -> Tensor:
-        """Token ids of a closed task's answers, [A, T].
+    def _answers(self, task: str) -> Answers:
+        """Token ids of a closed task's answers.
 
         Raises:
             HyperFormerError: an answer cannot be told from another, or is longer than a target may be.
         """
-        ids = self.backbone.answer_ids(self.tasks[task].answers)
-        if ids.shape[1] > self.backbone_settings.max_target_tokens:
+        answers = self.backbone.answers(self.tasks[task].answers)
+        if answers.longest > self.backbone_settings.max_target_tokens:
             raise HyperFormerError(
-                f"task {task!r}: an answer has {ids.shape[1]} tokens, expected at most backbone.max_target_tokens, "
+                f"task {task!r}: an answer has {answers.longest} tokens, expected at most backbone.max_target_tokens, "
                 f"{self.backbone_settings.max_target_tokens}; raise it, or choose shorter answers"
             )
-        return ids
+        return answers
 
     def assemble(self, trained: Sequence[dict[str, Tensor]]) -> None:
         """Puts trained tensors in place, those of each group; they must be exactly the ones that training changes."""
@@ -116,12 +117,13 @@ class MultiTaskModel(nn.Module):
         with self.backbone.places.using(self.method.weights(present), rows if len(present) > 1 else None):
             return self.backbone.loss(tensors, self.label_smoothing)
 
-    def scores(self, task: str, sources: Sequence[str], batch_size: int) -> list[Scores]:
-        """Log-likelihoods of a closed task's answers for each source text."""
-        answers = self.answers[task].to(next(self.parameters()).device)
+    def scores(
+        self, task: str, sources: Sequence[str], batch_size: int, scoring: Scoring = "constrained"
+    ) -> list[Scores]:
+        """Log-probabilities of a closed task's answers for each source text."""
 
         def score(input_ids: Tensor, attention_mask: Tensor) -> list[Scores]:
-            values = self.backbone.scores(input_ids, attention_mask, answers)  # [B, A]
+            values = self.backbone.scores(input_ids, attention_mask, self.answers[task], scoring)  # [B, A]
             return [Scores(task, tuple(row)) for row in values.tolist()]
 
         return self._batched(task, sources, batch_size, score)
@@ -130,7 +132,7 @@ class MultiTaskModel(nn.Module):
         """The text that the model writes after each source text."""
         longest = self.backbone_settings.max_target_tokens
         if task in self.answers:
-            longest = self.answers[task].shape[1]  # what is not at its end there is no answer
+            longest = self.answers[task].longest  # what is not at its end there is no answer
 
         def write(input_ids: Tensor, attention_mask: Tensor) -> list[str]:
             return self.backbone.generate(input_ids, attention_mask, longest, settings.beams)
@@ -162,8 +164,8 @@ class MultiTaskModel(nn.Module):
         self._group_of(task)
         known = self.tasks[task]
         sources = [text.render(known.settings.text, row) for row in rows]
-        if task in self.answers and settings.closed_tasks == "scored":
-            found = self.scores(task, sources, settings.batch_size)
+        if task in self.answers and settings.closed_tasks != "generated":
+            found = self.scores(task, sources, settings.batch_size, settings.closed_tasks)
             return [text.combine(scores.values, known.answers, known.numbers) for scores in found]
         labels = {self.backbone.written(label): label for label in known.answers}
         numbers = dict(zip(known.answers, known.numbers or [], strict=False))

@@ -44,6 +44,8 @@ def render(template: str, row: Mapping[str, Any]) -> str:
             value = row.get(name)
             if value is None:
                 raise HyperFormerError(f"the row has no {name!r}; expected the columns {', '.join(columns(template))}")
+            if isinstance(value, (list, tuple, dict, bytes)):
+                raise HyperFormerError(f"the row's {name!r} is a {type(value).__name__}, expected a text or a number")
             parts.append(str(value))
     return "".join(parts)
 

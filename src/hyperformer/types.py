@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 Split = Literal["train", "validation", "test"]
+Scoring = Literal["constrained", "likelihood"]
+"""Of an answer's tokens: each among those that may follow in the task's answers, or among the whole vocabulary."""
 
 
 class HyperFormerError(Exception):
@@ -69,9 +71,10 @@ class Answer:
     """What a model says of a row: the likeliest label, every label's probability, and for regression a number.
 
     Where the answer was generated, `label` is its text, there are no probabilities, and a number only if it is one of
-    the task's.
+    the task's. `truncated` says that the text was longer than the task reads, and was cut.
     """
 
     label: str
     probabilities: dict[str, float]
-    value: float | None = field(default=None)
+    value: float | None = None
+    truncated: bool = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ from transformers import (
 from hyperformer.backbones import t5
 from hyperformer.config import BackboneSettings, EvaluationSettings, Tasks
 from hyperformer.model import MultiTaskModel, trained_tensors
-from hyperformer.types import Example
+from hyperformer.types import Example, Scoring
 
 SIZES = {"d_model": 16, "d_ff": 24, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
@@ -129,10 +129,12 @@ def test_a_baked_member_scores_as_the_model_does(member):
     baked = model.bake("mood3")
     encoded = baked.encode([Example("mood3", SOURCE, "")], model.backbone_settings)
     batch = baked.collate(encoded, [0]).tensors
-    with torch.no_grad():
-        scores, _ = baked.exportable(model.tasks["mood3"].answers)(batch["input_ids"], batch["attention_mask"])
-    wanted = torch.tensor([model.scores("mood3", [SOURCE], 1)[0].values])
-    torch.testing.assert_close(scores, wanted, rtol=1e-5, atol=1e-5)
+    for scoring in get_args(Scoring):
+        graph = baked.exportable(model.answers["mood3"], scoring, None)
+        scores, probabilities = graph(batch["input_ids"], batch["attention_mask"])
+        wanted = torch.tensor([model.scores("mood3", [SOURCE], 1, scoring)[0].values])
+        torch.testing.assert_close(scores, wanted, rtol=1e-5, atol=2e-5)
+        torch.testing.assert_close(probabilities, wanted.softmax(-1), rtol=1e-5, atol=2e-5)
 
 
 def test_scores_are_those_of_transformers_own_forward_pass(member):
@@ -144,7 +146,7 @@ def test_scores_are_those_of_transformers_own_forward_pass(member):
     batch = model.backbone.collate(encoded, [0] * len(answers)).tensors
     with torch.no_grad():
         ids = batch["input_ids"][:1], batch["attention_mask"][:1]
-        found = model.eval().backbone.scores(*ids, model.answers["mood3"])[0]
+        found = model.eval().backbone.scores(*ids, model.answers["mood3"], "likelihood")[0]
         for row, score in zip(encoded, found, strict=True):
             labels = torch.tensor([row["labels"]])
             logits = plain(input_ids=ids[0], labels=labels).logits

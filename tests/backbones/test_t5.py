@@ -111,7 +111,7 @@ def test_scores_are_the_summed_log_probabilities_of_each_answer_forced_alone(bac
     rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
     batch = backbone.collate(rows, [0, 0, 0]).tensors
     assert not batch["attention_mask"].all()
-    scores = backbone.scores(batch["input_ids"], batch["attention_mask"], backbone.answer_ids(ANSWERS))
+    scores = backbone.scores(batch["input_ids"], batch["attention_mask"], backbone.answers(ANSWERS), "likelihood")
     assert scores.shape == (3, 3)
     for i, row in enumerate(rows):
         for j, answer in enumerate(ANSWERS):
@@ -121,22 +121,41 @@ def test_scores_are_the_summed_log_probabilities_of_each_answer_forced_alone(bac
             assert float(scores[i, j]) == pytest.approx(float(forced), abs=1e-5)
 
 
-def test_answers_are_padded_with_what_no_loss_counts(backbone):
-    ids = backbone.answer_ids(["good", "the song is wicked"])
-    own = backbone.tokenizer(["good", "the song is wicked"])["input_ids"]
-    assert [[token for token in row if token != IGNORED] for row in ids.tolist()] == own
-    assert ids.shape == (2, len(own[1]))
-    assert ids[0, len(own[0]) :].tolist() == [IGNORED] * (len(own[1]) - len(own[0]))
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "answers", [["good", "bad"], ["the song is wicked", "the song is good", "a film"], ["1", "1 2", "1 3"]]
+)
+def test_constrained_scores_choose_among_what_may_follow_alone(backbone, plain, answers):
+    """Against each answer forced alone, every token's logit normalised over those that some answer has there."""
+    ids = [backbone.tokenizer(answer)["input_ids"] for answer in answers]
+    rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
+    batch = backbone.collate(rows, [0, 0, 0]).tensors
+    given = batch["input_ids"], batch["attention_mask"]
+    scores = backbone.scores(*given, backbone.answers(answers), "constrained")
+    torch.testing.assert_close(scores.exp().sum(1), torch.ones(3))
+    for i, row in enumerate(rows):
+        for j, answer in enumerate(ids):
+            logits = plain(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([answer])).logits[0]
+            wanted = 0.0
+            for place, token in enumerate(answer):
+                choices = sorted({other[place] for other in ids if other[:place] == answer[:place]})
+                wanted += float(logits[place, choices].log_softmax(-1)[choices.index(token)])
+            assert float(scores[i, j]) == pytest.approx(wanted, abs=1e-5)
+    graph = backbone.baked(some_weights()).exportable(
+        backbone.answers(answers), "constrained", [float(i) for i in range(len(answers))]
+    )
+    scores, probabilities, value = graph(*given)
+    torch.testing.assert_close(value, probabilities @ torch.arange(len(answers)).float())
 
 
 def test_answers_that_encode_to_the_same_tokens_are_refused(backbone):
     with pytest.raises(HyperFormerError, match=r"'good' and 'Good ' encode to the same tokens"):
-        backbone.answer_ids(["good", "dull", "Good "])
+        backbone.answers(["good", "dull", "Good "])
 
 
 def test_an_answer_outside_the_vocabulary_is_refused(backbone):
     with pytest.raises(HyperFormerError, match="'gut 好' cannot be written"):
-        backbone.answer_ids(["good", "gut 好"])
+        backbone.answers(["good", "gut 好"])
 
 
 @torch.no_grad()
@@ -144,7 +163,7 @@ def test_baked_adapters_score_as_placed_ones_do(backbone):
     weights = some_weights()
     rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
     batch = backbone.collate(rows, [0, 0, 0]).tensors
-    given = batch["input_ids"], batch["attention_mask"], backbone.answer_ids(ANSWERS)
+    given = batch["input_ids"], batch["attention_mask"], backbone.answers(ANSWERS), "likelihood"
     bare = backbone.scores(*given)
     with backbone.places.using(weights):
         placed = backbone.scores(*given)
@@ -152,7 +171,7 @@ def test_baked_adapters_score_as_placed_ones_do(backbone):
     torch.testing.assert_close(baked.scores(*given), placed, rtol=1e-6, atol=1e-6)
     assert float((placed - bare).abs().amax(1).min()) > 1e-2
     torch.testing.assert_close(backbone.scores(*given), bare, rtol=0, atol=0)  # baking left the original as it was
-    scores, probabilities = baked.exportable(ANSWERS)(*given[:2])
+    scores, probabilities = baked.exportable(given[2], given[3], None)(*given[:2])
     torch.testing.assert_close(scores, placed, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(probabilities, placed.softmax(-1))
 

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 
 import pytest
-from toys import task_settings
+from toys import run_python, task_settings
 
-from hyperformer import manifest
+from hyperformer import evaluation, manifest
+from hyperformer.config import Tasks
 from hyperformer.data import read_rows
-from hyperformer.runtime import GRAPH, TOKENIZER
+from hyperformer.export import quantize
+from hyperformer.export.bundle import export
+from hyperformer.manifest import CARD, GRAPH, INT8, TOKENIZER
+from hyperformer.model import SCORED, MultiTaskModel
+from hyperformer.runtime import load
+from hyperformer.tasks import make
+from hyperformer.text import columns
 
 TASKS = list(task_settings())
 
@@ -21,8 +30,40 @@ def test_there_is_a_folder_for_each_task(bundles):
 @pytest.mark.parametrize("task", TASKS)
 def test_a_bundle_holds_graph_tokenizer_and_a_manifest_that_names_their_bytes(bundles, task):
     folder = bundles / task
-    assert {path.name for path in folder.iterdir()} == {GRAPH, TOKENIZER, manifest.FILE}
-    assert manifest.read(folder).files == {name: manifest.sha256(folder / name) for name in (GRAPH, TOKENIZER)}
+    described = manifest.read(folder)
+    names = {GRAPH, TOKENIZER, CARD, *([INT8] if described.int8["published"] else [])}
+    assert {path.name for path in folder.iterdir()} == {*names, manifest.FILE}
+    assert described.files == {name: manifest.sha256(folder / name) for name in names}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_card_holds_lines_that_answer_with_onnxruntime_alone(bundles, task):
+    card = (bundles / task / CARD).read_text()
+    code = card.split("```python\n")[2].partition("```")[0]
+    found = run_python(code, cwd=bundles / task)
+    assert found.returncode == 0, found.stderr
+    row = dict.fromkeys(columns(manifest.read(bundles / task).text), "…")
+    assert found.stdout.strip() == load(bundles / task)(row).label
+
+
+def test_a_second_export_elsewhere_gives_the_same_bytes(bundles, checkpoint, toy_rows, export_settings, tmp_path):
+    model = MultiTaskModel.from_pretrained(checkpoint)
+    metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
+    export(checkpoint, toy_rows, metrics, export_settings, SCORED)(tmp_path)
+    assert manifest.folder_sha256(tmp_path) == manifest.folder_sha256(bundles)
+
+
+def test_a_graph_in_int8_that_loses_too_much_is_removed_and_its_figure_kept(bundles, toy_rows, tmp_path, monkeypatch):
+    folder = shutil.copytree(bundles / "mood", tmp_path / "mood")
+    quantize.write(folder)
+    described = manifest.read(folder)
+    files = {**described.files, INT8: manifest.sha256(folder / INT8)}
+    dataclasses.replace(described, files=files).write(folder)
+    task, rows = make(Tasks(task_settings()))["mood"], list(read_rows(toy_rows, "mood", "validation"))
+    own = evaluation.metrics(task, rows, load(folder).answer(rows))["mean"]
+    found = quantize.judge(task, folder, rows, own + 3.0)  # one row of these is 100 / 36 points
+    assert found == {"metric": pytest.approx(found["metric"]), "float32": own + 3.0, "published": 0.0}
+    assert not (folder / INT8).exists()
 
 
 def test_the_manifest_says_how_to_ask_and_what_the_answers_are(bundles, export_settings, backbone_folder):
@@ -32,7 +73,7 @@ def test_the_manifest_says_how_to_ask_and_what_the_answers_are(bundles, export_s
     assert (likeness.labels, likeness.numbers) == (["0", "1", "2", "3"], [0, 1, 2, 3])
     assert (mood.max_source_tokens, mood.opset, mood.method) == (32, export_settings.opset, "hyperformer_plus_plus")
     assert mood.backbone == str(backbone_folder)
-    assert mood.metrics == {"mean": 50.0}
+    assert set(mood.metrics) == {"accuracy", "mean", "collapsed"}
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from onnx import numpy_helper
 
 from hyperformer import manifest
 from hyperformer.export import parity
+from hyperformer.manifest import GRAPH
 from hyperformer.model import MultiTaskModel
-from hyperformer.runtime import GRAPH, Bundle, load
+from hyperformer.runtime import Bundle, load
 from hyperformer.types import HyperFormerError, Scores
 
 TASK = "mood"
@@ -39,7 +41,7 @@ def moved(scores: Scores, by: float) -> Scores:
 
 def test_the_exported_graph_is_equal_to_torch_in_a_mixed_batch(bundle, checkpoint):
     expected = MultiTaskModel.from_pretrained(checkpoint).scores(TASK, SOURCES, 2)
-    found = parity.compare(expected, bundle, SOURCES, 1e-5)
+    found = parity.compare(expected, bundle, SOURCES, 1e-5, lambda: expected)
     assert found["rows"] == 3
     assert found["ties"] == 0
     largest = max(
@@ -63,23 +65,58 @@ def test_one_changed_weight_is_noticed(bundles, checkpoint, tmp_path):
     dataclasses.replace(described, files=files).write(tmp_path)
     expected = MultiTaskModel.from_pretrained(checkpoint).scores(TASK, SOURCES, 2)
     with pytest.raises(HyperFormerError, match=r"graph of task 'mood' differs from torch by .*not published"):
-        parity.compare(expected, load(tmp_path), SOURCES, 1e-4)
+        parity.compare(expected, load(tmp_path), SOURCES, 1e-4, lambda: expected)
 
 
 def test_a_difference_up_to_the_tolerance_passes_and_above_it_does_not(bundle):
     got = bundle.scores(SOURCES[:1])
     shifted = [Scores(TASK, tuple(value + 1e-3 for value in got[0].values))]
-    found = parity.compare(shifted, bundle, SOURCES[:1], 2e-3)
+    found = parity.compare(shifted, bundle, SOURCES[:1], 2e-3, lambda: shifted)
     assert found["largest_difference"] == pytest.approx(1e-3, rel=1e-2)
     with pytest.raises(HyperFormerError, match="differs from torch"):
-        parity.compare(shifted, bundle, SOURCES[:1], 5e-4)
+        parity.compare(shifted, bundle, SOURCES[:1], 5e-4, lambda: shifted)
+
+
+def test_a_difference_that_rounding_explains_passes_and_a_larger_one_does_not(bundle):
+    got = bundle.scores(SOURCES)
+    shifted = [Scores(TASK, tuple(value + 1e-3 for value in scores.values)) for scores in got]
+
+    def exact(by: float) -> list[Scores]:
+        return [Scores(TASK, tuple(value + by for value in scores.values)) for scores in shifted]
+
+    parity.compare(shifted, bundle, SOURCES, 1e-5, lambda: exact(6e-4))
+    with pytest.raises(HyperFormerError, match="differs from torch"):
+        parity.compare(shifted, bundle, SOURCES, 1e-5, lambda: exact(4e-4))
+
+
+def test_a_score_that_is_no_number_is_refused(bundle):
+    broken = [Scores(TASK, (math.nan, 0.0)), *bundle.scores(SOURCES)[1:]]
+    with pytest.raises(HyperFormerError, match="differs from torch by inf"):
+        parity.compare(
+            bundle.scores(SOURCES), FakeBundle(bundle, broken), SOURCES, 1e-5, lambda: bundle.scores(SOURCES)
+        )
+
+
+class FakeBundle:
+    def __init__(self, bundle, scores):
+        self.manifest, self._scores = bundle.manifest, scores
+
+    def scores(self, sources):
+        return self._scores[: len(sources)]
+
+
+def test_a_graph_whose_metric_is_another_is_refused():
+    parity.same_metric("mood", 80.0, 80.005, {"rows": 100, "ties": 0})
+    parity.same_metric("mood", 80.0, 81.0, {"rows": 100, "ties": 1})
+    with pytest.raises(HyperFormerError, match=r"task 'mood' reaches 80.000 on validation where torch reached 81.000"):
+        parity.same_metric("mood", 80.0, 81.0, {"rows": 100, "ties": 0})
 
 
 def test_other_answers_of_rows_that_are_nearly_equal_are_counted_as_ties(bundle):
     got = bundle.scores(SOURCES)
     swapped = [moved(got[0], 0.6 * gap(got[0])), *got[1:]]
     assert np.argmax(swapped[0].values) != np.argmax(got[0].values)
-    found = parity.compare(swapped, bundle, SOURCES, gap(got[0]))
+    found = parity.compare(swapped, bundle, SOURCES, gap(got[0]), lambda: swapped)
     assert (found["rows"], found["ties"]) == (3, 1)
 
 
@@ -87,4 +124,4 @@ def test_another_answer_without_a_tie_is_refused(bundle):
     got = bundle.scores(SOURCES[:1])
     swapped = [moved(got[0], 1.9 * gap(got[0]))]
     with pytest.raises(HyperFormerError, match="otherwise than torch"):
-        parity.compare(swapped, bundle, SOURCES[:1], 2 * gap(got[0]))
+        parity.compare(swapped, bundle, SOURCES[:1], 2 * gap(got[0]), lambda: swapped)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from hyperformer.runtime import load
+from hyperformer.runtime import cli, load
 from hyperformer.runtime.cli import main
 
 ROWS = [{"sentence": "the film is dull"}, {"sentence": "a lovely café"}]
@@ -34,8 +37,11 @@ def test_a_graded_task_prints_its_number_too(bundles, capsys):
     ("row", "words"),
     [
         ('{"text": "good"}', "the row has no 'sentence'"),
-        ("good", "the row 'good' is not JSON"),
+        ("good", "'good' is neither a JSON object, a .jsonl or .csv file, nor -"),
+        ("{good}", "the row 1 is not JSON"),
         ("[1]", "not a JSON object"),
+        ('{"sentence": ["good"]}', "the row's 'sentence' is a list, expected a text or a number"),
+        ("nowhere.csv", "nowhere.csv cannot be read"),
         ('{"sentence": null}', "the row has no 'sentence'"),
     ],
 )
@@ -66,3 +72,70 @@ def test_the_command_ends_with_its_exit_code(bundles, start):
         assert done.returncode == code
         assert bool(done.stdout) == (code == 0)
         assert bool(done.stderr) == (code == 1)
+
+
+def test_files_of_rows_are_answered_in_order_and_by_chunks(bundles, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "CHUNK", 3)
+    rows = [{"sentence": f"the {noun} is dull"} for noun in ("film", "book", "song", "story", "play", "garden", "café")]
+    (tmp_path / "rows.jsonl").write_text("\n\n".join(map(json.dumps, rows)))
+    with (tmp_path / "rows.csv").open("w", encoding="utf-8-sig", newline="") as file:
+        table = csv.DictWriter(file, ["id", "sentence"])
+        table.writeheader()
+        table.writerows({"id": i, **row} for i, row in enumerate(rows))
+    wanted = [answer.probabilities["positive"] for answer in load(bundles / "mood").answer(rows)]
+    for name in ("rows.jsonl", "rows.csv"):
+        assert main(["predict", str(bundles / "mood"), str(tmp_path / name)]) == 0
+        found = [json.loads(line)["probabilities"]["positive"] for line in capsys.readouterr().out.splitlines()]
+        assert found == pytest.approx(wanted, abs=1e-5)
+
+
+def test_standard_input_is_read_and_csv_is_written(bundles, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(map(json.dumps, ROWS))))
+    assert main(["predict", "--csv", str(bundles / "mood"), "-"]) == 0
+    table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    wanted = load(bundles / "mood").answer(ROWS)
+    assert [row["label"] for row in table] == [answer.label for answer in wanted]
+    assert [float(row["positive"]) for row in table] == pytest.approx([a.probabilities["positive"] for a in wanted])
+
+
+def test_rows_before_a_bad_one_are_kept_and_it_is_named_with_its_line(bundles, tmp_path, capsys):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join([json.dumps(ROWS[0]), json.dumps(ROWS[1]), '{"text": "x"}', json.dumps(ROWS[0])]))
+    assert main(["predict", str(bundles / "mood"), str(file)]) == 1
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 2
+    assert printed.err.startswith(f"hyperformer: {file}, line 3: the row has no 'sentence'")
+    assert printed.err.endswith("(2 rows before it are answered)\n")
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
+def test_an_empty_file_is_refused(bundles, tmp_path, capsys, name):
+    (tmp_path / name).write_text("sentence\n" if name.endswith("csv") else "\n")
+    assert main(["predict", str(bundles / "mood"), str(tmp_path / name)]) == 1
+    assert "holds no rows; expected at least one" in capsys.readouterr().err
+
+
+def test_texts_that_are_cut_are_marked_and_counted(bundles, capsys):
+    rows = [ROWS[0], {"sentence": "wonderful " * 60}]
+    assert main(["predict", str(bundles / "mood"), *map(json.dumps, rows)]) == 0
+    printed = capsys.readouterr()
+    assert ["truncated" in json.loads(line) for line in printed.out.splitlines()] == [False, True]
+    assert printed.err == "hyperformer: 1 of 2 texts were longer than 32 tokens and cut\n"
+
+
+def test_a_folder_of_tasks_is_inspected_and_verified_as_a_whole(bundles, capsys):
+    assert main(["inspect", str(bundles)]) == 0
+    said = capsys.readouterr().out
+    assert all(f"{task}\n" in said for task in ("mood", "mood3", "likeness"))
+    assert "sentence: {sentence}" in said
+    assert main(["verify", str(bundles)]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert main(["predict", str(bundles), json.dumps(ROWS[0])]) == 1
+    assert "holds the tasks likeness, mood, mood3; give the folder of one" in capsys.readouterr().err
+
+
+def test_a_changed_file_does_not_verify(bundles, tmp_path, capsys):
+    folder = shutil.copytree(bundles / "mood", tmp_path / "mood")
+    (folder / "README.md").write_text("something else")
+    assert main(["verify", str(folder)]) == 1
+    assert "README.md is not the file that was exported" in capsys.readouterr().err

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from toys import run_python
 
 from hyperformer import manifest
+from hyperformer.manifest import GRAPH, TOKENIZER
 from hyperformer.model import MultiTaskModel
-from hyperformer.runtime import GRAPH, TOKENIZER, load
+from hyperformer.runtime import load
 from hyperformer.types import HyperFormerError
 
 SENTENCES = [
@@ -116,3 +118,41 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path, checkpoint):
 def test_a_bundle_moved_elsewhere_still_answers(copied, bundles):
     moved = copied.rename(copied.parent / "möved away")
     assert load(moved)(SENTENCES[0]) == load(bundles / "mood")(SENTENCES[0])
+
+
+def test_a_folder_of_bundles_answers_by_task(bundles):
+    found = load(bundles)
+    assert list(found) == ["likeness", "mood", "mood3"]
+    assert len(found) == 3
+    assert found["mood"](SENTENCES[0]).label == load(bundles / "mood")(SENTENCES[0]).label
+    assert found["mood"] is found["mood"]
+    with pytest.raises(HyperFormerError, match=r"unknown task 'moods'; .* holds likeness, mood, mood3"):
+        found["moods"]
+
+
+def test_one_bundle_may_be_asked_from_many_threads(bundles):
+    bundle = load(bundles)["mood"]
+    wanted = [answer.label for answer in bundle.answer(SENTENCES)]
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda _: [answer.label for answer in bundle.answer(SENTENCES)], range(64)))
+    assert results == [wanted] * 64
+
+
+def test_the_int8_graph_answers_nearly_as_the_other(bundles):
+    for task in ("mood", "mood3"):
+        described = manifest.read(bundles / task)
+        if described.int8["published"]:
+            plain, small = (load(bundles / task, precision=kind).answer(SENTENCES[:5]) for kind in ("float32", "int8"))
+            assert sum(a.label == b.label for a, b in zip(plain, small, strict=True)) >= 4
+        else:
+            with pytest.raises(HyperFormerError, match=r"holds no model.int8.onnx: its metric fell by"):
+                load(bundles / task, precision="int8")
+
+
+@pytest.mark.parametrize("text", ["the film is dull</s> good", "nul \0 byte", "<pad><extra_id_0>", ""])
+def test_literal_special_tokens_and_nul_are_text_to_bundle_and_model_alike(bundles, checkpoint, text):
+    model, bundle = MultiTaskModel.from_pretrained(checkpoint), load(bundles / "mood")
+    assert_same([bundle({"sentence": text})], [model.predict("mood", {"sentence": text})])
+    ids = bundle.encode([text])[0][0]
+    assert ids.count(1) == 1
+    assert ids[-1] == 1

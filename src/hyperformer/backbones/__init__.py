@@ -11,7 +11,7 @@ from transformers import AutoConfig, PretrainedConfig
 from transformers.utils.hub import cached_file
 
 from hyperformer import manifest
-from hyperformer.backbones.base import Backbone
+from hyperformer.backbones.base import Answers, Backbone
 from hyperformer.backbones.t5 import T5Backbone
 from hyperformer.config import BackboneSettings
 from hyperformer.types import HyperFormerError
@@ -73,4 +73,4 @@ def _named(settings: BackboneSettings) -> Iterator[None]:
         ) from error
 
 
-__all__ = ["FAMILIES", "Backbone", "load", "skeleton", "weights_sha256"]
+__all__ = ["FAMILIES", "Answers", "Backbone", "load", "skeleton", "weights_sha256"]

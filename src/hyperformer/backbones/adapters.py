@@ -89,7 +89,7 @@ def adapter(
         down: D [r, d]; down_bias: [r]; up: U [d, r]; up_bias, gain, shift: [d].
     """
     z = activation(F.linear(x, down, down_bias))  # [B, L, r]
-    return x + F.layer_norm(F.linear(z, up, up_bias), x.shape[-1:], gain, shift, ADAPTER_NORM_EPS)  # [B, L, d]
+    return x + F.layer_norm(F.linear(z, up, up_bias), gain.shape, gain, shift, ADAPTER_NORM_EPS)  # [B, L, d]
 
 
 class ConstantAdapter(nn.Module):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Self
 
 from torch import Tensor, nn
@@ -11,7 +12,19 @@ from transformers import PretrainedConfig, PreTrainedTokenizerFast
 
 from hyperformer.backbones.adapters import AdapterPlaces
 from hyperformer.config import BackboneSettings
-from hyperformer.types import AdapterWeights, Batch, Example, Site
+from hyperformer.types import AdapterWeights, Batch, Example, Scoring, Site
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A closed task's answers as token ids, each with its end."""
+
+    ids: tuple[tuple[int, ...], ...]
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest."""
+        return max(map(len, self.ids))
 
 
 class Backbone(nn.Module, ABC):
@@ -69,20 +82,19 @@ class Backbone(nn.Module, ABC):
         """Each row's loss, [B]."""
 
     @abstractmethod
-    def answer_ids(self, texts: Sequence[str]) -> Tensor:
-        """Token ids of answer texts, [A, T].
+    def answers(self, texts: Sequence[str]) -> Answers:
+        """Token ids of answer texts.
 
         Raises:
             HyperFormerError: two answers encode to the same tokens, or one holds an unknown token.
         """
 
     @abstractmethod
-    def scores(self, input_ids: Tensor, attention_mask: Tensor, answers: Tensor) -> Tensor:
-        """Log-likelihood of each answer after each source; all rows are of one task.
+    def scores(self, input_ids: Tensor, attention_mask: Tensor, answers: Answers, scoring: Scoring) -> Tensor:
+        """Log-probability of each answer after each source; all rows are of one task.
 
         Args:
             input_ids, attention_mask: [B, L].
-            answers: what `answer_ids` gave, [A, T].
         Returns:
             [B, A].
         """
@@ -105,5 +117,9 @@ class Backbone(nn.Module, ABC):
         """A copy with the adapters of one task as constants: `weights` stacked over sites, n = 1."""
 
     @abstractmethod
-    def exportable(self, answers: Sequence[str]) -> nn.Module:
-        """What a graph computes: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A]."""
+    def exportable(self, answers: Answers, scoring: Scoring, numbers: Sequence[float] | None) -> nn.Module:
+        """What a graph computes: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A].
+
+        Where `numbers` says what the answers stand for, also the `value` [B] that they expect. All weights are buffers,
+        and what the module does follows from their names and shapes.
+        """

@@ -32,27 +32,17 @@ from transformers import (
 from transformers.activations import ACT2FN
 
 from hyperformer.backbones.adapters import AdapterPlaces, AdapterSite, ConstantAdapter
-from hyperformer.backbones.base import Backbone
+from hyperformer.backbones.base import Answers, Backbone
+from hyperformer.backbones.scoring import TriePlan, attend
+from hyperformer.backbones.t5_graph import T5Graph
+from hyperformer.backbones.trie import trie
 from hyperformer.config import BackboneSettings
-from hyperformer.types import AdapterWeights, Batch, Example, HyperFormerError, Site
+from hyperformer.types import AdapterWeights, Batch, Example, HyperFormerError, Scoring, Site
 
 IGNORED = -100  # the target id of padding, which no loss counts
 SENTINELS = 32  # span markers of a tokenizer made here
 BYTE_SENTINELS = 125  # and of ByT5's
 HEAD_START = 6.0  # by how much the score of what a head looks for exceeds any other's at the start
-
-
-class AnswerScores(nn.Module):
-    """What a classifier graph computes: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A]."""
-
-    def __init__(self, backbone: T5Backbone, answers: Tensor) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.register_buffer("answers", answers)
-
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        scores = self.backbone.scores(input_ids, attention_mask, self.get_buffer("answers"))
-        return scores, scores.softmax(-1)
 
 
 class T5Backbone(Backbone):
@@ -80,6 +70,7 @@ class T5Backbone(Backbone):
         tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
         if isinstance(tokenizer, ByT5Tokenizer):
             tokenizer = byte_tokenizer()
+        tokenizer.split_special_tokens = True  # what a text holds is text
         return cls(model.eval(), tokenizer)
 
     @classmethod
@@ -164,33 +155,39 @@ class T5Backbone(Backbone):
         )
         return losses.sum(1) / kept.sum(1)
 
-    def scores(self, input_ids: Tensor, attention_mask: Tensor, answers: Tensor) -> Tensor:
-        """Log-likelihood of each answer after each source, by teacher forcing; the encoder runs once a source.
-
-        All rows are of one task.
+    def scores(self, input_ids: Tensor, attention_mask: Tensor, answers: Answers, scoring: Scoring) -> Tensor:
+        """Log-probability of each answer after each source; all rows are of one task. No dropout but the sublayers'.
 
         Args:
             input_ids, attention_mask: [B, L].
-            answers: token ids [A, T], padded with `IGNORED`.
         Returns:
             [B, A], the sum of log-probabilities of an answer's tokens, </s> included.
         """
-        hidden = self.t5.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [B, L, d]
-        batch, length, width = hidden.shape
-        count = len(answers)
-        hidden = hidden.unsqueeze(1).expand(batch, count, length, width).reshape(batch * count, length, width)
-        mask = attention_mask.unsqueeze(1).expand(batch, count, length).reshape(batch * count, length)
-        decoded = self.t5.decoder(
-            input_ids=self._shifted(answers).repeat(batch, 1),  # [B*A, T]
-            encoder_hidden_states=hidden,
-            encoder_attention_mask=mask,
-            use_cache=False,
-        ).last_hidden_state  # [B*A, T, d]
-        logits = self._head(decoded).float()  # [B*A, T, V]
-        targets = answers.clamp(min=0).repeat(batch, 1)  # [B*A, T]
-        picked = logits.log_softmax(-1).gather(-1, targets.unsqueeze(-1)).squeeze(-1)  # [B*A, T]
-        kept = (answers != IGNORED).repeat(batch, 1)
-        return (picked * kept).sum(1).view(batch, count)
+        plan = TriePlan(trie(answers.ids, scoring), self.t5.shared.weight)
+        encoded = self.t5.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [B, L, d]
+        decoded = self._decoded(plan, encoded, attention_mask)  # [B, N, d]
+        if self.t5.config.tie_word_embeddings:
+            decoded = decoded * self.t5.model_dim**-0.5
+        head = self.t5.lm_head.weight  # [V, d]
+        totals = (decoded @ head.T).logsumexp(-1, keepdim=True) if scoring == "likelihood" else None
+        return plan.scores(decoded @ head[plan.edge_tokens].T, totals)
+
+    def _decoded(self, plan: TriePlan, encoded: Tensor, attention_mask: Tensor) -> Tensor:
+        """The decoder's last hidden state at every node of a trie, [B, N, d]: one row holds all answers."""
+        decoder = self.t5.decoder
+        hidden = decoder.embed_tokens(plan.tokens(self.t5.config.decoder_start_token_id)).unsqueeze(0)  # [1, N, d]
+        padding = (1.0 - attention_mask[:, None, None, :].to(encoded.dtype)) * torch.finfo(encoded.dtype).min
+        bias = plan.bias(decoder.block[0].layer[0].SelfAttention)
+        for block in decoder.block:
+            itself, across, forward = block.layer
+            if itself.SelfAttention.has_relative_attention_bias:  # T5's first block alone, each of UMT5's
+                bias = plan.bias(itself.SelfAttention)
+            normed = itself.layer_norm(hidden)
+            hidden = hidden + itself.dropout(attend(itself.SelfAttention, normed, normed, bias))
+            normed = across.layer_norm(hidden)
+            hidden = hidden + across.dropout(attend(across.EncDecAttention, normed, encoded, padding))
+            hidden = hidden + forward.dropout(forward.DenseReluDense(forward.layer_norm(hidden)))
+        return decoder.final_layer_norm(hidden)
 
     def generate(self, input_ids: Tensor, attention_mask: Tensor, max_target_tokens: int, beams: int) -> list[str]:
         """The text that the model writes after each source; all rows are of one task.
@@ -230,12 +227,12 @@ class T5Backbone(Backbone):
             sublayer.dropout = ConstantAdapter(weights, index, self.places.activation, sublayer.dropout.dropout)
         return copied
 
-    def exportable(self, answers: Sequence[str]) -> AnswerScores:
-        """What an export target writes as a graph: the scores of these answers."""
-        return AnswerScores(self, self.answer_ids(answers)).eval()
+    def exportable(self, answers: Answers, scoring: Scoring, numbers: Sequence[float] | None) -> T5Graph:
+        """What an export target writes as a graph; the adapters must be constants. See `T5Graph`."""
+        return T5Graph(self.t5, trie(answers.ids, scoring), scoring, numbers)
 
-    def answer_ids(self, texts: Sequence[str]) -> Tensor:
-        """Token ids of answer texts, [A, T], padded with `IGNORED`.
+    def answers(self, texts: Sequence[str]) -> Answers:
+        """Token ids of answer texts.
 
         Raises:
             HyperFormerError: two answers encode to the same tokens, or one holds an unknown token.
@@ -252,12 +249,7 @@ class T5Backbone(Backbone):
                 raise HyperFormerError(
                     f"the answers {other!r} and {texts[i]!r} encode to the same tokens; choose words that differ"
                 )
-        return nn.utils.rnn.pad_sequence([torch.tensor(t) for t in ids], batch_first=True, padding_value=IGNORED)
-
-    def _head(self, decoded: Tensor) -> Tensor:
-        if self.t5.config.tie_word_embeddings:
-            decoded = decoded * self.t5.model_dim**-0.5
-        return self.t5.lm_head(decoded)
+        return Answers(tuple(tuple(tokens) for tokens in ids))
 
     def _shifted(self, labels: Tensor) -> Tensor:
         """The decoder's inputs: labels one to the right, after the start token."""

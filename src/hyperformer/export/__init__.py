@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
+from hyperformer.export.classifier import Classifier
+from hyperformer.export.seq2seq import Seq2Seq
+from hyperformer.export.target import Target
 
-from hyperformer.backbones import Backbone
-from hyperformer.config import ExportSettings
-from hyperformer.export import classifier
-from hyperformer.tasks import Task
-
-Target = Callable[[Backbone, Task, ExportSettings, Path], None]
-TARGETS: dict[str, Target] = {"classification": classifier.write, "regression": classifier.write}
+TARGETS: dict[str, type[Target]] = {"classification": Classifier, "regression": Classifier, "generation": Seq2Seq}
 """Which target each task kind is exported to."""

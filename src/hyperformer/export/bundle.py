@@ -7,18 +7,19 @@ import json
 import logging
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import hyperformer
-from hyperformer import manifest, text
-from hyperformer.config import ExportSettings
+from hyperformer import manifest
+from hyperformer.config import EvaluationSettings, ExportSettings
 from hyperformer.data import Writer, read_rows
-from hyperformer.export import TARGETS, parity
+from hyperformer.export import TARGETS, card
+from hyperformer.export.target import Target
 from hyperformer.manifest import Manifest
 from hyperformer.model import MultiTaskModel
 from hyperformer.progress import watched
-from hyperformer.runtime import load
 from hyperformer.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -27,6 +28,7 @@ ROOMS = (
     "backbones",
     "config.py",
     "data.py",
+    "evaluation.py",
     "export",
     "manifest.py",
     "methods",
@@ -41,56 +43,55 @@ ROOMS = (
 
 
 def export(
-    checkpoint: Path, rows: Path, metrics: Mapping[str, Any], settings: ExportSettings, batch_size: int
+    checkpoint: Path, rows: Path, metrics: Mapping[str, Any], settings: ExportSettings, evaluation: EvaluationSettings
 ) -> Writer:
     """Exports every task of a checkpoint.
 
     Args:
         checkpoint: a checkpoint folder.
-        rows: the folder of checked rows; parity runs over every validation row.
+        rows: the folder of checked rows; every validation row is compared.
         metrics: split → task → metric → percent, of the checkpoint.
-        batch_size: rows answered at once by torch.
+        evaluation: how the metrics came about; the graphs answer in the same way.
     Returns:
         What writes a folder `<task>/` for each.
     """
     trained = MultiTaskModel.from_pretrained(checkpoint)
     made_from = {
         "code": _code(),
-        "parameters": _hash(settings.model_dump()),
+        "parameters": _hash([settings.model_dump(), evaluation.model_dump()]),
         "checkpoint": manifest.folder_sha256(checkpoint),
     }
+    used = {TARGETS[task.settings.kind] for task in trained.tasks.values()}
+    targets = {target: target(trained, settings, evaluation) for target in used}
 
     def write(folder: Path) -> None:
-        exported = {name: task for name, task in trained.tasks.items() if task.settings.kind in TARGETS}
-        for name in trained.tasks.keys() - exported.keys():
-            log.warning("%s: tasks of kind %s are not exported", name, trained.tasks[name].settings.kind)
-        for name, task in watched(exported.items(), "exporting", len(exported)):
+        for name, task in watched(trained.tasks.items(), "exporting", len(trained.tasks)):
             began = time.monotonic()
             (folder / name).mkdir()
             made = {**made_from, "data": manifest.folder_sha256(rows / name)}
-            found = _task(trained, task, rows, metrics["test"][name], settings, batch_size, made, folder / name)
-            size = (folder / name / "model.onnx").stat().st_size / 1e6
+            found = _task(targets[TARGETS[task.settings.kind]], task, rows, metrics, made, folder / name)
+            size = sum(path.stat().st_size for path in (folder / name).rglob("*.onnx")) / 1e6
             log.info(
-                "%s: %.1f MB, %d rows equal to torch within %.0e, %d ties, %.1f s",
-                name, size, found["rows"], found["largest_difference"], found["ties"],
-                time.monotonic() - began,
+                "%s: %.1f MB, %d rows equal to torch within %.0e, %d ties%s, %.1f s",
+                name, size, found.parity["rows"], found.parity["largest_difference"], found.parity["ties"],
+                _said(found.int8), time.monotonic() - began,
             )  # fmt: skip
 
     return write
 
 
+def _said(int8: Mapping[str, float]) -> str:
+    if not int8:
+        return ""
+    kept = "" if int8["published"] else ", not published"
+    return f", int8 {int8['metric'] - int8['float32']:+.2f} points{kept}"
+
+
 def _task(
-    trained: MultiTaskModel,
-    task: Task,
-    rows: Path,
-    metrics: Mapping[str, float],
-    settings: ExportSettings,
-    batch_size: int,
-    made_from: dict[str, str],
-    folder: Path,
-) -> dict[str, float]:
-    baked = trained.bake(task.name)
-    TARGETS[task.settings.kind](baked, task, settings, folder)
+    target: Target, task: Task, rows: Path, metrics: Mapping[str, Any], made_from: dict[str, str], folder: Path
+) -> Manifest:
+    trained = target.model
+    target.write(task, folder)
     described = Manifest(
         format=manifest.FORMAT,
         task=task.name,
@@ -99,20 +100,28 @@ def _task(
         labels=task.answers,
         numbers=task.numbers,
         max_source_tokens=trained.backbone_settings.max_source_tokens,
-        opset=settings.opset,
+        opset=target.settings.opset,
         backbone=trained.backbone_settings.path,
         method=trained.method_settings.name,
-        files={path.name: manifest.sha256(path) for path in sorted(folder.iterdir())},
+        files=_files(folder),
         parity={},
-        metrics=dict(metrics),
+        int8={},
+        metrics=metrics["test"][task.name],
         made_from=made_from,
     )
+    validation = list(read_rows(rows, task.name, "validation"))
+    found = target.check(task, folder, validation, metrics["validation"][task.name], described)
+    described = replace(described, parity=found["parity"], int8=found.get("int8", {}))
+    (folder / manifest.CARD).write_text(card.text_of(described), encoding="utf-8")
+    described = replace(described, files=_files(folder))
     described.write(folder)
-    sources = [text.render(task.settings.text, row) for row in read_rows(rows, task.name, "validation")]
-    expected = trained.scores(task.name, sources, batch_size)
-    found = parity.compare(expected, load(folder), sources, settings.tolerance)
-    Manifest(**{**vars(described), "parity": found}).write(folder)
-    return found
+    return described
+
+
+def _files(folder: Path) -> dict[str, str]:
+    """The sha256 of every file but the manifest, by its path in the folder."""
+    listed = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != manifest.FILE)
+    return {path.relative_to(folder).as_posix(): manifest.sha256(path) for path in listed}
 
 
 def _code() -> str:

@@ -1,68 +1,114 @@
-"""A baked task as one classifier graph: `input_ids`, `attention_mask` → `scores`, `probabilities`."""
+"""Baked tasks as classifier graphs: `input_ids`, `attention_mask` → `scores`, `probabilities`, and maybe `value`.
+
+A graph is traced once for all tasks whose answers have the same shape; the others are it with their own constants.
+"""
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
 
+from hyperformer import evaluation, text
 from hyperformer.backbones import Backbone
-from hyperformer.config import ExportSettings
-from hyperformer.runtime import GRAPH, TOKENIZER
+from hyperformer.config import EvaluationSettings, ExportSettings
+from hyperformer.export import graphs, parity, quantize
+from hyperformer.export.target import Target
+from hyperformer.manifest import GRAPH, TOKENIZER, Manifest
+from hyperformer.model import MultiTaskModel
+from hyperformer.runtime import Bundle
 from hyperformer.tasks import Task
+from hyperformer.types import Scores, Scoring
+
+OUTPUTS = ["scores", "probabilities", "value"]
 
 
-def write(baked: Backbone, task: Task, settings: ExportSettings, folder: Path) -> None:
-    """Writes graph and tokenizer of a task whose adapters are constants in `baked`."""
-    module = baked.exportable(task.answers)
+class Classifier(Target):
+    """Graph, tokenizer, and the graph in int8 where it loses too little to matter."""
+
+    def __init__(self, model: MultiTaskModel, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
+        super().__init__(model, settings, evaluation)
+        assert evaluation.closed_tasks != "generated"  # the gate before a run sees to it
+        self.scoring: Scoring = evaluation.closed_tasks
+        self._graphs: dict[tuple[tuple[str, tuple[int, ...]], ...], onnx.ModelProto] = {}
+
+    def write(self, task: Task, folder: Path) -> None:
+        baked = self.model.bake(task.name)
+        graphs.write(self._graph(baked, task), folder / GRAPH)
+        onnx.checker.check_model(str(folder / GRAPH), full_check=True)
+        baked.tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
+        quantize.write(folder)
+
+    def _graph(self, baked: Backbone, task: Task) -> onnx.ModelProto:
+        module = baked.exportable(baked.answers(task.answers), self.scoring, task.numbers).eval()
+        constants = dict(module.named_buffers(remove_duplicate=False))
+        shape = tuple((name, tuple(tensor.shape)) for name, tensor in constants.items())
+        if shape not in self._graphs:
+            self._graphs[shape] = _traced(module, self.settings.opset, OUTPUTS[: 3 if task.numbers else 2])
+        return _filled(self._graphs[shape], constants)
+
+    def check(
+        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], made: Manifest
+    ) -> dict[str, dict[str, float]]:
+        made.write(folder)
+        sources = [text.render(task.settings.text, row) for row in rows]
+        expected = self.model.scores(task.name, sources, self.evaluation.batch_size, self.scoring)
+        bundle = Bundle(folder)
+
+        def exact() -> list[Scores]:
+            double = copy.deepcopy(self.model).double()
+            return double.scores(task.name, sources, self.evaluation.batch_size, self.scoring)
+
+        found = parity.compare(expected, bundle, sources, self.settings.tolerance, exact)
+        own = evaluation.metrics(task, rows, bundle.answer(rows))["mean"]
+        parity.same_metric(task.name, own, metrics["mean"], found)
+        return {"parity": found, "int8": quantize.judge(task, folder, rows, own)}
+
+
+def _traced(module: nn.Module, opset: int, outputs: list[str]) -> onnx.ModelProto:
+    """The graph of a module, its constants under the names of the module's buffers."""
+    # traced with noise in place of the constants: the exporter makes one of equal ones
+    module = copy.deepcopy(module)
+    noise = torch.Generator().manual_seed(0)
+    for tensor in module.buffers():
+        tensor.copy_(torch.rand(tensor.shape, generator=noise))
     input_ids, attention_mask = torch.ones(
         (2, 2, 5), dtype=torch.long
     )  # not one tensor twice: the tracer would merge them
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-    with _quiet():
+    with graphs.quiet():
         program = torch.onnx.export(
             module,
             (input_ids, attention_mask),
             dynamo=True,
-            opset_version=settings.opset,
+            opset_version=opset,
             input_names=["input_ids", "attention_mask"],
-            output_names=["scores", "probabilities"],
+            output_names=outputs,
             dynamic_shapes=(axes, axes),
             verbose=False,
         )
     assert program is not None
-    onnx.save_model(_plain(program.model_proto), folder / GRAPH)
-    onnx.checker.check_model(str(folder / GRAPH), full_check=True)
-    baked.tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
-
-
-def _plain(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without what the exporter says of sources and paths, so that equal models are equal bytes."""
-    del graph.metadata_props[:]
-    for part in (graph.graph, *graph.functions):
-        del part.metadata_props[:]
-        for node in part.node:
-            del node.metadata_props[:]
-            node.doc_string = ""
-        for value in (*part.value_info, *getattr(part, "initializer", []), *getattr(part, "output", [])):
-            if hasattr(value, "metadata_props"):
-                del value.metadata_props[:]
+    graph = graphs.plain(program.model_proto)
+    present = {constant.name for constant in graph.graph.initializer}
+    buffers = module.named_buffers(remove_duplicate=False)
+    kept = {id(tensor) for name, tensor in buffers if name in present}
+    lost = [name for name, tensor in module.named_buffers() if id(tensor) not in kept]
+    assert not lost, f"the exporter folded {lost} into other constants"
     return graph
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter's own log lines and deprecations say nothing that a user could act on."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
+def _filled(traced: onnx.ModelProto, constants: Mapping[str, Tensor]) -> onnx.ModelProto:
+    """A copy with these constants in place of the ones of the same name."""
+    graph = onnx.ModelProto()
+    graph.CopyFrom(traced)
+    for place, initializer in enumerate(graph.graph.initializer):
+        if initializer.name in constants:
+            value = numpy_helper.from_array(constants[initializer.name].contiguous().numpy(), initializer.name)
+            graph.graph.initializer[place].CopyFrom(value)
+    return graph

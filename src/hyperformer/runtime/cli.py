@@ -1,44 +1,214 @@
-"""The `hyperformer` command: answers of an exported task at the shell."""
+"""The `hyperformer` command: rows to answers, and what a bundle is, at the shell.
+
+Exit codes: 0, all is well; 1, a mistake that the sentence on stderr names; 2, the command line itself.
+"""
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
 
-from hyperformer.runtime import load
-from hyperformer.types import HyperFormerError
+from hyperformer import manifest
+from hyperformer.runtime import Bundle, load
+from hyperformer.types import Answer, HyperFormerError
+
+Row = Mapping[str, Any]
+CHUNK = 256  # rows that are read, answered and written at once
+MEGABYTE = 1e6
 
 
-def _row(words: str) -> dict[str, object]:
+def _object(words: str, where: str) -> Row:
     try:
         row = json.loads(words)
     except ValueError as error:
         raise HyperFormerError(
-            f'the row {words!r} is not JSON ({error}); write it like \'{{"sentence": "…"}}\''
+            f'{where} is not JSON ({error}): {words[:80]!r}; write it like \'{{"sentence": "…"}}\''
         ) from None
     if not isinstance(row, dict):
-        raise HyperFormerError(f'the row {words!r} is not a JSON object; write it like \'{{"sentence": "…"}}\'')
+        raise HyperFormerError(f'{where} is not a JSON object: {words[:80]!r}; write it like \'{{"sentence": "…"}}\'')
     return row
 
 
+def _lines(file: TextIO, name: str) -> Iterator[tuple[str, Row]]:
+    """Rows of JSONL, each with its place."""
+    for number, words in enumerate(file, start=1):
+        if words.strip():
+            place = f"{name}, line {number}"
+            yield place, _object(words, place)
+
+
+def _table(file: TextIO, name: str) -> Iterator[tuple[str, Row]]:
+    """Rows of CSV with a header, each with its place; a cell that a line lacks is None."""
+    for number, row in enumerate(csv.DictReader(file), start=1):
+        yield f"{name}, row {number}", row
+
+
+def _rows(given: list[str]) -> Iterator[tuple[str, Row]]:
+    """The rows of JSON objects, of files, and of standard input (`-`), as they come."""
+    for number, words in enumerate(given, start=1):
+        if words.lstrip().startswith(("{", "[")):
+            yield f"the row {number}", _object(words, f"the row {number}")
+        elif words == "-":
+            yield from _lines(sys.stdin, "standard input")
+        elif Path(words).suffix in (".jsonl", ".csv"):
+            yield from _file(words)
+        else:
+            raise HyperFormerError(
+                f"{words!r} is neither a JSON object, a .jsonl or .csv file, nor - for standard input; give one"
+            )
+
+
+def _file(name: str) -> Iterator[tuple[str, Row]]:
+    """The rows of a file, at least one."""
+    empty = True
+    try:
+        with Path(name).open(encoding="utf-8-sig", newline="") as file:
+            for row in _lines(file, name) if name.endswith(".jsonl") else _table(file, name):
+                empty = False
+                yield row
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise HyperFormerError(f"{name} cannot be read ({error}); give a file of rows in UTF-8") from None
+    if empty:
+        raise HyperFormerError(f"{name} holds no rows; expected at least one")
+
+
+def _write_json(answer: Answer) -> None:
+    shown = {key: value for key, value in asdict(answer).items() if value is not None and value is not False}
+    print(json.dumps(shown, ensure_ascii=False))
+
+
+def _csv_writer(bundle: Bundle) -> Callable[[Answer], None]:
+    labels = bundle.manifest.labels
+    columns = ["label", *(["value"] if bundle.manifest.numbers else []), *labels, "truncated"]
+    table = csv.writer(sys.stdout)
+    table.writerow(columns)
+
+    def write(answer: Answer) -> None:
+        value = [] if answer.value is None else [answer.value]
+        table.writerow([answer.label, *value, *(answer.probabilities[label] for label in labels), answer.truncated])
+
+    return write
+
+
+def _predict(given: argparse.Namespace) -> None:
+    bundle = _bundle(given)
+    write = _csv_writer(bundle) if given.csv else _write_json
+    answered = cut = 0
+    rows = _rows(given.rows)
+    while chunk := _answered(bundle, rows):
+        for answer in chunk.answers:
+            write(answer)
+            cut += answer.truncated
+        sys.stdout.flush()
+        answered += len(chunk.answers)
+        if sys.stderr.isatty():
+            print(f"\r{answered} rows", end="", file=sys.stderr)
+        if chunk.mistake:
+            raise HyperFormerError(chunk.mistake + (f" ({answered} rows before it are answered)" if answered else ""))
+    if cut:
+        longest = bundle.manifest.max_source_tokens
+        print(f"hyperformer: {cut} of {answered} texts were longer than {longest} tokens and cut", file=sys.stderr)
+
+
+class _Chunk:
+    """Answers of some rows, and the mistake that ended them."""
+
+    def __init__(self, answers: list[Answer], mistake: str | None) -> None:
+        self.answers, self.mistake = answers, mistake
+
+    def __bool__(self) -> bool:
+        return bool(self.answers or self.mistake)
+
+
+def _answered(bundle: Bundle, rows: Iterator[tuple[str, Row]]) -> _Chunk:
+    """The answers to the next rows, up to the first that cannot be answered."""
+    places: list[str] = []
+    good: list[Row] = []
+    mistake = None
+    try:
+        for place, row in islice(rows, CHUNK):
+            places.append(place)
+            bundle.source(row)
+            good.append(row)
+    except HyperFormerError as error:
+        mistake = f"{places[-1]}: {error}" if len(places) > len(good) else str(error)
+    return _Chunk(bundle.answer(good), mistake)
+
+
+def _bundle(given: argparse.Namespace) -> Bundle:
+    found = load(given.bundle, precision="int8" if given.int8 else "float32")
+    if not isinstance(found, Bundle):
+        raise HyperFormerError(f"{given.bundle} holds the tasks {', '.join(found)}; give the folder of one")
+    return found
+
+
+def _described(given: argparse.Namespace) -> Iterator[tuple[Path, manifest.Manifest]]:
+    """The bundles at a folder, itself or those in it."""
+    folder = Path(given.bundle)
+    inside = [path.parent for path in sorted(folder.glob(f"*/{manifest.FILE}"))]
+    for place in [folder] if (folder / manifest.FILE).is_file() or not inside else inside:
+        yield place, manifest.read(place)
+
+
+def _inspect(given: argparse.Namespace) -> None:
+    for folder, found in _described(given):
+        size = sum((folder / name).stat().st_size for name in found.files if (folder / name).is_file()) / MEGABYTE
+        lines = {
+            "kind": found.kind,
+            "text": found.text,
+            "answers": ", ".join(found.labels) or "any text",
+            "longest text": f"{found.max_source_tokens} tokens",
+            "backbone": found.backbone,
+            "method": found.method,
+            "metrics": ", ".join(f"{name} {value:.2f}" for name, value in found.metrics.items()),
+            "parity": ", ".join(f"{name} {value:g}" for name, value in found.parity.items()),
+            "files": f"{', '.join(found.files)} ({size:.1f} MB)",
+        }
+        print(found.task)
+        for name, value in lines.items():
+            print(f"  {name:12s}  {value}")
+
+
+def _verify(given: argparse.Namespace) -> None:
+    for folder, found in _described(given):
+        manifest.verify(folder, found)
+        print(f"{found.task}: {len(found.files)} files are the ones that were exported")
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; 0 where every row was answered, 1 after a mistake that the text on stderr names."""
+    """Runs the command; see the module for what it returns."""
     parser = argparse.ArgumentParser(prog="hyperformer", description="Answers from exported HyperFormer tasks.")
     commands = parser.add_subparsers(dest="command", required=True)
     predict = commands.add_parser("predict", help="answer rows with an exported task")
     predict.add_argument("bundle", help="the folder of an exported task")
-    predict.add_argument("row", nargs="+", help="a JSON object with the columns of the task's text")
+    predict.add_argument(
+        "rows", nargs="+", help="a JSON object, a .jsonl or .csv file, or - for JSONL on standard input"
+    )
+    predict.add_argument("--int8", action="store_true", help="use the graph in int8")
+    predict.add_argument("--csv", action="store_true", help="write CSV instead of JSONL")
+    predict.set_defaults(run=_predict)
+    for name, run, words in (
+        ("inspect", _inspect, "say what a bundle is, or each in a folder"),
+        ("verify", _verify, "compare a bundle's files with their checksums"),
+    ):
+        command = commands.add_parser(name, help=words)
+        command.add_argument("bundle", help="the folder of an exported task, or of several")
+        command.set_defaults(run=run)
     given = parser.parse_args(arguments)
     try:
-        rows = [_row(words) for words in given.row]
-        for answer in load(given.bundle).answer(rows):
-            shown = {key: value for key, value in asdict(answer).items() if value is not None}
-            print(json.dumps(shown, ensure_ascii=False))
+        given.run(given)
     except HyperFormerError as error:
         print(f"hyperformer: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # who reads has had enough
+        sys.stderr.close()
     return 0
 
 

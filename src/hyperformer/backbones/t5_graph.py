@@ -1,0 +1,325 @@
+"""A baked T5 and a task's answers as one module to be traced: every weight a buffer, laid out as a graph uses it.
+
+What does not depend on the input is computed here, once: position biases of the answers, and the decoder up to its
+first look at the source.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hyperformer.backbones.adapters import ADAPTER_NORM_EPS, ConstantAdapter
+from hyperformer.backbones.scoring import NEVER, TriePlan, attend
+from hyperformer.backbones.trie import Trie
+from hyperformer.types import Scoring
+
+ABSORBED = 2  # nodes are few where this many times as many are no more than a head's width
+
+
+class Norm(nn.Module):
+    """T5's layer norm, written so that onnxruntime knows it: x / √(mean(x²) + ε) · w."""
+
+    weight: Tensor
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.register_buffer("weight", norm.weight.detach().clone())
+        self.eps = norm.variance_epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
+
+
+class Adapter(nn.Module):
+    """A sublayer's end: its adapter's constants, or nothing where it has none."""
+
+    down: Tensor
+    down_bias: Tensor
+    up: Tensor
+    up_bias: Tensor
+    gain: Tensor
+    shift: Tensor
+
+    def __init__(self, end: nn.Module) -> None:
+        super().__init__()
+        self.empty = not isinstance(end, ConstantAdapter)
+        if isinstance(end, ConstantAdapter):
+            self.activation = end.activation
+            for name, value in end.named_buffers(recurse=False):
+                self.register_buffer(name, value.T.contiguous() if value.dim() == 2 else value.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.empty:
+            return x
+        z = self.activation(x @ self.down + self.down_bias) @ self.up + self.up_bias  # [B, L, d]
+        return x + F.layer_norm(z, x.shape[-1:], self.gain, self.shift, ADAPTER_NORM_EPS)
+
+
+class FeedForward(nn.Module):
+    """Norm, feed-forward, adapter, residual; a gated one multiplies its two halves."""
+
+    wi: Tensor
+    wo: Tensor
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.norm, self.adapter = Norm(layer.layer_norm), Adapter(layer.dropout)
+        dense = layer.DenseReluDense
+        self.activation = dense.act
+        self.gated = hasattr(dense, "wi_0")
+        parts = [dense.wi_0.weight, dense.wi_1.weight] if self.gated else [dense.wi.weight]
+        self.register_buffer("wi", torch.cat(parts).detach().T.contiguous())  # [d, f] or [d, 2f]
+        self.register_buffer("wo", dense.wo.weight.detach().T.contiguous())  # [f, d]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        inner = self.norm(hidden) @ self.wi
+        if self.gated:
+            gate, value = inner.chunk(2, dim=-1)
+            inner = self.activation(gate) * value
+        else:
+            inner = self.activation(inner)
+        return hidden + self.adapter(inner @ self.wo)
+
+
+class SelfAttention(nn.Module):
+    """Norm, self-attention with one product for queries, keys and values, adapter, residual."""
+
+    qkv: Tensor
+    o: Tensor
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.norm, self.adapter = Norm(layer.layer_norm), Adapter(layer.dropout)
+        attention = layer.SelfAttention
+        self.heads, self.size = attention.n_heads, attention.key_value_proj_dim
+        parts = [attention.q.weight, attention.k.weight, attention.v.weight]
+        self.register_buffer("qkv", torch.cat(parts).detach().T.contiguous())  # [d, 3 H dk]
+        self.register_buffer("o", attention.o.weight.detach().T.contiguous())  # [H dk, d]
+
+    def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
+        """`bias` broadcasts to [B, H, L, L]."""
+        q, k, v = (
+            part.unflatten(-1, (self.heads, self.size)).transpose(1, 2)  # [B, H, L, dk]
+            for part in (self.norm(hidden) @ self.qkv).chunk(3, dim=-1)
+        )
+        shares = (q @ k.transpose(2, 3) + bias).softmax(-1)  # [B, H, L, L]
+        return hidden + self.adapter((shares @ v).transpose(1, 2).flatten(2) @ self.o)
+
+
+class LoneAttention(nn.Module):
+    """The self-attention of a single node: it attends to itself alone, so that only its value counts."""
+
+    vo: Tensor
+
+    def __init__(self, layer: Any) -> None:
+        super().__init__()
+        self.norm, self.adapter = Norm(layer.layer_norm), Adapter(layer.dropout)
+        attention = layer.SelfAttention
+        self.register_buffer("vo", (attention.o.weight @ attention.v.weight).detach().T.contiguous())  # [d, d]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden + self.adapter(self.norm(hidden) @ self.vo)
+
+
+class CrossAttention(nn.Module):
+    """Norm, attention to the encoded source, residual.
+
+    Where nodes are few, keys and values are not laid out for every token of the source: the query is taken through the
+    keys' weights instead, and the mean of the source through the values'. The products are the same.
+    """
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    o: Tensor
+
+    def __init__(self, layer: Any, nodes: int) -> None:
+        super().__init__()
+        self.norm = Norm(layer.layer_norm)
+        attention = layer.EncDecAttention
+        heads, size = attention.n_heads, attention.key_value_proj_dim
+        self.heads, self.size, self.absorbed = heads, size, nodes * ABSORBED <= size
+        q, k, v, o = (getattr(attention, name).weight.detach() for name in "qkvo")
+        if self.absorbed:
+            k = k.view(heads, size, -1)  # [H, dk, d]
+            v = v.view(heads, size, -1).transpose(1, 2)  # [H, d, dk]
+        else:
+            k, v = k.T, v.T  # [d, H dk]
+        for name, value in (("q", q.T), ("k", k), ("v", v), ("o", o.T)):
+            self.register_buffer(name, value.contiguous())
+
+    def queries(self, hidden: Tensor) -> Tensor:
+        """[b, N, d] → [b, H, N, d] where absorbed, or [b, H, N, dk]."""
+        q = (self.norm(hidden) @ self.q).unflatten(-1, (self.heads, self.size)).transpose(1, 2)  # [b, H, N, dk]
+        return q @ self.k if self.absorbed else q
+
+    def without_queries(self) -> None:
+        """Drops what only `queries` needs."""
+        del self.norm, self.q
+        if self.absorbed:
+            del self.k
+
+    def forward(self, hidden: Tensor, queries: Tensor, encoded: Tensor, padding: Tensor) -> Tensor:
+        """`encoded` [B, L, d], `padding` [B, 1, 1, L]."""
+        if self.absorbed:
+            states = encoded.unsqueeze(1)  # [B, 1, L, d]
+            shares = (queries @ states.transpose(2, 3) + padding).softmax(-1)  # [B, H, N, L]
+            found = shares @ states @ self.v  # [B, H, N, dk]
+        else:
+            keys, values = (
+                (encoded @ weight).unflatten(-1, (self.heads, self.size)).transpose(1, 2)  # [B, H, L, dk]
+                for weight in (self.k, self.v)
+            )
+            found = (queries @ keys.transpose(2, 3) + padding).softmax(-1) @ values
+        return hidden + found.transpose(1, 2).flatten(2) @ self.o
+
+
+class T5Graph(nn.Module):
+    """`input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A], and `value` [B] of a graded task.
+
+    Args:
+        model: a T5 whose adapters are constants.
+        trie: of the answers, for `scoring`.
+        numbers: what the answers stand for; None where they are no numbers.
+    """
+
+    embedding: Tensor
+    first: Tensor
+    queries: Tensor
+    edges: Tensor
+    own: Tensor
+    apart: Tensor
+    paths: Tensor
+    vocabulary: Tensor
+    numbers: Tensor
+
+    @torch.no_grad()
+    def __init__(self, model: Any, trie: Trie, scoring: Scoring, numbers: Sequence[float] | None) -> None:
+        super().__init__()
+        plan = TriePlan(trie, model.shared.weight)
+        encoder, decoder = model.encoder, model.decoder
+        self.constrained, self.tied = scoring == "constrained", model.config.tie_word_embeddings
+        self.graded = numbers is not None
+        self.register_buffer("embedding", model.shared.weight.detach())
+        self.encoder = nn.ModuleList(EncoderBlock(block) for block in encoder.block)
+        self.encoder_norm = Norm(encoder.final_layer_norm)
+        self.reach = encoder.block[0].layer[0].SelfAttention.relative_attention_max_distance
+
+        biases: list[Tensor] = []
+        for block in decoder.block:
+            attention = block.layer[0].SelfAttention
+            biases.append(plan.bias(attention).detach() if attention.has_relative_attention_bias else biases[-1])
+        nodes = len(trie.tokens)
+        first, *later = (
+            DecoderBlock(block, nodes, bias if number else None)
+            for number, (block, bias) in enumerate(zip(decoder.block, biases, strict=True))
+        )
+        self.decoder = nn.ModuleList([first, *later])
+        tokens = plan.tokens(model.config.decoder_start_token_id)
+        start = decoder.block[0].layer[0]
+        hidden = decoder.embed_tokens(tokens).unsqueeze(0)  # [1, N, d]
+        normed = start.layer_norm(hidden)
+        hidden = hidden + start.dropout(attend(start.SelfAttention, normed, normed, biases[0]))
+        self.register_buffer("first", hidden)
+        self.register_buffer("queries", first.across.queries(hidden))
+        first.across.without_queries()
+        self.decoder_norm = Norm(decoder.final_layer_norm)
+
+        head = model.lm_head.weight.detach()  # [V, d]
+        self.scale = model.model_dim**-0.5 if self.tied else 1.0
+        self.register_buffer("edges", head[plan.edge_tokens].T.contiguous())  # [d, E]
+        self.register_buffer("own", plan.own)
+        self.register_buffer("paths", plan.paths)
+        if scoring == "constrained":
+            self.register_buffer("apart", plan.apart)
+        elif not self.tied:
+            self.register_buffer("vocabulary", head)
+        if numbers is not None:
+            self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.float32).unsqueeze(1))
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        encoded, padding = self.encoded(input_ids, attention_mask)
+        hidden, queries = self.first, self.queries
+        for number, block in enumerate(self.decoder):
+            hidden = block(hidden, queries if number == 0 else None, encoded, padding)
+        hidden = self.decoder_norm(hidden) * self.scale  # [B, N, d]
+        steps = hidden @ self.edges  # [B, N, E]
+        if self.constrained:
+            steps = (steps + self.apart).log_softmax(-1)
+        else:
+            vocabulary = self.embedding if self.tied else self.vocabulary  # [V, d]
+            steps = steps - (vocabulary @ hidden.transpose(1, 2)).logsumexp(1).unsqueeze(2)  # over [B, V, N]
+        scores = (steps * self.own).sum(1) @ self.paths  # [B, A]
+        probabilities = scores.softmax(-1)
+        if not self.graded:
+            return scores, probabilities
+        return scores, probabilities, (probabilities @ self.numbers).squeeze(1)
+
+    def encoded(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's last hidden state [B, L, d], and what hides its padding [B, 1, 1, L]."""
+        padding = (1.0 - attention_mask[:, None, None, :].float()) * NEVER
+        place = torch.arange(input_ids.shape[1], device=input_ids.device)
+        distance = (place.unsqueeze(0) - place.unsqueeze(1)).clamp(-self.reach, self.reach) + self.reach  # [L, L]
+        hidden = F.embedding(input_ids, self.embedding)
+        bias = padding
+        for block in self.encoder:
+            assert isinstance(block, EncoderBlock)
+            bias = block.bias(distance, padding, bias)
+            hidden = block(hidden, bias)
+        return self.encoder_norm(hidden), padding
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention and feed-forward; `distances`: the bias by distance, where the block has one of its own."""
+
+    distances: Tensor
+
+    def __init__(self, block: Any) -> None:
+        super().__init__()
+        attention = block.layer[0].SelfAttention
+        self.itself, self.feed_forward = SelfAttention(block.layer[0]), FeedForward(block.layer[-1])
+        self.own = attention.has_relative_attention_bias
+        if self.own:
+            reach = attention.relative_attention_max_distance
+            table = attention.compute_bias(reach + 1, reach + 1)[0].detach()  # [H, reach + 1, reach + 1]
+            # beyond `reach` all distances are one to T5 (Raffel et al. 2020, section 2.1)
+            by_distance = torch.cat([table[:, 1:, 0].flip(1), table[:, 0]], dim=1)  # [H, 2 reach + 1]
+            self.register_buffer("distances", by_distance.T.contiguous())
+
+    def bias(self, distance: Tensor, padding: Tensor, before: Tensor) -> Tensor:
+        """Position bias and padding, [B, H, L, L]; the block's before where it has none of its own."""
+        return F.embedding(distance, self.distances).permute(2, 0, 1) + padding if self.own else before
+
+    def forward(self, hidden: Tensor, bias: Tensor) -> Tensor:
+        return self.feed_forward(self.itself(hidden, bias))
+
+
+class DecoderBlock(nn.Module):
+    """Self-attention among the nodes, which the first block has behind it, cross-attention, and feed-forward."""
+
+    bias: Tensor
+
+    def __init__(self, block: Any, nodes: int, bias: Tensor | None) -> None:
+        super().__init__()
+        self.itself: SelfAttention | LoneAttention | None = None
+        if bias is not None and nodes > 1:
+            self.itself = SelfAttention(block.layer[0])
+            self.register_buffer("bias", bias)
+        elif bias is not None:
+            self.itself = LoneAttention(block.layer[0])
+        self.across = CrossAttention(block.layer[1], nodes)
+        self.feed_forward = FeedForward(block.layer[-1])
+
+    def forward(self, hidden: Tensor, queries: Tensor | None, encoded: Tensor, padding: Tensor) -> Tensor:
+        if isinstance(self.itself, SelfAttention):
+            hidden = self.itself(hidden, self.bias)
+        elif self.itself is not None:
+            hidden = self.itself(hidden)
+        if queries is None:
+            queries = self.across.queries(hidden)
+        return self.feed_forward(self.across(hidden, queries, encoded, padding))

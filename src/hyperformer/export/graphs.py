@@ -1,0 +1,48 @@
+"""What all graphs have in common: how they are written, and that equal models are equal bytes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import onnx
+
+LARGEST = 2_000_000_000  # bytes of constants in one file
+
+
+def write(graph: onnx.ModelProto, path: Path) -> None:
+    """One file up to protobuf's 2 GB; beyond, the constants in one file beside it."""
+    large = sum(len(constant.raw_data) for constant in graph.graph.initializer) > LARGEST
+    onnx.save_model(graph, path, save_as_external_data=large, location=f"{path.name}.data" if large else None)
+
+
+def plain(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without what the exporter says of sources and paths, so that equal models are equal bytes."""
+    del graph.metadata_props[:]
+    for part in (graph.graph, *graph.functions):
+        del part.metadata_props[:]
+        for node in part.node:
+            del node.metadata_props[:]
+            node.doc_string = ""
+        for value in (*part.value_info, *getattr(part, "initializer", []), *getattr(part, "output", [])):
+            if hasattr(value, "metadata_props"):
+                del value.metadata_props[:]
+    return graph
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Exporters tell of their work at length, and nothing that a user could act on; a failure still says why."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), open(os.devnull, "w", encoding="utf-8") as nowhere:
+            warnings.simplefilter("ignore")
+            with redirect_stdout(nowhere), redirect_stderr(nowhere):
+                yield
+    finally:
+        logging.disable(level)
