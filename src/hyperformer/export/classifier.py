@@ -50,8 +50,8 @@ class Classifier(Target):
         constants = dict(module.named_buffers(remove_duplicate=False))
         shape = tuple((name, tuple(tensor.shape)) for name, tensor in constants.items())
         if shape not in self._graphs:
-            self._graphs[shape] = _traced(module, self.settings.opset, OUTPUTS[: 3 if task.numbers else 2])
-        return _filled(self._graphs[shape], constants)
+            self._graphs[shape] = traced(module, self.settings.opset, OUTPUTS[: 3 if task.numbers else 2])
+        return filled(self._graphs[shape], constants)
 
     def check(
         self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], made: Manifest
@@ -71,7 +71,7 @@ class Classifier(Target):
         return {"parity": found, "int8": quantize.judge(task, folder, rows, own)}
 
 
-def _traced(module: nn.Module, opset: int, outputs: list[str]) -> onnx.ModelProto:
+def traced(module: nn.Module, opset: int, outputs: list[str]) -> onnx.ModelProto:
     """The graph of a module, its constants under the names of the module's buffers."""
     # traced with noise in place of the constants: the exporter makes one of equal ones
     module = copy.deepcopy(module)
@@ -103,7 +103,7 @@ def _traced(module: nn.Module, opset: int, outputs: list[str]) -> onnx.ModelProt
     return graph
 
 
-def _filled(traced: onnx.ModelProto, constants: Mapping[str, Tensor]) -> onnx.ModelProto:
+def filled(traced: onnx.ModelProto, constants: Mapping[str, Tensor]) -> onnx.ModelProto:
     """A copy with these constants in place of the ones of the same name."""
     graph = onnx.ModelProto()
     graph.CopyFrom(traced)
