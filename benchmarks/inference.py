@@ -230,9 +230,8 @@ def main() -> None:
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             runs.append(json.loads(done.stdout.splitlines()[-1]))
             print(f"process {number + 1} of {given.processes} is done", file=sys.stderr)
-        print(
-            f"{given.sizes}, answers {given.answers}, {given.threads} threads, {given.processes} processes; files: {size}\n{table(runs)}"
-        )
+        settings = f"{given.sizes}, answers {given.answers}, {given.threads} threads, {given.processes} processes"
+        print(f"{settings}; files: {size}\n{table(runs)}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from hyperformer.manifest import GRAPH, TOKENIZER, Manifest
 from hyperformer.model import MultiTaskModel
 from hyperformer.runtime import Bundle
 from hyperformer.tasks import Task
-from hyperformer.types import Scores, Scoring
+from hyperformer.types import Scoring
 
 OUTPUTS = ["scores", "probabilities", "value"]
 
@@ -61,11 +61,7 @@ class Classifier(Target):
         expected = self.model.scores(task.name, sources, self.evaluation.batch_size, self.scoring)
         bundle = Bundle(folder)
 
-        def exact() -> list[Scores]:
-            double = copy.deepcopy(self.model).double()
-            return double.scores(task.name, sources, self.evaluation.batch_size, self.scoring)
-
-        found = parity.compare(expected, bundle, sources, self.settings.tolerance, exact)
+        found = parity.compare(expected, bundle, sources, self.settings.tolerance)
         own = evaluation.metrics(task, rows, bundle.answer(rows))["mean"]
         parity.same_metric(task.name, own, metrics["mean"], found)
         return {"parity": found, "int8": quantize.judge(task, folder, rows, own)}

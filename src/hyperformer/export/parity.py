@@ -3,58 +3,58 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from hyperformer.runtime import Bundle
 from hyperformer.types import HyperFormerError, Scores
 
 ALONE = 8  # rows that are also compared one by one, without padding
+FEW, FAR = 0.02, 10  # this share of the texts may differ by up to so many times the tolerance
 SAME = 0.01
 """Points by which rounding may move a metric."""
 
 
-def compare(
-    expected: Sequence[Scores],
-    bundle: Bundle,
-    sources: Sequence[str],
-    tolerance: float,
-    exact: Callable[[], Sequence[Scores]],
-) -> dict[str, float]:
+def compare(expected: Sequence[Scores], bundle: Bundle, sources: Sequence[str], tolerance: float) -> dict[str, float]:
     """Compares scores and answers on source texts, the first of them alone and all in padded batches.
+
+    A few texts may differ by more than `tolerance`: a trained model amplifies rounding on some, so that torch's own
+    scores in single precision are as far from those in double. What is wrong in a graph shows on more, or shows more.
 
     Args:
         expected: torch's scores of each source.
-        tolerance: largest difference of a score, unless rounding does more than half of that to torch's own.
-        exact: gives torch's scores in double precision; asked only where a score differs by more than `tolerance`.
+        tolerance: largest difference of a score on nearly all sources.
     Returns:
-        `rows`, `ties` (rows whose two best answers are closer than a score may differ, and whose answers differ), and
-        `largest_difference` of a score.
+        `rows`, `ties` (rows whose two best answers are closer than a score may differ, and whose answers differ),
+        `beyond` (rows that differ by more than `tolerance`), and `largest_difference` of a score.
     Raises:
-        HyperFormerError: a score differs by more than it may, or an answer differs without a tie.
+        HyperFormerError: scores differ by more than they may, or an answer differs without a tie.
     """
     alone = [scores for source in sources[:ALONE] for scores in bundle.scores([source])]
-    found = bundle.scores(sources)
-    pairs = [*zip(sources, expected, alone, strict=False), *zip(sources, expected, found, strict=True)]
-    largest, worst = max((_difference(one, other), source) for source, one, other in pairs)
-    if largest > tolerance:
-        tolerance = max(tolerance, 2 * max(map(_difference, expected, exact())))
-    if largest > tolerance:
+    pairs = [
+        *zip(sources, expected, alone, strict=False),
+        *zip(sources, expected, bundle.scores(sources), strict=True),
+    ]
+    gaps = {source: _difference(one, other) for source, one, other in pairs}
+    worst = max(gaps, key=gaps.__getitem__)
+    beyond = sum(gap > tolerance for gap in gaps.values())
+    if gaps[worst] > FAR * tolerance or beyond > FEW * len(gaps):
         raise HyperFormerError(
-            f"the graph of task {bundle.manifest.task!r} differs from torch by {largest:.2e} on {worst!r}, more than "
-            f"export.tolerance and rounding allow, {tolerance:.0e}; the graph is not published"
+            f"the graph of task {bundle.manifest.task!r} differs from torch by {gaps[worst]:.2e} on {worst!r}, and by "
+            f"more than export.tolerance {tolerance:.0e} on {beyond} of {len(gaps)} texts; the graph is not published"
         )
     ties = 0
     for source, one, other in pairs[len(alone) :]:
         best, answer = (max(range(len(s.values)), key=s.values.__getitem__) for s in (one, other))
         if best != answer:
             first, second = sorted(one.values, reverse=True)[:2]
-            if first - second > tolerance:
+            if first - second > max(tolerance, gaps[source]):
                 raise HyperFormerError(
                     f"the graph of task {bundle.manifest.task!r} answers {source!r} otherwise than torch; "
                     "it is not published"
                 )
             ties += 1
-    return {"rows": len(sources), "ties": ties, "largest_difference": float(f"{largest:.3g}")}
+    found = {"rows": len(sources), "ties": ties, "beyond": beyond}
+    return {**found, "largest_difference": float(f"{gaps[worst]:.3g}")}
 
 
 def _difference(one: Scores, other: Scores) -> float:
