@@ -14,9 +14,9 @@ from onnx import numpy_helper
 from toys import task_settings
 
 from hyperformer.backbones.t5 import T5Backbone
-from hyperformer.export import TARGETS
+from hyperformer.export import TARGETS, classifier, graphs
 from hyperformer.export.classifier import Classifier
-from hyperformer.manifest import GRAPH
+from hyperformer.manifest import GRAPH, INT8
 from hyperformer.model import SCORED, MultiTaskModel
 from hyperformer.tasks import KINDS
 
@@ -148,3 +148,31 @@ def test_a_fine_tuned_task_is_exported_equal_to_torch(make_model, export_setting
     (found,) = session.run(["scores"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
     expected = model.backbone.scores(ids, mask, model.answers["mood"], "constrained")
     torch.testing.assert_close(torch.tensor(found), expected, rtol=0, atol=1e-4)
+
+
+def test_constants_beyond_the_largest_file_go_into_one_beside_it(
+    file, checkpoint, export_settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(graphs, "LARGEST", 1000)
+    model = MultiTaskModel.from_pretrained(checkpoint)
+    Classifier(model, export_settings, SCORED).write(model.tasks[TASK], tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} >= {GRAPH, f"{GRAPH}.data"}
+    assert (tmp_path / GRAPH).stat().st_size < file.stat().st_size
+    given = {"input_ids": np.array([[5, 6, 7, 1]]), "attention_mask": np.ones((1, 4), dtype=np.int64)}
+    one, other = (
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(["scores"], given)[0]
+        for path in (file, tmp_path / GRAPH)
+    )
+    np.testing.assert_array_equal(one, other)
+    assert onnxruntime.InferenceSession(tmp_path / INT8, providers=["CPUExecutionProvider"]).run(["scores"], given)
+
+
+def test_tasks_whose_answers_have_one_shape_are_traced_once(checkpoint, export_settings, monkeypatch):
+    model = MultiTaskModel.from_pretrained(checkpoint)
+    made = Classifier(model, export_settings, SCORED)
+    first = made._graph(model.bake("mood"), model.tasks["mood"])
+    monkeypatch.setattr(classifier, "traced", None)
+    again = made._graph(model.bake("mood"), model.tasks["mood"])
+    assert first.SerializeToString() == again.SerializeToString()
+    with pytest.raises(TypeError):
+        made._graph(model.bake("mood3"), model.tasks["mood3"])

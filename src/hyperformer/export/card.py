@@ -12,7 +12,8 @@ import numpy as np, onnxruntime
 
 tokenizer = Tokenizer.from_file("tokenizer.json")
 tokenizer.encode_special_tokens = True
-ids = np.array([tokenizer.encode({source}).ids[:{longest}]])
+tokenizer.enable_truncation({longest})
+ids = np.array([tokenizer.encode({source}).ids])
 session = onnxruntime.InferenceSession("model.onnx")
 given = {{"input_ids": ids, "attention_mask": np.ones_like(ids)}}
 scores, probabilities = session.run(["scores", "probabilities"], given)

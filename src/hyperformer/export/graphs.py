@@ -16,8 +16,12 @@ LARGEST = 2_000_000_000  # bytes of constants in one file
 
 def write(graph: onnx.ModelProto, path: Path) -> None:
     """One file up to protobuf's 2 GB; beyond, the constants in one file beside it."""
-    large = sum(len(constant.raw_data) for constant in graph.graph.initializer) > LARGEST
-    onnx.save_model(graph, path, save_as_external_data=large, location=f"{path.name}.data" if large else None)
+    onnx.save_model(graph, path, save_as_external_data=large(graph), location=f"{path.name}.data")
+
+
+def large(graph: onnx.ModelProto) -> bool:
+    """Whether the constants of a graph need a file of their own."""
+    return sum(len(constant.raw_data) for constant in graph.graph.initializer) > LARGEST
 
 
 def plain(graph: onnx.ModelProto) -> onnx.ModelProto:

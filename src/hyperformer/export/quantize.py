@@ -21,7 +21,13 @@ ALLOWED = 0.5
 def write(folder: Path) -> None:
     """Writes the int8 graph beside the graph of a folder."""
     with graphs.quiet():  # it recommends a preprocessing that the exporter has done
-        quantize_dynamic(folder / GRAPH, folder / INT8, weight_type=QuantType.QInt8, op_types_to_quantize=["MatMul"])
+        quantize_dynamic(
+            folder / GRAPH,
+            folder / INT8,
+            weight_type=QuantType.QInt8,
+            op_types_to_quantize=["MatMul"],
+            use_external_data_format=(folder / f"{GRAPH}.data").is_file(),
+        )
 
 
 def judge(task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], float32: float) -> dict[str, float]:
@@ -35,6 +41,6 @@ def judge(task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], float32: 
     """
     metric = evaluation.metrics(task, rows, Bundle(folder, precision="int8").answer(rows))["mean"]
     published = float32 - metric <= max(ALLOWED, 100.0 / len(rows)) + 1e-9
-    if not published:
-        (folder / INT8).unlink()
+    for file in () if published else folder.glob(f"{INT8}*"):
+        file.unlink()
     return {"metric": metric, "float32": float32, "published": float(published)}
