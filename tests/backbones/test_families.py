@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, get_args
 
+import onnxruntime
 import pytest
 import torch
 from toys import method_settings, run_python, task_settings
@@ -21,8 +22,10 @@ from transformers import (
 )
 
 from hyperformer.backbones import t5
-from hyperformer.config import BackboneSettings, EvaluationSettings, Tasks
-from hyperformer.model import MultiTaskModel, trained_tensors
+from hyperformer.config import BackboneSettings, EvaluationSettings, ExportSettings, Tasks
+from hyperformer.export.classifier import Classifier
+from hyperformer.manifest import GRAPH
+from hyperformer.model import SCORED, MultiTaskModel, trained_tensors
 from hyperformer.types import Example, Scoring
 
 SIZES = {"d_model": 16, "d_ff": 24, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
@@ -135,6 +138,23 @@ def test_a_baked_member_scores_as_the_model_does(member):
         wanted = torch.tensor([model.scores("mood3", [SOURCE], 1, scoring)[0].values])
         torch.testing.assert_close(scores, wanted, rtol=1e-5, atol=2e-5)
         torch.testing.assert_close(probabilities, wanted.softmax(-1), rtol=1e-5, atol=2e-5)
+
+
+def test_an_exported_member_scores_as_the_model_does(member, tmp_path):
+    model = trained(member)
+    settings = ExportSettings(opset=18, tolerance=1e-4)
+    Classifier(model, settings, SCORED).write(model.tasks["likeness"], tmp_path)
+    session = onnxruntime.InferenceSession(tmp_path / GRAPH, providers=["CPUExecutionProvider"])
+    sources = ["a: book b: film", "a: the film is dull b: the song is wonderful"]
+    rows = model.backbone.encode([Example("likeness", source, "") for source in sources], model.backbone_settings)
+    batch = {
+        name: model.backbone.collate(rows, [0, 0]).tensors[name].numpy() for name in ("input_ids", "attention_mask")
+    }
+    scores, value = session.run(["scores", "value"], batch)
+    for i, answer in enumerate(model.answer("likeness", [{"a": "book", "b": "film"}])):
+        assert value[i] == pytest.approx(answer.value, abs=1e-4)
+    wanted = [s.values for s in model.scores("likeness", sources, 2)]
+    torch.testing.assert_close(torch.tensor(scores), torch.tensor(wanted), rtol=0, atol=1e-4)
 
 
 def test_scores_are_those_of_transformers_own_forward_pass(member):
