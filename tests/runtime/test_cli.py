@@ -41,7 +41,7 @@ def test_a_graded_task_prints_its_number_too(bundles, capsys):
         ("{good}", "the row 1 is not JSON"),
         ("[1]", "not a JSON object"),
         ('{"sentence": ["good"]}', "the row's 'sentence' is a list, expected a text or a number"),
-        ("nowhere.csv", "nowhere.csv cannot be read"),
+        ("nowhere.csv", "nowhere.csv cannot be read (No such file or directory)"),
         ('{"sentence": null}', "the row has no 'sentence'"),
     ],
 )
@@ -89,8 +89,101 @@ def test_files_of_rows_are_answered_in_order_and_by_chunks(bundles, tmp_path, ca
         assert found == pytest.approx(wanted, abs=1e-5)
 
 
+class Stdin:
+    def __init__(self, content: bytes) -> None:
+        self.buffer = io.BytesIO(content)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n"])
+def test_an_empty_standard_input_is_refused(bundles, capsys, monkeypatch, content):
+    monkeypatch.setattr(sys, "stdin", Stdin(content))
+    assert main(["predict", str(bundles / "mood"), "-"]) == 1
+    assert capsys.readouterr().err == "hyperformer: standard input holds no rows; expected at least one\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kept", "said"),
+    [
+        (
+            "r.csv",
+            b"sentence\ngood\nThe plot is dull, but the film is good.\n",
+            1,
+            "line 3: more cells than the header",
+        ),
+        ("r.csv", b'sentence\ngood\n"The film\nis dull.\n', 1, "after line 2: no CSV"),
+        ("r.csv", b'sentence\n"a\nb"\n"abc"def\n', 1, "after line 3: no CSV"),
+        (
+            "r.jsonl",
+            b'{"sentence": "good"}\n\n{"sentence": "caf\xff"}\n',
+            1,
+            "line 3: the row holds a character that is none",
+        ),
+        (
+            "r.jsonl",
+            b'{"sentence": "good"}\n{"sentence": "\\ud83d"}\n',
+            1,
+            "line 2: the row holds a character that is none",
+        ),
+        ("r.jsonl", b'{"sentence": "good"}\n' + b"[" * 20_000 + b"\n", 1, "line 2 is not JSON (nested too deeply)"),
+        ("r.JSONL", b'{"sentence": "good"}\n[1]\n', 1, "line 2 is not a JSON object"),
+    ],
+)
+def test_a_bad_row_of_a_file_is_named_by_its_line_and_the_ones_before_are_kept(
+    bundles, tmp_path, capsys, name, content, kept, said
+):
+    (tmp_path / name).write_bytes(content)
+    assert main(["predict", str(bundles / "mood"), str(tmp_path / name)]) == 1
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == kept
+    assert said in printed.err
+    assert printed.err.endswith(f"(rows answered before it: {kept})\n")
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_a_cell_of_any_length_is_read(bundles, tmp_path, capsys):
+    (tmp_path / "r.csv").write_text("sentence\n" + "good " * 40_000)
+    assert main(["predict", str(bundles / "mood"), str(tmp_path / "r.csv")]) == 0
+    assert json.loads(capsys.readouterr().out)["truncated"]
+
+
+@pytest.mark.parametrize("command", ["predict", "inspect", "verify"])
+def test_a_file_in_place_of_a_bundle_is_refused_in_a_sentence(bundles, capsys, command):
+    more = [json.dumps(ROWS[0])] if command == "predict" else []
+    assert main([command, str(bundles / "mood" / "model.onnx"), *more]) == 1
+    assert "is no bundle" in capsys.readouterr().err
+
+
+def test_every_bundle_of_a_folder_is_verified_and_each_fault_named(bundles, tmp_path, capsys):
+    root = shutil.copytree(bundles, tmp_path / "all")
+    (root / "likeness" / "tokenizer.json").write_text("{}")
+    (root / "mood" / "manifest.json").unlink()
+    assert main(["verify", str(root)]) == 1
+    printed = capsys.readouterr()
+    assert printed.out.startswith("mood3: ")
+    assert "likeness/tokenizer.json is not the file that was exported" in printed.err
+    assert "mood holds no manifest.json" in printed.err
+
+
+def test_a_reader_that_stops_early_is_no_mistake(bundles, tmp_path):
+    (tmp_path / "r.jsonl").write_text("\n".join([json.dumps(ROWS[0])] * 600))
+    command = f"{sys.executable} -m hyperformer.runtime.cli predict {bundles / 'mood'} {tmp_path / 'r.jsonl'} | head -1"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert len(done.stdout.splitlines()) == 1
+    assert done.stderr == ""
+
+
+def test_answers_that_cannot_be_written_are_a_mistake(bundles):
+    command = (
+        f"{sys.executable} -m hyperformer.runtime.cli predict {bundles / 'mood'} '{json.dumps(ROWS[0])}' > /dev/full"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "the answers cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_standard_input_is_read_and_csv_is_written(bundles, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(map(json.dumps, ROWS))))
+    monkeypatch.setattr(sys, "stdin", Stdin("\n".join(map(json.dumps, ROWS)).encode("utf-8-sig")))
     assert main(["predict", "--csv", str(bundles / "mood"), "-"]) == 0
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     wanted = load(bundles / "mood").answer(ROWS)
@@ -105,7 +198,7 @@ def test_rows_before_a_bad_one_are_kept_and_it_is_named_with_its_line(bundles, t
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 2
     assert printed.err.startswith(f"hyperformer: {file}, line 3: the row has no 'sentence'")
-    assert printed.err.endswith("(2 rows before it are answered)\n")
+    assert printed.err.endswith("(rows answered before it: 2)\n")
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])

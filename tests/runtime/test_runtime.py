@@ -156,3 +156,88 @@ def test_literal_special_tokens_and_nul_are_text_to_bundle_and_model_alike(bundl
     ids = bundle.encode([text])[0][0]
     assert ids.count(1) == 1
     assert ids[-1] == 1
+
+
+def test_a_task_that_a_folder_does_not_hold_is_a_missing_key(bundles):
+    found = load(bundles)
+    assert "moods" not in found
+    assert found.get("moods") is None
+
+
+def test_a_broken_bundle_does_not_keep_the_others_from_answering(bundles, tmp_path):
+    root = shutil.copytree(bundles, tmp_path / "all")
+    (root / "mood3" / manifest.FILE).write_text("{")
+    found = load(root)
+    assert found["mood"](SENTENCES[0]).label
+    with pytest.raises(HyperFormerError, match="not valid JSON"):
+        found["mood3"]
+
+
+def changed(folder: Path, **changes) -> Path:
+    file = folder / manifest.FILE
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"labels": [1, 2]}, "has 'labels' that cannot be"),
+        ({"labels": ["a", "a"]}, "has 'labels' that cannot be"),
+        ({"labels": ["a"]}, "has 'labels' that cannot be"),
+        ({"labels": ["a", "b", "c"]}, "gives scores .*, expected one for each of 3 labels"),
+        ({"numbers": [1.0]}, "has 'numbers' that cannot be"),
+        ({"max_source_tokens": 0}, "has 'max_source_tokens' that cannot be"),
+        ({"max_source_tokens": True}, "has 'max_source_tokens' that cannot be"),
+        ({"max_source_tokens": 10**30}, "has 'max_source_tokens' that cannot be"),
+        ({"text": "sentence: {sentence"}, "has a stray brace"),
+        ({"text": "hello"}, "names no column"),
+        ({"parity": {"rows": "many"}}, "has 'parity' that cannot be"),
+        ({"files": {}}, "does not list model.onnx"),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(copied, changes, said):
+    with pytest.raises(HyperFormerError, match=said):
+        load(changed(copied, **changes))
+
+
+def test_a_file_that_the_manifest_does_not_list_is_not_opened(copied):
+    files = manifest.read(copied).files
+    del files[TOKENIZER]
+    with pytest.raises(HyperFormerError, match=r"does not list tokenizer.json"):
+        load(changed(copied, files=files))
+
+
+@pytest.mark.parametrize("name", [GRAPH, TOKENIZER])
+def test_a_file_that_is_listed_but_cannot_be_opened_is_named(copied, name):
+    (copied / name).write_bytes(b"junk")
+    files = {**manifest.read(copied).files, name: manifest.sha256(copied / name)}
+    with pytest.raises(HyperFormerError, match=f"{name} cannot be opened"):
+        load(changed(copied, files=files))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"precision": "fp16"}, "the precision is 'fp16', expected one of float32, int8"),
+        ({"threads": 0}, "threads is 0"),
+        ({"threads": "2"}, "threads is '2'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(bundles, options, said):
+    with pytest.raises(HyperFormerError, match=said):
+        load(bundles / "mood", **options)
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda bundle: bundle("good"), "got a str, expected a row"),
+        (lambda bundle: bundle.answer({"sentence": "good"}), "got one dict, expected a list of rows"),
+        (lambda bundle: bundle.answer(SENTENCES, batch_size=0), "batch_size is 0"),
+        (lambda bundle: bundle({"sentence": "\ud800"}), "the row holds a character that is none"),
+    ],
+)
+def test_a_row_that_is_none_is_refused(bundles, ask, said):
+    with pytest.raises(HyperFormerError, match=said):
+        ask(load(bundles / "mood"))

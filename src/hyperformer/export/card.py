@@ -19,6 +19,8 @@ given = {{"input_ids": ids, "attention_mask": np.ones_like(ids)}}
 scores, probabilities = session.run(["scores", "probabilities"], given)
 print({labels}[probabilities[0].argmax()])
 """
+GRADED = """print(session.run(["value"], given)[0][0])
+"""
 WRITING = """from optimum.onnxruntime import ORTModelForSeq2SeqLM
 from transformers import AutoTokenizer
 
@@ -29,10 +31,10 @@ print(tokenizer.decode(ids[0], skip_special_tokens=True))
 
 
 def text_of(made: Manifest) -> str:
-    """The card in Markdown; its Python runs inside the bundle's folder."""
+    """The card in Markdown; its Python runs in the bundle's folder."""
     row = dict.fromkeys(text.columns(made.text), "…")
     source = repr(text.render(made.text, row))
-    lines = LINES if made.labels else WRITING
+    lines = (LINES + (GRADED if made.numbers else "")) if made.labels else WRITING
     code = lines.format(source=source, longest=made.max_source_tokens, labels=made.labels)
     metrics = ", ".join(f"{name} {value:.2f}" for name, value in made.metrics.items() if name != "collapsed")
     return f"""---
@@ -51,7 +53,7 @@ Test split, percent: {metrics}. Compared with torch on {made.parity["rows"]:.0f}
 ```python
 from hyperformer.runtime import load
 
-load("this folder")({json.dumps(row, ensure_ascii=False)})
+load(".")({json.dumps(row, ensure_ascii=False)})
 ```
 or without hyperformer:
 ```python

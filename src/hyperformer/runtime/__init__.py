@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hyperformer import manifest
 from hyperformer.runtime.bundle import Bundle, Precision
-from hyperformer.runtime.router import Bundles
+from hyperformer.runtime.router import Bundles, places
 
 
 def load(folder: str | Path, threads: int | None = None, precision: Precision = "float32") -> Bundle | Bundles:
@@ -25,7 +25,7 @@ def load(folder: str | Path, threads: int | None = None, precision: Precision = 
         HyperFormerError: the folder is neither, or a file is missing or not the one that was exported.
     """
     where = Path(folder)
-    if not (where / manifest.FILE).is_file() and any(where.glob(f"*/{manifest.FILE}")):
+    if not (where / manifest.FILE).exists() and places(where):
         return Bundles(where, threads, precision)
     return Bundle(where, threads, precision)
 

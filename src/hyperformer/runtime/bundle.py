@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, get_args
 
 import numpy as np
 import onnxruntime
@@ -13,9 +13,70 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from hyperformer import manifest, text
+from hyperformer.manifest import Manifest
 from hyperformer.types import Answer, HyperFormerError, Scores
 
 Precision = Literal["float32", "int8"]
+LONGEST = 1 << 20  # tokens that a text may be said to have
+T = TypeVar("T")
+
+
+def described(folder: Path) -> Manifest:
+    """The manifest of a bundle, if what it says can be.
+
+    Raises:
+        HyperFormerError: the folder is no bundle, or its manifest contradicts itself.
+    """
+    found = _tried(lambda: manifest.read(folder), f"{folder} is no bundle")
+    text.columns(found.text)
+    labels, numbers = found.labels, found.numbers
+    wrong = [
+        name
+        for name, right in {
+            "labels": all(isinstance(one, str) for one in labels) and len(set(labels)) == len(labels) != 1,
+            "numbers": numbers is None
+            or (len(numbers) == len(labels) and all(type(one) in (int, float) for one in numbers)),
+            "max_source_tokens": type(found.max_source_tokens) is int and 0 < found.max_source_tokens <= LONGEST,
+            "files": all(isinstance(one, str) for one in found.files.values()),
+            **{
+                name: all(type(one) in (int, float) for one in getattr(found, name).values())
+                for name in ("metrics", "parity", "int8")
+            },
+        }.items()
+        if not right
+    ]
+    if wrong:
+        raise HyperFormerError(
+            f"{folder / manifest.FILE} has {wrong[0]!r} that cannot be, {getattr(found, wrong[0])!r:.80}; export "
+            "the task again"
+        )
+    return found
+
+
+def verify(folder: Path, found: Manifest) -> None:
+    """Sees to it that a bundle's files are there, and the ones that were exported.
+
+    Raises:
+        HyperFormerError: one is missing, not listed, or has other bytes.
+    """
+    needed = [manifest.GRAPH, manifest.TOKENIZER] if found.labels else []
+    for name in needed:
+        if name not in found.files:
+            raise HyperFormerError(f"{folder / manifest.FILE} does not list {name}; export the task again")
+    _tried(lambda: manifest.verify(folder, found), f"the bundle {folder} cannot be checked")
+
+
+def _tried(work: Callable[[], T], what: str) -> T:
+    """What `work` gives; a fault of file or library as a sentence."""
+    try:
+        return work()
+    except HyperFormerError:
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise HyperFormerError(
+            f"{what} ({reason:.200}); give the folder of an exported task, or export it again"
+        ) from None
 
 
 class Bundle:
@@ -30,19 +91,31 @@ class Bundle:
     """
 
     def __init__(self, folder: str | Path, threads: int | None = None, precision: Precision = "float32") -> None:
+        if precision not in get_args(Precision):
+            raise HyperFormerError(f"the precision is {precision!r}, expected one of {', '.join(get_args(Precision))}")
+        if threads is not None and (type(threads) is not int or threads < 1):
+            raise HyperFormerError(f"threads is {threads!r}, expected a whole number from 1")
         self.folder = Path(folder)
-        self.manifest = manifest.read(self.folder)
-        manifest.verify(self.folder, self.manifest)
-        graph = manifest.GRAPH if precision == "float32" else manifest.INT8
-        if graph not in self.manifest.files:
-            raise HyperFormerError(self._without(graph))
+        self.manifest = described(self.folder)
+        verify(self.folder, self.manifest)
+        graph = self.folder / (manifest.GRAPH if precision == "float32" else manifest.INT8)
+        if graph.name not in self.manifest.files:
+            raise HyperFormerError(self._without(graph.name))
         options = onnxruntime.SessionOptions()
         if threads is not None:
             options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(
-            str(self.folder / graph), options, providers=["CPUExecutionProvider"]
+        self._session: Any = _tried(
+            lambda: onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"]),
+            f"{graph} cannot be opened",
         )
-        self._tokenizer = Tokenizer.from_file(str(self.folder / manifest.TOKENIZER))
+        shape = next((out.shape for out in self._session.get_outputs() if out.name == "scores"), None)
+        if shape is None or shape[-1] != len(self.manifest.labels):
+            raise HyperFormerError(
+                f"{graph} gives scores {shape}, expected one for each of {len(self.manifest.labels)} labels; export "
+                "the task again"
+            )
+        tokenizer = self.folder / manifest.TOKENIZER
+        self._tokenizer: Any = _tried(lambda: Tokenizer.from_file(str(tokenizer)), f"{tokenizer} cannot be opened")
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(self.manifest.max_source_tokens)
         self._tokenizer.encode_special_tokens = True  # what a text holds is text
@@ -53,16 +126,26 @@ class Bundle:
                 f"the task {self.manifest.task!r} writes texts: load {self.folder / manifest.GENERATION} with "
                 "optimum's ORTModelForSeq2SeqLM, as its README.md shows"
             )
-        lost = self.manifest.int8.get("float32", 0.0) - self.manifest.int8.get("metric", 0.0)
-        return f"{self.folder} holds no {graph}: its metric fell by {lost:.2f} points; use the graph in float32"
+        int8 = self.manifest.int8
+        why = f": its metric fell by {int8['float32'] - int8['metric']:.2f} points" if int8 else ""
+        return f"{self.folder} holds no {graph}{why}; use the graph in float32"
 
     def source(self, row: Mapping[str, Any]) -> str:
         """The text that a row is read as.
 
         Raises:
-            HyperFormerError: the row lacks a column of the task's text, or has no text there.
+            HyperFormerError: the row is none, lacks a column of the task's text, or has no text there.
         """
-        return text.render(self.manifest.text, row)
+        if not isinstance(row, Mapping):
+            raise HyperFormerError(f"got a {type(row).__name__}, expected a row: a mapping of columns to their texts")
+        words = text.render(self.manifest.text, row)
+        try:
+            words.encode()
+        except UnicodeEncodeError as error:
+            raise HyperFormerError(
+                f"the row holds a character that is none ({error.reason}); give text in UTF-8"
+            ) from None
+        return words
 
     def encode(self, sources: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
         """Token ids of each text, and whether it was cut to the task's longest."""
@@ -74,6 +157,8 @@ class Bundle:
         return self._scores(self.encode(sources)[0], batch_size)
 
     def _scores(self, encoded: Sequence[list[int]], batch_size: int) -> list[Scores]:
+        if batch_size < 1:
+            raise HyperFormerError(f"batch_size is {batch_size}, expected at least 1")
         order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]))
         found: dict[int, Scores] = {}
         for start in range(0, len(order), batch_size):
@@ -96,6 +181,8 @@ class Bundle:
 
     def answer(self, rows: Sequence[Mapping[str, Any]], batch_size: int = 64) -> list[Answer]:
         """The answers to rows, which hold the columns of the task's text."""
+        if isinstance(rows, Mapping | str):
+            raise HyperFormerError(f"got one {type(rows).__name__}, expected a list of rows; ask one row by calling")
         encoded, cut = self.encode([self.source(row) for row in rows])
         labels, numbers = self.manifest.labels, self.manifest.numbers
         answers = [text.combine(scores.values, labels, numbers) for scores in self._scores(encoded, batch_size)]

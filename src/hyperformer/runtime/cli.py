@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -17,6 +19,8 @@ from typing import Any, TextIO
 
 from hyperformer import manifest
 from hyperformer.runtime import Bundle, load
+from hyperformer.runtime.bundle import described, verify
+from hyperformer.runtime.router import places
 from hyperformer.types import Answer, HyperFormerError
 
 Row = Mapping[str, Any]
@@ -27,9 +31,10 @@ MEGABYTE = 1e6
 def _object(words: str, where: str) -> Row:
     try:
         row = json.loads(words)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
+        reason = getattr(error, "msg", "nested too deeply")
         raise HyperFormerError(
-            f'{where} is not JSON ({error}): {words[:80]!r}; write it like \'{{"sentence": "…"}}\''
+            f'{where} is not JSON ({reason}): {words.strip()[:80]!r}; write it like \'{{"sentence": "…"}}\''
         ) from None
     if not isinstance(row, dict):
         raise HyperFormerError(f'{where} is not a JSON object: {words[:80]!r}; write it like \'{{"sentence": "…"}}\'')
@@ -45,20 +50,33 @@ def _lines(file: TextIO, name: str) -> Iterator[tuple[str, Row]]:
 
 
 def _table(file: TextIO, name: str) -> Iterator[tuple[str, Row]]:
-    """Rows of CSV with a header, each with its place; a cell that a line lacks is None."""
-    for number, row in enumerate(csv.DictReader(file), start=1):
-        yield f"{name}, row {number}", row
+    """Rows of CSV with a header, each with its place (a record's last line); a cell that a line lacks is None."""
+    csv.field_size_limit(sys.maxsize)
+    table = csv.DictReader(file, strict=True)
+    try:
+        for row in table:
+            place = f"{name}, line {table.line_num}"
+            if None in row:
+                raise HyperFormerError(f"{place}: more cells than the header has; put texts with commas in quotes")
+            yield place, row
+    except csv.Error as error:
+        raise HyperFormerError(
+            f"{name}, after line {table.line_num}: no CSV ({error}); mend the quotes there"
+        ) from None
 
 
 def _rows(given: list[str]) -> Iterator[tuple[str, Row]]:
     """The rows of JSON objects, of files, and of standard input (`-`), as they come."""
     for number, words in enumerate(given, start=1):
-        if words.lstrip().startswith(("{", "[")):
+        if Path(words).suffix.lower() in READERS:
+            yield from _file(words)
+        elif words.lstrip().startswith(("{", "[")):
             yield f"the row {number}", _object(words, f"the row {number}")
         elif words == "-":
-            yield from _lines(sys.stdin, "standard input")
-        elif Path(words).suffix in (".jsonl", ".csv"):
-            yield from _file(words)
+            if sys.stdin is None:
+                raise HyperFormerError("there is no standard input to read; give a file")
+            file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", errors="surrogateescape")
+            yield from _some(_lines(file, "standard input"), "standard input")
         else:
             raise HyperFormerError(
                 f"{words!r} is neither a JSON object, a .jsonl or .csv file, nor - for standard input; give one"
@@ -66,17 +84,25 @@ def _rows(given: list[str]) -> Iterator[tuple[str, Row]]:
 
 
 def _file(name: str) -> Iterator[tuple[str, Row]]:
-    """The rows of a file, at least one."""
-    empty = True
+    """The rows of a file; bytes that are no UTF-8 become characters that are none, which the row's own check names."""
     try:
-        with Path(name).open(encoding="utf-8-sig", newline="") as file:
-            for row in _lines(file, name) if name.endswith(".jsonl") else _table(file, name):
-                empty = False
-                yield row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise HyperFormerError(f"{name} cannot be read ({error}); give a file of rows in UTF-8") from None
+        with Path(name).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+            yield from _some(READERS[Path(name).suffix.lower()](file, name), name)
+    except OSError as error:
+        raise HyperFormerError(f"{name} cannot be read ({error.strerror}); give a file of rows in UTF-8") from None
+
+
+def _some(rows: Iterator[tuple[str, Row]], name: str) -> Iterator[tuple[str, Row]]:
+    """These rows, at least one."""
+    empty = True
+    for row in rows:
+        empty = False
+        yield row
     if empty:
         raise HyperFormerError(f"{name} holds no rows; expected at least one")
+
+
+READERS: dict[str, Callable[[TextIO, str], Iterator[tuple[str, Row]]]] = {".jsonl": _lines, ".csv": _table}
 
 
 def _write_json(answer: Answer) -> None:
@@ -111,7 +137,7 @@ def _predict(given: argparse.Namespace) -> None:
         if sys.stderr.isatty():
             print(f"\r{answered} rows", end="", file=sys.stderr)
         if chunk.mistake:
-            raise HyperFormerError(chunk.mistake + (f" ({answered} rows before it are answered)" if answered else ""))
+            raise HyperFormerError(chunk.mistake + (f" (rows answered before it: {answered})" if answered else ""))
     if cut:
         longest = bundle.manifest.max_source_tokens
         print(f"hyperformer: {cut} of {answered} texts were longer than {longest} tokens and cut", file=sys.stderr)
@@ -149,16 +175,16 @@ def _bundle(given: argparse.Namespace) -> Bundle:
     return found
 
 
-def _described(given: argparse.Namespace) -> Iterator[tuple[Path, manifest.Manifest]]:
-    """The bundles at a folder, itself or those in it."""
+def _places(given: argparse.Namespace) -> list[Path]:
+    """The folders of bundles: this one, or those in it."""
     folder = Path(given.bundle)
-    inside = [path.parent for path in sorted(folder.glob(f"*/{manifest.FILE}"))]
-    for place in [folder] if (folder / manifest.FILE).is_file() or not inside else inside:
-        yield place, manifest.read(place)
+    inside = places(folder)
+    return [folder] if (folder / manifest.FILE).exists() or not inside else inside
 
 
 def _inspect(given: argparse.Namespace) -> None:
-    for folder, found in _described(given):
+    for folder in _places(given):
+        found = described(folder)
         size = sum((folder / name).stat().st_size for name in found.files if (folder / name).is_file()) / MEGABYTE
         lines = {
             "kind": found.kind,
@@ -177,9 +203,16 @@ def _inspect(given: argparse.Namespace) -> None:
 
 
 def _verify(given: argparse.Namespace) -> None:
-    for folder, found in _described(given):
-        manifest.verify(folder, found)
-        print(f"{found.task}: {len(found.files)} files are the ones that were exported")
+    mistakes = []
+    for folder in _places(given):
+        try:
+            found = described(folder)
+            verify(folder, found)
+            print(f"{found.task}: {len(found.files)} files are the ones that were exported")
+        except HyperFormerError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise HyperFormerError("; ".join(mistakes))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -204,11 +237,19 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         given.run(given)
+        sys.stdout.flush()
     except HyperFormerError as error:
         print(f"hyperformer: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # who reads has had enough
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, AttributeError) as error:
+        if sys.stdout is not None and not isinstance(error, OSError):
+            raise
+        print(f"hyperformer: the answers cannot be written ({error})", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
