@@ -5,9 +5,10 @@
 
 Every contender answers the same rows among the same answers: `mnli`, entailment, neutral and contradiction as T5's own
 vocabulary writes them (5, 2 and 2 tokens with </s>), or `short`, two answers of 2 tokens. `generate` writes as many
-tokens as the longest has. A process loads all contenders and times them in turn, so that what slows the machine down
-slows all. CTranslate2, which has no adapters, and optimum run the same T5 without them. CTranslate2 takes part if it is
-installed: give it a folder of its own (pip install --no-deps --target build/peers ctranslate2; PYTHONPATH=build/peers).
+tokens as the longest has. A process loads all contenders and times them in random turns, so that what slows the machine
+down slows all. CTranslate2, which has no adapters, and optimum run the same T5 without them. CTranslate2 takes part if
+it is installed: give it a folder of its own (pip install --no-deps --target build/peers ctranslate2), and name that in
+PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ import sys
 import tempfile
 import time
 import warnings
-from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ BOTTLENECK = {"t5-small": 16, "default": 32}
 SHAPES = [(batch, length) for batch in (1, 8, 32) for length in (32, 128)]
 ANSWERS = {"mnli": ((3, 35, 1756, 297, 1), (1163, 1), (1252, 1)), "short": ((50, 1), (60, 1))}
 OURS = "classifier graph"
+SETTLE = 0.03  # seconds before each run: threads of the one before may still be spinning
 Answered = tuple[tuple[int, ...], ...]
 
 
@@ -184,10 +185,12 @@ def measure(folder: Path, answers: Answered, threads: int, seconds: float) -> No
     found: dict[str, dict[str, float]] = {}
     for batch, length in SHAPES:
         ids = draw.integers(100, 1800, (batch, length))
-        times: dict[str, list[float]] = defaultdict(list)
+        times: dict[str, list[float]] = {name: [] for name in running}
         began = time.perf_counter()
         while time.perf_counter() - began < seconds or len(times[OURS]) < 4:
-            for name, run in running.items():
+            for name in draw.permutation(list(running)).tolist():
+                run = running[name]
+                time.sleep(SETTLE)
                 start = time.perf_counter()
                 run(ids)
                 times[name].append(time.perf_counter() - start)
