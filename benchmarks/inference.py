@@ -162,18 +162,23 @@ def contenders(folder: Path, answers: Answered, threads: int) -> dict[str, Calla
         "optimum generate": optimum_generate,
     }
     if (folder / "ctranslate2").is_dir():
-        import ctranslate2
-
-        translator = ctranslate2.Translator(str(folder / "ctranslate2"), intra_threads=threads, inter_threads=1)
-        vocabulary = json.loads((folder / "ctranslate2" / "shared_vocabulary.json").read_text())
-
-        def scores(ids: np.ndarray[Any, Any]) -> Any:
-            sources = [[vocabulary[i] for i in row] for row in ids for _ in answers]
-            targets = [[vocabulary[i] for i in answer[:-1]] for answer in answers] * len(ids)
-            return translator.score_batch(sources, targets)
-
-        found["CTranslate2 scoring"] = scores
+        found["CTranslate2 scoring"] = ctranslate2_scoring(folder / "ctranslate2", answers, threads)
     return found
+
+
+def ctranslate2_scoring(folder: Path, answers: Answered, threads: int) -> Callable[[np.ndarray[Any, Any]], Any]:
+    """CTranslate2's own scoring of each answer after each source."""
+    import ctranslate2
+
+    translator = ctranslate2.Translator(str(folder), intra_threads=threads, inter_threads=1)
+    vocabulary = json.loads((folder / "shared_vocabulary.json").read_text())
+    targets = [[vocabulary[i] for i in answer[:-1]] for answer in answers]
+
+    def scores(ids: np.ndarray[Any, Any]) -> Any:
+        sources = [[vocabulary[i] for i in row] for row in ids for _ in answers]
+        return translator.score_batch(sources, targets * len(ids))
+
+    return scores
 
 
 def measure(folder: Path, answers: Answered, threads: int, seconds: float) -> None:
