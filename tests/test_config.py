@@ -97,7 +97,7 @@ def test_a_setting_of_another_method_is_unknown(tree: dict[str, Any]) -> None:
     tree["methods"]["adapters_multi_task"]["share_layers"] = True
     assert fault(tree) == (
         "unknown setting 'methods.adapters_multi_task.share_layers'; known here: activation, positions, "
-        "reduction_factor, stacks"
+        "reduction_factor, stacks, start"
     )
 
 

@@ -5,9 +5,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
+from numpy.typing import NDArray
 
 from hyperformer import evaluation
 from hyperformer.config import Tasks
@@ -48,34 +50,42 @@ def pairs(count: int, seed: int, graded: bool = False) -> Dataset:
     return Dataset.from_list(rows)
 
 
+def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+    """How often each word stands in a text."""
+    return np.array([[text.split().count(word) for word in WORDS] for text in texts], dtype=np.float32)
+
+
 def test_baselines_with_overlap_see_what_words_alone_do_not() -> None:
-    found = evaluation.baselines(a_task(), pairs(300, 1), pairs(200, 2), seed=0)
-    assert list(found) == ["majority", "tfidf", "overlap"]
+    found = evaluation.baselines(a_task(), pairs(300, 1), pairs(200, 2), embed, seed=0)
+    assert list(found) == ["majority", "tfidf", "overlap", "frozen"]
     assert found["overlap"]["accuracy"] > 95.0
+    assert found["frozen"]["accuracy"] > 95.0  # of the products of two embeddings
     assert found["tfidf"]["accuracy"] < 75.0
 
 
 def test_baselines_of_a_graded_task_see_overlap_too() -> None:
-    found = evaluation.baselines(a_graded_task(), pairs(300, 1, graded=True), pairs(200, 2, graded=True), seed=0)
+    found = evaluation.baselines(a_graded_task(), pairs(300, 1, graded=True), pairs(200, 2, graded=True), embed, seed=0)
     assert found["majority"] == {"pearson": 0.0, "spearman": 0.0, "mean": 0.0}
     assert found["overlap"]["pearson"] > 90.0
     assert found["overlap"]["mean"] > found["tfidf"]["mean"] + 20.0
 
 
 def test_baselines_of_one_text_column_have_no_overlap() -> None:
-    found = evaluation.baselines(a_task(text="{first}"), pairs(40, 1), pairs(20, 2), seed=0)
-    assert list(found) == ["majority", "tfidf"]
+    found = evaluation.baselines(a_task(text="{first}"), pairs(40, 1), pairs(20, 2), embed, seed=0)
+    assert list(found) == ["majority", "tfidf", "frozen"]
 
 
 def test_the_majority_baseline_gives_the_commonest_training_label() -> None:
     train = Dataset.from_list([{"first": f"w{i}", "second": "x", "label": int(i < 3)} for i in range(10)])
     test = Dataset.from_list([{"first": f"w{i}", "second": "x", "label": int(i < 9)} for i in range(10)])
-    assert evaluation.baselines(a_task(), train, test, seed=0)["majority"] == {"accuracy": 10.0, "mean": 10.0}
+    assert evaluation.baselines(a_task(), train, test, embed, seed=0)["majority"] == {"accuracy": 10.0, "mean": 10.0}
 
 
 def test_baselines_give_the_same_numbers_again() -> None:
     train, test = pairs(60, 1), pairs(40, 2)
-    assert evaluation.baselines(a_task(), train, test, 3) == evaluation.baselines(a_task(), train, test, 3)
+    assert evaluation.baselines(a_task(), train, test, embed, 3) == evaluation.baselines(
+        a_task(), train, test, embed, 3
+    )
 
 
 def test_the_standard_error_of_half_right_in_400_rows_is_two_and_a_half_points() -> None:
@@ -167,8 +177,12 @@ def a_generation_task() -> Task:
 def test_baselines_of_a_generation_task_are_the_commonest_text_and_that_of_the_nearest_row() -> None:
     train = Dataset.from_list([{"first": f"w{i} x", "second": "same" if i < 4 else f"t{i}"} for i in range(9)])
     test = Dataset.from_list([{"first": f"w{i} y", "second": f"t{i}"} for i in range(4, 9)])
-    found = evaluation.baselines(a_generation_task(), train, test, seed=0)
-    assert {kind: result["mean"] for kind, result in found.items()} == {"majority": 0.0, "tfidf": 100.0}
+    found = evaluation.baselines(a_generation_task(), train, test, embed, seed=0)
+    assert {kind: result["mean"] for kind, result in found.items()} == {
+        "majority": 0.0,
+        "tfidf": 100.0,
+        "frozen": 0.0,
+    }
 
 
 def test_evaluate_tells_of_every_row_what_was_asked_and_answered() -> None:
@@ -216,5 +230,5 @@ def test_the_mean_of_results_is_over_tasks_and_not_over_metrics() -> None:
 
 def test_baselines_all_reads_the_rows_of_every_task(tmp_path: Path) -> None:
     write_rows({"t": {"train": pairs(60, 1), "validation": pairs(10, 2), "test": pairs(40, 3)}})(tmp_path / "rows")
-    found = evaluation.baselines_all({"t": a_task()}, tmp_path / "rows", seed=0)
-    assert found == {"t": evaluation.baselines(a_task(), pairs(60, 1), pairs(40, 3), seed=0)}
+    found = evaluation.baselines_all({"t": a_task()}, tmp_path / "rows", embed, seed=0)
+    assert found == {"t": evaluation.baselines(a_task(), pairs(60, 1), pairs(40, 3), embed, seed=0)}

@@ -84,9 +84,11 @@ def test_the_method_is_one_of_the_papers_and_shares_as_the_paper_does(settings: 
         "activation": "gelu_new",
         "positions": "both",
         "stacks": "both",
+        "start": "authors",
         "task_embedding": 64,
         "projector": {"hidden": 128, "projected": 64},
         "layer_norm": "conditional",
+        "head": "generated",
         "share_layers": True,
     }
 

@@ -11,7 +11,7 @@ from hyperformer.manifest import Manifest, folder_sha256, read, sha256, verify
 from hyperformer.types import HyperFormerError
 
 MANIFEST = Manifest(
-    format=2,
+    format=3,
     task="similarity",
     kind="regression",
     text="sentence1: {sentence1} sentence2: {sentence2}",
@@ -66,13 +66,13 @@ def test_a_manifest_that_is_no_json_is_refused(tmp_path: Path, content: bytes) -
 @pytest.mark.parametrize(("number", "got"), [(1, "1"), ("2", "'2'"), (..., "None")])
 def test_a_manifest_of_another_format_is_refused(tmp_path: Path, number: object, got: str) -> None:
     altered(tmp_path, format=number)
-    with pytest.raises(HyperFormerError, match=f"format {got}, expected 2"):
+    with pytest.raises(HyperFormerError, match=f"format {got}, expected 3"):
         read(tmp_path)
 
 
 def test_a_manifest_that_is_a_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("[1]", encoding="utf-8")
-    with pytest.raises(HyperFormerError, match="format 'list', expected 2"):
+    with pytest.raises(HyperFormerError, match="format 'list', expected 3"):
         read(tmp_path)
 
 

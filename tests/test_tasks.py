@@ -140,7 +140,7 @@ def test_an_example_is_the_text_and_the_answer_of_a_row() -> None:
     task = a_classification(text="question: {q} sentence: {s}", labels={0: "no", 1: "yes"})
     row = {"q": "Who?", "s": "Mia.", "label": 1, "idx": 7}
     assert task.text_columns == ["q", "s"]
-    assert task.example(row) == Example("t", "question: Who? sentence: Mia.", "yes")
+    assert task.example(row) == Example("t", "question: Who? sentence: Mia.", "yes", 1)
 
 
 def test_labels_may_be_words() -> None:

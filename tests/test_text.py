@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from hyperformer.text import columns, combine, grid, nearest, probabilities, render
+from hyperformer.text import columns, combine, grid, joined, named, nearest, probabilities, render
 from hyperformer.types import HyperFormerError
 
 
@@ -47,6 +47,23 @@ def test_render_puts_the_values_of_the_row_in_place() -> None:
 def test_render_names_a_column_that_is_missing_or_empty(row: dict[str, str | None]) -> None:
     with pytest.raises(HyperFormerError, match="no 'b'; expected the columns a, b"):
         render("{a} {b}", row)
+
+
+@pytest.mark.parametrize("value", [True, float("nan"), float("inf"), ["x"], {"x": 1}, b"x"])
+def test_render_refuses_what_is_neither_a_text_nor_a_number(value: object) -> None:
+    with pytest.raises(HyperFormerError, match=r"the row's 'a' is .*, expected a text or a number"):
+        render("{a}", {"a": value})
+
+
+def test_two_templates_are_two_texts() -> None:
+    template = ("q: {q}", "{s} {q}")
+    assert columns(template) == ["q", "s"]
+    assert render(template, {"q": "Who?", "s": "Mia."}) == ("q: Who?", "Mia. Who?")
+    assert joined(("Who?", "Mia.")) == "Who? Mia."
+    assert joined("Who?") == "Who?"
+    assert named(template) == "`q: {q}` and `{s} {q}`"
+    with pytest.raises(HyperFormerError, match="no 's'; expected the columns q, s, got q"):
+        render(template, {"q": "Who?"})
 
 
 def test_render_keeps_an_empty_text() -> None:

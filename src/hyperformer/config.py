@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -18,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from hyperformer.types import HyperFormerError, Scoring
+from hyperformer.types import HyperFormerError, Scoring, Source
 
 MOST_ANSWERS = 1000
 Positive = Annotated[int, Field(gt=0)]
@@ -94,8 +95,9 @@ class BackboneSettings(_Settings):
     revision: str | None = None
     max_source_tokens: Positive
     """Where a source text is cut."""
-    max_target_tokens: Positive
-    """Where an answer to learn is cut, and where generating stops; </s> counts."""
+    max_target_tokens: Positive | None = None
+    """Where an answer to learn is cut, and where generating stops; </s> counts. Of backbones that write their answers.
+    """
 
 
 class DataSettings(_Settings):
@@ -134,12 +136,21 @@ class SplitSettings(_Settings):
         return self
 
 
+def _source(given: Any) -> Source:
+    if isinstance(given, str):
+        return given
+    if isinstance(given, list | tuple) and len(given) == 2 and all(isinstance(part, str) for part in given):
+        return given[0], given[1]
+    raise ValueError(f"expected a text, or a list of two texts, got {given!r}")
+
+
 class TaskSettings(_Settings):
     """One task: where its rows are, how a row reads, and what its answers are."""
 
     source: SourceSettings = SourceSettings()
-    text: str
-    """The source text, with columns in braces."""
+    text: Annotated[Source, BeforeValidator(_source)]
+    """The source text, with columns in braces; or two, which a backbone pairs in its own way (T5 puts a blank between).
+    """
     kind: Literal["classification", "regression", "generation"]
     label_column: str
     """The column of the label, the number, or the text to generate."""
@@ -196,6 +207,10 @@ class AdapterSettings(_Settings):
     """After which layers of a block adapters sit."""
     stacks: Literal["both", "encoder", "decoder"] = "both"
     """Whose blocks have adapters."""
+    start: Literal["authors", "identity"] = "authors"
+    """What adapters do before training: a little, as the authors' do, or nothing: gains and shifts of their layer norms
+    at 0. A layer norm makes much of little, and where a backbone's sublayers say little, as BERT's, that drowns them.
+    """
 
 
 class ProjectorSettings(_Settings):
@@ -208,12 +223,21 @@ class ProjectorSettings(_Settings):
 class HyperFormerSettings(AdapterSettings):
     """HyperFormer: generators for each block and position."""
 
+    head: Literal["generated", "trained"] = "generated"
+    """The head of a task on a backbone that answers by one: from the task embedding, or a trained one a task."""
+
     task_embedding: Positive
     """The size of every embedding."""
     projector: ProjectorSettings | None
     """None: generators read the embeddings themselves."""
     layer_norm: Literal["conditional", "conditional_from_one", "unconditional"] = "conditional"
     """Generated, its gain starting at 0 (the authors') or at 1; or a trained one a site, which the tasks share."""
+
+    @model_validator(mode="after")
+    def _one_start(self) -> HyperFormerSettings:
+        if self.start == "identity" and self.layer_norm == "conditional_from_one":
+            raise ValueError("adapters that start as the identity have gains of 0; take layer_norm: conditional")
+        return self
 
 
 class HyperFormerPlusPlusSettings(HyperFormerSettings):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 Answerer = Callable[[str, Sequence[Mapping[str, Any]]], list[Answer]]
 Metrics = dict[str, float]
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
 def metrics(task: Task, rows: Rows, answers: Sequence[Answer]) -> Metrics:
@@ -58,7 +60,7 @@ def evaluate(answer: Answerer, task: Task, rows: Rows) -> tuple[Metrics, pd.Data
     answers = answer(task.name, list(rows))
     table = pd.DataFrame(
         {
-            "source": [text.render(task.settings.text, row) for row in rows],
+            "source": [text.joined(text.render(task.settings.text, row)) for row in rows],
             "truth": [task.answer_text(row) for row in rows],
             "answer": [found.label for found in answers],
             "probability": [found.probabilities.get(found.label) for found in answers],
@@ -120,12 +122,16 @@ def standard_error(task: Task, result: Metrics, rows: int) -> float:
     return 100.0 * spread / rows**0.5
 
 
-def baselines(task: Task, train: Rows, test: Rows, seed: int) -> dict[str, Metrics]:
-    """What simple methods reach on `test`: `majority`, `tfidf`, `overlap`.
+def baselines(task: Task, train: Rows, test: Rows, embed: Embed, seed: int) -> dict[str, Metrics]:
+    """What simple methods reach on `test`: `majority`, `tfidf`, `overlap`, `frozen`.
 
     `majority` is the commonest label or text, or the mean of a graded task. `tfidf` is logistic regression (ridge for
     graded tasks, the text of the nearest training row for generation) on TF-IDF of words and word pairs; `overlap` adds
-    how two texts overlap, for closed tasks with two text columns.
+    how two texts overlap, for closed tasks with two text columns. `frozen` is the same regression on the frozen
+    backbone's embeddings: u of a text; u, v, |u - v| and u · v of two (as in Conneau et al. 2017, section 3.1).
+
+    Args:
+        embed: what gives the backbone's embeddings.
     """
     truths = np.array([task.truth(row) for row in train])
     expected = [task.truth(row) for row in test]
@@ -143,6 +149,7 @@ def baselines(task: Task, train: Rows, test: Rows, seed: int) -> dict[str, Metri
         pairs = scaler.fit_transform([_overlap(task, row) for row in train])
         pairs_test = scaler.transform([_overlap(task, row) for row in test])
         features["overlap"] = (sparse.hstack([words, pairs]).tocsr(), sparse.hstack([words_test, pairs_test]).tocsr())
+    features["frozen"] = _frozen(task, train, test, embed)
     for name, (given, asked) in features.items():
         if not task.answers:
             model: Any = KNeighborsClassifier(1)
@@ -153,11 +160,23 @@ def baselines(task: Task, train: Rows, test: Rows, seed: int) -> dict[str, Metri
     return found
 
 
-def baselines_all(tasks: Mapping[str, Task], rows: Path, seed: int) -> dict[str, dict[str, Metrics]]:
+def _frozen(task: Task, train: Rows, test: Rows, embed: Embed) -> tuple[Any, Any]:
+    """Standardised features of both splits from the backbone's embeddings of each text."""
+    if len(task.text_columns) == 2:
+        texts = [[str(text) for part in (train, test) for text in part[column]] for column in task.text_columns]
+        u, v = (embed(column) for column in texts)
+        features = np.concatenate([u, v, np.abs(u - v), u * v], axis=1)  # [rows, 4d]
+    else:
+        features = embed([_joined(task, row) for part in (train, test) for row in part])  # [rows, d]
+    scaler = StandardScaler().fit(features[: len(train)])
+    return scaler.transform(features[: len(train)]), scaler.transform(features[len(train) :])
+
+
+def baselines_all(tasks: Mapping[str, Task], rows: Path, embed: Embed, seed: int) -> dict[str, dict[str, Metrics]]:
     """`baselines` of every task on its test split: task → baseline → metric → percent."""
     found = {}
     for name, task in watched(tasks.items(), "baselines", len(tasks)):
-        found[name] = baselines(task, read_rows(rows, name, "train"), read_rows(rows, name, "test"), seed)
+        found[name] = baselines(task, read_rows(rows, name, "train"), read_rows(rows, name, "test"), embed, seed)
         log.info("%s: %s", name, ", ".join(f"{kind} {result['mean']:.2f}" for kind, result in found[name].items()))
     return found
 

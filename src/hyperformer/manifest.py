@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hyperformer.types import HyperFormerError
+from hyperformer.types import HyperFormerError, Source
 
-FORMAT = 2
+FORMAT = 3
 FILE = "manifest.json"
 GRAPH, INT8, TOKENIZER, GENERATION, CARD = "model.onnx", "model.int8.onnx", "tokenizer.json", "generation", "README.md"
 """What else a bundle's folder may hold."""
@@ -21,15 +21,16 @@ GRAPH, INT8, TOKENIZER, GENERATION, CARD = "model.onnx", "model.int8.onnx", "tok
 class Manifest:
     """A bundle's manifest.
 
-    `files` holds the sha256 of every other file by its path in the folder; `made_from` the hashes of code, data and
-    parameters; `numbers` is None where answers are none; `labels` is empty where any text may be the answer; `int8`
-    says how the graph fares in int8, in percent, and is empty where there is none.
+    `text` is the template of a row's source, one or two; `files` holds the sha256 of every other file by its path in
+    the folder; `made_from` the hashes of code, data and parameters; `numbers` is None where answers are none; `labels`
+    is empty where any text may be the answer; `int8` says how the graph fares in int8, in percent, and is empty where
+    there is none.
     """
 
     format: int
     task: str
     kind: str
-    text: str
+    text: Source
     labels: list[str]
     numbers: list[float] | None
     max_source_tokens: int
@@ -47,7 +48,8 @@ class Manifest:
 
 
 KINDS: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("task", "kind", "text", "backbone", "method"), str),
+    **dict.fromkeys(("task", "kind", "backbone", "method"), str),
+    "text": (str, list),
     **dict.fromkeys(("max_source_tokens", "opset"), int),
     **dict.fromkeys(("files", "parity", "int8", "metrics", "made_from"), dict),
     "labels": list,
@@ -82,6 +84,8 @@ def read(folder: Path) -> Manifest:
     if wrong:
         kind = type(found[wrong[0]]).__name__
         raise HyperFormerError(f"{path} has a {kind} as {wrong[0]!r}; export the task again")
+    if isinstance(found["text"], list):
+        found["text"] = tuple(found["text"])
     return Manifest(**found)
 
 
@@ -101,6 +105,12 @@ def verify(folder: Path, described: Manifest) -> None:
             raise HyperFormerError(
                 f"{path} is not the file that was exported (its sha256 differs); export or copy it again"
             )
+
+
+def foreign(folder: Path, described: Manifest) -> list[str]:
+    """The files of a bundle's folder that its manifest does not list; no bundle opens them."""
+    listed = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
+    return [name for name in listed if name != FILE and name not in described.files]
 
 
 def sha256(path: Path) -> str:

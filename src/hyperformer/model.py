@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError
+from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from hyperformer import backbones, methods, tasks, text
-from hyperformer.backbones import Answers
+from hyperformer.backbones import AnswerHeads, Answers
 from hyperformer.config import (
     AdapterSettings,
     BackboneSettings,
@@ -27,10 +28,11 @@ from hyperformer.config import (
     Tasks,
 )
 from hyperformer.tasks import Task
-from hyperformer.types import Answer, Example, HyperFormerError, Scores, Scoring
+from hyperformer.types import Answer, Example, HeadWeights, HyperFormerError, Scores, Scoring, Source
 
 CONFIGURATION, WEIGHTS, CARD = "configuration.json", "trained.safetensors", "README.md"
 SCORED = EvaluationSettings(batch_size=64)
+PARTS = 4  # of a training batch, by length: each is padded to its own longest row
 T = TypeVar("T")
 
 
@@ -45,10 +47,18 @@ class MultiTaskModel(nn.Module):
         method: how the trainable weights arise.
         settings: the tasks.
         label_smoothing: of the loss.
+        group: of tasks, whose model is trained.
     """
 
+    members: Tensor
+
     def __init__(
-        self, backbone: BackboneSettings, method: MethodSettings, settings: Tasks, label_smoothing: float = 0.0
+        self,
+        backbone: BackboneSettings,
+        method: MethodSettings,
+        settings: Tasks,
+        label_smoothing: float = 0.0,
+        group: int = 0,
     ) -> None:
         super().__init__()
         self.backbone_settings, self.method_settings, self.task_settings = backbone, method, settings
@@ -56,13 +66,24 @@ class MultiTaskModel(nn.Module):
         self.label_smoothing = label_smoothing
         self.groups = methods.groups(method, list(self.tasks))
         self.backbone = backbones.load(backbone)
-        self.method = methods.make(method, self.groups[0], self.backbone.sites(), self.backbone.width)
+        self.answer_heads = _answer_heads(self.backbone, self.tasks)
+        rows = self.answer_heads.rows if self.answer_heads else 0
+        self.method = methods.make(method, self.groups[group], self.backbone.sites(), self.backbone.width, rows)
         if isinstance(method.settings, AdapterSettings):
             self.backbone.place(self.method.sites, method.settings.activation)
         if not self.method.trains_backbone:
             self.backbone.freeze()
         self.answers = {name: self._answers(name) for name, task in self.tasks.items() if task.answers}
-        self._group = 0
+        open_tasks = [name for name in self.tasks if name not in self.answers]
+        if open_tasks and not self.backbone.writes:
+            raise HyperFormerError(
+                f"the answers of task {open_tasks[0]!r} are to be written, but the backbone {backbone.path!r} only "
+                "tells given answers apart; take one that writes, or leave the task out"
+            )
+        names = list(self.tasks)
+        members = torch.tensor([[names.index(name) for name in group] for group in self.groups])
+        self.register_buffer("members", members, persistent=False)  # [groups, tasks of each]
+        self._group = group
         self._trained: list[dict[str, Tensor]] = []
 
     def _answers(self, task: str) -> Answers:
@@ -71,11 +92,12 @@ class MultiTaskModel(nn.Module):
         Raises:
             HyperFormerError: an answer cannot be told from another, or is longer than a target may be.
         """
-        answers = self.backbone.answers(self.tasks[task].answers)
-        if answers.longest > self.backbone_settings.max_target_tokens:
+        answers = self.backbone.answers(self.tasks[task].answers, self.tasks[task].numbers)
+        longest = self.backbone_settings.max_target_tokens
+        if longest is not None and answers.longest > longest:
             raise HyperFormerError(
                 f"task {task!r}: an answer has {answers.longest} tokens, expected at most backbone.max_target_tokens, "
-                f"{self.backbone_settings.max_target_tokens}; raise it, or choose shorter answers"
+                f"{longest}; raise it, or choose shorter answers"
             )
         return answers
 
@@ -112,13 +134,29 @@ class MultiTaskModel(nn.Module):
         return {"loss": self.row_losses(task_ids, tensors).mean()}
 
     def row_losses(self, task_ids: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-        """Each row's loss with its own task's adapters, [B]."""
+        """Each row's loss with its own task's weights, [B]; rows of like length go through the backbone together."""
         present, rows = task_ids.unique(return_inverse=True)
-        with self.backbone.places.using(self.method.weights(present), rows if len(present) > 1 else None):
-            return self.backbone.loss(tensors, self.label_smoothing)
+        weights, head = self.method.weights(present), self._head(present)
+        lengths = tensors["attention_mask"].sum(1)
+        order = lengths.argsort(stable=True)
+        found = []
+        for part in order.chunk(PARTS):
+            own = {name: tensor[part] for name, tensor in tensors.items()}
+            longest = int(lengths[part[-1]])
+            own |= {name: own[name][:, :longest] for name in ("input_ids", "attention_mask")}
+            with self.backbone.places.using(weights, rows[part] if len(present) > 1 else None, head):
+                found.append(self.backbone.loss(own, self.label_smoothing))
+        return torch.cat(found)[order.argsort()]
+
+    def _head(self, task_ids: Tensor) -> HeadWeights | None:
+        """What the answers of tasks [n] of the group at hand are read off by; None where the backbone needs no head."""
+        heads = self.method.head(task_ids)
+        if heads is None or self.answer_heads is None:
+            return None
+        return self.answer_heads(heads, self.members[self._group][task_ids])
 
     def scores(
-        self, task: str, sources: Sequence[str], batch_size: int, scoring: Scoring = "constrained"
+        self, task: str, sources: Sequence[Source], batch_size: int, scoring: Scoring = "constrained"
     ) -> list[Scores]:
         """Log-probabilities of a closed task's answers for each source text."""
 
@@ -128,11 +166,12 @@ class MultiTaskModel(nn.Module):
 
         return self._batched(task, sources, batch_size, score)
 
-    def generate(self, task: str, sources: Sequence[str], settings: EvaluationSettings) -> list[str]:
+    def generate(self, task: str, sources: Sequence[Source], settings: EvaluationSettings) -> list[str]:
         """The text that the model writes after each source text."""
         longest = self.backbone_settings.max_target_tokens
         if task in self.answers:
             longest = self.answers[task].longest  # what is not at its end there is no answer
+        assert longest is not None  # a backbone that writes has it
 
         def write(input_ids: Tensor, attention_mask: Tensor) -> list[str]:
             return self.backbone.generate(input_ids, attention_mask, longest, settings.beams)
@@ -141,21 +180,17 @@ class MultiTaskModel(nn.Module):
 
     @torch.no_grad()
     def _batched(
-        self, task: str, sources: Sequence[str], batch_size: int, run: Callable[[Tensor, Tensor], list[T]]
+        self, task: str, sources: Sequence[Source], batch_size: int, run: Callable[[Tensor, Tensor], list[T]]
     ) -> list[T]:
-        """What `run` says of each source with the task's adapters; batched by length, and back in the rows' order."""
+        """What `run` says of each source with the task's weights, in the rows' order."""
         self.eval()
         task_id = self._use(task)
-        encoded = self.backbone.encode([Example(task, source, "") for source in sources], self.backbone_settings)
-        order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))
-        found: dict[int, T] = {}
-        with self.backbone.places.using(self.method.weights(task_id), None):
-            for start in range(0, len(order), batch_size):
-                chosen = order[start : start + batch_size]
-                batch = self.backbone.collate([encoded[i] for i in chosen], [0] * len(chosen)).tensors
-                said = run(*(batch[name].to(task_id.device) for name in ("input_ids", "attention_mask")))
-                found.update(zip(chosen, said, strict=True))
-        return [found[i] for i in range(len(encoded))]
+        with self.backbone.places.using(self.method.weights(task_id), None, self._head(task_id)):
+            return _batched(self.backbone, sources, self.backbone_settings, batch_size, run)
+
+    def source(self, task: str, row: Mapping[str, Any]) -> Source:
+        """What the backbone reads of a row, as its tokenizer takes it."""
+        return text.render(self.backbone.template(self.tasks[task].settings.text), row)
 
     def answer(
         self, task: str, rows: Sequence[Mapping[str, Any]], settings: EvaluationSettings = SCORED
@@ -163,7 +198,7 @@ class MultiTaskModel(nn.Module):
         """The answers to rows of a task: a closed task's likeliest, or what is generated, as the settings say."""
         self._group_of(task)
         known = self.tasks[task]
-        sources = [text.render(known.settings.text, row) for row in rows]
+        sources = [self.source(task, row) for row in rows]
         if task in self.answers and settings.closed_tasks != "generated":
             found = self.scores(task, sources, settings.batch_size, settings.closed_tasks)
             return [text.combine(scores.values, known.answers, known.numbers) for scores in found]
@@ -179,8 +214,8 @@ class MultiTaskModel(nn.Module):
     @torch.no_grad()
     def bake(self, task: str) -> backbones.Backbone:
         """A backbone of its own with the task's adapters as constants; the hypernetwork is gone."""
-        weights = self.method.weights(self._use(task))
-        return copy.deepcopy(self.backbone) if weights is None else self.backbone.baked(weights)
+        task_id = self._use(task)
+        return self.backbone.baked(self.method.weights(task_id), self._head(task_id))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Writes trained tensors, configuration and a card; the frozen backbone by reference, with its checksum."""
@@ -208,7 +243,7 @@ class MultiTaskModel(nn.Module):
         row = json.dumps(dict.fromkeys(one.text_columns, "…"), ensure_ascii=False)
         where = self.backbone_settings
         names = "\n".join(
-            f"- {name}: {task.settings.kind}, `{task.settings.text}`" for name, task in self.tasks.items()
+            f"- {name}: {task.settings.kind}, {text.named(task.settings.text)}" for name, task in self.tasks.items()
         )
         return f"""---
 library_name: hyperformer
@@ -276,6 +311,44 @@ model.predict("{first}", {row})
             )
         model.assemble([_tensors(folder, _weights(model.groups, group)) for group in model.groups])
         return model.eval()
+
+
+def embeddings(backbone: BackboneSettings, batch_size: int) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+    """What gives the frozen backbone's mean hidden state of each text, [texts, d]."""
+    frozen = backbones.load(backbone)
+
+    @torch.no_grad()
+    def embed(texts: Sequence[str]) -> NDArray[np.float32]:
+        def run(input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
+            return list(frozen.embed(input_ids, attention_mask))
+
+        return torch.stack(_batched(frozen, texts, backbone, batch_size, run)).numpy()
+
+    return embed
+
+
+def _batched(
+    backbone: backbones.Backbone,
+    sources: Sequence[Source],
+    settings: BackboneSettings,
+    batch_size: int,
+    run: Callable[[Tensor, Tensor], list[T]],
+) -> list[T]:
+    """What `run` says of each source; batched by length, and back in the rows' order."""
+    encoded = backbone.encode([Example("", source, "") for source in sources], settings)
+    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))
+    device = next(backbone.parameters()).device
+    found: dict[int, T] = {}
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        batch = backbone.collate([encoded[i] for i in chosen], [0] * len(chosen)).tensors
+        said = run(*(batch[name].to(device) for name in ("input_ids", "attention_mask")))
+        found.update(zip(chosen, said, strict=True))
+    return [found[i] for i in range(len(encoded))]
+
+
+def _answer_heads(backbone: backbones.Backbone, tasks: Mapping[str, Task]) -> AnswerHeads | None:
+    return backbone.answer_heads([one.numbers for one in tasks.values()], [len(one.answers) for one in tasks.values()])
 
 
 def _weights(groups: Sequence[Sequence[str]], group: Sequence[str]) -> str:
@@ -352,8 +425,9 @@ def parameter_counts(backbone: BackboneSettings, method: MethodSettings, setting
     """
     groups = methods.groups(method, list(settings.root))
     plain = backbones.skeleton(backbone)
+    heads = _answer_heads(plain, tasks.make(settings))
     with torch.device("meta"):
-        own = methods.make(method, groups[0], plain.sites(), plain.width)
+        own = methods.make(method, groups[0], plain.sites(), plain.width, heads.rows if heads else 0)
     if not own.trains_backbone:
         plain.freeze()
     size = sum(p.numel() for p in plain.parameters())

@@ -14,7 +14,7 @@ from hyperformer import manifest
 from hyperformer.evaluation import standard_error
 from hyperformer.tasks import Task
 
-BASELINES = ("majority", "tfidf", "overlap")
+BASELINES = ("majority", "tfidf", "overlap", "frozen")
 
 
 def tables(
@@ -29,8 +29,8 @@ def tables(
     described = {name: manifest.read(bundles / name) for name in tasks if (bundles / name).is_dir()}
     method = next(iter({one.method for one in described.values()}), "model")
     lines = [
-        f"| task | metrics | test rows | {method} | ± s.e. | majority | TF-IDF | + overlap | parity rows (ties) |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| task | metrics | test rows | {method} | ± s.e. | majority | TF-IDF | + overlap | frozen | parity (ties) |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     means: dict[str, list[float]] = {name: [] for name in ("model", *BASELINES)}
     for name, task in tasks.items():
@@ -82,7 +82,9 @@ def page(results: str, history: Sequence[Mapping[str, float]]) -> str:
 <style>body{{font:16px sans-serif;max-width:70em;margin:2em auto}}td,th{{padding:.3em .8em;text-align:left;
 border-bottom:1px solid #ccc}}</style>
 <h1>Results</h1>
-<p>Test split, percent. A task of several metrics shows their mean; s.e. is one standard error.</p>
+<p>Test split, percent. A task of several metrics shows their mean; s.e. is one standard error. The other columns are
+baselines: the commonest answer, and logistic regression on words and word pairs, on these and how two texts overlap,
+and on the frozen backbone's embeddings.</p>
 {shown}
 <h2>Validation during training</h2>
 {_curve(history)}

@@ -7,15 +7,17 @@ import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hyperformer.types import Answer, HyperFormerError
+from hyperformer.types import Answer, HyperFormerError, Source
 
 
-def columns(template: str) -> list[str]:
-    """The columns that a template names in braces, in order.
+def columns(template: Source) -> list[str]:
+    """The columns that a template, or each of two, names in braces, in order.
 
     Raises:
-        HyperFormerError: a brace is open, empty, or holds more than a column's name.
+        HyperFormerError: a brace is open, empty, or holds more than a column's name, or there is none.
     """
+    if not isinstance(template, str):
+        return list(dict.fromkeys(name for part in template for name in columns(part)))
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
@@ -31,23 +33,49 @@ def columns(template: str) -> list[str]:
     return names
 
 
-def render(template: str, row: Mapping[str, Any]) -> str:
-    """The source text of a row.
+def render(template: Source, row: Mapping[str, Any]) -> Source:
+    """The source text of a row, or its two.
 
     Raises:
         HyperFormerError: the row lacks a column of the template, or has no text there.
     """
-    parts = []
-    for literal, name, _, _ in string.Formatter().parse(template):
-        parts.append(literal)
+    if not isinstance(template, str):
+        first, second = (_rendered(part, row, template) for part in template)
+        return first, second
+    return _rendered(template, row, template)
+
+
+def _rendered(part: str, row: Mapping[str, Any], whole: Source) -> str:
+    found = []
+    for literal, name, _, _ in string.Formatter().parse(part):
+        found.append(literal)
         if name is not None:
-            value = row.get(name)
-            if value is None:
-                raise HyperFormerError(f"the row has no {name!r}; expected the columns {', '.join(columns(template))}")
-            if isinstance(value, (list, tuple, dict, bytes)):
-                raise HyperFormerError(f"the row's {name!r} is a {type(value).__name__}, expected a text or a number")
-            parts.append(str(value))
-    return "".join(parts)
+            found.append(_value(name, row, whole))
+    return "".join(found)
+
+
+def _value(name: str, row: Mapping[str, Any], template: Source) -> str:
+    value = row.get(name)
+    if value is None:
+        held = ", ".join(map(str, row)) or "none"
+        raise HyperFormerError(
+            f"the row has no {name!r}; expected the columns {', '.join(columns(template))}, got {held}"
+        )
+    if isinstance(value, bool | list | tuple | dict | bytes):
+        raise HyperFormerError(f"the row's {name!r} is a {type(value).__name__}, expected a text or a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise HyperFormerError(f"the row's {name!r} is {value}, expected a text or a number")
+    return str(value)
+
+
+def named(template: Source) -> str:
+    """A template, or two, as a reader of Markdown should see it."""
+    return f"`{template}`" if isinstance(template, str) else " and ".join(map(named, template))
+
+
+def joined(source: Source) -> str:
+    """The source as one text."""
+    return source if isinstance(source, str) else " ".join(source)
 
 
 def grid(minimum: float, maximum: float, step: float) -> list[tuple[str, float]]:

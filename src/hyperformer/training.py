@@ -33,7 +33,6 @@ from transformers import (
 )
 
 from hyperformer import backbones, evaluation, manifest, methods, tasks
-from hyperformer.backbones import t5
 from hyperformer.config import (
     BackboneSettings,
     LoopSettings,
@@ -84,6 +83,7 @@ class _Loop(Trainer):
 
     def __init__(self, batch: Callable[[int], dict[str, Tensor]], **arguments: Any) -> None:
         super().__init__(**arguments)
+        self.model_accepts_loss_kwargs = False  # a batch is all that it is given
         self._batch, self._model = batch, arguments["model"]
         self.first_step = 0
 
@@ -254,7 +254,7 @@ def length_grouped(lengths: Sequence[int], batch_size: int, seed: int) -> np.nda
 class _Language(nn.Module):
     """A backbone with its own loss on top, as the loop wants it."""
 
-    def __init__(self, backbone: t5.T5Backbone, label_smoothing: float) -> None:
+    def __init__(self, backbone: backbones.Backbone, label_smoothing: float) -> None:
         super().__init__()
         self.backbone, self.label_smoothing = backbone, label_smoothing
 
@@ -276,11 +276,11 @@ def pretrain(corpus: Rows, settings: PretrainingSettings, inputs: Sequence[Path]
     began = time.monotonic()
     state = fresh_state(states / "pretrain", [settings], inputs, seed)
     texts = (text for row in watched(corpus, "reading words", len(corpus)) for text in row.values() if text)
-    tokenizer = t5.train_tokenizer(texts, settings.vocabulary)
+    tokenizer = backbones.train_tokenizer(texts, settings.vocabulary)
     rows = _tokens(tokenizer, corpus, settings.max_tokens)
-    sentinels = [int(tokenizer.vocab[f"<extra_id_{i}>"]) for i in range(t5.SENTINELS)]
+    sentinels = [int(tokenizer.vocab[f"<extra_id_{i}>"]) for i in range(backbones.SENTINELS)]
     set_seed(seed)
-    backbone = t5.new(tokenizer, settings.sizes.model_dump())
+    backbone = backbones.new(tokenizer, settings.sizes.model_dump())
     eos = tokenizer.eos_token_id
     order = length_grouped([len(source) for source in rows["source"]], settings.batch_size, seed)
 
@@ -464,15 +464,14 @@ def train(
     shares = task_shares(counts, {name: task.weight for name, task in settings.root.items()}, training.temperature)
     groups = methods.groups(method, list(settings.root))
     trained, histories = [], []
-    for number, group in enumerate(groups, start=1):
+    for number, group in enumerate(groups):
         share = sum(shares[name] for name in group)
-        own = Tasks({name: settings.root[name] for name in group})
         if len(groups) > 1:
-            log.info("model %d of %d: %s", number, len(groups), ", ".join(group))
+            log.info("model %d of %d: %s", number + 1, len(groups), ", ".join(group))
         set_seed(seed)
-        model = MultiTaskModel(backbone, method, own, training.label_smoothing)
+        model = MultiTaskModel(backbone, method, settings, training.label_smoothing, number)
         parts = {name: (encoded[name], shares[name] / share) for name in group}
-        tensors, history = _train_one(model, parts, rows, _part(training, share), seed, state / str(number))
+        tensors, history = _train_one(model, parts, rows, _part(training, share), seed, state / str(number + 1))
         trained.append(tensors)
         histories.append(history)
     model = MultiTaskModel(backbone, method, settings)

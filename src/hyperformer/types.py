@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Split = Literal["train", "validation", "test"]
+Source = str | tuple[str, str]
+"""What a backbone reads of a row: a text, or two that belong together (and the template of one)."""
 Scoring = Literal["constrained", "likelihood"]
 """Of an answer's tokens: each among those that may follow in the task's answers, or among the whole vocabulary."""
 
@@ -19,11 +21,15 @@ class HyperFormerError(Exception):
 
 @dataclass(frozen=True)
 class Example:
-    """A row as text: what the backbone reads and what it should answer."""
+    """A row as text: what the backbone reads and what it should answer.
+
+    `label` is the answer's index among those of a closed task.
+    """
 
     task: str
-    source: str
+    source: Source
     answer: str
+    label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,14 @@ class AdapterWeights:
     up_bias: Tensor
     gain: Tensor
     shift: Tensor
+
+
+@dataclass
+class HeadWeights:
+    """The heads of n tasks, for backbones that read answers off a vector: weight [n, k, d], bias [n, k]."""
+
+    weight: Tensor
+    bias: Tensor
 
 
 @dataclass

@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 from toys import run_python
-from transformers import BertConfig, T5ForConditionalGeneration
+from transformers import GPT2Config, T5ForConditionalGeneration
 
 from hyperformer import backbones
 from hyperformer.backbones import t5
@@ -142,7 +142,7 @@ def test_constrained_scores_choose_among_what_may_follow_alone(backbone, plain, 
                 wanted += float(logits[place, choices].log_softmax(-1)[choices.index(token)])
             assert float(scores[i, j]) == pytest.approx(wanted, abs=1e-5)
     graph = backbone.baked(some_weights()).exportable(
-        backbone.answers(answers), "constrained", [float(i) for i in range(len(answers))]
+        backbone.answers(answers, [float(i) for i in range(len(answers))]), "constrained"
     )
     scores, probabilities, value = graph(*given)
     torch.testing.assert_close(value, probabilities @ torch.arange(len(answers)).float())
@@ -171,7 +171,7 @@ def test_baked_adapters_score_as_placed_ones_do(backbone):
     torch.testing.assert_close(baked.scores(*given), placed, rtol=1e-6, atol=1e-6)
     assert float((placed - bare).abs().amax(1).min()) > 1e-2
     torch.testing.assert_close(backbone.scores(*given), bare, rtol=0, atol=0)  # baking left the original as it was
-    scores, probabilities = baked.exportable(given[2], given[3], None)(*given[:2])
+    scores, probabilities = baked.exportable(given[2], given[3])(*given[:2])
     torch.testing.assert_close(scores, placed, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(probabilities, placed.softmax(-1))
 
@@ -267,8 +267,8 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 
 def test_another_family_is_refused(tmp_path):
-    BertConfig().save_pretrained(tmp_path)
-    with pytest.raises(HyperFormerError, match="'bert' model, expected one of t5") as error:
+    GPT2Config().save_pretrained(tmp_path)
+    with pytest.raises(HyperFormerError, match="'gpt2' model, expected one of t5") as error:
         backbones.load(settings(tmp_path))
     one_sentence(error)
 

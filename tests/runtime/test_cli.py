@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hyperformer.runtime import cli, load
+from hyperformer.runtime import load
 from hyperformer.runtime.cli import main
 
 ROWS = [{"sentence": "the film is dull"}, {"sentence": "a lovely café"}]
@@ -74,8 +74,7 @@ def test_the_command_ends_with_its_exit_code(bundles, start):
         assert bool(done.stderr) == (code == 1)
 
 
-def test_files_of_rows_are_answered_in_order_and_by_chunks(bundles, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "CHUNK", 3)
+def test_files_of_rows_are_answered_in_order_and_by_chunks(bundles, tmp_path, capsys):
     rows = [{"sentence": f"the {noun} is dull"} for noun in ("film", "book", "song", "story", "play", "garden", "café")]
     (tmp_path / "rows.jsonl").write_text("\n\n".join(map(json.dumps, rows)))
     with (tmp_path / "rows.csv").open("w", encoding="utf-8-sig", newline="") as file:
@@ -84,7 +83,7 @@ def test_files_of_rows_are_answered_in_order_and_by_chunks(bundles, tmp_path, ca
         table.writerows({"id": i, **row} for i, row in enumerate(rows))
     wanted = [answer.probabilities["positive"] for answer in load(bundles / "mood").answer(rows)]
     for name in ("rows.jsonl", "rows.csv"):
-        assert main(["predict", str(bundles / "mood"), str(tmp_path / name)]) == 0
+        assert main(["predict", "--chunk", "3", str(bundles / "mood"), str(tmp_path / name)]) == 0
         found = [json.loads(line)["probabilities"]["positive"] for line in capsys.readouterr().out.splitlines()]
         assert found == pytest.approx(wanted, abs=1e-5)
 
@@ -126,6 +125,15 @@ def test_an_empty_standard_input_is_refused(bundles, capsys, monkeypatch, conten
         ),
         ("r.jsonl", b'{"sentence": "good"}\n' + b"[" * 20_000 + b"\n", 1, "line 2 is not JSON (nested too deeply)"),
         ("r.JSONL", b'{"sentence": "good"}\n[1]\n', 1, "line 2 is not a JSON object"),
+        (
+            "r.jsonl",
+            b'{"sentence": "good"}\n{"sentence": "a", "sentence": "b"}\n',
+            1,
+            "line 2 is not JSON (the key 'sentence' stands twice)",
+        ),
+        ("r.jsonl", b'{"sentence": "good"}\n{"sentence": true}\n', 1, "line 2: the row's 'sentence' is a bool"),
+        ("r.jsonl", b'{"sentence": "good"}\n{"sentence": NaN}\n', 1, "line 2: the row's 'sentence' is nan"),
+        ("r.jsonl", b'{"sentence": "good"}\n{"text": "x", "id": 1}\n', 1, "columns sentence, got text, id"),
     ],
 )
 def test_a_bad_row_of_a_file_is_named_by_its_line_and_the_ones_before_are_kept(
@@ -138,6 +146,42 @@ def test_a_bad_row_of_a_file_is_named_by_its_line_and_the_ones_before_are_kept(
     assert said in printed.err
     assert printed.err.endswith(f"(rows answered before it: {kept})\n")
     assert len(printed.err.splitlines()) == 1
+
+
+def test_a_column_that_stands_twice_is_refused(bundles, tmp_path, capsys):
+    (tmp_path / "r.csv").write_text("sentence,id,sentence\na,1,b\n")
+    assert main(["predict", str(bundles / "mood"), str(tmp_path / "r.csv")]) == 1
+    assert "the column 'sentence' stands twice in the header" in capsys.readouterr().err
+
+
+def test_rows_from_a_pipe_are_answered_as_they_come(bundles):
+    command = [sys.executable, "-m", "hyperformer.runtime.cli", "predict", "--chunk", "1", str(bundles / "mood"), "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
+        for row in ROWS[:2]:
+            running.stdin.write(json.dumps(row) + "\n")
+            running.stdin.flush()
+            assert json.loads(running.stdout.readline())["label"]  # the pipe is still open
+        running.stdin.close()
+        assert running.wait(60) == 0
+
+
+@pytest.mark.parametrize("chunk", ["0", "-1", "many"])
+def test_a_chunk_that_is_no_number_of_rows_is_refused(bundles, capsys, chunk):
+    with pytest.raises(SystemExit) as end:
+        main(["predict", f"--chunk={chunk}", str(bundles / "mood"), json.dumps(ROWS[0])])
+    assert end.value.code == 2
+    assert f"got '{chunk}', expected a whole number from 1" in capsys.readouterr().err
+
+
+def test_a_file_that_is_missing_or_foreign_is_named(bundles, tmp_path, capsys):
+    folder = shutil.copytree(bundles / "mood", tmp_path / "mood")
+    (folder / "model.int8.onnx").unlink()
+    assert main(["inspect", str(folder)]) == 0
+    assert "missing       model.int8.onnx" in capsys.readouterr().out
+    shutil.copy(bundles / "mood" / "model.int8.onnx", folder)
+    (folder / "more.onnx").write_bytes(b"")
+    assert main(["verify", str(folder)]) == 1
+    assert "holds more.onnx, which its manifest does not list" in capsys.readouterr().err
 
 
 def test_a_cell_of_any_length_is_read(bundles, tmp_path, capsys):

@@ -12,12 +12,17 @@ from transformers.utils.hub import cached_file
 
 from hyperformer import manifest
 from hyperformer.backbones.base import Answers, Backbone
-from hyperformer.backbones.t5 import T5Backbone
+from hyperformer.backbones.encoder import EncoderBackbone
+from hyperformer.backbones.heads import AnswerHeads
+from hyperformer.backbones.t5 import SENTINELS, T5Backbone, new, train_tokenizer
 from hyperformer.config import BackboneSettings
 from hyperformer.types import HyperFormerError
 
-FAMILIES: dict[str, type[Backbone]] = {"t5": T5Backbone, "mt5": T5Backbone, "umt5": T5Backbone}
-"""By transformers' `model_type`; T5 v1.1, Flan-T5 and ByT5 are `t5`."""
+FAMILIES: dict[str, type[Backbone]] = {
+    **dict.fromkeys(("t5", "mt5", "umt5"), T5Backbone),
+    **dict.fromkeys(("bert", "electra", "roberta", "xlm-roberta", "camembert"), EncoderBackbone),
+}
+"""By transformers' `model_type`; T5 v1.1, Flan-T5 and ByT5 are `t5`, MiniLM is `bert` or `xlm-roberta`."""
 
 
 def load(settings: BackboneSettings) -> Backbone:
@@ -73,4 +78,15 @@ def _named(settings: BackboneSettings) -> Iterator[None]:
         ) from error
 
 
-__all__ = ["FAMILIES", "Answers", "Backbone", "load", "skeleton", "weights_sha256"]
+__all__ = [
+    "FAMILIES",
+    "SENTINELS",
+    "AnswerHeads",
+    "Answers",
+    "Backbone",
+    "load",
+    "new",
+    "skeleton",
+    "train_tokenizer",
+    "weights_sha256",
+]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperformer.types import AdapterWeights
+from hyperformer.types import AdapterWeights, HeadWeights
 
 ADAPTER_NORM_EPS = 1e-5
 
@@ -34,30 +34,40 @@ class AdapterSite(nn.Module):
 
 
 class AdapterPlaces:
-    """The adapter weights that the sites use now: none, one task's, or each row's own."""
+    """The adapter weights that the sites use now: none, one task's, or each row's own.
+
+    Attributes:
+        head: that answers are read off by, of one task (n = 1) or each row's own (n = B); None where there is none.
+    """
 
     def __init__(self) -> None:
         self.activation: nn.Module = nn.Identity()
+        self.head: HeadWeights | None = None
         self._sites: list[tuple[Tensor, ...]] | None = None
 
     @contextmanager
-    def using(self, weights: AdapterWeights | None, rows: Tensor | None = None) -> Iterator[None]:
-        """Places `weights` for the forward passes inside.
+    def using(
+        self, weights: AdapterWeights | None, rows: Tensor | None = None, head: HeadWeights | None = None
+    ) -> Iterator[None]:
+        """Places `weights` and `head` for the forward passes inside.
 
         Args:
-            weights: of n tasks; n = 1 where `rows` is None.
-            rows: each batch row's entry in `weights`, [B].
+            weights, head: of n tasks; n = 1 where `rows` is None.
+            rows: each batch row's entry in them, [B].
         """
-        before = self._sites
+        before = self._sites, self.head
         parts = [] if weights is None else list(vars(weights).values())
         if rows is not None:
             parts = [part.index_select(0, rows) for part in parts]  # [B, sites, ...]
         # unbound once: its gradient is one stack, where a slice a site would each fill a whole tensor
         self._sites = list(zip(*(part.unbind(1) for part in parts), strict=True)) if parts else None
+        self.head = head
+        if head is not None and rows is not None:
+            self.head = HeadWeights(head.weight.index_select(0, rows), head.bias.index_select(0, rows))
         try:
             yield
         finally:
-            self._sites = before
+            self._sites, self.head = before
 
     def adapt(self, index: int, x: Tensor) -> Tensor:
         """The adapters of one site on x [B, L, d]."""

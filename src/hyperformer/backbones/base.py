@@ -5,21 +5,28 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
+import torch
 from torch import Tensor, nn
-from transformers import PretrainedConfig, PreTrainedTokenizerFast
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from hyperformer.backbones.adapters import AdapterPlaces
+from hyperformer.backbones.heads import AnswerHeads
 from hyperformer.config import BackboneSettings
-from hyperformer.types import AdapterWeights, Batch, Example, Scoring, Site
+from hyperformer.types import AdapterWeights, Batch, Example, HeadWeights, Scoring, Site, Source
 
 
 @dataclass(frozen=True)
 class Answers:
-    """A closed task's answers as token ids, each with its end."""
+    """A closed task's answers as a backbone tells them apart.
+
+    `ids` are the tokens of each with its end, or its place in a head; `numbers` what they stand for, None where they
+    are no numbers.
+    """
 
     ids: tuple[tuple[int, ...], ...]
+    numbers: tuple[float, ...] | None = None
 
     @property
     def longest(self) -> int:
@@ -27,13 +34,22 @@ class Answers:
         return max(map(len, self.ids))
 
 
+def averaged(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """The mean of hidden states [B, L, d] over each row's own tokens, [B, d]."""
+    mask = attention_mask.unsqueeze(2).to(hidden.dtype)
+    return (hidden * mask).sum(1) / mask.sum(1)
+
+
 class Backbone(nn.Module, ABC):
     """A pretrained model with sites for adapters.
 
     Attributes:
         tokenizer: its fast tokenizer.
-        places: where a forward pass finds its adapters.
+        places: where a forward pass finds its adapters, and its head.
+        writes: whether it can write answers; others can only tell given ones apart.
     """
+
+    writes: ClassVar[bool] = False
 
     tokenizer: PreTrainedTokenizerFast
     places: AdapterPlaces
@@ -71,22 +87,48 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, examples: Sequence[Example], settings: BackboneSettings) -> list[dict[str, list[int]]]:
-        """Token ids of each example, cut to the settings' lengths: `input_ids` and `labels`."""
+        """Each example's `input_ids`, cut to the settings' lengths, and `labels`: what it is to learn."""
+
+    @abstractmethod
+    def template(self, source: Source) -> Source:
+        """The template of a text or two, as its tokenizer takes them."""
 
     @abstractmethod
     def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:
         """Encoded rows as a batch: `input_ids`, `attention_mask` [B, L], `labels` [B, T], padded to the longest."""
+
+    @staticmethod
+    def padded(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
+        """Token ids as `input_ids`, `attention_mask` [B, L]."""
+        inputs = [torch.tensor(ids) for ids in rows]
+        input_ids = nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=pad)
+        lengths = torch.tensor([len(ids) for ids in inputs])
+        mask = (torch.arange(input_ids.shape[1]) < lengths.unsqueeze(1)).long()
+        return {"input_ids": input_ids, "attention_mask": mask}
+
+    @abstractmethod
+    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The mean of an encoder's last hidden states of each source, [B, d]."""
+
+    def answer_heads(self, numbers: Sequence[Sequence[float] | None], counts: Sequence[int]) -> AnswerHeads | None:
+        """How each task's answers are read off its head; None where no head is needed.
+
+        Args:
+            numbers: of each task: what its answers stand for, None where they are no numbers.
+            counts: how many answers it has.
+        """
+        return None
 
     @abstractmethod
     def loss(self, batch: dict[str, Tensor], label_smoothing: float) -> Tensor:
         """Each row's loss, [B]."""
 
     @abstractmethod
-    def answers(self, texts: Sequence[str]) -> Answers:
-        """Token ids of answer texts.
+    def answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
+        """A closed task's answers, from their texts and what these stand for.
 
         Raises:
-            HyperFormerError: two answers encode to the same tokens, or one holds an unknown token.
+            HyperFormerError: two answers cannot be told apart, or one cannot be written.
         """
 
     @abstractmethod
@@ -99,7 +141,6 @@ class Backbone(nn.Module, ABC):
             [B, A].
         """
 
-    @abstractmethod
     def generate(self, input_ids: Tensor, attention_mask: Tensor, max_target_tokens: int, beams: int) -> list[str]:
         """The text that the model writes after each source; all rows are of one task.
 
@@ -107,19 +148,24 @@ class Backbone(nn.Module, ABC):
             input_ids, attention_mask: [B, L].
             beams: of beam search; 1 is greedy.
         """
+        raise NotImplementedError  # `writes` says so
 
-    @abstractmethod
     def written(self, text: str) -> str:
         """A text as the model would write it: through its tokenizer and back."""
+        raise NotImplementedError
+
+    def generator(self) -> tuple[PreTrainedModel, bool]:
+        """The plain model that writes, for exporters; and whether a head's width is the model's, shared out to them."""
+        raise NotImplementedError
 
     @abstractmethod
-    def baked(self, weights: AdapterWeights) -> Backbone:
-        """A copy with the adapters of one task as constants: `weights` stacked over sites, n = 1."""
+    def baked(self, weights: AdapterWeights | None, head: HeadWeights | None = None) -> Backbone:
+        """A copy with one task's adapters and head as constants, as far as there are any: n = 1."""
 
     @abstractmethod
-    def exportable(self, answers: Answers, scoring: Scoring, numbers: Sequence[float] | None) -> nn.Module:
+    def exportable(self, answers: Answers, scoring: Scoring) -> nn.Module:
         """What a graph computes: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A].
 
-        Where `numbers` says what the answers stand for, also the `value` [B] that they expect. All weights are buffers,
-        and what the module does follows from their names and shapes.
+        Where answers stand for numbers, also the `value` [B] that they expect. All weights are buffers, and what the
+        module does follows from their names and shapes.
         """

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hyperformer.backbones.heads import NEVER
 from hyperformer.backbones.trie import Trie
-
-NEVER = -1e9  # a logit that no other comes near to; finite, since infinity times zero is no number
 
 
 class TriePlan:

@@ -32,12 +32,13 @@ from transformers import (
 from transformers.activations import ACT2FN
 
 from hyperformer.backbones.adapters import AdapterPlaces, AdapterSite, ConstantAdapter
-from hyperformer.backbones.base import Answers, Backbone
+from hyperformer.backbones.base import Answers, Backbone, averaged
 from hyperformer.backbones.scoring import TriePlan, attend
 from hyperformer.backbones.t5_graph import T5Graph
 from hyperformer.backbones.trie import trie
 from hyperformer.config import BackboneSettings
-from hyperformer.types import AdapterWeights, Batch, Example, HyperFormerError, Scoring, Site
+from hyperformer.text import joined
+from hyperformer.types import AdapterWeights, Batch, Example, HeadWeights, HyperFormerError, Scoring, Site, Source
 
 IGNORED = -100  # the target id of padding, which no loss counts
 SENTINELS = 32  # span markers of a tokenizer made here
@@ -53,6 +54,8 @@ class T5Backbone(Backbone):
         tokenizer: its fast tokenizer.
     """
 
+    writes = True
+
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.t5: Any = model
@@ -64,6 +67,10 @@ class T5Backbone(Backbone):
     def load(cls, settings: BackboneSettings) -> T5Backbone:
         """The model and its tokenizer from a folder or a hub name, in float32; the weights must be safetensors."""
         path, revision = settings.path, settings.revision
+        if settings.max_target_tokens is None:
+            raise HyperFormerError(
+                f"the setting 'backbone.max_target_tokens' is missing; add it: {path!r} writes its answers"
+            )
         model = AutoModelForSeq2SeqLM.from_pretrained(
             path, revision=revision, dtype=torch.float32, use_safetensors=True
         )
@@ -119,7 +126,8 @@ class T5Backbone(Backbone):
         """Token ids of each example, cut to the settings' lengths: `input_ids` and `labels`; both end in </s>."""
         if not examples:
             return []
-        sources = self.tokenizer([e.source for e in examples], truncation=True, max_length=settings.max_source_tokens)
+        texts = [joined(e.source) for e in examples]
+        sources = self.tokenizer(texts, truncation=True, max_length=settings.max_source_tokens)
         targets = self.tokenizer([e.answer for e in examples], truncation=True, max_length=settings.max_target_tokens)
         return [
             {"input_ids": source, "labels": target}
@@ -128,16 +136,20 @@ class T5Backbone(Backbone):
 
     def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:
         """Encoded rows as a batch: `input_ids`, `attention_mask` [B, L], `labels` [B, T], padded to the longest."""
-        pad = int(self.t5.config.pad_token_id)
-        inputs = [torch.tensor(row["input_ids"]) for row in rows]
-        input_ids = nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=pad)
-        lengths = torch.tensor([len(ids) for ids in inputs])
-        mask = (torch.arange(input_ids.shape[1]) < lengths.unsqueeze(1)).long()
+        tensors = self.padded([row["input_ids"] for row in rows], int(self.t5.config.pad_token_id))
         labels = nn.utils.rnn.pad_sequence(
             [torch.tensor(row["labels"]) for row in rows], batch_first=True, padding_value=IGNORED
         )
-        tensors = {"input_ids": input_ids, "attention_mask": mask, "labels": labels}
-        return Batch(torch.tensor(task_ids), tensors)
+        return Batch(torch.tensor(task_ids), {**tensors, "labels": labels})
+
+    def template(self, source: Source) -> Source:
+        """A text, or two with a blank between them."""
+        return joined(source)
+
+    def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """The mean of the encoder's last hidden states of each source, [B, d]."""
+        encoded = self.t5.encoder(input_ids=input_ids, attention_mask=attention_mask)
+        return averaged(encoded.last_hidden_state, attention_mask)
 
     def loss(self, batch: dict[str, Tensor], label_smoothing: float) -> Tensor:
         """Each row's mean label-smoothed cross-entropy over its answer's tokens, [B]."""
@@ -219,19 +231,25 @@ class T5Backbone(Backbone):
     def _text(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
-    def baked(self, weights: AdapterWeights) -> T5Backbone:
+    def generator(self) -> tuple[PreTrainedModel, bool]:
+        """The plain model that writes, for exporters; and whether a head's width is the model's, shared out to them."""
+        config = self.t5.config
+        return self.t5, config.d_kv * config.num_heads == config.d_model
+
+    def baked(self, weights: AdapterWeights | None, head: HeadWeights | None = None) -> T5Backbone:
         """A copy with the adapters of one task as constants: `weights` stacked over sites, n = 1."""
         copied = copy.deepcopy(self).eval()
         for index, site in enumerate(copied._placed):
+            assert weights is not None  # the method has adapters, or nothing is placed
             sublayer = copied._sublayer(site)
             sublayer.dropout = ConstantAdapter(weights, index, self.places.activation, sublayer.dropout.dropout)
         return copied
 
-    def exportable(self, answers: Answers, scoring: Scoring, numbers: Sequence[float] | None) -> T5Graph:
+    def exportable(self, answers: Answers, scoring: Scoring) -> T5Graph:
         """What an export target writes as a graph; the adapters must be constants. See `T5Graph`."""
-        return T5Graph(self.t5, trie(answers.ids, scoring), scoring, numbers)
+        return T5Graph(self.t5, trie(answers.ids, scoring), scoring, answers.numbers)
 
-    def answers(self, texts: Sequence[str]) -> Answers:
+    def answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
         """Token ids of answer texts.
 
         Raises:
@@ -249,7 +267,7 @@ class T5Backbone(Backbone):
                 raise HyperFormerError(
                     f"the answers {other!r} and {texts[i]!r} encode to the same tokens; choose words that differ"
                 )
-        return Answers(tuple(tuple(tokens) for tokens in ids))
+        return Answers(tuple(tuple(tokens) for tokens in ids), None if numbers is None else tuple(numbers))
 
     def _shifted(self, labels: Tensor) -> Tensor:
         """The decoder's inputs: labels one to the right, after the start token."""

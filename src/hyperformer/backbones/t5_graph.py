@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperformer.backbones.adapters import ADAPTER_NORM_EPS, ConstantAdapter
-from hyperformer.backbones.scoring import NEVER, TriePlan, attend
+from hyperformer.backbones.graph_parts import Adapter, outputs
+from hyperformer.backbones.heads import NEVER
+from hyperformer.backbones.scoring import TriePlan, attend
 from hyperformer.backbones.trie import Trie
 from hyperformer.types import Scoring
 
@@ -33,31 +34,6 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x / torch.sqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight
-
-
-class Adapter(nn.Module):
-    """A sublayer's end: its adapter's constants, or nothing where it has none."""
-
-    down: Tensor
-    down_bias: Tensor
-    up: Tensor
-    up_bias: Tensor
-    gain: Tensor
-    shift: Tensor
-
-    def __init__(self, end: nn.Module) -> None:
-        super().__init__()
-        self.empty = not isinstance(end, ConstantAdapter)
-        if isinstance(end, ConstantAdapter):
-            self.activation = end.activation
-            for name, value in end.named_buffers(recurse=False):
-                self.register_buffer(name, value.T.contiguous() if value.dim() == 2 else value.clone())
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.empty:
-            return x
-        z = self.activation(x @ self.down + self.down_bias) @ self.up + self.up_bias  # [B, L, d]
-        return x + F.layer_norm(z, x.shape[-1:], self.gain, self.shift, ADAPTER_NORM_EPS)
 
 
 class FeedForward(nn.Module):
@@ -255,10 +231,7 @@ class T5Graph(nn.Module):
             vocabulary = self.embedding if self.tied else self.vocabulary  # [V, d]
             steps = steps - (vocabulary @ hidden.transpose(1, 2)).logsumexp(1).unsqueeze(2)  # over [B, V, N]
         scores = (steps * self.own).sum(1) @ self.paths  # [B, A]
-        probabilities = scores.softmax(-1)
-        if not self.graded:
-            return scores, probabilities
-        return scores, probabilities, (probabilities @ self.numbers).squeeze(1)
+        return outputs(scores, self.numbers if self.graded else None)
 
     def encoded(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's last hidden state [B, L, d], and what hides its padding [B, 1, 1, L]."""

@@ -96,7 +96,7 @@ def _task(
         format=manifest.FORMAT,
         task=task.name,
         kind=task.settings.kind,
-        text=task.settings.text,
+        text=trained.backbone.template(task.settings.text),
         labels=task.answers,
         numbers=task.numbers,
         max_source_tokens=trained.backbone_settings.max_source_tokens,

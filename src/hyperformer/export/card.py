@@ -33,7 +33,8 @@ print(tokenizer.decode(ids[0], skip_special_tokens=True))
 def text_of(made: Manifest) -> str:
     """The card in Markdown; its Python runs in the bundle's folder."""
     row = dict.fromkeys(text.columns(made.text), "…")
-    source = repr(text.render(made.text, row))
+    source = text.render(made.text, row)
+    source = repr(source) if isinstance(source, str) else ", ".join(map(repr, source))
     lines = (LINES + (GRADED if made.numbers else "")) if made.labels else WRITING
     code = lines.format(source=source, longest=made.max_source_tokens, labels=made.labels)
     metrics = ", ".join(f"{name} {value:.2f}" for name, value in made.metrics.items() if name != "collapsed")
@@ -47,7 +48,7 @@ tags: [hyperformer, {made.kind}]
 A {made.kind} task of `{made.backbone}`, trained with {made.method} and baked into plain ONNX.
 Test split, percent: {metrics}. Compared with torch on {made.parity["rows"]:.0f} validation rows.
 
-- reads: `{made.text}`, up to {made.max_source_tokens} tokens
+- reads: {text.named(made.text)}, up to {made.max_source_tokens} tokens
 - answers: {", ".join(made.labels) or "any text"}
 {_int8(made)}
 ```python

@@ -15,7 +15,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from hyperformer import evaluation, text
+from hyperformer import evaluation
 from hyperformer.backbones import Backbone
 from hyperformer.config import EvaluationSettings, ExportSettings
 from hyperformer.export import graphs, parity, quantize
@@ -46,7 +46,7 @@ class Classifier(Target):
         quantize.write(folder)
 
     def _graph(self, baked: Backbone, task: Task) -> onnx.ModelProto:
-        module = baked.exportable(baked.answers(task.answers), self.scoring, task.numbers).eval()
+        module = baked.exportable(baked.answers(task.answers, task.numbers), self.scoring).eval()
         constants = dict(module.named_buffers(remove_duplicate=False))
         shape = tuple((name, tuple(tensor.shape)) for name, tensor in constants.items())
         if shape not in self._graphs:
@@ -57,7 +57,7 @@ class Classifier(Target):
         self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], made: Manifest
     ) -> dict[str, dict[str, float]]:
         made.write(folder)
-        sources = [text.render(task.settings.text, row) for row in rows]
+        sources = [self.model.source(task.name, row) for row in rows]
         expected = self.model.scores(task.name, sources, self.evaluation.batch_size, self.scoring)
         bundle = Bundle(folder)
 
@@ -90,7 +90,7 @@ def traced(module: nn.Module, opset: int, outputs: list[str]) -> onnx.ModelProto
             verbose=False,
         )
     assert program is not None
-    graph = graphs.plain(program.model_proto)
+    graph = graphs.unfused(graphs.plain(program.model_proto))
     present = {constant.name for constant in graph.graph.initializer}
     buffers = module.named_buffers(remove_duplicate=False)
     kept = {id(tensor) for name, tensor in buffers if name in present}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from hyperformer.runtime import Bundle
-from hyperformer.types import HyperFormerError, Scores
+from hyperformer.types import HyperFormerError, Scores, Source
 
 ALONE = 8  # rows that are also compared one by one, without padding
 FEW, FAR = 0.02, 10  # this share of the texts may differ by up to so many times the tolerance
@@ -14,7 +14,9 @@ SAME = 0.01
 """Points by which rounding may move a metric."""
 
 
-def compare(expected: Sequence[Scores], bundle: Bundle, sources: Sequence[str], tolerance: float) -> dict[str, float]:
+def compare(
+    expected: Sequence[Scores], bundle: Bundle, sources: Sequence[Source], tolerance: float
+) -> dict[str, float]:
     """Compares scores and answers on source texts, the first of them alone and all in padded batches.
 
     A few texts may differ by more than `tolerance`: a trained model amplifies rounding on some, so that torch's own

@@ -29,11 +29,10 @@ class Seq2Seq(Target):
     def write(self, task: Task, folder: Path) -> None:
         from optimum.exporters.onnx import onnx_export_from_model
 
-        baked: Any = self.model.bake(task.name)
-        model, place = baked.t5, folder / GENERATION
+        baked, place = self.model.bake(task.name), folder / GENERATION
+        model: Any
+        model, merged = baked.generator()
         place.mkdir()
-        config = model.config
-        merged = config.d_kv * config.num_heads == config.d_model
         model.generation_config.max_new_tokens = self.model.backbone_settings.max_target_tokens
         model.generation_config.num_beams = self.evaluation.beams
         with graphs.quiet():
@@ -48,14 +47,15 @@ class Seq2Seq(Target):
         for name in SEPARATE if merged else ():
             (place / name).unlink()
         baked.tokenizer.save_pretrained(place)
-        _without_path(place / "config.json", {"hyperformer": {"task": task.name, "text": task.settings.text}})
+        ours = {"task": task.name, "text": baked.template(task.settings.text)}
+        _without_path(place / "config.json", {"hyperformer": ours})
         for path in sorted(place.glob("*.onnx")):
             onnx.save_model(graphs.plain(onnx.load(path)), path)
 
     def check(
         self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], made: Manifest
     ) -> dict[str, dict[str, float]]:
-        sources = [text.render(task.settings.text, row) for row in rows]
+        sources = [text.joined(self.model.source(task.name, row)) for row in rows]
         expected = self.model.generate(task.name, sources, self.evaluation)
         found = self._generated(folder / GENERATION, sources)
         for source, ours, theirs in zip(sources, found, expected, strict=True):

@@ -29,13 +29,16 @@ def groups(method: MethodSettings, tasks: Sequence[str]) -> list[list[str]]:
     return METHODS[method.name].groups(tasks)
 
 
-def make(method: MethodSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> Method:
+def make(method: MethodSettings, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0) -> Method:
     """The method of a configuration, for the tasks of one of its groups and a backbone of these sites and this width.
 
+    Args:
+        head_rows: of the head that the backbone needs for each task.
+
     Raises:
-        HyperFormerError: the reduction factor leaves no whole bottleneck.
+        HyperFormerError: the reduction factor leaves no whole bottleneck, or no site has an adapter.
     """
-    return METHODS[method.name](method.settings, tasks, sites, width)
+    return METHODS[method.name](method.settings, tasks, sites, width, head_rows)
 
 
 __all__ = ["METHODS", "Method", "groups", "make"]

@@ -8,22 +8,24 @@ import torch
 from torch import Tensor, nn
 
 from hyperformer.config import AdapterSettings
-from hyperformer.methods.base import INITIAL_STD, Method, adapted, bottleneck
+from hyperformer.methods.base import INITIAL_STD, Method, adapted, bottleneck, initial_gain
 from hyperformer.types import AdapterWeights, Site
 
 
 class AdaptersMultiTask(Method):
     """The adapters themselves are parameters: down [tasks, sites, r, d], up [tasks, sites, d, r], gain [sites, d] …"""
 
-    def __init__(self, settings: AdapterSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> None:
-        super().__init__(settings, tasks, sites, width)
+    def __init__(
+        self, settings: AdapterSettings, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0
+    ) -> None:
+        super().__init__(settings, tasks, sites, width, head_rows)
         self.sites = adapted(settings, sites)
         t, s, d, r = len(tasks), len(self.sites), width, bottleneck(settings, width)
         self.down = nn.Parameter(torch.empty(t, s, r, d).normal_(std=INITIAL_STD))
         self.down_bias = nn.Parameter(torch.zeros(t, s, r))
         self.up = nn.Parameter(torch.empty(t, s, d, r).normal_(std=INITIAL_STD))
         self.up_bias = nn.Parameter(torch.zeros(t, s, d))
-        self.gain = nn.Parameter(torch.ones(s, d))
+        self.gain = nn.Parameter(torch.full((s, d), initial_gain(settings)))
         self.shift = nn.Parameter(torch.zeros(s, d))
 
     def weights(self, task_ids: Tensor) -> AdapterWeights:

@@ -12,12 +12,14 @@ from hyperformer.types import Site
 
 
 class FineTuningMultiTask(Method):
-    """No weights of its own."""
+    """No weights of its own but heads, where the backbone needs them."""
 
     trains_backbone = True
 
-    def __init__(self, settings: FineTuningSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> None:
-        super().__init__(settings, tasks, sites, width)
+    def __init__(
+        self, settings: FineTuningSettings, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0
+    ) -> None:
+        super().__init__(settings, tasks, sites, width, head_rows)
         self.sites = []
 
     def weights(self, task_ids: Tensor) -> None:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from hyperformer.config import HyperFormerSettings
-from hyperformer.methods.base import Method, adapted
-from hyperformer.methods.hypernetworks import Generators, projector
+from hyperformer.methods.hypernetworks import Generators, HypernetworkMethod, projector
 from hyperformer.types import AdapterWeights, Site
 
 
-class HyperFormer(Method):
+class HyperFormer(HypernetworkMethod):
     """Learned task embeddings, one projector, and generators for each site, which the tasks share.
 
     The generators of all sites are one linear layer a kind of weight, so that they are one product.
     """
 
-    def __init__(self, settings: HyperFormerSettings, tasks: Sequence[str], sites: Sequence[Site], width: int) -> None:
-        super().__init__(settings, tasks, sites, width)
-        self.sites = adapted(settings, sites)
-        self.task_embedding = nn.Embedding(len(tasks), settings.task_embedding)
+    def __init__(
+        self,
+        settings: HyperFormerSettings,
+        tasks: Sequence[str],
+        sites: Sequence[Site],
+        width: int,
+        head_rows: int = 0,
+    ) -> None:
+        super().__init__(settings, tasks, sites, width, head_rows)
         self.projector, projected = projector(settings.task_embedding, settings.projector)
         self.generators = Generators(settings, projected, width, len(self.sites), adapters=len(self.sites))
 

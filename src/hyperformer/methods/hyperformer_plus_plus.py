@@ -8,8 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from hyperformer.config import HyperFormerPlusPlusSettings
-from hyperformer.methods.base import Method, adapted
-from hyperformer.methods.hypernetworks import Generators, projector
+from hyperformer.methods.hypernetworks import Generators, HypernetworkMethod, projector
 from hyperformer.types import AdapterWeights, Site
 
 PROJECTED_NORM_EPS = 1e-6
@@ -66,15 +65,18 @@ class StackHypernetwork(nn.Module):
         return AdapterWeights(**{name: part.index_select(1, places) for name, part in vars(written).items()})
 
 
-class HyperFormerPlusPlus(Method):
+class HyperFormerPlusPlus(HypernetworkMethod):
     """Learned task embeddings, and one `StackHypernetwork` for the encoder and one for the decoder."""
 
     def __init__(
-        self, settings: HyperFormerPlusPlusSettings, tasks: Sequence[str], sites: Sequence[Site], width: int
+        self,
+        settings: HyperFormerPlusPlusSettings,
+        tasks: Sequence[str],
+        sites: Sequence[Site],
+        width: int,
+        head_rows: int = 0,
     ) -> None:
-        super().__init__(settings, tasks, sites, width)
-        self.sites = adapted(settings, sites)
-        self.task_embedding = nn.Embedding(len(tasks), settings.task_embedding)
+        super().__init__(settings, tasks, sites, width, head_rows)
         self.stacks = nn.ModuleDict()
         for stack in dict.fromkeys(site.stack for site in self.sites):
             here = [site for site in self.sites if site.stack == stack]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from hyperformer.config import HyperFormerSettings, ProjectorSettings
-from hyperformer.methods.base import INITIAL_STD, bottleneck
-from hyperformer.types import AdapterWeights
+from hyperformer.methods.base import INITIAL_STD, Method, adapted, bottleneck, initial_gain
+from hyperformer.types import AdapterWeights, HeadWeights, Site
 
 
 def linear(inputs: int, outputs: int) -> nn.Linear:
@@ -24,6 +26,41 @@ def projector(inputs: int, settings: ProjectorSettings | None) -> tuple[nn.Modul
         return nn.Identity(), inputs
     layers = nn.Sequential(linear(inputs, settings.hidden), nn.ReLU(), linear(settings.hidden, settings.projected))
     return layers, settings.projected
+
+
+class GeneratedHeads(nn.Module):
+    """Task embeddings [n, e] → heads of k rows, by one linear layer a kind of weight."""
+
+    def __init__(self, embedding: int, rows: int, width: int) -> None:
+        super().__init__()
+        self.rows = rows
+        self.weight, self.bias = linear(embedding, rows * width), linear(embedding, rows)
+
+    def forward(self, task: Tensor) -> HeadWeights:
+        return HeadWeights(self.weight(task).view(len(task), self.rows, -1), self.bias(task))
+
+
+class HypernetworkMethod(Method):
+    """A learned embedding for each task, from which all of a task is written; its head too, unless that is trained."""
+
+    def __init__(
+        self,
+        settings: HyperFormerSettings,
+        tasks: Sequence[str],
+        sites: Sequence[Site],
+        width: int,
+        head_rows: int = 0,
+    ) -> None:
+        generated = head_rows > 0 and settings.head == "generated"
+        super().__init__(settings, tasks, sites, width, 0 if generated else head_rows)
+        self.sites = adapted(settings, sites)
+        self.task_embedding = nn.Embedding(len(tasks), settings.task_embedding)
+        self.generated_heads = GeneratedHeads(settings.task_embedding, head_rows, width) if generated else None
+
+    def head(self, task_ids: Tensor) -> HeadWeights | None:
+        if self.generated_heads is None:
+            return super().head(task_ids)
+        return self.generated_heads(self.task_embedding(task_ids))
 
 
 class Generators(nn.Module):
@@ -48,9 +85,9 @@ class Generators(nn.Module):
         self.up = linear(projected, adapters * d * r)
         self.up_bias = linear(projected, adapters * d)
         self.norm: LayerNorms = (
-            SharedLayerNorms(sites, d)
+            SharedLayerNorms(sites, d, settings)
             if settings.layer_norm == "unconditional"
-            else ConditionalLayerNorms(projected, d, adapters, 1.0 if settings.layer_norm.endswith("one") else 0.0)
+            else ConditionalLayerNorms(projected, d, adapters, settings)
         )
 
     def forward(self, source: Tensor) -> AdapterWeights:
@@ -68,13 +105,15 @@ class Generators(nn.Module):
 
 
 class ConditionalLayerNorms(nn.Module):
-    """Gains and shifts [n, s, d] of the adapters' layer norms, generated; the gain starts about `start`."""
+    """Gains and shifts [n, s, d] of the adapters' layer norms, generated; the gain starts about 0 or 1."""
 
-    def __init__(self, projected: int, width: int, adapters: int, start: float) -> None:
+    def __init__(self, projected: int, width: int, adapters: int, settings: HyperFormerSettings) -> None:
         super().__init__()
-        self.width, self.start = width, start
+        self.width, self.start = width, 1.0 if settings.layer_norm == "conditional_from_one" else 0.0
         self.gain = linear(projected, adapters * width)
         self.shift = linear(projected, adapters * width)
+        for layer in (self.gain, self.shift) if settings.start == "identity" else ():
+            nn.init.zeros_(layer.weight)
 
     def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:
         gain, shift = (layer(source).view(len(source), -1, self.width) for layer in (self.gain, self.shift))
@@ -84,9 +123,9 @@ class ConditionalLayerNorms(nn.Module):
 class SharedLayerNorms(nn.Module):
     """Gains and shifts [n, s, d] of plain layer norms, one a site, which all tasks share."""
 
-    def __init__(self, sites: int, width: int) -> None:
+    def __init__(self, sites: int, width: int, settings: HyperFormerSettings) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.ones(sites, width))
+        self.gain = nn.Parameter(torch.full((sites, width), initial_gain(settings)))
         self.shift = nn.Parameter(torch.zeros(sites, width))
 
     def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 
 from hyperformer import manifest, text
 from hyperformer.manifest import Manifest
-from hyperformer.types import Answer, HyperFormerError, Scores
+from hyperformer.types import Answer, HyperFormerError, Scores, Source
 
 Precision = Literal["float32", "int8"]
 LONGEST = 1 << 20  # tokens that a text may be said to have
@@ -28,11 +28,11 @@ def described(folder: Path) -> Manifest:
         HyperFormerError: the folder is no bundle, or its manifest contradicts itself.
     """
     found = _tried(lambda: manifest.read(folder), f"{folder} is no bundle")
-    text.columns(found.text)
     labels, numbers = found.labels, found.numbers
     wrong = [
         name
         for name, right in {
+            "text": isinstance(found.text, str) or [type(part) for part in found.text] == [str, str],
             "labels": all(isinstance(one, str) for one in labels) and len(set(labels)) == len(labels) != 1,
             "numbers": numbers is None
             or (len(numbers) == len(labels) and all(type(one) in (int, float) for one in numbers)),
@@ -50,6 +50,7 @@ def described(folder: Path) -> Manifest:
             f"{folder / manifest.FILE} has {wrong[0]!r} that cannot be, {getattr(found, wrong[0])!r:.80}; export "
             "the task again"
         )
+    text.columns(found.text)
     return found
 
 
@@ -130,29 +131,29 @@ class Bundle:
         why = f": its metric fell by {int8['float32'] - int8['metric']:.2f} points" if int8 else ""
         return f"{self.folder} holds no {graph}{why}; use the graph in float32"
 
-    def source(self, row: Mapping[str, Any]) -> str:
-        """The text that a row is read as.
+    def source(self, row: Mapping[str, Any]) -> Source:
+        """The text, or the two, that a row is read as.
 
         Raises:
             HyperFormerError: the row is none, lacks a column of the task's text, or has no text there.
         """
         if not isinstance(row, Mapping):
             raise HyperFormerError(f"got a {type(row).__name__}, expected a row: a mapping of columns to their texts")
-        words = text.render(self.manifest.text, row)
+        source = text.render(self.manifest.text, row)
         try:
-            words.encode()
+            text.joined(source).encode()
         except UnicodeEncodeError as error:
             raise HyperFormerError(
                 f"the row holds a character that is none ({error.reason}); give text in UTF-8"
             ) from None
-        return words
+        return source
 
-    def encode(self, sources: Sequence[str]) -> tuple[list[list[int]], list[bool]]:
+    def encode(self, sources: Sequence[Source]) -> tuple[list[list[int]], list[bool]]:
         """Token ids of each text, and whether it was cut to the task's longest."""
         found = self._tokenizer.encode_batch(list(sources))
         return [one.ids for one in found], [bool(one.overflowing) for one in found]
 
-    def scores(self, sources: Sequence[str], batch_size: int = 64) -> list[Scores]:
+    def scores(self, sources: Sequence[Source], batch_size: int = 64) -> list[Scores]:
         """Log-probabilities of the labels for each source text; rows are batched by length and come back in order."""
         return self._scores(self.encode(sources)[0], batch_size)
 

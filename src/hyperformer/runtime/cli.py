@@ -17,22 +17,31 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
-from hyperformer import manifest
+from hyperformer import manifest, text
 from hyperformer.runtime import Bundle, load
 from hyperformer.runtime.bundle import described, verify
 from hyperformer.runtime.router import places
 from hyperformer.types import Answer, HyperFormerError
 
 Row = Mapping[str, Any]
-CHUNK = 256  # rows that are read, answered and written at once
+CHUNK = 256  # rows that are read, answered and written at once, unless told otherwise
 MEGABYTE = 1e6
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, whose keys may not stand twice."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise ValueError(f"the key {twice!r} stands twice")
+    return found
 
 
 def _object(words: str, where: str) -> Row:
     try:
-        row = json.loads(words)
+        row = json.loads(words, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", "nested too deeply")
+        reason = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
         raise HyperFormerError(
             f'{where} is not JSON ({reason}): {words.strip()[:80]!r}; write it like \'{{"sentence": "…"}}\''
         ) from None
@@ -54,6 +63,10 @@ def _table(file: TextIO, name: str) -> Iterator[tuple[str, Row]]:
     csv.field_size_limit(sys.maxsize)
     table = csv.DictReader(file, strict=True)
     try:
+        header = list(table.fieldnames or [])
+        twice = sorted({name for name in header if header.count(name) > 1})
+        if twice:
+            raise HyperFormerError(f"{name}: the column {twice[0]!r} stands twice in the header; rename one")
         for row in table:
             place = f"{name}, line {table.line_num}"
             if None in row:
@@ -128,7 +141,7 @@ def _predict(given: argparse.Namespace) -> None:
     write = _csv_writer(bundle) if given.csv else _write_json
     answered = cut = 0
     rows = _rows(given.rows)
-    while chunk := _answered(bundle, rows):
+    while chunk := _answered(bundle, rows, given.chunk):
         for answer in chunk.answers:
             write(answer)
             cut += answer.truncated
@@ -153,13 +166,13 @@ class _Chunk:
         return bool(self.answers or self.mistake)
 
 
-def _answered(bundle: Bundle, rows: Iterator[tuple[str, Row]]) -> _Chunk:
-    """The answers to the next rows, up to the first that cannot be answered."""
+def _answered(bundle: Bundle, rows: Iterator[tuple[str, Row]], count: int) -> _Chunk:
+    """The answers to the next `count` rows, up to the first that cannot be answered."""
     places: list[str] = []
     good: list[Row] = []
     mistake = None
     try:
-        for place, row in islice(rows, CHUNK):
+        for place, row in islice(rows, count):
             places.append(place)
             bundle.source(row)
             good.append(row)
@@ -175,6 +188,12 @@ def _bundle(given: argparse.Namespace) -> Bundle:
     return found
 
 
+def _positive(words: str) -> int:
+    if not words.isdecimal() or int(words) < 1:
+        raise argparse.ArgumentTypeError(f"got {words!r}, expected a whole number from 1")
+    return int(words)
+
+
 def _places(given: argparse.Namespace) -> list[Path]:
     """The folders of bundles: this one, or those in it."""
     folder = Path(given.bundle)
@@ -185,10 +204,12 @@ def _places(given: argparse.Namespace) -> list[Path]:
 def _inspect(given: argparse.Namespace) -> None:
     for folder in _places(given):
         found = described(folder)
-        size = sum((folder / name).stat().st_size for name in found.files if (folder / name).is_file()) / MEGABYTE
+        present = [folder / name for name in found.files if (folder / name).is_file()]
+        size = sum(path.stat().st_size for path in present) / MEGABYTE
+        missing = [name for name in found.files if folder / name not in present]
         lines = {
             "kind": found.kind,
-            "text": found.text,
+            "text": text.named(found.text),
             "answers": ", ".join(found.labels) or "any text",
             "longest text": f"{found.max_source_tokens} tokens",
             "backbone": found.backbone,
@@ -196,6 +217,7 @@ def _inspect(given: argparse.Namespace) -> None:
             "metrics": ", ".join(f"{name} {value:.2f}" for name, value in found.metrics.items()),
             "parity": ", ".join(f"{name} {value:g}" for name, value in found.parity.items()),
             "files": f"{', '.join(found.files)} ({size:.1f} MB)",
+            **({"missing": ", ".join(missing)} if missing else {}),
         }
         print(found.task)
         for name, value in lines.items():
@@ -208,6 +230,11 @@ def _verify(given: argparse.Namespace) -> None:
         try:
             found = described(folder)
             verify(folder, found)
+            foreign = manifest.foreign(folder, found)
+            if foreign:
+                raise HyperFormerError(
+                    f"{folder} holds {', '.join(foreign)}, which its manifest does not list; remove it"
+                )
             print(f"{found.task}: {len(found.files)} files are the ones that were exported")
         except HyperFormerError as error:
             mistakes.append(str(error))
@@ -225,6 +252,12 @@ def main(arguments: list[str] | None = None) -> int:
         "rows", nargs="+", help="a JSON object, a .jsonl or .csv file, or - for JSONL on standard input"
     )
     predict.add_argument("--int8", action="store_true", help="use the graph in int8")
+    predict.add_argument(
+        "--chunk",
+        type=_positive,
+        default=CHUNK,
+        help="rows that are read and answered at once (%(default)s); 1: as they come",
+    )
     predict.add_argument("--csv", action="store_true", help="write CSV instead of JSONL")
     predict.set_defaults(run=_predict)
     for name, run, words in (

@@ -54,7 +54,9 @@ class Task(ABC):
 
     def example(self, row: Mapping[str, Any]) -> Example:
         """The row as text."""
-        return Example(self.name, text.render(self.settings.text, row), self.answer_text(row))
+        answer = self.answer_text(row)
+        label = self.answers.index(answer) if self.answers else None
+        return Example(self.name, text.render(self.settings.text, row), answer, label)
 
     def metrics(self, truths: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
         """The task's metrics, in percent."""

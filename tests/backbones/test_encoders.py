@@ -1,0 +1,375 @@
+"""Every kind of encoder from a folder on disk, through the real loading code: it learns, answers and bakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from toys import method_settings, run_python, task_settings, toy_pairs, toy_sentences
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    BertTokenizerFast,
+    ElectraConfig,
+    ElectraModel,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+    RobertaTokenizerFast,
+)
+
+from hyperformer import backbones
+from hyperformer.backbones.adapters import AdapterSite
+from hyperformer.backbones.encoder_graph import segments
+from hyperformer.backbones.heads import AnswerHeads
+from hyperformer.config import BackboneSettings, EvaluationSettings, ExportSettings, Tasks
+from hyperformer.export.classifier import Classifier
+from hyperformer.export.parity import compare
+from hyperformer.manifest import FORMAT, Manifest, sha256
+from hyperformer.methods import METHODS
+from hyperformer.model import MultiTaskModel, parameter_counts, trained_tensors
+from hyperformer.runtime import Bundle
+from hyperformer.types import Example, HeadWeights, HyperFormerError
+
+SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+FAMILY: dict[str, tuple[Any, type[PretrainedConfig], dict[str, Any]]] = {
+    "bert": (BertModel, BertConfig, {"max_position_embeddings": 64}),
+    "electra": (ElectraModel, ElectraConfig, {"max_position_embeddings": 64, "embedding_size": 12}),
+    "roberta": (RobertaModel, RobertaConfig, {"max_position_embeddings": 66, "type_vocab_size": 1, "pad_token_id": 1}),
+}
+SOURCE = "the film is dull"
+SCORED = """
+import json, sys, torch
+torch.set_num_threads(1)
+from hyperformer.model import MultiTaskModel
+model = MultiTaskModel.from_pretrained(sys.argv[1])
+print(json.dumps([s.values for s in model.scores("likeness", [("a book", sys.argv[2])] * 2, 2)]))
+"""
+
+
+def tasks() -> Tasks:
+    """The toys, one of them with two texts."""
+    given = task_settings()
+    given["likeness"]["text"] = ["{a}", "{b}"]
+    return Tasks(given)
+
+
+def wordpieces(texts: list[str]) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=150, special_tokens=special))
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return BertTokenizerFast(tokenizer_object=tokenizer)
+
+
+def byte_pairs(texts: list[str]) -> PreTrainedTokenizerFast:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=320, special_tokens=special, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(texts, trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0))
+    return RobertaTokenizerFast(tokenizer_object=tokenizer)
+
+
+def a_folder(folder: Path, name: str, texts: list[str], **changes: Any) -> Path:
+    """A small random model of the family."""
+    kind, config, sizes = FAMILY[name]
+    tokenizer = byte_pairs(texts) if name == "roberta" else wordpieces(texts)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    model = kind(config(vocab_size=len(tokenizer), **{**SIZES, **sizes, **changes}))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module", params=list(FAMILY))
+def member(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
+    return a_folder(tmp_path_factory.mktemp("member"), request.param, texts)
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
+    return a_folder(tmp_path_factory.mktemp("bert"), "bert", texts)
+
+
+def where(folder: Path, **changes: Any) -> BackboneSettings:
+    return BackboneSettings(**{"path": str(folder), "max_source_tokens": 32, **changes})
+
+
+def a_model(folder: Path, method: str = "hyperformer_plus_plus", **changes: Any) -> MultiTaskModel:
+    torch.manual_seed(1)
+    return MultiTaskModel(where(folder), method_settings(method, **changes), tasks())
+
+
+ROWS: list[tuple[str, dict[str, Any]]] = [
+    *(("mood", row) for row in toy_sentences()[:5:2]),
+    *(("likeness", row) for row in toy_pairs()[:9:4]),
+    *(("mood3", row) for row in toy_sentences()[1:6:2]),
+]
+
+
+def batch_of(model: MultiTaskModel, rows: list[tuple[str, dict[str, Any]]]) -> Any:
+    encoded = [
+        model.backbone.encode([model.tasks[task].example(row)], model.backbone_settings)[0] for task, row in rows
+    ]
+    return model.backbone.collate(encoded, [model.task_id(task) for task, _ in rows])
+
+
+def trained(model: MultiTaskModel) -> MultiTaskModel:
+    """The model after three steps on rows of all its tasks."""
+    model.train()
+    batch = batch_of(model, [row for row in ROWS if row[0] in model.groups[0]])
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02, weight_decay=0.0)
+    torch.manual_seed(0)
+    for _ in range(3):
+        optimiser.zero_grad()
+        model(batch.task_ids, **batch.tensors)["loss"].backward()
+        optimiser.step()
+    return model.eval()
+
+
+def rows_of(task: str) -> list[dict[str, Any]]:
+    return [row for name, row in ROWS if name == task] * 2
+
+
+def test_three_steps_change_the_answers_and_a_new_process_gives_the_same(member, tmp_path):
+    pair = ("a book", SOURCE)
+    before = a_model(member).scores("likeness", [pair] * 2, 2)
+    model = trained(a_model(member))
+    wanted = model.scores("likeness", [pair] * 2, 2)
+    assert max(abs(a - b) for a, b in zip(wanted[0].values, before[0].values, strict=True)) > 1e-2
+    model.save_pretrained(tmp_path)
+    found = run_python(SCORED, tmp_path, SOURCE)
+    assert found.returncode == 0, found.stderr
+    assert json.loads(found.stdout) == [list(scores.values) for scores in wanted]
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_three_steps_change_layer_norms_and_the_method_and_nothing_else(bert, method):
+    before, after = a_model(bert, method).state_dict(), trained(a_model(bert, method)).state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    norms = {name for name in before if "LayerNorm" in name or name.startswith("method.")}
+    if method.startswith("fine_tuning"):
+        assert changed > norms
+    else:
+        assert changed == norms
+
+
+@pytest.mark.parametrize("task", ["mood", "mood3", "likeness"])
+def test_a_baked_graph_scores_as_transformers_own_forward_does(member, task):
+    """Transformers' own classes and token types, with the adapters in their places and the head by hand."""
+    model = trained(a_model(member))
+    sources = [model.source(task, row) for row in rows_of(task)]
+    wanted = [scores.values for scores in model.scores(task, sources, 3)]
+    given = model.backbone.tokenizer(sources, padding=True, return_tensors="pt")
+    task_id = torch.tensor([model.task_id(task)])
+    head = model.method.head(task_id)
+    with torch.no_grad(), model.backbone.places.using(model.method.weights(task_id)):
+        hidden = model.backbone.encoder(**given).last_hidden_state
+    means = torch.stack([row[kept.bool()].mean(0) for row, kept in zip(hidden, given["attention_mask"], strict=True)])
+    read = means @ head.weight[0].detach().T + head.bias[0].detach()
+    if task == "likeness":
+        grid = torch.tensor([-1.0, -1 / 3, 1 / 3, 1.0])
+        read = -((read[:, :1] - grid) ** 2) / (2 * 0.5**2)
+    shares = read[:, : len(wanted[0])].log_softmax(-1)
+    torch.testing.assert_close(torch.tensor(wanted), shares, atol=1e-4, rtol=1e-4)
+
+    baked = model.bake(task)
+    answers = baked.answers(model.tasks[task].answers, model.tasks[task].numbers)
+    graph = baked.exportable(answers, "constrained").eval()
+    scores, probabilities, *value = graph(given["input_ids"], given["attention_mask"])
+    torch.testing.assert_close(scores, shares, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(probabilities, shares.exp(), atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        again = baked.scores(given["input_ids"], given["attention_mask"], answers, "constrained")
+    torch.testing.assert_close(again, scores)
+    if task == "likeness":
+        said = [answer.value for answer in model.answer(task, rows_of(task))]
+        torch.testing.assert_close(value[0], torch.tensor(said), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", list(METHODS))
+def test_a_mixed_batch_costs_what_its_tasks_cost_alone(bert, method):
+    model = a_model(bert, method).eval()
+    group = [row for row in ROWS if row[0] in model.groups[0]]
+    batch = batch_of(model, group)
+    losses = model.row_losses(batch.task_ids, batch.tensors)
+    for place, row in enumerate(group):
+        alone = batch_of(model, [row])
+        torch.testing.assert_close(
+            losses[place], model.row_losses(alone.task_ids, alone.tensors)[0], atol=1e-6, rtol=1e-6
+        )
+
+
+@pytest.mark.parametrize("task", ["mood3", "likeness"])
+def test_a_member_is_exported_and_answered_without_torch(member, tmp_path, task):
+    model = trained(a_model(member))
+    evaluation = EvaluationSettings(batch_size=4)
+    target = Classifier(model, ExportSettings(opset=18, tolerance=1e-4), evaluation)
+    one = model.tasks[task]
+    target.write(one, tmp_path)
+    files = {path.name: sha256(path) for path in tmp_path.iterdir()}
+    Manifest(
+        format=FORMAT, task=task, kind=one.settings.kind, text=model.backbone.template(one.settings.text),
+        labels=one.answers, numbers=one.numbers, max_source_tokens=32, opset=18, backbone="b", method="m", files=files,
+        parity={}, int8={}, metrics={}, made_from={},
+    ).write(tmp_path)  # fmt: skip
+    bundle = Bundle(tmp_path)
+    rows = rows_of(task)
+    rows += [dict.fromkeys(rows[0], "a [SEP] </s>"), dict.fromkeys(rows[0], "lovely film " * 40)]
+    sources = [model.source(task, row) for row in rows]
+    assert [bundle.source(row) for row in rows] == sources
+    found = compare(model.scores(task, sources, 4), bundle, sources, 1e-4)
+    assert found["ties"] == 0
+    answers = bundle.answer(rows)
+    assert [answer.label for answer in answers] == [answer.label for answer in model.answer(task, rows)]
+    assert [answer.truncated for answer in answers] == [False] * (len(rows) - 1) + [True]
+
+
+@pytest.mark.parametrize("head", ["generated", "trained"])
+def test_a_head_is_generated_from_the_task_embedding_or_trained(bert, head):
+    model = a_model(bert, head=head)
+    own = {name for name in trained_tensors(model) if "head" in name}
+    if head == "generated":
+        assert own == {
+            f"method.generated_heads.{kind}.{part}" for kind in ("weight", "bias") for part in ("weight", "bias")
+        }
+    else:
+        assert own == {"method.heads.weight", "method.heads.bias"}
+        assert model.method.heads.weight.shape == (3, 3, 16)
+    before = model.method.head(torch.tensor([0, 1]))
+    with torch.no_grad():
+        model.method.task_embedding.weight[0] += 1.0
+    after = model.method.head(torch.tensor([0, 1]))
+    assert torch.equal(before.weight[0], after.weight[0]) == (head == "trained")
+    assert torch.equal(before.weight[1], after.weight[1])
+
+
+def test_a_model_for_each_task_has_heads_of_one_shape_and_they_are_swapped(bert, tmp_path):
+    parts = []
+    for group in range(3):
+        torch.manual_seed(group)
+        model = MultiTaskModel(where(bert), method_settings("adapters_per_task"), tasks(), group=group)
+        name = model.groups[group][0]
+        wanted = model.answer(name, rows_of(name))
+        parts.append((name, wanted, {key: tensor.clone() for key, tensor in trained_tensors(model).items()}))
+    whole = a_model(bert, "adapters_per_task")
+    whole.assemble([tensors for _, _, tensors in parts])
+    whole.save_pretrained(tmp_path)
+    for one in (whole, MultiTaskModel.from_pretrained(tmp_path)):
+        for name, wanted, _ in reversed(parts):
+            assert one.answer(name, rows_of(name)) == wanted
+
+
+def test_two_texts_are_paired_as_the_tokenizer_pairs_them(member):
+    model, plain = a_model(member), AutoTokenizer.from_pretrained(member)
+    pairs = [("the film", "a lovely book"), ("a book", "the film is dull")]
+    encoded = model.backbone.encode([Example("likeness", pair, "") for pair in pairs], model.backbone_settings)
+    given = plain([a for a, _ in pairs], [b for _, b in pairs])
+    assert [row["input_ids"] for row in encoded] == given["input_ids"]
+    if "token_type_ids" in given:
+        separator = plain.sep_token_id
+        assert [segments(torch.tensor([row["input_ids"]]), separator)[0].tolist() for row in encoded] == given[
+            "token_type_ids"
+        ]
+
+
+def test_adapters_stand_before_the_dropout_of_both_layers_of_every_block(bert):
+    model = a_model(bert)
+    found = {name for name, part in model.backbone.encoder.named_modules() if isinstance(part, AdapterSite)}
+    assert found == {
+        f"encoder.layer.{layer}.{part}.dropout" for layer in (0, 1) for part in ("attention.output", "output")
+    }
+
+
+@torch.no_grad()
+def test_without_adapters_the_hidden_states_are_the_plain_models(member):
+    plain, ours = AutoModel.from_pretrained(member).eval(), backbones.load(where(member)).eval()
+    given = ours.tokenizer([("a book", SOURCE), ("the film", "dull")], padding=True, return_tensors="pt")
+    hidden = plain(**given).last_hidden_state * given["attention_mask"].unsqueeze(2)
+    wanted = hidden.sum(1) / given["attention_mask"].sum(1, keepdim=True)
+    torch.testing.assert_close(ours.embed(given["input_ids"], given["attention_mask"]), wanted)
+
+
+def test_a_graded_head_scores_by_the_distance_to_a_number():
+    numbers = [0.0, 1.0, 4.0]
+    heads = AnswerHeads([numbers, None], [3, 2])
+    assert heads.rows == 2
+    weights = HeadWeights(torch.randn(2, 2, 5), torch.randn(2, 2))
+    found = heads(weights, torch.tensor([0, 1]))
+    x = torch.randn(5)
+    p = weights.weight[0, 0] @ x + weights.bias[0, 0]
+    wanted = torch.tensor([-((p - u) ** 2) / (2 * 0.75**2) for u in (-1.0, -0.5, 1.0)])  # half of the widest gap
+    torch.testing.assert_close((found.weight[0] @ x + found.bias[0]).log_softmax(0), wanted.log_softmax(0))
+    plain = found.weight[1] @ x + found.bias[1]
+    torch.testing.assert_close(plain[:2], weights.weight[1] @ x + weights.bias[1])
+    assert plain[2] < -1e8
+
+
+def test_label_smoothing_spreads_over_the_tasks_own_answers_only(bert):
+    model = a_model(bert)
+    model.label_smoothing = 0.3
+    (row,) = [row for row in ROWS if row[0] == "mood"][:1]
+    batch = batch_of(model.eval(), [row])
+    (scores,) = model.scores("mood", [model.source(*row)], 1)
+    label = model.tasks["mood"].truth(row[1])
+    wanted = -0.7 * scores.values[label] - 0.3 * sum(scores.values) / 2
+    with torch.no_grad():
+        assert float(model.row_losses(batch.task_ids, batch.tensors)[0]) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_what_is_counted_is_what_is_trained(bert):
+    for method in METHODS:
+        model = a_model(bert, method)
+        counted = parameter_counts(where(bert), model.method_settings, tasks())
+        size = sum(tensor.numel() for tensor in trained_tensors(model).values())
+        assert counted["trained"] == size * len(model.groups)
+        assert counted["backbone"] == sum(p.numel() for p in model.backbone.parameters())
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"max_target_tokens": 8}, "backbone.max_target_tokens is 8, but .* is an encoder"),
+        ({"max_source_tokens": 65}, "backbone.max_source_tokens is 65, expected at most 64"),
+    ],
+)
+def test_settings_that_an_encoder_cannot_have_are_refused(bert, changes, said):
+    with pytest.raises(HyperFormerError, match=said):
+        backbones.load(where(bert, **changes))
+
+
+def test_roberta_has_fewer_positions_than_its_table(tmp_path, texts):
+    folder = a_folder(tmp_path, "roberta", texts)
+    backbones.load(where(folder, max_source_tokens=64))
+    with pytest.raises(HyperFormerError, match="expected at most 64"):
+        backbones.load(where(folder, max_source_tokens=65))
+
+
+def test_relative_positions_are_refused(tmp_path, texts):
+    folder = a_folder(tmp_path, "bert", texts, position_embedding_type="relative_key")
+    with pytest.raises(HyperFormerError, match="'relative_key' position embeddings, expected 'absolute'"):
+        backbones.load(where(folder))
+
+
+def test_an_encoder_writes_nothing_and_has_no_decoder(bert):
+    echo = {"text": "{a}", "kind": "generation", "label_column": "b", "metrics": ["exact_match"]}
+    with pytest.raises(HyperFormerError, match=r"answers of task 'echo' are to be written, but .* only"):
+        MultiTaskModel(where(bert), method_settings("hyperformer"), Tasks({"echo": echo}))
+    with pytest.raises(HyperFormerError, match="the method's stacks are 'decoder', but the backbone has none"):
+        a_model(bert, stacks="decoder")
