@@ -32,7 +32,7 @@ from hyperformer.types import Answer, Example, HeadWeights, HyperFormerError, Sc
 
 CONFIGURATION, WEIGHTS, CARD = "configuration.json", "trained.safetensors", "README.md"
 SCORED = EvaluationSettings(batch_size=64)
-PARTS = 4  # of a training batch, by length: each is padded to its own longest row
+PART_TOKENS, PARTS = 1024, 4  # a training batch of more tokens is parted by length, each part padded for itself
 T = TypeVar("T")
 
 
@@ -134,15 +134,16 @@ class MultiTaskModel(nn.Module):
         return {"loss": self.row_losses(task_ids, tensors).mean()}
 
     def row_losses(self, task_ids: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-        """Each row's loss with its own task's weights, [B]; rows of like length go through the backbone together."""
+        """Each row's loss with its own task's weights, [B]; of a large batch, rows of like length together."""
         present, rows = task_ids.unique(return_inverse=True)
         weights, head = self.method.weights(present), self._head(present)
         lengths = tensors["attention_mask"].sum(1)
-        order = lengths.argsort(stable=True)
+        parts = min(max(1, tensors["attention_mask"].numel() // PART_TOKENS), PARTS)
+        order = lengths.argsort(stable=True) if parts > 1 else torch.arange(len(lengths), device=lengths.device)
         found = []
-        for part in order.chunk(PARTS):
+        for part in order.chunk(parts):
             own = {name: tensor[part] for name, tensor in tensors.items()}
-            longest = int(lengths[part[-1]])
+            longest = int(lengths[part].max())
             own |= {name: own[name][:, :longest] for name in ("input_ids", "attention_mask")}
             with self.backbone.places.using(weights, rows[part] if len(present) > 1 else None, head):
                 found.append(self.backbone.loss(own, self.label_smoothing))

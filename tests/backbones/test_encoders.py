@@ -373,3 +373,18 @@ def test_an_encoder_writes_nothing_and_has_no_decoder(bert):
         MultiTaskModel(where(bert), method_settings("hyperformer"), Tasks({"echo": echo}))
     with pytest.raises(HyperFormerError, match="the method's stacks are 'decoder', but the backbone has none"):
         a_model(bert, stacks="decoder")
+
+
+def test_a_batch_in_parts_costs_what_it_costs_whole(bert, monkeypatch):
+    model = a_model(bert).eval()
+    batch = batch_of(model, ROWS)
+    whole = model.row_losses(batch.task_ids, batch.tensors)
+    seen = []
+    loss = model.backbone.loss
+    monkeypatch.setattr(model.backbone, "loss", lambda own, smoothing: (seen.append(own), loss(own, smoothing))[1])
+    monkeypatch.setattr("hyperformer.model.PART_TOKENS", batch.tensors["input_ids"].numel() // 3)
+    torch.testing.assert_close(model.row_losses(batch.task_ids, batch.tensors), whole, atol=1e-6, rtol=1e-6)
+    lengths = [own["input_ids"].shape[1] for own in seen]
+    assert len(lengths) == 3
+    assert lengths == sorted(lengths)
+    assert lengths[0] < batch.tensors["input_ids"].shape[1]
