@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.activations import ACT2FN
 
-from hyperformer.backbones.adapters import AdapterPlaces
+from hyperformer.backbones.adapters import AdapterPlaces, AdapterSite, ConstantAdapter
 from hyperformer.backbones.heads import AnswerHeads
 from hyperformer.config import BackboneSettings
 from hyperformer.types import AdapterWeights, Batch, Example, HeadWeights, Scoring, Site, Source
@@ -51,8 +53,11 @@ class Backbone(nn.Module, ABC):
 
     writes: ClassVar[bool] = False
 
-    tokenizer: PreTrainedTokenizerFast
-    places: AdapterPlaces
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.places = AdapterPlaces()
+        self._placed: list[Site] = []
 
     @classmethod
     @abstractmethod
@@ -74,12 +79,20 @@ class Backbone(nn.Module, ABC):
         """Every place where an adapter can sit."""
 
     @abstractmethod
+    def sublayer(self, site: Site) -> Any:
+        """The module whose `dropout` is the site's place."""
+
     def place(self, sites: Sequence[Site], activation: str) -> None:
         """Puts places for adapters at these sites, once: `AdapterWeights` are stacked in this order.
 
         Args:
             activation: the adapters' non-linearity, a name that transformers knows.
         """
+        self.places.activation = ACT2FN[activation]
+        self._placed = list(sites)
+        for index, site in enumerate(sites):
+            sublayer = self.sublayer(site)
+            sublayer.dropout = AdapterSite(index, self.places, sublayer.dropout)
 
     @abstractmethod
     def freeze(self) -> None:
@@ -158,9 +171,16 @@ class Backbone(nn.Module, ABC):
         """The plain model that writes, for exporters; and whether a head's width is the model's, shared out to them."""
         raise NotImplementedError
 
-    @abstractmethod
-    def baked(self, weights: AdapterWeights | None, head: HeadWeights | None = None) -> Backbone:
+    def baked(self, weights: AdapterWeights | None, head: HeadWeights | None = None) -> Self:
         """A copy with one task's adapters and head as constants, as far as there are any: n = 1."""
+        copied = copy.deepcopy(self).eval()
+        for index, site in enumerate(copied._placed):
+            assert weights is not None  # the method has adapters, or nothing is placed
+            sublayer = copied.sublayer(site)
+            sublayer.dropout = ConstantAdapter(weights, index, self.places.activation, sublayer.dropout.dropout)
+        if head is not None:
+            copied.places.head = HeadWeights(head.weight.detach().clone(), head.bias.detach().clone())
+        return copied
 
     @abstractmethod
     def exportable(self, answers: Answers, scoring: Scoring) -> nn.Module:

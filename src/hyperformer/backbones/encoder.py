@@ -9,7 +9,6 @@ so they are not taken.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,14 +16,12 @@ import torch
 from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
-from transformers.activations import ACT2FN
 
 from hyperformer.backbones import heads
-from hyperformer.backbones.adapters import AdapterPlaces, AdapterSite, ConstantAdapter
 from hyperformer.backbones.base import Answers, Backbone, averaged
 from hyperformer.backbones.encoder_graph import EncoderGraph, segments
 from hyperformer.config import BackboneSettings
-from hyperformer.types import AdapterWeights, Batch, Example, HeadWeights, HyperFormerError, Scoring, Site, Source
+from hyperformer.types import Batch, Example, HeadWeights, HyperFormerError, Scoring, Site, Source
 
 
 class EncoderBackbone(Backbone):
@@ -36,7 +33,7 @@ class EncoderBackbone(Backbone):
     """
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
-        super().__init__()
+        super().__init__(tokenizer)
         kind = getattr(model.config, "position_embedding_type", "absolute")
         if kind != "absolute":
             raise HyperFormerError(
@@ -45,10 +42,6 @@ class EncoderBackbone(Backbone):
         if hasattr(model, "pooler"):
             model.pooler = None  # the mean of all hidden states is read
         self.encoder = model
-        self.tokenizer = tokenizer
-        self.places = AdapterPlaces()
-        self._placed: list[Site] = []
-        self._head: HeadWeights | None = None
 
     @classmethod
     def load(cls, settings: BackboneSettings) -> EncoderBackbone:
@@ -87,19 +80,7 @@ class EncoderBackbone(Backbone):
         layers = range(len(self.encoder.encoder.layer))
         return [Site("encoder", layer, position) for layer in layers for position in (0, 1)]
 
-    def place(self, sites: Sequence[Site], activation: str) -> None:
-        """Puts places for adapters at these sites, once: `AdapterWeights` are stacked in this order.
-
-        Args:
-            activation: the adapters' non-linearity, a name that transformers knows.
-        """
-        self.places.activation = ACT2FN[activation]
-        self._placed = list(sites)
-        for index, site in enumerate(sites):
-            sublayer = self._sublayer(site)
-            sublayer.dropout = AdapterSite(index, self.places, sublayer.dropout)
-
-    def _sublayer(self, site: Site) -> Any:
+    def sublayer(self, site: Site) -> Any:
         """What ends the self-attention, or the feed-forward, of a block."""
         layer = self.encoder.encoder.layer[site.layer]
         return layer.attention.output if site.position == 1 else layer.output
@@ -143,9 +124,8 @@ class EncoderBackbone(Backbone):
 
     def _logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Of as many answers as the largest task has, [B, A]."""
-        head = self.places.head or self._head
-        assert head is not None  # the model hands one over
-        return heads.logits(self.embed(input_ids, attention_mask), head)
+        assert self.places.head is not None  # the model hands one over
+        return heads.logits(self.embed(input_ids, attention_mask), self.places.head)
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The mean of the last hidden states of each source, [B, d]."""
@@ -172,23 +152,12 @@ class EncoderBackbone(Backbone):
         """
         return self._logits(input_ids, attention_mask)[:, : len(answers.ids)].log_softmax(-1)
 
-    def baked(self, weights: AdapterWeights | None, head: HeadWeights | None = None) -> EncoderBackbone:
-        """A copy with the adapters and the head of one task as constants: `weights` stacked over sites, n = 1."""
-        copied = copy.deepcopy(self).eval()
-        for index, site in enumerate(copied._placed):
-            assert weights is not None
-            sublayer = copied._sublayer(site)
-            sublayer.dropout = ConstantAdapter(weights, index, self.places.activation, sublayer.dropout.dropout)
-        assert head is not None
-        copied._head = HeadWeights(head.weight.detach().clone(), head.bias.detach().clone())
-        return copied
-
     def exportable(self, answers: Answers, scoring: Scoring) -> EncoderGraph:
         """What an export target writes as a graph; adapters and head must be constants. See `EncoderGraph`."""
-        assert self._head is not None
-        count = len(answers.ids)
-        head = HeadWeights(self._head.weight[0, :count], self._head.bias[0, :count])
-        return EncoderGraph(self.encoder, head, answers.numbers, self._separator)
+        head, count = self.places.head, len(answers.ids)
+        assert head is not None
+        own = HeadWeights(head.weight[0, :count], head.bias[0, :count])
+        return EncoderGraph(self.encoder, own, answers.numbers, self._separator)
 
 
 def _longest(model: Any) -> int:

@@ -29,16 +29,14 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
-from transformers.activations import ACT2FN
 
-from hyperformer.backbones.adapters import AdapterPlaces, AdapterSite, ConstantAdapter
 from hyperformer.backbones.base import Answers, Backbone, averaged
 from hyperformer.backbones.scoring import TriePlan, attend
 from hyperformer.backbones.t5_graph import T5Graph
 from hyperformer.backbones.trie import trie
 from hyperformer.config import BackboneSettings
 from hyperformer.text import joined
-from hyperformer.types import AdapterWeights, Batch, Example, HeadWeights, HyperFormerError, Scoring, Site, Source
+from hyperformer.types import Batch, Example, HyperFormerError, Scoring, Site, Source
 
 IGNORED = -100  # the target id of padding, which no loss counts
 SENTINELS = 32  # span markers of a tokenizer made here
@@ -57,11 +55,8 @@ class T5Backbone(Backbone):
     writes = True
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
-        super().__init__()
+        super().__init__(tokenizer)
         self.t5: Any = model
-        self.tokenizer = tokenizer
-        self.places = AdapterPlaces()
-        self._placed: list[Site] = []
 
     @classmethod
     def load(cls, settings: BackboneSettings) -> T5Backbone:
@@ -101,19 +96,7 @@ class T5Backbone(Backbone):
             for position in (0, 1)
         ]
 
-    def place(self, sites: Sequence[Site], activation: str) -> None:
-        """Puts places for adapters at these sites, once: `AdapterWeights` are stacked in this order.
-
-        Args:
-            activation: the adapters' non-linearity, a name that transformers knows.
-        """
-        self.places.activation = ACT2FN[activation]
-        self._placed = list(sites)
-        for index, site in enumerate(sites):
-            sublayer = self._sublayer(site)
-            sublayer.dropout = AdapterSite(index, self.places, sublayer.dropout)
-
-    def _sublayer(self, site: Site) -> Any:
+    def sublayer(self, site: Site) -> Any:
         """The self-attention, first in its block, or the feed-forward, last in it."""
         return getattr(self.t5, site.stack).block[site.layer].layer[0 if site.position == 1 else -1]
 
@@ -235,15 +218,6 @@ class T5Backbone(Backbone):
         """The plain model that writes, for exporters; and whether a head's width is the model's, shared out to them."""
         config = self.t5.config
         return self.t5, config.d_kv * config.num_heads == config.d_model
-
-    def baked(self, weights: AdapterWeights | None, head: HeadWeights | None = None) -> T5Backbone:
-        """A copy with the adapters of one task as constants: `weights` stacked over sites, n = 1."""
-        copied = copy.deepcopy(self).eval()
-        for index, site in enumerate(copied._placed):
-            assert weights is not None  # the method has adapters, or nothing is placed
-            sublayer = copied._sublayer(site)
-            sublayer.dropout = ConstantAdapter(weights, index, self.places.activation, sublayer.dropout.dropout)
-        return copied
 
     def exportable(self, answers: Answers, scoring: Scoring) -> T5Graph:
         """What an export target writes as a graph; the adapters must be constants. See `T5Graph`."""
