@@ -13,17 +13,20 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from datasets import Dataset, IterableDataset
 from datasets.packaged_modules.parquet.parquet import Parquet
 from pyarrow import parquet
 
 from hyperformer.config import DataSettings, Tasks
 from hyperformer.data import (
     check_sources,
+    first_rows,
     gathered,
     generator,
     prepare,
     read_rows,
     read_tokens,
+    stream_rows,
     training_texts,
     write_rows,
     write_tokens,
@@ -101,7 +104,7 @@ def a_folder(where: Path, ending: str = "jsonl", **splits: list[Row]) -> DataSet
 
 def prepared(given: DataSettings, seed: int = 0, **settings: Any) -> tuple[dict[str, list[Row]], dict[str, Any]]:
     rows, counts = prepare(a_task(**settings), given, Path("unused"), seed)
-    return {split: found.to_list() for split, found in rows["t"].items()}, counts["t"]
+    return {split: list(found) for split, found in rows["t"].items()}, counts["t"]
 
 
 def fault(given: DataSettings, **settings: Any) -> str:
@@ -137,7 +140,7 @@ def test_a_task_may_name_a_folder_of_its_own(tmp_path: Path) -> None:
 def test_embedded_rows_are_read_from_their_folder_under_the_task_s_name(tmp_path: Path) -> None:
     a_folder(tmp_path / "t")
     rows, _ = prepare(a_task(), DataSettings(source="embedded"), tmp_path, 0)
-    assert rows["t"]["test"].to_list() == some_rows(20, 4)
+    assert list(rows["t"]["test"]) == some_rows(20, 4)
 
 
 def test_a_missing_file_is_named_with_what_is_there(tmp_path: Path) -> None:
@@ -205,7 +208,81 @@ def test_a_bad_label_is_named_with_task_file_row_and_value(tmp_path: Path) -> No
 def test_a_row_without_a_text_is_named(tmp_path: Path) -> None:
     rows = some_rows(0, 10)
     rows[2]["b"] = None
-    assert re.search(r"train\.jsonl, row 3: the row has no 'b'", fault(a_folder(tmp_path / "rows", train=rows)))
+    assert re.search(r"train\.jsonl, row 3: the row's 'b' is null", fault(a_folder(tmp_path / "rows", train=rows)))
+
+
+def test_the_number_of_a_bad_row_counts_from_the_file_s_beginning(tmp_path: Path) -> None:
+    rows = some_rows(0, 2500)
+    rows[2344]["label"] = 7
+    assert "train.parquet, row 2345: the label" in fault(a_folder(tmp_path / "rows", "parquet", train=rows))
+
+
+def test_a_parquet_file_that_is_damaged_inside_is_named(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows", "parquet", train=some_rows(0, 2500))
+    file = tmp_path / "rows/train.parquet"
+    content = bytearray(file.read_bytes())
+    content[200:4000] = bytes(3800)
+    file.write_bytes(content)
+    assert re.search(r"task 't': .*train\.parquet cannot be read \(.+\); repair the file", fault(source))
+
+
+@pytest.mark.parametrize("ending", WRITERS)
+def test_a_source_may_be_cut_to_the_first_rows_of_each_split(tmp_path: Path, ending: str) -> None:
+    train = some_rows(0, 10)
+    train[6]["label"] = 7  # not looked at
+    found, counts = prepared(a_folder(tmp_path / "rows", ending, train=train), source={"rows": 5})
+    assert {split: [row["a"] for row in rows] for split, rows in found.items()} == {
+        "train": [f"word{i}" for i in range(5)],
+        "validation": [f"word{i}" for i in range(10, 14)],  # there are no more
+        "test": [f"word{i}" for i in range(20, 24)],
+    }
+    assert counts["train"] == {"rows": 5, "removed": 0}
+
+
+@pytest.mark.parametrize("rows", [3, 1500])
+def test_first_rows_of_a_hub_are_streamed_and_nothing_of_them_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
+) -> None:
+    fetched: list[int] = []
+    asked: list[Any] = []
+
+    def hub(start: int) -> Iterator[Row]:
+        for row in some_rows(start, 100_000):
+            fetched.append(start)
+            yield row
+
+    def load_dataset(*given: Any, **options: Any) -> IterableDataset:
+        asked.append((given, options))
+        starts = {"train": 0, "validation": 100_000, "test": 200_000}
+        return IterableDataset.from_generator(hub, gen_kwargs={"start": starts[options["split"]]})
+
+    monkeypatch.setattr("hyperformer.data.load_dataset", load_dataset)
+    source = {"path": "org/name", "name": "part", "revision": "abc", "rows": rows}
+    kept, _ = prepare(a_task(source=source), DataSettings(source="embedded"), Path("unused"), 0)
+    assert list(kept["t"]["train"]) == some_rows(0, rows)
+    assert list(kept["t"]["test"]) == some_rows(200_000, rows)
+    assert asked[0] == (("org/name", "part"), {"split": "train", "streaming": True, "revision": "abc"})
+    most = -(-rows // 1000) * 1000 if rows > 1000 else rows  # whole batches
+    assert [fetched.count(start) for start in (0, 100_000, 200_000)] == [most] * 3
+
+    assert list((tmp_path / "datasets cache").glob("*.arrow"))
+    del kept
+    gc.collect()
+    assert not list((tmp_path / "datasets cache").glob("*.arrow"))
+
+
+def test_a_stream_that_breaks_off_is_told_and_nothing_of_it_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hub() -> Iterator[Row]:
+        yield from some_rows(0, 1200)  # more than one batch
+        raise ConnectionError("the line is dead")
+
+    monkeypatch.setattr("hyperformer.data.load_dataset", lambda *_, **__: IterableDataset.from_generator(hub))
+    said = fault(DataSettings(source="org/name"), source={"rows": 2000})
+    assert "task 't': no rows of split 'train' from 'org/name', None" in said
+    assert "the line is dead" in said
+    assert not list((tmp_path / "datasets cache").glob("*.arrow"))
 
 
 def key(row: Row) -> tuple[str, str]:
@@ -246,6 +323,25 @@ def test_held_out_rows_depend_on_the_seed_alone(tmp_path: Path) -> None:
     assert prepared(source, 1, **policy)[0]["validation"] != prepared(source, 2, **policy)[0]["validation"]
 
 
+def test_the_rows_of_a_seed_are_always_the_same(tmp_path: Path) -> None:
+    held, _ = prepared(
+        a_folder(tmp_path / "rows", train=some_rows(0, 50)),
+        seed=3,
+        splits={"validation": "hold_out_4", "test": "hold_out_5"},
+    )
+    assert {split: [row["a"] for row in held[split]] for split in ("validation", "test")} == {
+        "validation": ["word6", "word19", "word27", "word32"],
+        "test": ["word9", "word14", "word16", "word37", "word42"],
+    }
+    halves, _ = prepared(
+        a_folder(tmp_path / "rows", validation=some_rows(60, 9)), seed=3, splits={"test": "halve_validation"}
+    )
+    assert {split: [row["a"] for row in halves[split]] for split in ("validation", "test")} == {
+        "validation": ["word61", "word62", "word64", "word68"],
+        "test": ["word60", "word63", "word65", "word66", "word67"],
+    }
+
+
 def test_holding_out_all_of_train_is_refused(tmp_path: Path) -> None:
     said = fault(a_folder(tmp_path / "rows"), splits={"test": "hold_out_10"})
     assert "hold_out_10 takes all of the 10 training rows" in said
@@ -271,6 +367,22 @@ def test_rows_that_share_one_of_two_texts_are_kept(tmp_path: Path) -> None:
     assert row in prepared(a_folder(tmp_path / "rows", train=[*some_rows(0, 3), row]))[0]["train"]
 
 
+def test_texts_are_told_apart_whatever_stands_in_them(tmp_path: Path) -> None:
+    test = [{"a": "x', 'y", "b": "z", "label": 0}, {"a": "1", "b": "", "label": 0}, {"a": "ü\n", "b": "q", "label": 0}]
+    train = [{"a": "x", "b": "y', 'z", "label": 0}, {"a": "", "b": "1", "label": 0}]
+    found, counts = prepared(a_folder(tmp_path / "rows", train=[*train, test[2]], test=test))
+    assert found["train"] == train
+    assert counts["train"]["removed"] == 1
+
+
+def test_numbers_may_stand_as_texts(tmp_path: Path) -> None:
+    test = [{"a": 1, "b": 0.5, "label": 0}, {"a": 2, "b": 0.5, "label": 0}]
+    other = {"a": 1, "b": 1.5, "label": 0}
+    source = a_folder(tmp_path / "rows", train=[test[1], other], validation=[test[0], {**other, "a": 4}], test=test)
+    found, _ = prepared(source)
+    assert found == {"train": [other], "validation": [{**other, "a": 4}], "test": test}
+
+
 def test_a_split_that_stands_in_a_later_one_as_a_whole_is_refused(tmp_path: Path) -> None:
     said = fault(a_folder(tmp_path / "rows", validation=some_rows(20, 3)))
     assert "task 't': every row of validation also stands in a later split" in said
@@ -285,14 +397,21 @@ from hyperformer.tasks import make
 from hyperformer.types import HyperFormerError
 
 found = {}
-for path, name in (("org/name", "cola"), ("org/name", "rte"), ("org/unknown", "cola")):
+for path, name, most, part in (
+    ("org/name", "cola", None, ""),
+    ("org/name", "cola", 3, ""),
+    ("org/name", "cola", None, "[1:]"),
+    ("org/name", "rte", None, ""),
+    ("org/unknown", "cola", None, ""),
+):
     task = {"text": "{a}", "kind": "classification", "label_column": "label", "labels": {0: "no", 1: "yes"},
-            "metrics": ["accuracy"], "source": {"name": name}, "splits": {"validation": "validation_matched"}}
+            "metrics": ["accuracy"], "source": {"name": name, "rows": most},
+            "splits": {"train": f"train{part}", "validation": "validation_matched"}}
     try:
         rows, _ = prepare(make(Tasks.model_validate({"t": task})), DataSettings(source=path), Path("unused"), 0)
-        found[f"{path}/{name}"] = {split: table.to_list() for split, table in rows["t"].items()}
+        found[f"{path}/{name}{most or part}"] = {split: list(kept) for split, kept in rows["t"].items()}
     except HyperFormerError as error:
-        found[f"{path}/{name}"] = str(error)
+        found[f"{path}/{name}{most or part}"] = str(error)
 Path(sys.argv[1]).write_text(json.dumps(found))
 """
 
@@ -321,6 +440,8 @@ def test_a_hub_data_set_is_read_offline_from_the_cache_of_datasets(tmp_path: Pat
         split: [{"a": f"{own} {i}", "label": label} for i, label in enumerate([0, 1, 1, 0])]
         for split, own in (("train", "train"), ("validation", "validation_matched"), ("test", "test"))
     }
+    assert found["org/name/cola3"] == {split: rows[:3] for split, rows in found["org/name/cola"].items()}
+    assert found["org/name/cola[1:]"]["train"] == found["org/name/cola"]["train"][1:]
     for name, configuration in (("org/name", "rte"), ("org/unknown", "cola")):
         said = found[f"{name}/{configuration}"]
         assert f"task 't': no rows of split 'train' from '{name}', '{configuration}'" in said
@@ -342,6 +463,59 @@ def test_the_same_rows_are_written_as_the_same_bytes(tmp_path: Path) -> None:
         assert (tmp_path / f"one rows/t/{split}.parquet").read_bytes() == (
             tmp_path / f"two rows/t/{split}.parquet"
         ).read_bytes()
+
+
+def test_a_file_is_the_one_that_a_whole_table_gives(tmp_path: Path) -> None:
+    rows = some_rows(100, 3500)
+    checked, _ = prepare(a_task(), a_folder(tmp_path / "source", train=rows), Path("unused"), 0)
+    write_rows({"stored": checked["t"], "memory": {"train": Dataset.from_list(rows)}})(tmp_path / "rows")
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "whole.parquet")
+    for task in ("stored", "memory"):
+        assert (tmp_path / f"rows/{task}/train.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("limit", "groups"), [({"GROUP_ROWS": 1200}, [1200, 1200, 1100]), ({"GROUP_BYTES": 1}, [1000, 1000, 1000, 500])]
+)
+def test_a_large_split_is_written_in_row_groups(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: dict[str, int], groups: list[int]
+) -> None:
+    for name, value in limit.items():
+        monkeypatch.setattr(f"hyperformer.data.{name}", value)
+    rows = some_rows(0, 3500)
+    write_rows({"t": {"train": Dataset.from_list(rows)}})(tmp_path)
+    found = parquet.read_metadata(tmp_path / "t/train.parquet")
+    assert [found.row_group(i).num_rows for i in range(found.num_row_groups)] == groups
+    assert read_rows(tmp_path, "t", "train").to_list() == rows
+    assert list(stream_rows(tmp_path, "t", "train")) == rows
+
+
+def test_rows_are_streamed_with_few_of_them_in_memory(tmp_path: Path) -> None:
+    texts = (f"{i} {'word ' * 200}" for i in range(20_000))
+    parquet.write_table(pa.table({"a": list(texts)}), tmp_path / "train.parquet")  # 20 MB in one row group
+    before, most = pa.total_allocated_bytes(), 0
+    for number, row in enumerate(stream_rows(tmp_path.parent, tmp_path.name, "train")):
+        assert row["a"].startswith(f"{number} ")
+        most = max(most, pa.total_allocated_bytes() - before)
+    assert number == 19_999
+    assert 0 < most < 8_000_000
+
+
+def test_first_rows_are_read_without_those_after_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hyperformer.data.GROUP_ROWS", 1000)
+    rows = some_rows(0, 2500)
+    write_rows({"t": {"train": Dataset.from_list(rows)}})(tmp_path)
+    assert first_rows(tmp_path, "t", "train", 1234).to_list() == rows[:1234]
+    assert first_rows(tmp_path, "t", "train", 9999).to_list() == rows
+
+    file = tmp_path / "t/train.parquet"
+    content = bytearray(file.read_bytes())
+    start = parquet.read_metadata(file).row_group(1).column(0).dictionary_page_offset
+    content[start : start + 200] = bytes(200)
+    file.write_bytes(content)
+    with pytest.raises(OSError, match="page header"):
+        list(stream_rows(tmp_path, "t", "train"))
+    assert first_rows(tmp_path, "t", "train", 1000).to_list() == rows[:1000]
 
 
 def test_training_texts_are_the_text_columns_of_train(tmp_path: Path) -> None:

@@ -43,9 +43,15 @@ def test_render_puts_the_values_of_the_row_in_place() -> None:
     assert render("a: {a} b: {b}.", row) == "a: one {not a column} b: 2."
 
 
-@pytest.mark.parametrize("row", [{"a": "x"}, {"a": "x", "b": None}])
-def test_render_names_a_column_that_is_missing_or_empty(row: dict[str, str | None]) -> None:
-    with pytest.raises(HyperFormerError, match="no 'b'; expected the columns a, b"):
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"a": "x"}, "no 'b'; expected the columns a, b"),
+        ({"a": "x", "b": None}, "'b' is null, expected a text or a number"),
+    ],
+)
+def test_render_names_a_column_that_is_missing_or_empty(row: dict[str, str | None], said: str) -> None:
+    with pytest.raises(HyperFormerError, match=said):
         render("{a} {b}", row)
 
 

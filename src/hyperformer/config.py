@@ -62,19 +62,23 @@ class LoopSettings(_Settings):
     """What pretraining and training share: the optimiser, its schedule, and the arithmetic."""
 
     steps: Positive
-    batch_size: Positive
-    """Rows in a batch."""
     learning_rate: Annotated[float, Field(gt=0)]
     warmup_steps: Annotated[int, Field(ge=0)]
     """Steps of linear warm-up; after them the rate falls linearly to 0 at the last step."""
     label_smoothing: Rate = 0.0
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """`auto` takes bf16 where the processor or GPU computes it natively."""
+    gradient_accumulation_steps: Positive = 1
+    """Parts of like length that a batch is computed in, one after another: memory for one of them."""
+    gradient_checkpointing: bool = False
+    """Computes the activations of a block anew in the backward pass: less memory for more time."""
 
 
 class PretrainingSettings(LoopSettings):
     """How a small backbone is made from text."""
 
+    batch_size: Positive
+    """Rows in a batch."""
     rows: Positive
     """Rows of pretraining text."""
     text: str | None = None
@@ -113,6 +117,8 @@ class SourceSettings(_Settings):
     path: str | None = None
     name: str | None = None
     revision: str | None = None
+    rows: Positive | None = None
+    """At most so many rows of each split of the source, the first ones; from a hub they are streamed."""
 
 
 class SplitSettings(_Settings):
@@ -182,6 +188,8 @@ class TaskSettings(_Settings):
             raise ValueError("a regression task needs `minimum`, `maximum` and `step`, and no labels")
         elif self.step <= 0 or self.maximum <= self.minimum:  # type: ignore[operator]
             raise ValueError("a regression task needs step > 0 and maximum > minimum")
+        elif self.maximum - self.minimum < self.step:  # type: ignore[operator]
+            raise ValueError("a regression task needs at least two answers; take a smaller step")
         elif (self.maximum - self.minimum) / self.step > MOST_ANSWERS:  # type: ignore[operator]
             raise ValueError(f"a regression task has at most {MOST_ANSWERS} answers; take a larger step")
         return self
@@ -282,6 +290,10 @@ class Methods(_Settings):
 class TrainingSettings(LoopSettings):
     """How the tasks are trained together."""
 
+    batch_size: Positive | None = None
+    """Rows in a batch, over all processes."""
+    batch_tokens: Positive | None = None
+    """In place of `batch_size`: a batch has as many rows as have so many source tokens together, at least one."""
     temperature: Annotated[float, Field(gt=0)]
     """T of temperature sampling: a task's share is proportional to rows^(1/T)."""
     evaluate_every: Positive
@@ -290,6 +302,32 @@ class TrainingSettings(LoopSettings):
     """At most so many validation rows a task are scored during training."""
     patience: Positive | None = None
     """Validations without a better mean after which training stops; off where empty."""
+    processes: Positive = 1
+    """On each machine; they share every batch out. With GPUs, at most one a GPU."""
+    machines: Positive = 1
+    rendezvous: str | None = None
+    """Where several machines meet: the first one's name and a free port, host:port."""
+    resume_from: str | None = None
+    """A folder of resume states from elsewhere to go on from; refused where it is of other work."""
+
+    @model_validator(mode="after")
+    def _one_size_of_batches(self) -> TrainingSettings:
+        if (self.batch_size is None) == (self.batch_tokens is None):
+            raise ValueError("expected either batch_size or batch_tokens, and not both")
+        if self.batch_tokens is not None and self.processes * self.machines > 1:
+            raise ValueError("several processes need batches of a fixed size; take batch_size, not batch_tokens")
+        if self.batch_size is not None and self.batch_size < self._parts:
+            raise ValueError(
+                f"batch_size is {self.batch_size}, but processes and gradient_accumulation_steps part a batch in "
+                f"{self._parts}; take a larger batch, or fewer of them"
+            )
+        if (self.machines > 1) != (self.rendezvous is not None):
+            raise ValueError("several machines need a rendezvous, host:port, and one machine has none")
+        return self
+
+    @property
+    def _parts(self) -> int:
+        return self.processes * self.machines * self.gradient_accumulation_steps
 
 
 class EvaluationSettings(_Settings):

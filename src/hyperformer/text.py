@@ -56,6 +56,8 @@ def _rendered(part: str, row: Mapping[str, Any], whole: Source) -> str:
 
 def _value(name: str, row: Mapping[str, Any], template: Source) -> str:
     value = row.get(name)
+    if value is None and name in row:
+        raise HyperFormerError(f"the row's {name!r} is null, expected a text or a number")
     if value is None:
         held = ", ".join(map(str, row)) or "none"
         raise HyperFormerError(

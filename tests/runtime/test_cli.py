@@ -42,7 +42,7 @@ def test_a_graded_task_prints_its_number_too(bundles, capsys):
         ("[1]", "not a JSON object"),
         ('{"sentence": ["good"]}', "the row's 'sentence' is a list, expected a text or a number"),
         ("nowhere.csv", "nowhere.csv cannot be read (No such file or directory)"),
-        ('{"sentence": null}', "the row has no 'sentence'"),
+        ('{"sentence": null}', "the row's 'sentence' is null, expected a text or a number"),
     ],
 )
 def test_a_mistake_in_a_row_is_one_line_on_stderr(bundles, capsys, row, words):
