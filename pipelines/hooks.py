@@ -52,20 +52,16 @@ class UserMistakes:
                 check_sources(made, settings.data)
             made_here = pipeline.all_outputs()
             closed = [name for name, task in made.items() if task.answers]
+            if "tokens" in made_here | inputs and "pretrained_backbone" not in made_here:
+                from hyperformer.model import MultiTaskModel
+
+                model = MultiTaskModel(settings.backbone, settings.chosen_method, settings.tasks)
+                model.check(settings.evaluation)
             if "bundles" in made_here and closed and settings.evaluation.closed_tasks == "generated":
                 raise HyperFormerError(
                     "evaluation.closed_tasks is 'generated', but graphs of closed tasks score their answers; export "
                     "with constrained or likelihood, or run --tags evaluate or --pipelines evaluate alone"
                 )
-            if "tokens" in made_here | inputs and "pretrained_backbone" not in made_here:
-                from hyperformer.model import MultiTaskModel
-
-                model = MultiTaskModel(settings.backbone, settings.chosen_method, settings.tasks)
-                if settings.evaluation.closed_tasks == "generated" and not model.backbone.writes:
-                    raise HyperFormerError(
-                        f"evaluation.closed_tasks is 'generated', but the backbone {settings.backbone.path!r} writes "
-                        "no answers; take constrained"
-                    )
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:

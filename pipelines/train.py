@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from kedro.pipeline import Pipeline, node
 
 from hyperformer.config import BackboneSettings, Methods, Tasks, TrainingSettings
+from pipelines.curves import started
 
 
 def encode_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings):
@@ -25,10 +27,12 @@ def train_model(
     training: TrainingSettings,
     seed: int,
     resume_states: Path,
+    curves: Path,
 ):
     from hyperformer.training import train
 
-    return train(rows, tokens, tasks, backbone, methods.named(method), training, seed, resume_states)
+    chosen, shown = methods.named(method), partial(started, curves)
+    return train(rows, tokens, tasks, backbone, chosen, training, seed, resume_states, shown)
 
 
 def create_pipeline() -> Pipeline:
@@ -47,6 +51,7 @@ def create_pipeline() -> Pipeline:
                     "params:training",
                     "params:seed",
                     "resume_states",
+                    "curves",
                 ],
                 ["checkpoint", "history"],
                 name="checkpoint",

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, processors
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
-from hyperformer.backbones import adapters, t5
+from hyperformer.backbones import adapters
 from hyperformer.config import BackboneSettings, Methods, Tasks
 from hyperformer.model import MultiTaskModel
 from hyperformer.types import AdapterWeights
@@ -77,10 +78,13 @@ def reference(request: pytest.FixtureRequest) -> Reference:
 
 
 @pytest.fixture
-def make_reference_model(tmp_path: Path, texts: list[str], reference: Reference) -> Callable[[], MultiTaskModel]:
+def make_reference_model(tmp_path: Path, reference: Reference) -> Callable[[], MultiTaskModel]:
     """Makes our model with the authors' weights."""
     described, tensors = reference
-    t5.train_tokenizer(texts, 240).save_pretrained(tmp_path)
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "good": 3, "bad": 4}, unk_token="<unk>"))
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    marks = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=words, **marks).save_pretrained(tmp_path)
     config = T5Config(pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **described["t5"])
     T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     task = {

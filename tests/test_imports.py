@@ -60,7 +60,7 @@ def parts(name: str) -> set[str]:
 
 
 def test_the_files_above_the_backbones_are_found():
-    assert {"model.py", "training.py", "classifier.py", "train.py"} <= {path.name for path in ABOVE}
+    assert {"model.py", "finetuning.py", "classifier.py", "train.py"} <= {path.name for path in ABOVE}
     assert parts("T5Backbone") & FAMILY
     assert parts("t5") & FAMILY
     assert not parts("backbone") & FAMILY

@@ -32,7 +32,8 @@ from hyperformer.types import Answer, Example, HeadWeights, HyperFormerError, Sc
 
 CONFIGURATION, WEIGHTS, CARD = "configuration.json", "trained.safetensors", "README.md"
 SCORED = EvaluationSettings(batch_size=64)
-PART_TOKENS, PARTS = 1024, 4  # a training batch of more tokens is parted by length, each part padded for itself
+LARGE, PART_TOKENS, PARTS = 2048, 512, 8
+"""A training batch of `LARGE` tokens is parted by length, into parts of about `PART_TOKENS`, each padded for itself."""
 T = TypeVar("T")
 
 
@@ -125,20 +126,22 @@ class MultiTaskModel(nn.Module):
         return torch.tensor([self.task_id(task)], device=next(self.parameters()).device)
 
     def forward(self, task_ids: Tensor, **tensors: Tensor) -> dict[str, Tensor]:
-        """The loss of a batch of any mix of tasks: the mean over its rows.
+        """The losses of a batch of any mix of tasks: `row_losses` [B], and their mean, `loss`.
 
         Args:
             task_ids: [B].
             tensors: the backbone's, by name.
         """
-        return {"loss": self.row_losses(task_ids, tensors).mean()}
+        losses = self.row_losses(task_ids, tensors)
+        return {"loss": losses.mean(), "row_losses": losses}
 
     def row_losses(self, task_ids: Tensor, tensors: dict[str, Tensor]) -> Tensor:
         """Each row's loss with its own task's weights, [B]; of a large batch, rows of like length together."""
         present, rows = task_ids.unique(return_inverse=True)
         weights, head = self.method.weights(present), self._head(present)
         lengths = tensors["attention_mask"].sum(1)
-        parts = min(max(1, tensors["attention_mask"].numel() // PART_TOKENS), PARTS)
+        tokens = tensors["attention_mask"].numel()
+        parts = min(tokens // PART_TOKENS, PARTS) if tokens >= LARGE else 1
         order = lengths.argsort(stable=True) if parts > 1 else torch.arange(len(lengths), device=lengths.device)
         found = []
         for part in order.chunk(parts):
@@ -193,11 +196,24 @@ class MultiTaskModel(nn.Module):
         """What the backbone reads of a row, as its tokenizer takes it."""
         return text.render(self.backbone.template(self.tasks[task].settings.text), row)
 
+    def check(self, settings: EvaluationSettings) -> None:
+        """Refuses settings that the backbone cannot answer by.
+
+        Raises:
+            HyperFormerError: answers are to be generated, and it writes none.
+        """
+        if settings.closed_tasks == "generated" and not self.backbone.writes:
+            raise HyperFormerError(
+                f"evaluation.closed_tasks is 'generated', but the backbone {self.backbone_settings.path!r} writes no "
+                "answers; take constrained"
+            )
+
     def answer(
         self, task: str, rows: Sequence[Mapping[str, Any]], settings: EvaluationSettings = SCORED
     ) -> list[Answer]:
         """The answers to rows of a task: a closed task's likeliest, or what is generated, as the settings say."""
         self._group_of(task)
+        self.check(settings)
         known = self.tasks[task]
         sources = [self.source(task, row) for row in rows]
         if task in self.answers and settings.closed_tasks != "generated":
@@ -230,7 +246,7 @@ class MultiTaskModel(nn.Module):
         configuration = {
             "backbone": {
                 **self.backbone_settings.model_dump(),
-                "sha256": backbones.weights_sha256(self.backbone_settings),
+                "sha256": backbones.checksum(self.backbone_settings),
             },
             "method": self.method_settings.name,
             "methods": {self.method_settings.name: self.method_settings.settings.model_dump()},
@@ -305,9 +321,9 @@ model.predict("{first}", {row})
         where = BackboneSettings(**(reference | ({"path": backbone, "revision": None} if backbone else {})))
         method = Methods(**configuration["methods"]).named(configuration["method"])
         model = cls(where, method, Tasks(configuration["tasks"]))
-        if (got := backbones.weights_sha256(where)) != expected:
+        if (got := backbones.checksum(where)) != expected:
             raise HyperFormerError(
-                f"the backbone {where.path!r} is not the one that {name} was trained on: its weights' sha256 is "
+                f"the backbone {where.path!r} is not the one that {name} was trained on: the sha256 of its files is "
                 f"{got[:12]}…, expected {expected[:12]}…; give the right one with backbone=, or train again"
             )
         model.assemble([_tensors(folder, _weights(model.groups, group)) for group in model.groups])

@@ -85,7 +85,8 @@ class Answer:
     """What a model says of a row: the likeliest label, every label's probability, and for regression a number.
 
     Where the answer was generated, `label` is its text, there are no probabilities, and a number only if it is one of
-    the task's. `truncated` says that the text was longer than the task reads, and was cut.
+    the task's. `truncated` says, of a bundle's answer, that the text was longer than the
+    task reads, and was cut.
     """
 
     label: str

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from toys import method_settings, run_python, task_settings, toy_pairs, toy_sentences
 from transformers import (
@@ -23,6 +24,9 @@ from transformers import (
     RobertaConfig,
     RobertaModel,
     RobertaTokenizerFast,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+    XLMRobertaTokenizerFast,
 )
 
 from hyperformer import backbones
@@ -43,6 +47,8 @@ FAMILY: dict[str, tuple[Any, type[PretrainedConfig], dict[str, Any]]] = {
     "bert": (BertModel, BertConfig, {"max_position_embeddings": 64}),
     "electra": (ElectraModel, ElectraConfig, {"max_position_embeddings": 64, "embedding_size": 12}),
     "roberta": (RobertaModel, RobertaConfig, {"max_position_embeddings": 66, "type_vocab_size": 1, "pad_token_id": 1}),
+    # two token types, of which its tokenizer uses one
+    "xlm-roberta": (XLMRobertaModel, XLMRobertaConfig, {"max_position_embeddings": 66, "pad_token_id": 1}),
 }
 SOURCE = "the film is dull"
 SCORED = """
@@ -84,10 +90,27 @@ def byte_pairs(texts: list[str]) -> PreTrainedTokenizerFast:
     return RobertaTokenizerFast(tokenizer_object=tokenizer)
 
 
+def unigrams(texts: list[str]) -> PreTrainedTokenizerFast:
+    """Its vocabulary holds the marks as words, as SentencePiece's do."""
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    words = dict.fromkeys(f"▁{word}" for text in texts for word in text.split())
+    letters = dict.fromkeys(["▁", *"<>/[]", *(letter for text in texts for letter in text)])
+    pieces = [(mark, 0.0) for mark in special] + [(word, -4.0) for word in words] + [(one, -9.0) for one in letters]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=3))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    return XLMRobertaTokenizerFast(tokenizer_object=tokenizer)
+
+
+TOKENIZERS = {"roberta": byte_pairs, "xlm-roberta": unigrams}
+
+
 def a_folder(folder: Path, name: str, texts: list[str], **changes: Any) -> Path:
     """A small random model of the family."""
     kind, config, sizes = FAMILY[name]
-    tokenizer = byte_pairs(texts) if name == "roberta" else wordpieces(texts)
+    tokenizer = TOKENIZERS.get(name, wordpieces)(texts)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     model = kind(config(vocab_size=len(tokenizer), **{**SIZES, **sizes, **changes}))
@@ -347,6 +370,7 @@ def test_what_is_counted_is_what_is_trained(bert):
     [
         ({"max_target_tokens": 8}, "backbone.max_target_tokens is 8, but .* is an encoder"),
         ({"max_source_tokens": 65}, "backbone.max_source_tokens is 65, expected at most 64"),
+        ({"max_source_tokens": 4}, "backbone.max_source_tokens is 4, expected at least 5"),
     ],
 )
 def test_settings_that_an_encoder_cannot_have_are_refused(bert, changes, said):
@@ -361,6 +385,88 @@ def test_roberta_has_fewer_positions_than_its_table(tmp_path, texts):
         backbones.load(where(folder, max_source_tokens=65))
 
 
+def test_weights_that_lack_tensors_are_refused_and_not_made_up(tmp_path, texts):
+    folder = a_folder(tmp_path, "bert", texts)
+    configuration = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(configuration | {"num_hidden_layers": 3}))
+    with pytest.raises(HyperFormerError, match=r"lack 16 tensors .* the first is 'encoder\.layer\.2\.attention"):
+        backbones.load(where(folder))
+
+
+def test_weights_without_a_pooler_suffice(tmp_path, texts):
+    folder = a_folder(tmp_path, "bert", texts)
+    BertModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)
+    assert not [name for name in load_file(folder / "model.safetensors") if "pooler" in name]
+    backbones.load(where(folder))
+
+
+def test_a_folder_without_a_tokenizer_is_refused(tmp_path, texts):
+    folder = a_folder(tmp_path, "bert", texts)
+    for file in [*folder.glob("*token*"), *folder.glob("vocab*")]:
+        file.unlink()
+    with pytest.raises(HyperFormerError, match=r"no backbone could be loaded from .*tokenizer"):
+        backbones.load(where(folder))
+
+
+def test_a_tokenizer_of_more_tokens_than_the_model_knows_is_refused(tmp_path, texts):
+    folder = a_folder(tmp_path, "bert", texts)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    known = len(tokenizer)
+    tokenizer.add_tokens(["zebra"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(HyperFormerError, match=f"has {known + 1} tokens, but the model knows {known}"):
+        backbones.load(where(folder))
+
+
+def test_a_tokenizer_that_counts_token_types_otherwise_is_refused(tmp_path, texts):
+    folder = a_folder(tmp_path, "bert", texts)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    template = {"single": "[CLS] $A [SEP]", "pair": "[CLS]:1 $A:1 [SEP]:1 $B:0 [SEP]:0"}
+    marks = [("[CLS]", 2), ("[SEP]", 3)]
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(**template, special_tokens=marks)
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer, **tokenizer.special_tokens_map
+    ).save_pretrained(folder)
+    with pytest.raises(
+        HyperFormerError, match=r"marks two texts by the token types \[1, 1, 1, 0, 0\], expected 0 up to"
+    ):
+        backbones.load(where(folder))
+
+
+def test_marks_in_a_text_are_text(member):
+    backbone = backbones.load(where(member))
+    marks = backbone.tokenizer.all_special_tokens
+    told = backbone.encode([Example("", f"a film {mark} a book", "") for mark in marks], where(member))
+    numbers = {backbone.tokenizer.convert_tokens_to_ids(mark) for mark in marks} - {backbone.tokenizer.unk_token_id}
+    for row in told:
+        ids = row["input_ids"]
+        assert {ids[0], ids[-1]} <= numbers
+        assert len(ids) > 6
+        assert not numbers & set(ids[1:-1])
+
+
+def test_a_text_is_cut_at_its_end_whatever_the_tokenizer_says(tmp_path, texts):
+    folder = a_folder(tmp_path, "bert", texts)
+    usual = backbones.load(where(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.truncation_side = "left"
+    tokenizer.save_pretrained(folder)
+    example = Example("", (" ".join(texts[:9]), texts[3]), "")
+    (ids,) = backbones.load(where(folder)).encode([example], where(folder))
+    assert [ids] == usual.encode([example], where(folder))
+    assert len(ids["input_ids"]) == 32
+
+
+def test_a_backbone_with_another_configuration_is_not_the_one_of_the_checkpoint(tmp_path, texts):
+    folder = a_folder(tmp_path / "bert", "bert", texts)
+    a_model(folder).save_pretrained(tmp_path / "checkpoint")
+    MultiTaskModel.from_pretrained(tmp_path / "checkpoint")
+    configuration = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(configuration | {"hidden_act": "relu"}))
+    with pytest.raises(HyperFormerError, match=r"is not the one that .* was trained on"):
+        MultiTaskModel.from_pretrained(tmp_path / "checkpoint")
+
+
 def test_relative_positions_are_refused(tmp_path, texts):
     folder = a_folder(tmp_path, "bert", texts, position_embedding_type="relative_key")
     with pytest.raises(HyperFormerError, match="'relative_key' position embeddings, expected 'absolute'"):
@@ -371,6 +477,8 @@ def test_an_encoder_writes_nothing_and_has_no_decoder(bert):
     echo = {"text": "{a}", "kind": "generation", "label_column": "b", "metrics": ["exact_match"]}
     with pytest.raises(HyperFormerError, match=r"answers of task 'echo' are to be written, but .* only"):
         MultiTaskModel(where(bert), method_settings("hyperformer"), Tasks({"echo": echo}))
+    with pytest.raises(HyperFormerError, match=r"'generated', but the backbone .* writes no answers"):
+        a_model(bert).answer("mood", rows_of("mood"), EvaluationSettings(batch_size=4, closed_tasks="generated"))
     with pytest.raises(HyperFormerError, match="the method's stacks are 'decoder', but the backbone has none"):
         a_model(bert, stacks="decoder")
 
@@ -382,6 +490,7 @@ def test_a_batch_in_parts_costs_what_it_costs_whole(bert, monkeypatch):
     seen = []
     loss = model.backbone.loss
     monkeypatch.setattr(model.backbone, "loss", lambda own, smoothing: (seen.append(own), loss(own, smoothing))[1])
+    monkeypatch.setattr("hyperformer.model.LARGE", 1)
     monkeypatch.setattr("hyperformer.model.PART_TOKENS", batch.tensors["input_ids"].numel() // 3)
     torch.testing.assert_close(model.row_losses(batch.task_ids, batch.tensors), whole, atol=1e-6, rtol=1e-6)
     lengths = [own["input_ids"].shape[1] for own in seen]

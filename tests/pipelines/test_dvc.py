@@ -66,7 +66,9 @@ def expected(name: str, catalog: dict[str, Any], graph: grimp.ImportGraph) -> di
 
     outs = places(flow.all_outputs())
     deps = places(flow.inputs()) | {f"src/hyperformer/{room}" for room in code}
-    deps |= {f"pipelines/{name}.py", "requirements.lock"}
+    own = graph.find_modules_directly_imported_by(f"pipelines.{name}") | {f"pipelines.{name}"}
+    deps |= {f"{module.replace('.', '/')}.py" for module in own if module.startswith("pipelines.")}
+    deps.add("requirements.lock")
     if "backbones" in code and BACKBONE not in outs:  # a checkpoint holds the backbone's name, not the backbone
         deps.add(BACKBONE)
     files = {file.as_posix(): yaml.safe_load((ROOT / file).read_text()) for file in map(BASE.joinpath, PARAMETERS)}
@@ -79,15 +81,20 @@ def expected(name: str, catalog: dict[str, Any], graph: grimp.ImportGraph) -> di
     }
 
 
+def outputs(stage: dict[str, Any], persist: bool = False) -> set[str]:
+    """The outputs of a stage that DVC clears away before it runs, or those that it leaves."""
+    entries = [entry if isinstance(entry, dict) else {entry: {}} for part in OUTPUTS for entry in stage.get(part, [])]
+    return {path for entry in entries for path, options in entry.items() if bool(options.get("persist")) == persist}
+
+
 def listed(stage: dict[str, Any]) -> dict[str, set[str]]:
-    """What a stage of dvc.yaml lists."""
-    outs = [entry for part in OUTPUTS for entry in stage.get(part, [])]
+    """What a stage of dvc.yaml lists; what is written as it runs apart."""
     params = [(file, key) for entry in stage.get("params", []) for file, keys in entry.items() for key in keys]
     return {
         "cmd": {stage["cmd"]},
         "deps": set(stage["deps"]),
         "params": {f"{file}:{key}" for file, key in params},
-        "outs": {entry if isinstance(entry, str) else next(iter(entry)) for entry in outs},
+        "outs": outputs(stage),
     }
 
 
@@ -116,11 +123,24 @@ def test_a_bundles_code_is_what_its_stage_imports(graph):
     assert set(bundle.ROOMS) == rooms(graph, "pipelines.export")
 
 
+def test_what_is_written_while_a_stage_runs_lies_in_its_workplace(stages, catalog):
+    configure_project("pipelines")
+    persisted = {name: paths for name, stage in stages.items() if (paths := outputs(stage, persist=True))}
+    assert set(persisted) == {"train"}
+    for name, paths in persisted.items():
+        inputs = pipelines[name].only_nodes_with_tags(name).inputs()
+        kinds = {catalog[entry]["filepath"]: catalog[entry]["type"] for entry in inputs if entry in catalog}
+        for path in paths:
+            assert kinds[str(Path(path).parent)] == "pipelines.datasets.WorkplaceDataset"
+
+
 def test_each_entry_that_is_taken_out_is_missed(stages, catalog, graph):
     right = {name: expected(name, catalog, graph) for name in stages}
     for name, stage in stages.items():
         for part in ("deps", *OUTPUTS):
             for entry in stage.get(part, []):
+                if isinstance(entry, dict) and entry.keys() & outputs(stage, persist=True):
+                    continue
                 less = copy.deepcopy(stage)
                 less[part].remove(entry)
                 assert listed(less) != right[name], f"{name}: {entry}"

@@ -24,6 +24,9 @@ FAMILIES: dict[str, type[Backbone]] = {
 }
 """By transformers' `model_type`; T5 v1.1, Flan-T5 and ByT5 are `t5`, MiniLM is `bert` or `xlm-roberta`."""
 
+FILES = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.*", "merges.txt", "*.model")
+"""Of a backbone: weights, sizes, and tokenizer."""
+
 
 def load(settings: BackboneSettings) -> Backbone:
     """The backbone of a configuration, from a folder or a hub name.
@@ -47,12 +50,11 @@ def skeleton(settings: BackboneSettings) -> Backbone:
         return family.skeleton(config)
 
 
-def weights_sha256(settings: BackboneSettings) -> str:
-    """One checksum of the backbone's weight files, wherever they are."""
+def checksum(settings: BackboneSettings) -> str:
+    """One checksum of the files that make the backbone what it is, wherever they are."""
     with _named(settings):
         found = cached_file(settings.path, "config.json", revision=settings.revision)
-    files = sorted(Path(str(found)).parent.glob("*.safetensors"))
-    return manifest.files_sha256(files)
+    return manifest.files_sha256(sorted({file for kind in FILES for file in Path(str(found)).parent.glob(kind)}))
 
 
 def _family(settings: BackboneSettings) -> tuple[type[Backbone], PretrainedConfig]:
@@ -84,9 +86,9 @@ __all__ = [
     "AnswerHeads",
     "Answers",
     "Backbone",
+    "checksum",
     "load",
     "new",
     "skeleton",
     "train_tokenizer",
-    "weights_sha256",
 ]

@@ -6,8 +6,9 @@ the backbone (HyperFormer, section 3.1).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -55,27 +56,38 @@ class AdapterPlaces:
             weights, head: of n tasks; n = 1 where `rows` is None.
             rows: each batch row's entry in them, [B].
         """
-        before = self._sites, self.head
         parts = [] if weights is None else list(vars(weights).values())
-        if rows is not None:
-            parts = [part.index_select(0, rows) for part in parts]  # [B, sites, ...]
         # unbound once: its gradient is one stack, where a slice a site would each fill a whole tensor
-        self._sites = list(zip(*(part.unbind(1) for part in parts), strict=True)) if parts else None
-        self.head = head
+        if rows is None:
+            found = [part.squeeze(0).unbind(0) for part in parts]  # of each site: [...]
+        else:
+            found = [part.index_select(0, rows).unbind(1) for part in parts]  # of each site: [B, ...]
+        sites = list(zip(*found, strict=True)) if parts else None
         if head is not None and rows is not None:
-            self.head = HeadWeights(head.weight.index_select(0, rows), head.bias.index_select(0, rows))
+            head = HeadWeights(head.weight.index_select(0, rows), head.bias.index_select(0, rows))
+        with self._put(sites, head):
+            yield
+
+    @contextmanager
+    def _put(self, sites: list[tuple[Tensor, ...]] | None, head: HeadWeights | None) -> Iterator[None]:
+        before = self._sites, self.head
+        self._sites, self.head = sites, head
         try:
             yield
         finally:
             self._sites, self.head = before
+
+    def placed(self) -> Callable[[], AbstractContextManager[None]]:
+        """What places the weights of now once more, for what is computed anew in the backward pass."""
+        return partial(self._put, self._sites, self.head)
 
     def adapt(self, index: int, x: Tensor) -> Tensor:
         """The adapters of one site on x [B, L, d]."""
         if self._sites is None:
             return x
         down, down_bias, up, up_bias, gain, shift = self._sites[index]
-        if len(down) == 1:
-            return adapter(x, down[0], down_bias[0], up[0], up_bias[0], gain[0], shift[0], activation=self.activation)
+        if down.dim() == 2:
+            return adapter(x, down, down_bias, up, up_bias, gain, shift, activation=self.activation)
         z = self.activation(torch.baddbmm(down_bias.unsqueeze(1), x, down.transpose(1, 2)))  # [B, L, r]
         z = torch.baddbmm(up_bias.unsqueeze(1), z, up.transpose(1, 2))  # [B, L, d]
         z = F.layer_norm(z, x.shape[-1:], eps=ADAPTER_NORM_EPS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.activations import ACT2FN
 
@@ -93,6 +94,21 @@ class Backbone(nn.Module, ABC):
         for index, site in enumerate(sites):
             sublayer = self.sublayer(site)
             sublayer.dropout = AdapterSite(index, self.places, sublayer.dropout)
+
+    def checkpoint_gradients(self) -> None:
+        """Makes training compute the activations of a block anew in the backward pass."""
+        blocks: list[Any] = [module for module in self.modules() if hasattr(module, "gradient_checkpointing")]
+        for block in blocks:
+            block.gradient_checkpointing, block._gradient_checkpointing_func = True, self._recomputed
+
+    def _recomputed(self, block: Callable[..., Any], *tensors: Any) -> Any:
+        placed = self.places.placed()
+
+        def run(*given: Any) -> Any:
+            with placed():
+                return block(*given)
+
+        return checkpoint(run, *tensors, use_reentrant=False)
 
     @abstractmethod
     def freeze(self) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, models
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoModel, PretrainedConfig, PreTrainedTokenizerFast
 
-from hyperformer.backbones import heads
+from hyperformer.backbones import heads, loading
 from hyperformer.backbones.base import Answers, Backbone, averaged
 from hyperformer.backbones.encoder_graph import EncoderGraph, segments
 from hyperformer.config import BackboneSettings
@@ -42,26 +42,26 @@ class EncoderBackbone(Backbone):
         if hasattr(model, "pooler"):
             model.pooler = None  # the mean of all hidden states is read
         self.encoder = model
+        self._separator = _separator(model.config, tokenizer)
 
     @classmethod
     def load(cls, settings: BackboneSettings) -> EncoderBackbone:
         """The model and its tokenizer from a folder or a hub name, in float32; the weights must be safetensors."""
-        path, revision = settings.path, settings.revision
+        path = settings.path
         if settings.max_target_tokens is not None:
             raise HyperFormerError(
                 f"backbone.max_target_tokens is {settings.max_target_tokens}, but {path!r} is an encoder, which writes "
                 "no answers; leave it out"
             )
-        model = AutoModel.from_pretrained(path, revision=revision, dtype=torch.float32, use_safetensors=True)
+        model = loading.weights(AutoModel, settings, unread="pooler")
         longest = _longest(model)
         if settings.max_source_tokens > longest:
             raise HyperFormerError(
                 f"backbone.max_source_tokens is {settings.max_source_tokens}, expected at most {longest}: {path!r} has "
                 "no more positions"
             )
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-        tokenizer.split_special_tokens = True  # what a text holds is text
-        return cls(model.eval(), tokenizer)
+        tokenizer = loading.strict(loading.tokenizer(settings), settings, model.config.vocab_size, pairs=True)
+        return cls(model, tokenizer)
 
     @classmethod
     def skeleton(cls, config: PretrainedConfig) -> EncoderBackbone:
@@ -130,13 +130,9 @@ class EncoderBackbone(Backbone):
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """The mean of the last hidden states of each source, [B, d]."""
         given = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if self.encoder.config.type_vocab_size > 1:
+        if self._separator is not None:
             given["token_type_ids"] = segments(input_ids, self._separator)
         return averaged(self.encoder(**given).last_hidden_state, attention_mask)
-
-    @property
-    def _separator(self) -> int:
-        return int(self.tokenizer.sep_token_id)
 
     def answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
         """The places of answers in their task's head."""
@@ -158,6 +154,25 @@ class EncoderBackbone(Backbone):
         assert head is not None
         own = HeadWeights(head.weight[0, :count], head.bias[0, :count])
         return EncoderGraph(self.encoder, own, answers.numbers, self._separator)
+
+
+def _separator(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """The token that parts two texts of different token types; None where all tokens are of one.
+
+    Raises:
+        HyperFormerError: the tokenizer counts types otherwise than from a separator.
+    """
+    pair = tokenizer("a", "b")
+    types = pair.get("token_type_ids", [])
+    if config.type_vocab_size < 2 or not any(types):
+        return None
+    separator = tokenizer.sep_token_id
+    if separator is None or segments(torch.tensor([pair["input_ids"]]), separator).tolist() != [types]:
+        raise HyperFormerError(
+            f"the tokenizer marks two texts by the token types {types}, expected 0 up to the first separator, and 1 "
+            "after it, as BERT's; take another backbone"
+        )
+    return int(separator)
 
 
 def _longest(model: Any) -> int:

@@ -60,16 +60,15 @@ class Embeddings(nn.Module):
     positions: Tensor
     types: Tensor
 
-    def __init__(self, model: Any, separator: int) -> None:
+    def __init__(self, model: Any, separator: int | None) -> None:
         super().__init__()
         layer = model.embeddings
         self.separator = separator
         self.padding = getattr(layer, "padding_idx", None)  # RoBERTa counts positions from there
         types, positions = layer.token_type_embeddings.weight.detach(), layer.position_embeddings.weight.detach()
-        self.typed = len(types) > 1
         self.register_buffer("words", layer.word_embeddings.weight.detach())
-        self.register_buffer("positions", positions.clone() if self.typed else positions + types)
-        if self.typed:
+        self.register_buffer("positions", positions + types[0] if separator is None else positions.clone())
+        if separator is not None:
             self.register_buffer("types", types.clone())
         self.norm = Norm(layer.LayerNorm)
         project = getattr(model, "embeddings_project", None)
@@ -77,7 +76,7 @@ class Embeddings(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         found = F.embedding(input_ids, self.words)  # [B, L, e]
-        if self.typed:
+        if self.separator is not None:
             found = found + F.embedding(segments(input_ids, self.separator), self.types)
         if self.padding is None:
             place = torch.arange(input_ids.shape[1], device=input_ids.device)
@@ -126,7 +125,7 @@ class EncoderGraph(nn.Module):
         model: an encoder whose adapters are constants.
         head: of the answers: weight [A, d], bias [A].
         numbers: what the answers stand for; None where they are no numbers.
-        separator: the token that ends a text.
+        separator: the token that ends a text, where the second has a token type of its own; None elsewhere.
     """
 
     head: Tensor
@@ -134,7 +133,7 @@ class EncoderGraph(nn.Module):
     numbers: Tensor
 
     @torch.no_grad()
-    def __init__(self, model: Any, head: HeadWeights, numbers: Sequence[float] | None, separator: int) -> None:
+    def __init__(self, model: Any, head: HeadWeights, numbers: Sequence[float] | None, separator: int | None) -> None:
         super().__init__()
         self.embeddings = Embeddings(model, separator)
         self.blocks = nn.ModuleList(Block(layer) for layer in model.encoder.layer)

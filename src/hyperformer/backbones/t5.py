@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
     AutoModelForSeq2SeqLM,
-    AutoTokenizer,
     ByT5Tokenizer,
     DynamicCache,
     EncoderDecoderCache,
@@ -30,6 +29,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
+from hyperformer.backbones import loading
 from hyperformer.backbones.base import Answers, Backbone, averaged
 from hyperformer.backbones.scoring import TriePlan, attend
 from hyperformer.backbones.t5_graph import T5Graph
@@ -61,19 +61,15 @@ class T5Backbone(Backbone):
     @classmethod
     def load(cls, settings: BackboneSettings) -> T5Backbone:
         """The model and its tokenizer from a folder or a hub name, in float32; the weights must be safetensors."""
-        path, revision = settings.path, settings.revision
         if settings.max_target_tokens is None:
             raise HyperFormerError(
-                f"the setting 'backbone.max_target_tokens' is missing; add it: {path!r} writes its answers"
+                f"the setting 'backbone.max_target_tokens' is missing; add it: {settings.path!r} writes its answers"
             )
-        model = AutoModelForSeq2SeqLM.from_pretrained(
-            path, revision=revision, dtype=torch.float32, use_safetensors=True
-        )
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        model = loading.weights(AutoModelForSeq2SeqLM, settings)
+        tokenizer = loading.tokenizer(settings)
         if isinstance(tokenizer, ByT5Tokenizer):
             tokenizer = byte_tokenizer()
-        tokenizer.split_special_tokens = True  # what a text holds is text
-        return cls(model.eval(), tokenizer)
+        return cls(model, loading.strict(tokenizer, settings, model.config.vocab_size, pairs=False))
 
     @classmethod
     def skeleton(cls, config: PretrainedConfig) -> T5Backbone:

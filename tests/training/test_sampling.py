@@ -1,0 +1,124 @@
+"""Which rows a step trains on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from hyperformer.training.sampling import GROUPED_BATCHES, Permutations, TaskSampler, length_grouped, task_shares
+
+ROWS = [400, 40, 7]
+
+
+def sampler(rows=ROWS, weights=None, temperature=10.0, batch_size=6, seed=0, steps=60) -> TaskSampler:
+    counts, given = (dict(enumerate(part)) for part in (rows, weights or [1.0] * len(rows)))
+    shares = task_shares(counts, given, temperature)
+    return TaskSampler([np.full(count, 9) for count in rows], list(shares.values()), seed, steps, batch_size)
+
+
+def test_each_pass_of_a_permutation_holds_every_row_once_in_another_order():
+    order = Permutations(17, 3, 1)
+    passes = order[np.arange(3 * 17)].reshape(3, 17).tolist()
+    assert all(sorted(rows) == list(range(17)) for rows in passes)
+    assert passes[0] != passes[1] != passes[2] != passes[0]
+
+
+def test_a_permutation_is_a_pure_function_of_seed_stream_and_position():
+    positions = np.array([40, 3, 16, 17, 0, 40, 5])
+    order = Permutations(17, 3, 1)
+    assert order[positions].tolist() == [Permutations(17, 3, 1)[np.array([p])].item() for p in positions]
+    first = order[np.arange(17)].tolist()
+    assert first != Permutations(17, 4, 1)[np.arange(17)].tolist()
+    assert first != Permutations(17, 3, 2)[np.arange(17)].tolist()
+
+
+def test_a_steps_rows_are_a_pure_function_of_seed_and_step():
+    forward = sampler()
+    steps = [forward[step] for step in range(60)]
+    for step in (59, 0, 31, 30, 59):
+        assert forward[step] == steps[step] == sampler()[step]
+    other = sampler(seed=1)
+    assert [other[step] for step in range(60)] != steps
+
+
+def test_a_longer_run_begins_with_the_rows_of_a_shorter_one():
+    short, long = sampler(steps=20), sampler(steps=60)
+    assert [long[step] for step in range(20)] == [short[step] for step in range(20)]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 10.0])
+def test_tasks_are_drawn_in_proportion_to_rows_to_the_power_of_one_over_the_temperature(temperature):
+    wanted = [rows ** (1 / temperature) for rows in ROWS]
+    wanted = [share / sum(wanted) for share in wanted]
+    drawn = sampler(temperature=temperature, batch_size=50, steps=400)
+    counts = Counter(task for step in range(400) for task, _ in drawn[step])
+    for task, share in enumerate(wanted):
+        assert drawn.shares[task] == pytest.approx(share)
+        assert counts[task] / 20_000 == pytest.approx(share, abs=5 * (share * (1 - share) / 20_000) ** 0.5)
+
+
+def test_at_temperature_one_tasks_are_drawn_in_proportion_to_their_rows():
+    assert sampler(temperature=1.0).shares.tolist() == pytest.approx([rows / sum(ROWS) for rows in ROWS])
+
+
+def test_a_weight_multiplies_a_tasks_share():
+    plain, weighted = sampler().shares, sampler(weights=[1.0, 3.0, 1.0]).shares
+    assert weighted[1] / weighted[0] == pytest.approx(3 * plain[1] / plain[0])
+    assert weighted[2] / weighted[0] == pytest.approx(plain[2] / plain[0])
+
+
+def test_every_row_of_a_task_is_seen_once_a_pass():
+    drawn = sampler()
+    seen = {task: [] for task in range(3)}
+    for step in range(60):
+        for task, row in drawn[step]:
+            seen[task].append(row)
+    assert len(seen[2]) > 3 * 7
+    for task, count in enumerate(ROWS):
+        for start in range(0, len(seen[task]), count):
+            part = seen[task][start : start + count]
+            assert len(set(part)) == len(part)
+        assert set(seen[task]) <= set(range(count))
+    assert sorted(seen[2][:7]) == list(range(7))
+
+
+def test_batches_of_like_length_hold_every_row_once_and_little_padding():
+    lengths = [int(length) for length in np.random.default_rng(0).integers(3, 60, 1000)]
+    order = length_grouped(lengths, 8, 0)
+    assert sorted(order.tolist()) == list(range(1000))
+    batches = [[lengths[row] for row in order[start : start + 8]] for start in range(0, 1000, 8)]
+    assert np.mean([max(batch) - min(batch) for batch in batches]) < 8
+    assert np.mean(np.diff([batch[0] for batch in batches]) > 0) < 0.7  # not from short to long
+
+
+def test_rows_stay_within_their_stretch_of_batches_and_a_last_short_batch_stays_last():
+    order = length_grouped(list(range(300, 0, -1)), 8, 0)
+    stretch = 8 * GROUPED_BATCHES
+    assert [set(order[start : start + stretch]) for start in (0, stretch)] == [
+        set(range(stretch)),
+        set(range(stretch, 2 * stretch)),
+    ]
+    assert set(order[-4:]) == set(range(256, 260))  # the longest of the last stretch
+
+
+def test_a_budget_of_tokens_cuts_the_same_draws_into_batches_that_just_fit():
+    lengths = [np.random.default_rng(task).integers(3, 40, count) for task, count in enumerate(ROWS)]
+    shares = [0.5, 0.3, 0.2]
+    by_rows = TaskSampler(lengths, shares, 0, 50, batch_size=20)
+    by_tokens = TaskSampler(lengths, shares, 0, 50, batch_tokens=120)
+    stream = [row for step in range(50) for row in by_rows[step]]
+    batches = [by_tokens[step] for step in range(50)]
+    assert [row for batch in batches for row in batch] == stream[: sum(map(len, batches))]
+    sizes = [[int(lengths[task][row]) for task, row in batch] for batch in batches]
+    assert all(sum(batch) <= 120 for batch in sizes)
+    assert all(sum(batch) + following[0] > 120 for batch, following in pairwise(sizes))
+    assert len({len(batch) for batch in batches}) > 1
+
+
+def test_a_row_over_the_budget_is_a_batch_of_its_own():
+    sampler = TaskSampler([np.array([50, 50, 3])], [1.0], 0, 9, batch_tokens=10)
+    assert sorted(sampler[step][0][1] for step in range(3)) == [0, 1, 2]
+    assert all(len(sampler[step]) == 1 for step in range(3))
