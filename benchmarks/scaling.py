@@ -1,12 +1,13 @@
 """How training grows: with tasks, with rows, and with processes.
 
     python benchmarks/scaling.py tasks        # 8, 64 and 512 tasks in one model: time of a step, tensors kept; t5-small
-    python benchmarks/scaling.py rows         # 10⁴, 10⁵ and 10⁶ rows: private memory and rows a second, stage by stage
+    python benchmarks/scaling.py rows         # 10⁴, 10⁵ and 10⁶ rows: memory and rows a second, stage by stage
     python benchmarks/scaling.py processes    # 1 and 2 processes: rows a second
 
 Tasks are timed on t5-small's sizes with random weights, in one process in random turns, 16 rows of 64 tokens of random
-tasks. The others run on the shipped backbone, the default's; rows and processes take a fresh process each. Private
-memory is what a process does not share: a memory-mapped file is not in it.
+tasks. The others run on the shipped backbone, the default's; rows and processes take a fresh process each. Memory
+is a process's own, `Anonymous` of /proc/self/smaps_rollup: pages of a mapped file, which the system takes back at need,
+are not in it.
 """
 
 from __future__ import annotations
@@ -118,14 +119,14 @@ def loss_of(model: MultiTaskModel, count: int) -> Callable[[int], torch.Tensor]:
 
 
 @contextmanager
-def private_memory() -> Iterator[list[float]]:
-    """The most private memory of this process while what is inside runs, in MB, sampled."""
+def own_memory() -> Iterator[list[float]]:
+    """The most memory of this process's own while what is inside runs, in MB, sampled."""
     peak, done = [0.0], threading.Event()
 
     def sample() -> None:
         while not done.wait(0.05):
             lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
-            peak[0] = max(peak[0], sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024)
+            peak[0] = max(peak[0], sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024)
 
     watcher = threading.Thread(target=sample)
     watcher.start()
@@ -153,10 +154,10 @@ def make_rows(folder: Path, count: int) -> None:
 def stage(name: str, folder: Path) -> None:
     """Runs one stage here and prints its memory and time as JSON."""
     one = Tasks({"mood": TASK})
-    with private_memory() as before:
+    with own_memory() as before:
         time.sleep(0.2)
     began = time.perf_counter()
-    with private_memory() as peak:
+    with own_memory() as peak:
         if name == "preprocess":
             rows, _ = prepare(tasks.make(one), DataSettings(source=str(folder / "source")), Path(), 0)
             write_rows(rows)(made(folder / "rows"))
@@ -176,7 +177,7 @@ def made(folder: Path) -> Path:
 
 def by_rows() -> str:
     lines = [
-        "| rows | stage | private MB | of 10⁴ rows | rows/s |",
+        "| rows | stage | MB | of 10⁴ rows | rows/s |",
         "| --- " * 5 + "|",
     ]
     first: dict[str, float] = {}
