@@ -164,12 +164,33 @@ def test_a_value_that_cannot_be_used_is_named_with_what_was_got(tree: dict[str, 
 
 
 @pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"batch_tokens": 900}, "either batch_size or batch_tokens"),
+        ({"batch_size": None}, "either batch_size or batch_tokens"),
+        ({"batch_size": None, "batch_tokens": 900, "processes": 2}, "part batches of a fixed size"),
+        ({"batch_size": None, "batch_tokens": 900, "gradient_accumulation_steps": 2}, "part batches of a fixed size"),
+        ({"batch_size": 3, "processes": 2, "gradient_accumulation_steps": 2}, "part a batch in 4"),
+        ({"machines": 2}, "several machines need a rendezvous"),
+        ({"rendezvous": "first:29400"}, "several machines need a rendezvous"),
+        ({"machines": 2, "rendezvous": "first"}, "rendezvous is 'first'; expected host:port"),
+    ],
+)
+def test_settings_of_a_run_that_contradict_each_other_are_refused(
+    tree: dict[str, Any], changes: Any, says: str
+) -> None:
+    tree["training"] |= changes
+    assert says in fault(tree)
+
+
+@pytest.mark.parametrize(
     ("task", "changes", "says"),
     [
         ("similarity", {"labels": {0: "a", 1: "b"}}, "a regression task needs"),
         ("similarity", {"step": None}, "a regression task needs"),
         ("similarity", {"step": 0}, "step > 0"),
         ("similarity", {"maximum": -1}, "maximum > minimum"),
+        ("similarity", {"step": 99}, "at least two answers"),
         ("similarity", {"kind": "classification"}, "a classification task needs"),
         ("sentiment", {"kind": "regression"}, "a regression task needs"),
         ("sentiment", {"labels": None}, "a classification task needs"),

@@ -314,8 +314,11 @@ class TrainingSettings(LoopSettings):
     def _one_size_of_batches(self) -> TrainingSettings:
         if (self.batch_size is None) == (self.batch_tokens is None):
             raise ValueError("expected either batch_size or batch_tokens, and not both")
-        if self.batch_tokens is not None and self.processes * self.machines > 1:
-            raise ValueError("several processes need batches of a fixed size; take batch_size, not batch_tokens")
+        if self.batch_tokens is not None and self._parts > 1:
+            raise ValueError(
+                "several processes, or gradient_accumulation_steps, part batches of a fixed size; take batch_size, not "
+                "batch_tokens"
+            )
         if self.batch_size is not None and self.batch_size < self._parts:
             raise ValueError(
                 f"batch_size is {self.batch_size}, but processes and gradient_accumulation_steps part a batch in "
@@ -323,6 +326,8 @@ class TrainingSettings(LoopSettings):
             )
         if (self.machines > 1) != (self.rendezvous is not None):
             raise ValueError("several machines need a rendezvous, host:port, and one machine has none")
+        if self.rendezvous is not None and not re.fullmatch(r"[^:\s]+:\d+", self.rendezvous):
+            raise ValueError(f"rendezvous is {self.rendezvous!r}; expected host:port")
         return self
 
     @property

@@ -63,10 +63,6 @@ class StoredRows:
         for batch in self.batches():
             yield from batch.to_pylist()
 
-    def __getitem__(self, column: str) -> list[Any]:
-        """All values of a column."""
-        return [value for batch in self.columns([column]).batches() for value in batch[column].to_pylist()]
-
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows in order, a few at a time."""
         at = 0

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
+from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from hyperformer.config import TrainingSettings
@@ -61,6 +62,11 @@ def launch(work: Callable[..., None], given: Any, settings: TrainingSettings) ->
         done = elastic_launch(config, _rank)(work, given)
     except ChildFailedError as error:
         raise HyperFormerError(_said(error.failures, settings)) from None
+    except RendezvousError as error:
+        raise HyperFormerError(
+            f"the machines did not meet at training.rendezvous, {settings.rendezvous} ({error}); see "
+            "that the name is the first machine's, its port free and open, and that every machine was started"
+        ) from None
     if 0 not in done:
         log.info("this machine's part is done; the first one writes the checkpoint")
         raise SystemExit(0)

@@ -117,7 +117,7 @@ class TaskLosses:
         """The mean since the last time of every task that was seen, over all ranks, and of all rows."""
         sums = self._sums
         if dist.is_initialized():
-            sums = sums.to(device, torch.float32 if device.type == "mps" else torch.float64)
+            sums = sums.to(device)
             dist.all_reduce(sums)
         total, count = sums.cpu().tolist()
         self._sums = torch.zeros_like(self._sums)
