@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from transformers import TrainerCallback
 from hyperformer.config import BackboneSettings, MethodSettings, Tasks, TrainingSettings
 from hyperformer.data import read_tokens
 from hyperformer.model import WEIGHTS, MultiTaskModel
+from hyperformer.training import distributed
 from hyperformer.training.distributed import launch, rank
 from hyperformer.training.engine import Curve, run_loop
 from hyperformer.training.finetuning import mixed_batches
@@ -131,4 +133,17 @@ def test_a_process_that_a_launcher_started_is_refused(monkeypatch, given):
     monkeypatch.setenv("WORLD_SIZE", "4")
     run = given("run")
     with pytest.raises(HyperFormerError, match="started as one of 4; expected one start on each machine"):
+        launch(fit, run, run.training)
+
+
+@pytest.mark.timeout(120)
+def test_a_machine_that_nobody_joins_says_so(monkeypatch, given):
+    monkeypatch.setattr(distributed, "SECONDS_TO_MEET", 2)
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        port = one.getsockname()[1]
+    run = given("run", machines=2, rendezvous=f"localhost:{port}")
+    with pytest.raises(
+        HyperFormerError, match=rf"did not meet at training\.rendezvous, localhost:{port} .*its port free"
+    ):
         launch(fit, run, run.training)

@@ -12,6 +12,7 @@ from transformers.utils.hub import cached_file
 
 from hyperformer import manifest
 from hyperformer.backbones.base import Answers, Backbone
+from hyperformer.backbones.dropout import hasten
 from hyperformer.backbones.encoder import EncoderBackbone
 from hyperformer.backbones.heads import AnswerHeads
 from hyperformer.backbones.t5 import SENTINELS, T5Backbone, new, train_tokenizer
@@ -36,7 +37,9 @@ def load(settings: BackboneSettings) -> Backbone:
     """
     with _named(settings):
         family, _ = _family(settings)
-        return family.load(settings)
+        backbone = family.load(settings)
+    hasten(backbone)
+    return backbone
 
 
 def skeleton(settings: BackboneSettings) -> Backbone:

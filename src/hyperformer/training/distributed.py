@@ -22,6 +22,7 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
+SECONDS_TO_MEET = 600  # for all machines to be started
 SECONDS_TO_END = 10  # for the other processes when one has died
 SECONDS_TO_TELL = timedelta(seconds=5)  # for its cause to reach them
 CAUSE = "hyperformer/cause"
@@ -51,12 +52,15 @@ def launch(work: Callable[..., None], given: Any, settings: TrainingSettings) ->
         run_id="hyperformer",
         rdzv_backend="c10d",
         rdzv_endpoint=settings.rendezvous or "localhost:0",
+        rdzv_configs={"join_timeout": SECONDS_TO_MEET},
         local_addr=None if settings.rendezvous else "localhost",
         max_restarts=0,
         monitor_interval=0.5,
         shutdown_timeout=SECONDS_TO_END,
     )
     log.info("starting %d processes on each of %d machines", settings.processes, settings.machines)
+    if settings.machines > 1:
+        log.info("waiting at %s for the others, %d minutes at most", settings.rendezvous, SECONDS_TO_MEET // 60)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it knows is said below
     try:
         done = elastic_launch(config, _rank)(work, given)
@@ -64,8 +68,9 @@ def launch(work: Callable[..., None], given: Any, settings: TrainingSettings) ->
         raise HyperFormerError(_said(error.failures, settings)) from None
     except RendezvousError as error:
         raise HyperFormerError(
-            f"the machines did not meet at training.rendezvous, {settings.rendezvous} ({error}); see "
-            "that the name is the first machine's, its port free and open, and that every machine was started"
+            f"the machines did not meet at training.rendezvous, {settings.rendezvous} ({error}); see that its name "
+            "is the first machine's, its port free and open, and that every machine was started within "
+            f"{SECONDS_TO_MEET // 60} minutes"
         ) from None
     if 0 not in done:
         log.info("this machine's part is done; the first one writes the checkpoint")
