@@ -57,6 +57,10 @@ class UserMistakes:
 
                 model = MultiTaskModel(settings.backbone, settings.chosen_method, settings.tasks)
                 model.check(settings.evaluation)
+            if "params:transfer" in inputs:
+                from hyperformer.training import trained_model
+
+                trained_model(settings.transfer).check(settings.evaluation)
             if "bundles" in made_here and closed and settings.evaluation.closed_tasks == "generated":
                 raise HyperFormerError(
                     "evaluation.closed_tasks is 'generated', but graphs of closed tasks score their answers; export "

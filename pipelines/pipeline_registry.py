@@ -14,6 +14,7 @@ from pipelines import (
     pretrain,
     report,
     train,
+    transfer,
 )
 
 
@@ -22,6 +23,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     trained = rows + train.create_pipeline()
     evaluated = trained + evaluate.create_pipeline()
     exported = evaluated + export.create_pipeline()
+    adapted = rows + transfer.create_pipeline() + evaluate.create_pipeline() + export.create_pipeline()
     compared = rows + baselines.create_pipeline()
     counted = parameter_counts.create_pipeline()
     everything = exported + compared + counted + report.create_pipeline()
@@ -33,6 +35,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluate": evaluated,
         "baselines": compared,
         "export": exported,
+        "transfer": adapted,
         "parameter_counts": counted,
         "report": everything,
         "__default__": everything,

@@ -335,6 +335,23 @@ class TrainingSettings(LoopSettings):
         return self.processes * self.machines * self.gradient_accumulation_steps
 
 
+class TransferSettings(LoopSettings):
+    """How a trained model is adapted to the tasks at hand, from few rows, without any choice made on other rows."""
+
+    checkpoint: str
+    """Where the trained model is: a folder or a hub name."""
+    samples: Positive | None = None
+    """Training rows of each task that are used, drawn by the seed; all where empty."""
+    start: Literal["nearest", "mean", "noise"] = "nearest"
+    """Where a task's own weights (its embedding; of Adapters† its adapters) start: at those of the trained task with
+    the lowest loss on the task's samples, at their mean over the trained tasks, or anew.
+    """
+    trains: Literal["all", "own"] = "all"
+    """All that the method trains, or the tasks' own weights alone."""
+    batch_size: Positive
+    """Rows in a batch."""
+
+
 class EvaluationSettings(_Settings):
     """How rows are answered."""
 
@@ -369,6 +386,7 @@ class Settings(_Settings):
     method: str
     methods: Methods
     training: TrainingSettings
+    transfer: TransferSettings
     evaluation: EvaluationSettings
     export: ExportSettings
 

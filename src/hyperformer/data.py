@@ -38,6 +38,7 @@ READERS = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}
 BATCH = 1000  # rows in memory at once
 GROUP_ROWS, GROUP_BYTES = 100_000, 1 << 25  # where a row group of a file ends
 DIGEST = np.dtype("S16")
+TOKENS = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 Rows: TypeAlias = Dataset
 Writer = Callable[[Path], None]
 
@@ -147,6 +148,20 @@ def first_rows(folder: Path, task: str, split: Split, count: int) -> Rows:
     """The first `count` of the rows that `write_rows` wrote, in memory; all where they are fewer."""
     rows = _parquet_rows(folder / task / f"{split}.parquet", count)
     return Dataset(pa.Table.from_batches(rows.batches(), rows.schema))
+
+
+def drawn_rows(folder: Path, task: str, split: Split, count: int, seed: int) -> Rows:
+    """`count` of the rows that `write_rows` wrote, in memory; those of a smaller count are among them.
+
+    Raises:
+        HyperFormerError: there are fewer.
+    """
+    rows = _parquet_rows(folder / task / f"{split}.parquet")
+    if count > len(rows):
+        raise HyperFormerError(f"task {task!r} has {len(rows)} rows of {split}, expected {count}; take fewer samples")
+    drawn = generator(seed, "samples", task).permutation(len(rows))[:count]
+    chosen = rows.select(_among(drawn, len(rows)))
+    return Dataset(pa.Table.from_batches(chosen.batches(), chosen.schema))
 
 
 def _parquet_rows(file: Path, most: int | None = None) -> StoredRows:
@@ -435,13 +450,12 @@ def training_texts(rows: Path, tasks: Mapping[str, Task]) -> Iterator[str]:
 
 def write_tokens(tokens: Mapping[str, Iterable[Mapping[str, Sequence[int]]]]) -> Writer:
     """Writes the token ids of training rows as `<task>.arrow`, an Arrow stream."""
-    schema = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 
     def write(folder: Path) -> None:
         for task, rows in tokens.items():
-            with ipc.new_stream(folder / f"{task}.arrow", schema) as stream:
+            with ipc.new_stream(folder / f"{task}.arrow", TOKENS) as stream:
                 for chunk in _chunks(rows, 1000):
-                    stream.write_batch(pa.RecordBatch.from_pylist(chunk, schema))
+                    stream.write_batch(pa.RecordBatch.from_pylist(chunk, TOKENS))
 
     return write
 

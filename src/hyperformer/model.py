@@ -49,6 +49,7 @@ class MultiTaskModel(nn.Module):
         settings: the tasks.
         label_smoothing: of the loss.
         group: of tasks, whose model is trained.
+        groups: which tasks have a model together, where not as the method has it.
     """
 
     members: Tensor
@@ -60,12 +61,13 @@ class MultiTaskModel(nn.Module):
         settings: Tasks,
         label_smoothing: float = 0.0,
         group: int = 0,
+        groups: Sequence[Sequence[str]] | None = None,
     ) -> None:
         super().__init__()
         self.backbone_settings, self.method_settings, self.task_settings = backbone, method, settings
         self.tasks: dict[str, Task] = tasks.make(settings)
         self.label_smoothing = label_smoothing
-        self.groups = methods.groups(method, list(self.tasks))
+        self.groups = [list(names) for names in groups or methods.groups(method, list(self.tasks))]
         self.backbone = backbones.load(backbone)
         self.answer_heads = _answer_heads(self.backbone, self.tasks)
         rows = self.answer_heads.rows if self.answer_heads else 0
@@ -251,6 +253,7 @@ class MultiTaskModel(nn.Module):
             "method": self.method_settings.name,
             "methods": {self.method_settings.name: self.method_settings.settings.model_dump()},
             "tasks": self.task_settings.model_dump(),
+            "groups": self.groups,
         }
         (folder / CONFIGURATION).write_text(json.dumps(configuration, indent=2) + "\n", encoding="utf-8")
         (folder / CARD).write_text(self._card(), encoding="utf-8")
@@ -320,7 +323,7 @@ model.predict("{first}", {row})
         expected = reference.pop("sha256")
         where = BackboneSettings(**(reference | ({"path": backbone, "revision": None} if backbone else {})))
         method = Methods(**configuration["methods"]).named(configuration["method"])
-        model = cls(where, method, Tasks(configuration["tasks"]))
+        model = cls(where, method, Tasks(configuration["tasks"]), groups=configuration["groups"])
         if (got := backbones.checksum(where)) != expected:
             raise HyperFormerError(
                 f"the backbone {where.path!r} is not the one that {name} was trained on: the sha256 of its files is "

@@ -72,6 +72,25 @@ def test_a_model_for_each_task_goes_through_the_whole_chain_by_one_changed_value
     assert not list((data / ".states").rglob("*.safetensors"))
 
 
+def test_a_trained_model_is_adapted_to_new_tasks_and_exported(tree, tmp_path):
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    few = "embedded.train=40,embedded.validation=20,embedded.test=20,transfer.samples=16,transfer.steps=4"
+    done = kedro(
+        copy,
+        *("--pipelines", "transfer"),
+        *("--params", f"transfer.checkpoint=data/test/06_models/checkpoint,transfer.precision=fp32,{few}"),
+        env="transfer",
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    data = copy / "data" / "transfer"
+    tasks = ["reviews", "support", "word_order", "yes_no"]
+    assert sorted(path.name for path in (data / "06_models" / "onnx").iterdir()) == tasks
+    starts = json.loads((data / "08_reporting" / "transfer_starts.json").read_text())
+    assert set(starts) == set(tasks)
+    assert set(starts.values()) <= {"entailment", "repeat", "sentiment", "similarity"}
+    assert not list((data / ".states").rglob("*.safetensors"))
+
+
 def test_closed_tasks_may_be_evaluated_by_what_is_generated(tree, tmp_path):
     copy = shutil.copytree(tree, tmp_path / "copy")
     done = kedro(copy, "--tags", "evaluate,report", "--params", "evaluation.closed_tasks=generated,evaluation.beams=2")
@@ -111,6 +130,7 @@ def test_a_second_training_gives_the_same_bytes(tree):
         (["--pipelines", "trian"], "unknown pipeline 'trian'; did you mean 'train'?"),
         (["--tags", "export", "--env", "glue"], "checkpoint is missing, expected in"),
         (["--params", "evaluation.closed_tasks=generated"], "graphs of closed tasks score their answers; export"),
+        (["--pipelines", "transfer", "--params", "transfer.checkpoint=nowhere"], "no checkpoint 'nowhere': neither a"),
         (["--tags", "xyz"], "unknown tag 'xyz'; known here: baselines, evaluate"),
     ],
 )

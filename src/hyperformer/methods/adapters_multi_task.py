@@ -15,6 +15,8 @@ from hyperformer.types import AdapterWeights, Site
 class AdaptersMultiTask(Method):
     """The adapters themselves are parameters: down [tasks, sites, r, d], up [tasks, sites, d, r], gain [sites, d] …"""
 
+    own = (*Method.own, "down", "down_bias", "up", "up_bias")
+
     def __init__(
         self, settings: AdapterSettings, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0
     ) -> None:

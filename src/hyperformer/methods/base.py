@@ -83,9 +83,11 @@ class Method(nn.Module, ABC):
     Attributes:
         sites: those that have an adapter, in the order of `AdapterWeights`.
         trains_backbone: whether the whole backbone is trained, and not its layer norms alone.
+        own: the names that tensors which hold an entry for each task, [tasks, …], can have.
     """
 
     trains_backbone: ClassVar[bool] = False
+    own: ClassVar[tuple[str, ...]] = ("heads.weight", "heads.bias")
     sites: list[Site]
 
     @abstractmethod
@@ -107,6 +109,10 @@ class Method(nn.Module, ABC):
     def head(self, task_ids: Tensor) -> HeadWeights | None:
         """The heads of the tasks `task_ids` [n]; None where the backbone needs none."""
         return None if self.heads is None else self.heads(task_ids)
+
+    def own_names(self) -> list[str]:
+        """The names of the tensors that hold an entry for each task, [tasks, …]; all others are shared."""
+        return [name for name, _ in self.named_parameters() if name in self.own]
 
     def trained_names(self) -> list[str]:
         """The names of the method's own tensors that training changes."""

@@ -43,6 +43,8 @@ class GeneratedHeads(nn.Module):
 class HypernetworkMethod(Method):
     """A learned embedding for each task, from which all of a task is written; its head too, unless that is trained."""
 
+    own = (*Method.own, "task_embedding.weight")
+
     def __init__(
         self,
         settings: HyperFormerSettings,

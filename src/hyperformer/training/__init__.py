@@ -1,6 +1,7 @@
-"""Training: fine-tuning over a mixture of tasks and pretraining share one engine, its states, and its launcher."""
+"""Training: fine-tuning over a mixture of tasks, transfer and pretraining share one engine and its states."""
 
 from hyperformer.training.finetuning import encode, train
 from hyperformer.training.pretraining import pretrain
+from hyperformer.training.transfer import adapt, trained_model
 
-__all__ = ["encode", "pretrain", "train"]
+__all__ = ["adapt", "encode", "pretrain", "train", "trained_model"]

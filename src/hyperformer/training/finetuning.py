@@ -248,20 +248,29 @@ def mixed_batches(
     Args:
         parts: each task's encoded training rows, and its share of the batches.
     """
-    names = list(parts)
-    tokens = [parts[name][0] for name in names]
-    shares = [parts[name][1] for name in names]
-    lengths = [pc.list_value_length(part.data.column("input_ids")).to_numpy() for part in tokens]
-    sampler = TaskSampler(lengths, shares, seed, settings.steps, settings.batch_size, settings.batch_tokens)
-    said = ", ".join(f"{name} {share:.0%}" for name, share in zip(names, shares, strict=True))
+    tokens = {name: part for name, (part, _) in parts.items()}
+    shares = [share for _, share in parts.values()]
+    sampler = TaskSampler(lengths(tokens), shares, seed, settings.steps, settings.batch_size, settings.batch_tokens)
+    said = ", ".join(f"{name} {share:.0%}" for name, share in zip(parts, shares, strict=True))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    log.info("training %d parameters on %d tasks (%s)", trained, len(names), said)
+    log.info("training %d parameters on %d tasks (%s)", trained, len(parts), said)
+    return sampled(model, tokens, sampler)
+
+
+def lengths(tokens: Mapping[str, Rows]) -> list[Any]:
+    """Source tokens of each task's encoded rows."""
+    return [pc.list_value_length(part.data.column("input_ids")).to_numpy() for part in tokens.values()]
+
+
+def sampled(model: MultiTaskModel, tokens: Mapping[str, Rows], sampler: TaskSampler) -> Work:
+    """Training a model on the batches of a sampler over each task's encoded rows."""
+    parts = list(tokens.values())
 
     def rows(step: int) -> list[Row]:
-        return [Row(tokens[task][row], task, row) for task, row in sampler[step]]
+        return [Row(parts[task][row], task, row) for task, row in sampler[step]]
 
     def collate(batch: Sequence[Row]) -> dict[str, Tensor]:
         made = model.backbone.collate([row.tokens for row in batch], [row.task for row in batch])
         return {"task_ids": made.task_ids, **made.tensors}
 
-    return Work(model, rows, collate, names)
+    return Work(model, rows, collate, list(tokens))

@@ -1,0 +1,235 @@
+"""Tables and plots of the cells that are there, and of nothing else.
+
+    python -m experiments.tables     # writes experiments/tables.md and docs/figures/*.svg
+
+± is the standard deviation over seeds; a method whose seeds are not all there is marked with how many are.
+"""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments import cells
+from experiments.cells import Cell
+from experiments.comparison import Comparison
+from experiments.plan import HERE, ROOT, ComparisonSuite, TransferSuite, plan
+from experiments.transfer import REGRESSION, cell_of
+
+TABLES, FIGURES = HERE / "tables.md", ROOT / "docs" / "figures"
+NOT_METRICS = ("mean", "collapsed", "outside")
+NAMES = {
+    "hyperformer_plus_plus": "HyperFormer++",
+    "hyperformer": "HyperFormer",
+    "adapters_multi_task": "Adapters†",
+    "adapters_per_task": "Adapters per task",
+    "fine_tuning_multi_task": "fine-tuning, multi-task",
+    "fine_tuning_per_task": "fine-tuning per task",
+}
+REGRESSIONS = {"tfidf": "regression on words", "frozen": "regression on frozen embeddings"}
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean ± standard deviation."""
+    more = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{more}"
+
+
+def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """In Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
+
+
+def compared(comparison: Comparison) -> dict[str, list[Cell]]:
+    """The finished cells of each method's chosen rate, by seed."""
+    found: dict[str, list[Cell]] = {}
+    for method in comparison.suite.methods:
+        chosen = comparison.chosen(method)
+        names = [chosen, *(f"{method}-{seed}" for seed in comparison.suite.seeds[1:])] if chosen else []
+        there = [cells.read("comparison", comparison.name, name) for name in names]
+        if there:
+            found[method] = [cell for cell in there if cell is not None]
+    return found
+
+
+def mean_of_tasks(cell: Cell) -> float:
+    """The mean over tasks of each task's mean metric."""
+    return statistics.mean(one["mean"] for one in cell["test"].values())
+
+
+def mean_of_metrics(cell: Cell) -> float:
+    """The mean of all metrics, the paper's Avg."""
+    return statistics.mean(v for one in cell["test"].values() for k, v in one.items() if k not in NOT_METRICS)
+
+
+def comparison_tables(name: str, suite: ComparisonSuite) -> list[str]:
+    """Test metrics of each method with its chosen rate; and the validation means that chose it."""
+    found = compared(Comparison(name, suite))
+    if not found:
+        return []
+    some = next(iter(found.values()))[0]["test"]
+    columns = [(task, kind) for task, one in some.items() for kind in one if kind not in NOT_METRICS]
+    lines = []
+    for method, runs in found.items():
+        parameters = runs[0]["parameters"]
+        seconds = [run["seconds"] for run in runs if run["seconds"]]
+        lines.append(
+            [
+                NAMES[method]
+                + ("" if len(runs) == len(suite.seeds) else f" ({len(runs)} of {len(suite.seeds)} seeds)"),
+                *(spread([run["test"][task][kind] for run in runs]) for task, kind in columns),
+                spread([mean_of_metrics(run) for run in runs]),
+                f"**{spread([mean_of_tasks(run) for run in runs])}**",
+                f"{parameters['total_ratio']:.3f}",
+                f"{parameters['trained_percent_per_task']:.2f}",
+                f"{statistics.median(seconds) / 60:.0f}" if seconds else "",
+            ]
+        )
+    head = [f"{task} {kind}" for task, kind in columns]
+    means = [f"{len(columns)} metrics", f"{len(some)} tasks", "kept, in backbones", "trained a task, %", "minutes"]
+    shown = [f"### {name}: test, percent\n\n{table(['method', *head, *means], lines)}"]
+    tried = []
+    for method in found:
+        comparison = Comparison(name, suite)
+        there = [cells.read("comparison", name, comparison.tried(method, rate)) for rate in suite.rates]
+        values = [cell["validation"]["mean"] if cell else None for cell in there]
+        best = max(value for value in values if value is not None)
+        said = ["" if v is None else f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in values]
+        tried.append([NAMES[method], *said])
+    rates = [f"{rate:g}" for rate in suite.rates]
+    first = suite.seeds[0]
+    shown.append(f"### {name}: validation mean by learning rate, seed {first}\n\n{table(['method', *rates], tried)}")
+    return shown
+
+
+def transferred(name: str, suite: TransferSuite, task: str) -> dict[str, dict[int, list[float]]]:
+    """Contender → samples → test mean metric of every seed; of the finished cells."""
+    found: dict[str, dict[int, list[float]]] = {}
+    for contender in [*suite.contenders, REGRESSION]:
+        for samples in suite.samples:
+            cell = cells.read("transfer", name, cell_of(task, contender, samples))
+            for run in cell["runs"] if cell else []:
+                scores = run["test"] if contender == REGRESSION else {contender: run["test"]}
+                for kind, score in scores.items():
+                    if contender != REGRESSION or kind in REGRESSIONS:
+                        found.setdefault(REGRESSIONS.get(kind, kind), {}).setdefault(samples, []).append(score)
+    return found
+
+
+def transfer_tables(name: str, suite: TransferSuite) -> list[str]:
+    """Test metrics by number of samples."""
+    shown = []
+    for task in suite.tasks:
+        found = transferred(name, suite, task)
+        lines = [
+            [said(contender), *(spread(by[n]) if n in by else "" for n in suite.samples)]
+            for contender, by in found.items()
+        ]
+        if lines:
+            head = ["samples", *map(str, suite.samples)]
+            shown.append(f"### {name}, {task}: test, percent, by samples\n\n{table(head, lines)}")
+    return shown
+
+
+def said(contender: str) -> str:
+    """A contender's name for readers."""
+    method, comma, how = contender.partition(",")
+    return f"{NAMES.get(method, method)}{comma}{how}"
+
+
+def bars(name: str, suite: ComparisonSuite) -> Figure | None:
+    """Each method's mean over tasks, with every seed's."""
+    found = compared(Comparison(name, suite))
+    if not found:
+        return None
+    figure = Figure(figsize=(8, 0.6 * len(found) + 1.2), layout="constrained")
+    axes = figure.subplots()
+    for place, runs in enumerate(found.values()):
+        means = [mean_of_tasks(run) for run in runs]
+        axes.barh(place, statistics.mean(means), color="#7aa6c2")
+        axes.plot(means, [place] * len(means), "o", color="#222222", markersize=4)
+    values = [mean_of_tasks(run) for runs in found.values() for run in runs]
+    axes.set_xlim(max(0.0, min(values) - 8), max(values) + 2)
+    axes.set_yticks(range(len(found)), [NAMES[method] for method in found])
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{name}: mean of the tasks' test metrics, percent; a dot a seed")
+    return figure
+
+
+def curves(name: str, suite: TransferSuite) -> Figure | None:
+    """Test metric by samples: the mean over seeds, and a band of one standard deviation."""
+    found = {task: transferred(name, suite, task) for task in suite.tasks}
+    if not any(found.values()):
+        return None
+    figure = Figure(figsize=(5 * len(found), 4), layout="constrained")
+    for axes, (task, contenders) in zip(np.atleast_1d(figure.subplots(1, len(found))), found.items(), strict=True):
+        for contender, by in contenders.items():
+            samples = sorted(by)
+            means = np.array([statistics.mean(by[n]) for n in samples])
+            spreads = np.array([statistics.stdev(by[n]) if len(by[n]) > 1 else 0.0 for n in samples])
+            axes.plot(samples, means, marker="o", markersize=4, label=said(contender))
+            axes.fill_between(samples, means - spreads, means + spreads, alpha=0.15)
+        axes.set(xscale="log", title=f"{name}: {task}", xlabel="samples", ylabel="test, percent")
+        axes.set_xticks(suite.samples, list(map(str, suite.samples)), minor=False)
+        axes.minorticks_off()
+    axes.legend(fontsize=8)
+    return figure
+
+
+def embedding_map(name: str, suite: ComparisonSuite) -> Figure | None:
+    """The task embeddings of HyperFormer++, first seed, on their first two principal components."""
+    runs = compared(Comparison(name, suite)).get("hyperformer_plus_plus")
+    if not runs:
+        return None
+    embeddings: Mapping[str, list[float]] = runs[0]["embeddings"]
+    points = np.array(list(embeddings.values()))
+    points = points - points.mean(0)
+    left, sizes, _ = np.linalg.svd(points, full_matrices=False)
+    places = left[:, :2] * sizes[:2]
+    places = places * np.sign(places[np.abs(places).argmax(0), [0, 1]])  # one of the two signs, always the same
+    share = 100 * (sizes[:2] ** 2).sum() / (sizes**2).sum()
+    figure = Figure(figsize=(5.5, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(*places.T, color="#7aa6c2")
+    for task, place in zip(embeddings, places, strict=True):
+        axes.annotate(task, place, textcoords="offset points", xytext=(5, 4))
+    axes.margins(0.2)
+    axes.set_title(f"{name}: task embeddings, {share:.0f} % of their variance")
+    return figure
+
+
+def draw(figure: Figure | None, path: Path) -> None:
+    """Writes a figure as SVG, the same bytes for the same cells."""
+    if figure is None:
+        return
+    with matplotlib.rc_context({"svg.hashsalt": "hyperformer"}):
+        drawn = io.StringIO()
+        figure.savefig(drawn, format="svg", metadata={"Date": None, "Creator": None})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    whole = plan()
+    shown: list[Any] = ["<!-- Made by `python -m experiments.tables` of experiments/cells. -->\n# Tables of all cells"]
+    for name, suite in whole.comparison.items():
+        shown += comparison_tables(name, suite)
+        draw(bars(name, suite), FIGURES / f"comparison-{name}.svg")
+        draw(embedding_map(name, suite), FIGURES / f"embeddings-{name}.svg")
+    for name, few in whole.transfer.items():
+        shown += transfer_tables(name, few)
+        draw(curves(name, few), FIGURES / f"transfer-{name}.svg")
+    text = "\n\n".join(shown) + "\n"
+    TABLES.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

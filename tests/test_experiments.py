@@ -1,0 +1,175 @@
+"""The hours-long measurements: their plan, what makes cells, and what is made of them."""
+
+from __future__ import annotations
+
+import json
+import statistics
+
+import pytest
+import yaml
+
+from experiments import cells, tables, transfer
+from experiments.comparison import Comparison
+from experiments.plan import PLAN, ROOT, ComparisonSuite, Plan, TransferSuite, named, plan, settings_of
+from hyperformer.config import ConfigurationError
+from hyperformer.types import HyperFormerError
+
+pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
+
+COMPARED = {"environment": "test", "methods": ["hyperformer_plus_plus"], "rates": [1e-3, 1e-2], "seeds": [0, 1]}
+TRANSFERRED = {
+    "environment": "transfer",
+    "comparison": "toy",
+    "tasks": ["reviews"],
+    "contenders": {"ours": {"method": "hyperformer_plus_plus"}},
+    "samples": [4, 8],
+    "seeds": [0, 1],
+    "test_rows": 10,
+}
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """Cells and what is on the way to them, in a folder of the test's."""
+    monkeypatch.setattr(cells, "CELLS", tmp_path / "cells")
+    monkeypatch.setattr(cells, "WORK", tmp_path / "work")
+    monkeypatch.setattr(tables, "TABLES", tmp_path / "tables.md")
+    monkeypatch.setattr(tables, "FIGURES", tmp_path / "figures")
+    return tmp_path
+
+
+@pytest.fixture
+def suite(backbone_folder):
+    changes = {"backbone.path": str(backbone_folder), "training.steps": 2, "training.evaluate_every": 2}
+    rows = {"embedded.train": 20, "embedded.validation": 10, "embedded.test": 10}
+    return ComparisonSuite(**COMPARED, test_rows=10, changes=changes | rows)
+
+
+@pytest.fixture
+def few(backbone_folder):
+    rows = {"embedded.train": 20, "embedded.validation": 10, "embedded.test": 10, "transfer.steps": 2}
+    return TransferSuite(**TRANSFERRED, changes=rows)
+
+
+def test_every_suite_of_the_plan_is_a_run_that_can_be_made():
+    whole = plan()
+    for name, suite in whole.comparison.items():
+        for method in suite.methods:
+            found = settings_of(suite, **{"method": method, "seed": 7, "training.learning_rate": 0.5})
+            assert (found.chosen_method.name, found.seed, found.training.learning_rate) == (method, 7, 0.5)
+        assert len(list(Comparison(name, suite).wanted())) == len(suite.methods) * (
+            len(suite.rates) + len(suite.seeds) - 1
+        )
+    for suite in whole.transfer.values():
+        known = whole.comparison[suite.comparison].methods
+        assert {contender.method for contender in suite.contenders.values()} <= set(known)
+        assert set(suite.tasks) <= set(settings_of(suite).tasks.root)
+
+
+def test_all_methods_share_what_is_not_theirs():
+    for suite in plan().comparison.values():
+        found = [settings_of(suite, method=method).training for method in suite.methods]
+        assert all(one == found[0] for one in found)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ({"comparison": {"toy": {**COMPARED, "test_rows": 0}}}, "comparison.toy.test_rows: .* greater than 0, got 0"),
+        ({"comparison": {"toy": {**COMPARED, "test_row": 1}}}, "comparison.toy.test_row"),
+        ({"comparison": {}, "transfer": {"toy": {**TRANSFERRED, "seeds": []}}}, "transfer.toy.seeds"),
+    ],
+)
+def test_a_fault_of_the_plan_is_named(fault, said, tmp_path):
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(fault))
+    with pytest.raises(ConfigurationError, match=said):
+        plan(tmp_path / "plan.yaml")
+
+
+def test_an_unknown_suite_is_answered_with_the_nearest():
+    with pytest.raises(ConfigurationError, match="unknown suite 'minlm'; did you mean 'minilm'"):
+        named(plan().comparison, "minlm")
+
+
+def test_a_cell_stands_until_what_it_is_made_from_changes():
+    made_from = {"settings": "a", "rows": "b", "backbone": "c", "code": "d"}
+    assert cells.stands({"made_from": made_from}, made_from)
+    assert cells.stands({"made_from": made_from}, {**made_from, "code": "e"})
+    assert not cells.stands({"made_from": made_from}, {**made_from, "rows": "e"})
+    assert not cells.stands(None, made_from)
+
+
+def test_a_setting_at_its_default_is_no_part_of_what_a_cell_is_made_from(suite):
+    one = settings_of(suite).training
+    assert cells.digest([one]) == cells.digest([type(one)(**one.model_dump(exclude_defaults=True))])
+    assert cells.digest([one]) != cells.digest([one.model_copy(update={"steps": 3})])
+
+
+def test_a_claim_is_one_process_alone(places):
+    with cells.claimed("comparison", "toy", "cell") as first, cells.claimed("comparison", "toy", "cell") as second:
+        assert first
+        assert not second
+    with cells.claimed("comparison", "toy", "cell") as third:
+        assert third
+
+
+def test_a_comparison_tries_rates_chooses_one_and_goes_on_from_its_cells(places, suite, few, monkeypatch):
+    toy = Comparison("toy", suite)
+    assert toy.chosen("hyperformer_plus_plus") is None
+    toy.run()
+    files = sorted(path.name for path in (places / "cells" / "comparison" / "toy").iterdir())
+    tried = [f"hyperformer_plus_plus-{rate}-0.json" for rate in ("0.001", "0.01")]
+    assert files == [*tried, "hyperformer_plus_plus-1.json"]
+    found = {name: json.loads((places / "cells" / "comparison" / "toy" / name).read_text()) for name in files}
+    best = max(tried, key=lambda name: found[name]["validation"]["mean"])
+    assert found["hyperformer_plus_plus-1.json"]["learning_rate"] == found[best]["learning_rate"]
+    assert set(found[best]["test"]) == {"sentiment", "similarity", "entailment", "repeat"}
+    assert set(found[best]["embeddings"]) == set(found[best]["test"])
+
+    monkeypatch.setattr("hyperformer.training.train", lambda *_: pytest.fail("a cell that stands was made again"))
+    Comparison("toy", suite).run()
+
+    adapted = transfer.Transfer("few", few, toy)
+    adapted.run()
+    one = json.loads((places / "cells/transfer/few/reviews-ours-8.json").read_text())
+    assert [run["seed"] for run in one["runs"]] == [0, 1]
+    assert {run["started_from"] for run in one["runs"]} <= set(found[best]["test"])
+    before = {path: path.read_bytes() for path in (places / "cells").rglob("*.json")}
+    transfer.Transfer("few", few, toy).run()
+    assert {path: path.read_bytes() for path in (places / "cells").rglob("*.json")} == before
+
+    monkeypatch.setattr(tables, "plan", lambda: Plan(comparison={"toy": suite}, transfer={"few": few}))
+    tables.main()
+    text = (places / "tables.md").read_text()
+    means = [
+        statistics.mean(t["mean"] for t in cell["test"].values())
+        for name, cell in found.items()
+        if name in (best, files[2])
+    ]
+    assert f"**{statistics.mean(means):.1f} ± {statistics.stdev(means):.1f}**" in text
+    scores = [run["test"] for run in one["runs"]]
+    assert f"{statistics.mean(scores):.1f} ± {statistics.stdev(scores):.1f} |" in text
+    drawn = {path.name: path.read_bytes() for path in (places / "figures").iterdir()}
+    assert set(drawn) == {"comparison-toy.svg", "embeddings-toy.svg", "transfer-few.svg"}
+    tables.main()
+    assert {path.name: path.read_bytes() for path in (places / "figures").iterdir()} == drawn
+
+
+def test_a_transfer_before_its_comparison_says_what_to_run(places, suite, few):
+    with pytest.raises(HyperFormerError, match=r"run python -m experiments\.comparison toy first"):
+        transfer.Transfer("few", few, Comparison("toy", suite)).run()
+
+
+def test_what_is_documented_is_what_the_cells_say(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "TABLES", tmp_path / "tables.md")
+    monkeypatch.setattr(tables, "FIGURES", tmp_path / "figures")
+    tables.main()
+    assert (tmp_path / "tables.md").read_text() == (ROOT / "experiments" / "tables.md").read_text()
+
+
+def test_the_stages_of_dvc_are_the_plans_suites():
+    stages = yaml.safe_load(PLAN.with_name("dvc.yaml").read_text())["stages"]
+    assert set(stages["comparison"]["foreach"]) == set(plan().comparison)
+    assert {name: one["from"] for name, one in stages["transfer"]["foreach"].items()} == {
+        name: suite.comparison for name, suite in plan().transfer.items()
+    }
