@@ -102,7 +102,7 @@ class Comparison:
         import torch
 
         from hyperformer.evaluation import mean_of
-        from hyperformer.training import train
+        from hyperformer.training import remove_states, train
 
         settings = settings_of(
             self.suite, **self.source, **{"method": method, "seed": seed, "training.learning_rate": rate}
@@ -119,6 +119,7 @@ class Comparison:
         write, history = train(rows, tokens, tasks, backbone, chosen, settings.training, seed, states)
         seconds = None if resumed else round(time.monotonic() - began)
         cells.folder(self.checkpoint(cell), write)
+        remove_states(states)
         best = max(history, key=lambda line: line["mean"])
         test = self.scores(self.checkpoint(cell), rows, settings)
         found = {

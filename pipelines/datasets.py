@@ -9,6 +9,8 @@ from typing import Any
 
 from kedro.io import AbstractDataset
 
+from hyperformer.types import HyperFormerError
+
 
 class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
     """A folder artifact: saved by a function that fills an empty folder beside it, which then takes its place.
@@ -32,8 +34,12 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
-        shutil.rmtree(self._folder, ignore_errors=True)
+        before = beside.with_suffix(".old")
+        shutil.rmtree(before, ignore_errors=True)
+        if self._folder.exists():
+            self._folder.rename(before)
         beside.rename(self._folder)
+        shutil.rmtree(before, ignore_errors=True)
 
     def _exists(self) -> bool:
         return self._folder.is_dir()
@@ -50,7 +56,13 @@ class WorkplaceDataset(AbstractDataset[None, Path]):
         self.metadata = metadata
 
     def load(self) -> Path:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise HyperFormerError(
+                f"{self._folder} cannot be used ({error.strerror}), expected a folder to work in; move away what is "
+                "there"
+            ) from None
         return self._folder
 
     def save(self, data: None) -> None:

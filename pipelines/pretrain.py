@@ -7,6 +7,7 @@ from pathlib import Path
 from kedro.pipeline import Pipeline, node
 
 from hyperformer.config import PretrainingSettings, Tasks
+from pipelines.states import states_removed
 
 
 def make_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed: int):
@@ -20,7 +21,7 @@ def pretrain_backbone(corpus, pretraining: PretrainingSettings, rows: Path, seed
     from hyperformer.training import pretrain
 
     inputs = {"rows": rows, **({"text": Path(pretraining.text)} if pretraining.text else {})}
-    return pretrain(corpus, pretraining, inputs, seed, resume_states)
+    return pretrain(corpus, pretraining, inputs, seed, resume_states / "pretrain")
 
 
 def create_pipeline() -> Pipeline:
@@ -33,6 +34,7 @@ def create_pipeline() -> Pipeline:
                 "pretrained_backbone",
                 name="pretrained_backbone",
             ),
+            states_removed("pretrain", ["pretrained_backbone"]),
         ],
         tags="pretrain",
     )

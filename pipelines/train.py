@@ -9,6 +9,7 @@ from kedro.pipeline import Pipeline, node
 
 from hyperformer.config import BackboneSettings, Methods, Tasks, TrainingSettings
 from pipelines.curves import started
+from pipelines.states import states_removed
 
 
 def encode_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings):
@@ -32,7 +33,7 @@ def train_model(
     from hyperformer.training import train
 
     chosen, shown = methods.named(method), partial(started, curves)
-    return train(rows, tokens, tasks, backbone, chosen, training, seed, resume_states, shown)
+    return train(rows, tokens, tasks, backbone, chosen, training, seed, resume_states / "train", shown)
 
 
 def create_pipeline() -> Pipeline:
@@ -56,6 +57,7 @@ def create_pipeline() -> Pipeline:
                 ["checkpoint", "history"],
                 name="checkpoint",
             ),
+            states_removed("train", ["checkpoint", "history"]),
         ],
         tags="train",
     )

@@ -62,7 +62,7 @@ class LoopSettings(_Settings):
     """What pretraining and training share: the optimiser, its schedule, and the arithmetic."""
 
     steps: Positive
-    learning_rate: Annotated[float, Field(gt=0)]
+    learning_rate: Annotated[float, Field(gt=0, lt=100)]
     warmup_steps: Annotated[int, Field(ge=0)]
     """Steps of linear warm-up; after them the rate falls linearly to 0 at the last step."""
     label_smoothing: Rate = 0.0
@@ -168,7 +168,7 @@ class TaskSettings(_Settings):
     """Regression: answers are the numbers from `minimum` to `maximum`, `step` apart."""
     metrics: tuple[str, ...] = Field(min_length=1)
     splits: SplitSettings = SplitSettings()
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[FiniteFloat, Field(gt=0)] = 1.0
     """Multiplies the task's share of the batches."""
 
     @model_validator(mode="after")
@@ -377,7 +377,7 @@ class ExportSettings(_Settings):
 class Settings(_Settings):
     """The whole parameter tree of an environment."""
 
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
     embedded: EmbeddedSettings
     pretraining: PretrainingSettings
     backbone: BackboneSettings

@@ -110,7 +110,7 @@ def test_curves_are_each_task_s_own_mean_loss_since_the_last_line(work, tmp_path
 
 
 def test_a_loss_that_is_no_longer_finite_names_step_tasks_and_rows(work, tmp_path):
-    settings = train_settings(steps=4, learning_rate=1e37, warmup_steps=0)
+    settings = train_settings(steps=4).model_copy(update={"learning_rate": 1e37, "warmup_steps": 0})
     toy = work(settings)
     with pytest.raises(HyperFormerError, match=r"no longer finite at step 2 \(training rows of ") as caught:
         run_loop(toy, settings, 0, tmp_path)

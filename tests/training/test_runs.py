@@ -15,11 +15,15 @@ from safetensors.torch import load_file
 from toys import method_settings, run_python, train_settings
 from transformers import TrainerCallback
 
-from hyperformer import evaluation
+from hyperformer import evaluation, training
 from hyperformer.data import read_rows, read_tokens
+from hyperformer.manifest import sha256
 from hyperformer.model import CONFIGURATION, WEIGHTS, MultiTaskModel
-from hyperformer.training.engine import run_loop
-from hyperformer.training.finetuning import mixed_batches
+from hyperformer.training import engine, finetuning
+from hyperformer.training.engine import FINISHED, run_loop
+from hyperformer.training.finetuning import BEST, HISTORY, mixed_batches
+from hyperformer.training.states import alone
+from hyperformer.types import HyperFormerError
 
 # Checkpoints less than a second apart, as only a test makes them.
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
@@ -80,6 +84,12 @@ def interrupted(words: str) -> Iterator[None]:
         logger.setLevel(before)
 
 
+def the_state(states):
+    """The only one in a folder of states."""
+    (found,) = (path for path in states.iterdir() if path.is_dir())
+    return found
+
+
 def test_a_run_that_was_interrupted_ends_in_the_bytes_of_one_that_was_not(run, tmp_path):
     settings = train_settings()
     model, before = run("whole", settings)
@@ -112,7 +122,7 @@ def test_an_interrupted_training_goes_on_to_the_same_checkpoint_and_history(trai
 
     with interrupted("step 6  validation"), pytest.raises(KeyboardInterrupt):
         train(settings, 0, tmp_path / "halved states")
-    (state,) = (tmp_path / "halved states" / "train").iterdir()
+    state = the_state(tmp_path / "halved states")
     assert [path.name for path in state.glob("1/checkpoint-*")] == ["checkpoint-4"]
     assert [line["step"] for line in json.loads((state / "1" / "history.json").read_text())] == [2, 4]
 
@@ -143,13 +153,12 @@ def test_a_resume_state_holds_no_frozen_tensor(run, tmp_path):
     assert set(tensors) == {name for name, p in model.named_parameters() if p.requires_grad}
 
 
-def test_equal_runs_write_equal_checkpoints_and_leave_no_state(train, tmp_path):
+def test_equal_runs_write_equal_checkpoints(train, tmp_path):
     histories = []
     for name in ("first", "second"):
         writer, history = train(train_settings(), 0, tmp_path / f"{name} states")
         writer(tmp_path / name)
         histories.append(history)
-        assert not [*(tmp_path / f"{name} states").rglob("*.safetensors")]
     assert histories[0] == histories[1]
     for file in (WEIGHTS, CONFIGURATION):
         assert (tmp_path / "first" / file).read_bytes() == (tmp_path / "second" / file).read_bytes()
@@ -177,6 +186,101 @@ def test_training_stops_when_patience_ends(train, tmp_path):
     _, history = train(settings, 0, tmp_path)
     assert [line["step"] for line in history] == [2, 4, 6]
     assert len({line["mean"] for line in history}) == 1
+
+
+def test_a_run_that_was_killed_when_patience_had_ended_is_at_its_end(train, tmp_path):
+    settings = train_settings(steps=40, learning_rate=1e-30, patience=2)
+    writer, history = train(settings, 0, tmp_path / "states")
+    writer(tmp_path / "whole")
+    (the_state(tmp_path / "states") / "1" / FINISHED).unlink()
+    writer, again = train(settings, 0, tmp_path / "states")
+    writer(tmp_path / "again")
+    assert again == history
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize("kept", [0, 1, 2])
+def test_a_state_that_lacks_or_changes_a_file_is_not_used(kept, run, tmp_path, caplog):
+    """What a kill in the midst of writing leaves, or who copies a part of it."""
+    settings = train_settings()
+    run("whole", settings)
+    with pytest.raises(KeyboardInterrupt):
+        run("halved", settings, callbacks=[Interrupt(5)])
+    (state,) = (tmp_path / "halved").glob("checkpoint-*")
+    for number, path in enumerate(sorted(state.iterdir())):
+        if number % 3 == kept and path.name != "seal.json":
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        elif number % 3 == kept:
+            path.unlink()
+    with caplog.at_level(logging.INFO, logger="hyperformer.training"):
+        run("halved", settings)
+    assert f"{state} is not whole and is not used" in caplog.text
+    assert (tmp_path / "halved saved" / WEIGHTS).read_bytes() == (tmp_path / "whole saved" / WEIGHTS).read_bytes()
+
+
+def test_a_state_is_there_until_the_next_one_is_whole(run, tmp_path, monkeypatch):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(engine, "sha256", lambda path: killed() if "checkpoint-4" in str(path) else sha256(path))
+    with pytest.raises(KeyboardInterrupt):
+        run("state", train_settings())
+    monkeypatch.undo()
+    assert {path.name for path in (tmp_path / "state").glob("checkpoint-*")} == {"checkpoint-2", "checkpoint-4"}
+    run("state", train_settings())
+    run("whole", train_settings())
+    assert (tmp_path / "state saved" / WEIGHTS).read_bytes() == (tmp_path / "whole saved" / WEIGHTS).read_bytes()
+
+
+@pytest.mark.parametrize(("file", "content"), [(HISTORY, "[{"), (HISTORY, None), (BEST, "x"), (BEST, None)])
+def test_a_damaged_file_beside_the_states_is_named(file, content, train, tmp_path):
+    train(train_settings(steps=2), 0, tmp_path)
+    damaged = the_state(tmp_path) / "1" / file
+    damaged.unlink()
+    if content is not None:
+        damaged.write_text(content)
+    with pytest.raises(HyperFormerError, match=rf"{file} cannot be read .*; remove that folder to begin anew"):
+        train(train_settings(steps=2), 0, tmp_path)
+
+
+class Lost(TrainerCallback):
+    """Loses a weight in a step."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def on_optimizer_step(self, args, state, control, model=None, **_):
+        if state.global_step == self.at - 1:
+            next(p for p in model.parameters() if p.requires_grad).data.fill_(float("nan"))
+
+
+def test_weights_that_the_last_step_loses_are_said(run):
+    with pytest.raises(HyperFormerError, match=r"weights are no longer finite after step 8 \(the first is "):
+        run("state", train_settings(), callbacks=[Lost(8)])
+
+
+def test_lost_weights_are_not_kept_as_the_best(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(finetuning.BestCheckpoint, "on_optimizer_step", Lost(4).on_optimizer_step, raising=False)
+    with pytest.raises(HyperFormerError, match=r"weights are no longer finite after step 4"):
+        train(train_settings(), 0, tmp_path)
+    assert [line["step"] for line in json.loads((the_state(tmp_path) / "1" / HISTORY).read_text())] == [2]
+
+
+def test_a_second_run_on_the_same_states_is_refused(train, tmp_path):
+    with alone(tmp_path), pytest.raises(HyperFormerError, match="another run is at work on the states in"):
+        train(train_settings(), 0, tmp_path)
+
+
+def test_curves_of_models_a_task_come_one_after_another(toy_rows, toy_tokens, tasks, backbone_settings, tmp_path):
+    points = []
+    training.train(
+        *(toy_rows, toy_tokens, tasks, backbone_settings, method_settings("adapters_per_task")),
+        *(train_settings(steps=12, evaluate_every=6), 0, tmp_path),
+        lambda: lambda step, values: points.append((step, values)),
+    )
+    losses = [step for step, values in points if "loss/mean" in values]
+    assert losses == sorted(set(losses))
+    assert losses[-1] == pytest.approx(12, abs=1)
 
 
 def test_without_patience_training_goes_on_to_its_last_step(train, tmp_path):
@@ -209,7 +313,7 @@ def test_interrupted_between_two_models_training_goes_on_to_the_same_checkpoint(
     writer(tmp_path / "whole")
     with interrupted("model 3 of 3"), pytest.raises(KeyboardInterrupt):
         train(settings, 0, tmp_path / "halved states", method)
-    (state,) = (tmp_path / "halved states" / "train").iterdir()
+    state = the_state(tmp_path / "halved states")
     assert sorted(path.name for path in state.iterdir()) == ["1", "2", "work.json"]
     writer, again = train(settings, 0, tmp_path / "halved states", method)
     writer(tmp_path / "halved")
@@ -230,8 +334,8 @@ def test_a_state_of_another_seed_is_neither_used_nor_kept(train, tmp_path, caplo
     writer, history = train(settings, 1, tmp_path / "clean")
     writer(tmp_path / "wanted")
 
-    train(settings, 0, tmp_path / "states")  # its checkpoint is never written, so its state stays
-    (other,) = (tmp_path / "states" / "train").iterdir()
+    train(settings, 0, tmp_path / "states")
+    other = the_state(tmp_path / "states")
     assert (other / "1" / "checkpoint-4").is_dir()
     with caplog.at_level(logging.INFO, logger="hyperformer.training"):
         writer, found = train(settings, 1, tmp_path / "states")

@@ -60,6 +60,12 @@ def test_tasks_are_drawn_in_proportion_to_rows_to_the_power_of_one_over_the_temp
         assert counts[task] / 20_000 == pytest.approx(share, abs=5 * (share * (1 - share) / 20_000) ** 0.5)
 
 
+@pytest.mark.parametrize(("temperature", "expected"), [(1e-6, [0, 1]), (float("inf"), [0.5, 0.5])])
+def test_the_ends_of_temperatures_scale_are_the_largest_task_and_equal_shares(temperature, expected):
+    shares = task_shares({"a": 10, "b": 1000}, {"a": 1.0, "b": 1.0}, temperature)
+    assert list(shares.values()) == pytest.approx(expected)
+
+
 def test_at_temperature_one_tasks_are_drawn_in_proportion_to_their_rows():
     assert sampler(temperature=1.0).shares.tolist() == pytest.approx([rows / sum(ROWS) for rows in ROWS])
 

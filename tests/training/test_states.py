@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 
 import pytest
 from toys import train_settings
@@ -69,3 +70,28 @@ def test_a_state_of_other_work_is_refused_with_the_difference_and_nothing_is_rem
 def test_a_folder_that_holds_no_state_is_refused(tmp_path):
     with pytest.raises(HyperFormerError, match=r"holds no work\.json; expected a folder of resume states"):
         fresh_state(tmp_path / "states", a_state(tmp_path), tmp_path)
+
+
+def test_a_copy_beside_the_state_is_taken_over_and_kept(tmp_path):
+    work = a_state(tmp_path)
+    mine = fresh_state(tmp_path / "states", work)
+    copy = shutil.copytree(mine, tmp_path / "states" / "backup")
+    (copy / "kept").write_text("")
+    assert fresh_state(tmp_path / "states", work, copy) == mine
+    assert (mine / "kept").exists()
+    assert (copy / "kept").exists()
+
+
+def test_plain_files_among_the_states_are_let_be(tmp_path):
+    (tmp_path / "states").mkdir()
+    (tmp_path / "states" / "notes.txt").write_text("mine")
+    fresh_state(tmp_path / "states", a_state(tmp_path))
+    assert (tmp_path / "states" / "notes.txt").exists()
+
+
+def test_a_state_whose_work_is_no_table_is_none(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "work.json").write_text("[1]")
+    with pytest.raises(HyperFormerError, match=r"holds no work\.json"):
+        fresh_state(tmp_path / "states", a_state(tmp_path), other)

@@ -2,6 +2,7 @@
 
 from hyperformer.training.finetuning import encode, train
 from hyperformer.training.pretraining import pretrain
+from hyperformer.training.states import remove_states
 from hyperformer.training.transfer import adapt, trained_model
 
-__all__ = ["adapt", "encode", "pretrain", "train", "trained_model"]
+__all__ = ["adapt", "encode", "pretrain", "remove_states", "train", "trained_model"]

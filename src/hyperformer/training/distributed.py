@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import distributed as dist
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -26,6 +28,7 @@ SECONDS_TO_MEET = 600  # for all machines to be started
 SECONDS_TO_END = 10  # for the other processes when one has died
 SECONDS_TO_TELL = timedelta(seconds=5)  # for its cause to reach them
 CAUSE = "hyperformer/cause"
+GO_ON = "The same command goes on from the last resume state"
 
 
 def launch(work: Callable[..., None], given: Any, settings: TrainingSettings) -> None:
@@ -66,6 +69,9 @@ def launch(work: Callable[..., None], given: Any, settings: TrainingSettings) ->
         done = elastic_launch(config, _rank)(work, given)
     except ChildFailedError as error:
         raise HyperFormerError(_said(error.failures, settings)) from None
+    except SignalException as error:
+        name = signal.Signals(error.sigval).name
+        raise HyperFormerError(f"training was ended by {name}. {GO_ON}") from None
     except RendezvousError as error:
         raise HyperFormerError(
             f"the machines did not meet at training.rendezvous, {settings.rendezvous} ({error}); see that its name "
@@ -127,8 +133,8 @@ def _said(failures: dict[int, ProcessFailure], settings: TrainingSettings) -> st
         number, failure = next(iter(failures.items()))
         named = _named(number, settings.processes * settings.machines)
         how = failure.signal_name() if failure.exitcode < 0 else f"exit status {failure.exitcode}"
-        told = [f"{named}: was ended by {how}; see that there is memory for every process"]
-    return f"training stopped, {told[0]}. The same command goes on from the last resume state"
+        told = [f"{named}: was ended by {how}; see that there is memory for every process. {GO_ON}"]
+    return f"training stopped, {told[0]}"
 
 
 def _told(failure: ProcessFailure) -> str:

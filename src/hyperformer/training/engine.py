@@ -6,8 +6,10 @@ have seen, and ranks take disjoint rows of one batch.
 
 from __future__ import annotations
 
+import json
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -24,6 +26,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 
 from hyperformer.config import LoopSettings
+from hyperformer.manifest import sha256
 from hyperformer.model import restore, trained_tensors
 from hyperformer.progress import bar
 from hyperformer.training.distributed import gathered, launched
@@ -33,6 +36,8 @@ log = logging.getLogger(__name__)
 
 FINISHED = "finished"
 TENSORS = "trained.safetensors"
+SEAL, PREFIX = "seal.json", "checkpoint-"
+LOWER_RATE = "take a lower learning_rate or more warmup_steps, or precision: fp32"
 Curve = Callable[[int, dict[str, float]], None]
 
 
@@ -166,10 +171,8 @@ class _Loop(Trainer):
             + (" …" if len(numbers) > 5 else "")
             for task, numbers in odd.items()
         )
-        return (
-            f"the loss is no longer finite at step {self.state.global_step + 1} (training rows of {named}); "
-            "take a lower learning_rate or more warmup_steps, or precision: fp32"
-        )
+        step = self.state.global_step + 1
+        return f"the loss is no longer finite at step {step} (training rows of {named}); {LOWER_RATE}"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Puts each task's own loss beside what the trainer says."""
@@ -259,6 +262,7 @@ def run_loop(
     callbacks: Sequence[TrainerCallback] = (),
     save_every: int = 1000,
     curve: Curve | None = None,
+    ended: Callable[[int], bool] = lambda step: False,
 ) -> None:
     """Trains to the last step.
 
@@ -266,6 +270,9 @@ def run_loop(
         state: a folder for resume states; where it holds one, the run goes on from there.
         save_every: steps between resume states.
         curve: shows the values at a step; it is first given those of the steps that an earlier run has done.
+        ended: whether a run that came as far as this step was at its end.
+    Raises:
+        HyperFormerError: the loss or a weight is no longer finite, or the processes do not have the same work.
     """
     arguments = _arguments(settings, seed, state, save_every)
     last = _last_state(state, arguments.world_size)
@@ -277,16 +284,18 @@ def run_loop(
         )
     if last is not None and curve is not None:
         _show(last, curve)
-    if last is not None and (state / FINISHED).exists():
+    if last is not None and ((state / FINISHED).exists() or ended(_step(last))):
         restore(work.model, load_file(last / TENSORS))
+        (state / FINISHED).touch()
         return
     set_seed(seed)
-    loop = _Loop(work, args=arguments, callbacks=[*callbacks, Progress(curve), OwnDropout()])
+    loop = _Loop(work, args=arguments, callbacks=[*callbacks, Progress(curve), OwnDropout(), Sealed(state)])
     loop.remove_callback(PrinterCallback)  # type: ignore[no-untyped-call]
     if last is not None:
-        loop.first_step = int(last.name.partition("-")[2])
+        loop.first_step = _step(last)
         log.info("going on from step %d in %s", loop.first_step, state)
     loop.train(resume_from_checkpoint=str(last) if last else None)
+    check_finite(work.model, loop.state.global_step)
     if arguments.process_index == 0:
         (state / FINISHED).touch()
 
@@ -318,7 +327,6 @@ def _arguments(settings: LoopSettings, seed: int, state: Path, save_every: int) 
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=save_every,
-        save_total_limit=1,
         report_to=[],
         disable_tqdm=True,
         remove_unused_columns=False,
@@ -331,13 +339,71 @@ def _arguments(settings: LoopSettings, seed: int, state: Path, save_every: int) 
 def _lines_every(steps: int, save_every: int) -> int:
     """About twenty lines a run, and one at each resume state, so that a resumed run says the same."""
     wanted = min(max(1, steps // 20), 500)
-    whole = [number for number in range(1, save_every + 1) if save_every % number == 0]
+    whole = [number for number in range(1, min(save_every, 100 * wanted) + 1) if save_every % number == 0]
     return min(whole, key=lambda number: abs(math.log(number / wanted)))
 
 
+def check_finite(model: nn.Module, step: int) -> None:
+    """Sees to it that no trained weight is lost.
+
+    Raises:
+        HyperFormerError: one is no longer finite.
+    """
+    for name, tensor in trained_tensors(model).items():
+        if not tensor.isfinite().all():
+            raise HyperFormerError(
+                f"the weights are no longer finite after step {step} (the first is {name}); {LOWER_RATE}"
+            )
+
+
+class Sealed(TrainerCallback):
+    """Writes into each resume state what its files are, once all are there; only then the one before it goes."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if args.process_index:
+            return
+        new = self._state / f"{PREFIX}{state.global_step}"
+        seal = {name: sha256(new / name) for name in _parts(new)}
+        (new / "seal.new").write_text(json.dumps(seal, indent=1, sort_keys=True), encoding="utf-8")
+        (new / "seal.new").replace(new / SEAL)
+        for other in _folders(self._state):
+            if other != new:
+                shutil.rmtree(other)
+
+
+def _parts(folder: Path) -> list[str]:
+    """The files of a resume state that its seal names; of the random states, the first rank's alone."""
+    own = (path.name for path in folder.iterdir() if path.name != SEAL and not path.name.startswith("rng_state_"))
+    return sorted(own)
+
+
+def _is_whole(folder: Path, ranks: int) -> bool:
+    """Whether a resume state is all that was written, by every rank."""
+    try:
+        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
+        whole = {name: sha256(folder / name) for name in _parts(folder)} == seal
+    except (OSError, ValueError):
+        return False
+    return whole and (ranks == 1 or all((folder / f"rng_state_{rank}.pth").exists() for rank in range(ranks)))
+
+
+def _folders(state: Path) -> list[Path]:
+    """The resume states in a folder, by step."""
+    found = [path for path in state.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal()]
+    return sorted(found, key=_step)
+
+
+def _step(folder: Path) -> int:
+    return int(folder.name.removeprefix(PREFIX))
+
+
 def _last_state(state: Path, ranks: int) -> Path | None:
-    """The last resume state that every rank has written."""
-    found = [path.parent for path in state.glob(f"checkpoint-*/{TRAINER_STATE_NAME}")]  # rank 0 writes it last
-    if ranks > 1:
-        found = [path for path in found if all((path / f"rng_state_{rank}.pth").exists() for rank in range(ranks))]
-    return max(found, key=lambda folder: int(folder.name.partition("-")[2]), default=None)
+    """The last whole resume state; what is not whole is not used, and said so."""
+    for folder in reversed(_folders(state)):
+        if _is_whole(folder, ranks):
+            return folder
+        log.info("%s is not whole and is not used", folder)
+    return None

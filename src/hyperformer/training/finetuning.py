@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import TrainerCallback, set_seed
@@ -23,9 +24,9 @@ from hyperformer.data import Rows, Writer, first_rows, read_tokens, stream_rows,
 from hyperformer.model import MultiTaskModel, trained_tensors
 from hyperformer.tasks import Task
 from hyperformer.training.distributed import gathered, launch, rank
-from hyperformer.training.engine import FINISHED, Curve, Row, Work, run_loop
+from hyperformer.training.engine import FINISHED, Curve, Row, Work, check_finite, run_loop
 from hyperformer.training.sampling import TaskSampler, task_shares
-from hyperformer.training.states import fresh_state, work_of
+from hyperformer.training.states import alone, damaged, fresh_state, work_of
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class BestCheckpoint(TrainerCallback):
     ) -> None:
         self.model, self.validation, self.settings, self.state, self.curve = model, validation, settings, state, curve
         path = state / HISTORY
-        self.history: list[dict[str, float]] = json.loads(path.read_text()) if path.is_file() else []
+        self.history: list[dict[str, float]] = _read_history(path) if path.is_file() else []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         self.history = [line for line in self.history if line["step"] <= state.global_step]
@@ -76,6 +77,7 @@ class BestCheckpoint(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         if state.global_step % self.settings.evaluate_every and state.global_step != state.max_steps:
             return
+        check_finite(self.model, state.global_step)
         own = list(self.validation)[args.process_index :: args.world_size]
         found = {
             name: evaluation.evaluate(self.model.answer, self.model.tasks[name], self.validation[name])[0]
@@ -95,10 +97,15 @@ class BestCheckpoint(TrainerCallback):
         if rank() == 0:
             self._write(mean > best)
         self._show(self.history[-1])
-        since = len(self.history) - 1 - int(np.argmax([line["mean"] for line in self.history]))
-        if self.settings.patience is not None and since >= self.settings.patience:
-            log.info("no better mean for %d validations; stopping", since)
+        if self.ended(state.global_step):
+            log.info("no better mean for %d validations; stopping", self.settings.patience)
             control.should_training_stop = True
+
+    def ended(self, step: int) -> bool:
+        """Whether there was no better mean for as many validations as patience allows, up to a step."""
+        means = [line["mean"] for line in self.history if line["step"] <= step]
+        since = len(means) - 1 - int(np.argmax(means)) if means else 0
+        return self.settings.patience is not None and since >= self.settings.patience
 
     def _write(self, best: bool) -> None:
         if best:
@@ -154,7 +161,7 @@ def train(
     Args:
         rows: the folder of checked rows; the first `validation_rows` of each validation split choose the checkpoint.
         tokens: the folder of encoded training rows.
-        states: a folder for resume states, outside of what is published.
+        states: a folder for resume states of training, outside of what is published; they stay until `remove_states`.
         curves: starts what shows losses and validations as they come; it must be possible to pickle it.
     Returns:
         What writes the checkpoint, for each model that of the best mean validation metric; and a line a validation:
@@ -166,19 +173,29 @@ def train(
     parts = {"tasks": settings, "backbone": backbone, "method": method, "training": training}
     work = work_of(parts, {"rows": rows, "tokens": tokens, "weights": Path(backbone.path)}, seed)
     given = Path(training.resume_from) if training.resume_from else None
-    state = fresh_state(states / "train", work, given)
-    run = _Run(rows, tokens, settings, backbone, method, training, seed, state, curves)
-    launch(_fit, run, training)
-    model = MultiTaskModel(backbone, method, settings)
-    places = [run.state_of(group) for group in range(len(run.groups))]
-    model.assemble([load_file(place / BEST) for place in places])
-    histories = [json.loads((place / HISTORY).read_text()) for place in places]
+    with alone(states) if training.machines == 1 else nullcontext():  # machines work on one folder together
+        state = fresh_state(states, work, given)
+        run = _Run(rows, tokens, settings, backbone, method, training, seed, state, curves)
+        launch(_fit, run, training)
+        model = MultiTaskModel(backbone, method, settings)
+        places = [run.state_of(group) for group in range(len(run.groups))]
+        model.assemble([_read_best(place / BEST) for place in places])
+        return model.save_pretrained, _merged([_read_history(place / HISTORY) for place in places])
 
-    def write(folder: Path) -> None:
-        model.save_pretrained(folder)
-        shutil.rmtree(state)
 
-    return write, _merged(histories)
+def _read_best(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise damaged(path, error) from None
+
+
+def _read_history(path: Path) -> list[dict[str, float]]:
+    try:
+        found: list[dict[str, float]] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from None
+    return found
 
 
 def _fit(run: _Run) -> None:
@@ -188,6 +205,7 @@ def _fit(run: _Run) -> None:
     weights = {name: task.weight for name, task in run.settings.root.items()}
     shares = task_shares(counts, weights, run.training.temperature)
     curve = run.curves() if run.curves and rank() == 0 else None
+    done = 0
     for number, group in enumerate(run.groups):
         share = sum(shares[name] for name in group)
         if len(run.groups) > 1:
@@ -195,7 +213,14 @@ def _fit(run: _Run) -> None:
         set_seed(run.seed)
         model = MultiTaskModel(run.backbone, run.method, run.settings, run.training.label_smoothing, number)
         parts = {name: (encoded[name], shares[name] / share) for name in group}
-        _fit_one(model, parts, run, _part(run.training, share), run.state_of(number), curve)
+        training = _part(run.training, share)
+        _fit_one(model, parts, run, training, run.state_of(number), curve and after(done, curve))
+        done += training.steps
+
+
+def after(steps: int, curve: Curve) -> Curve:
+    """A curve whose steps begin after those of the models before."""
+    return lambda step, values: curve(steps + step, values)
 
 
 def _part(training: TrainingSettings, share: float) -> TrainingSettings:
@@ -224,7 +249,7 @@ def _fit_one(
     finished = (state / FINISHED).exists()
     best = BestCheckpoint(model, validation, training, state, curve)
     work = mixed_batches(model, parts, training, run.seed)
-    run_loop(work, training, run.seed, state, [best], training.evaluate_every, curve)
+    run_loop(work, training, run.seed, state, [best], training.evaluate_every, curve, best.ended)
     if finished:
         best.show()
 

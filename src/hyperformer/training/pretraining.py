@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +19,7 @@ from hyperformer.data import Rows, Writer, gathered, generator
 from hyperformer.progress import watched
 from hyperformer.training.engine import Row, Work, run_loop
 from hyperformer.training.sampling import length_grouped
-from hyperformer.training.states import fresh_state, work_of
+from hyperformer.training.states import alone, fresh_state, work_of
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +44,19 @@ def pretrain(
         corpus: rows of `source` and `target` texts, taken in order but for grouping by length; where `target` is empty,
             `source` is span-corrupted, anew at each pass.
         inputs: files and folders that the corpus was made from, by name; a state of other ones is not used.
-        states: a folder for resume states, outside of what is published.
+        states: a folder for resume states of pretraining, outside of what is published; they stay until
+            `remove_states`.
     Returns:
         What writes the backbone, in transformers' layout and half precision, with its card.
     """
+    with alone(states):
+        return _pretrained(
+            corpus, settings, seed, fresh_state(states, work_of({"pretraining": settings}, inputs, seed))
+        )
+
+
+def _pretrained(corpus: Rows, settings: PretrainingSettings, seed: int, state: Path) -> Writer:
     began = time.monotonic()
-    state = fresh_state(states / "pretrain", work_of({"pretraining": settings}, inputs, seed))
     texts = (text for row in watched(corpus, "reading words", len(corpus)) for text in row.values() if text)
     tokenizer = backbones.train_tokenizer(texts, settings.vocabulary)
     rows = _tokens(tokenizer, corpus, settings.max_tokens)
@@ -72,7 +78,6 @@ def pretrain(
     def write(folder: Path) -> None:
         backbone.save(folder)
         (folder / "README.md").write_text(_card(settings, seed, size, len(tokenizer)), encoding="utf-8")
-        shutil.rmtree(state)
 
     log.info("pretrained in %.0f minutes", (time.monotonic() - began) / 60)
     return write

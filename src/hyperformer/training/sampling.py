@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
@@ -34,9 +35,9 @@ class Permutations:
 
 def task_shares(rows: Mapping[str, int], weights: Mapping[str, float], temperature: float) -> dict[str, float]:
     """Each task's share of the batches, proportional to weight · rows^(1/temperature) (HyperFormer, section 4)."""
-    shares = {task: weights[task] * count ** (1.0 / temperature) for task, count in rows.items()}
-    total = sum(shares.values())
-    return {task: share / total for task, share in shares.items()}
+    logarithms = np.array([math.log(weights[task]) + math.log(count) / temperature for task, count in rows.items()])
+    shares = np.exp(logarithms - logarithms.max())  # a low temperature takes the powers beyond what a float holds
+    return dict(zip(rows, (shares / shares.sum()).tolist(), strict=True))
 
 
 class TaskSampler:
@@ -88,7 +89,7 @@ class TaskSampler:
         """Draws until every step has its tokens."""
         tasks = np.empty(0, dtype=np.int32)
         while True:
-            tasks = np.concatenate([tasks, self._drawn(draw, steps * 8)])
+            tasks = np.concatenate([tasks, self._drawn(draw, max(steps * 8, len(tasks)))])
             rows = self._numbered(tasks)
             sizes = np.empty(len(tasks), dtype=np.int64)
             for task, lengths in enumerate(self._lengths):

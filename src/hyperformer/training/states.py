@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import logging
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-WORK = "work.json"
+WORK, LOCK = "work.json", "lock"
 CODE = Path(__file__).parents[1]
 ELSEWHERE = {"resume_from", "rendezvous"}  # settings that say where, and not what
 
@@ -58,8 +60,9 @@ def fresh_state(states: Path, work: Mapping[str, Any], resume_from: Path | None 
                 f"training.resume_from is {str(resume_from)!r}, a state of other work: {'; '.join(differences)}; "
                 "put that back, or leave resume_from out to begin anew"
             )
+    kept = {state.resolve(), *([resume_from.resolve()] if resume_from else [])}
     for other in states.glob("*"):
-        if other != state:
+        if other.is_dir() and other.resolve() not in kept:
             differences = _differences(other, work) or ["it is unfinished or foreign"]
             log.info("a state of other work is not used (%s): %s is removed", "; ".join(differences[:3]), other)
             shutil.rmtree(other)
@@ -74,11 +77,43 @@ def fresh_state(states: Path, work: Mapping[str, Any], resume_from: Path | None 
     return state
 
 
+@contextmanager
+def alone(states: Path) -> Iterator[None]:
+    """Sees to it that no other process of this machine works on a folder of states meanwhile.
+
+    Raises:
+        HyperFormerError: one does.
+    """
+    states.mkdir(parents=True, exist_ok=True)
+    with (states / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise HyperFormerError(
+                f"another run is at work on the states in {states}; wait for its end or stop it, or take another "
+                "environment"
+            ) from None
+        yield
+
+
+def remove_states(states: Path) -> None:
+    """Removes the states of one kind of work: what they led to is there."""
+    shutil.rmtree(states, ignore_errors=True)
+
+
+def damaged(file: Path, error: Exception) -> HyperFormerError:
+    """What to say of a file beside the states that cannot be read."""
+    return HyperFormerError(
+        f"the resume state {file.parent} is damaged: {file.name} cannot be read ({error}); remove that folder to begin "
+        "anew"
+    )
+
+
 def _differences(state: Path, work: Mapping[str, Any]) -> list[str] | None:
     """How a state's work differs from this; None where it does not say."""
     try:
-        other = json.loads((state / WORK).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        other = dict(json.loads((state / WORK).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
         return None
     there_and_here = json.loads(json.dumps(dict(work)))
     names = sorted(name for name in {*other, *work} if other.get(name) != there_and_here.get(name))

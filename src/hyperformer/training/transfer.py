@@ -6,7 +6,6 @@ Nothing is chosen on other rows: steps and rate are given, and the last step's m
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -18,9 +17,9 @@ from hyperformer.config import Tasks, TransferSettings
 from hyperformer.data import TOKENS, Rows, Writer, drawn_rows, gathered, read_rows
 from hyperformer.model import MultiTaskModel, trained_tensors
 from hyperformer.training.engine import Curve, run_loop
-from hyperformer.training.finetuning import lengths, sampled
+from hyperformer.training.finetuning import after, lengths, sampled
 from hyperformer.training.sampling import TaskSampler
-from hyperformer.training.states import fresh_state, work_of
+from hyperformer.training.states import alone, fresh_state, work_of
 from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
@@ -61,7 +60,7 @@ def adapt(
     Args:
         rows: the folder of checked rows; of each train split, as many as `samples` are drawn.
         tasks: the new ones.
-        states: a folder for resume states, outside of what is published.
+        states: a folder for resume states of transfer, outside of what is published; they stay until `remove_states`.
         curves: starts what shows losses as they come.
     Returns:
         What writes the checkpoint of all tasks; and from where each one's own weights started: the name of a trained
@@ -70,10 +69,22 @@ def adapt(
         HyperFormerError: see `trained_model`; or a task has fewer rows than `samples`.
     """
     trained = trained_model(settings)
-    groups = [[name] for name in tasks.root]
     parts = {"tasks": tasks, "backbone": trained.backbone_settings, "transfer": settings}
     work = work_of(parts, {"rows": rows, "checkpoint": Path(settings.checkpoint)}, seed)
-    state = fresh_state(states / "transfer", work)
+    with alone(states):
+        return _adapted(trained, rows, tasks, settings, seed, fresh_state(states, work), curves)
+
+
+def _adapted(
+    trained: MultiTaskModel,
+    rows: Path,
+    tasks: Tasks,
+    settings: TransferSettings,
+    seed: int,
+    state: Path,
+    curves: Callable[[], Curve] | None,
+) -> tuple[Writer, dict[str, str]]:
+    groups = [[name] for name in tasks.root]
     curve = curves() if curves else None
     starts: dict[str, str] = {}
     adapted: list[dict[str, Tensor]] = []
@@ -85,14 +96,10 @@ def adapt(
         tokens = encoded(model, name, rows, settings, seed)
         starts[name] = started(model, trained, tokens, settings.start)
         log.info("adapting to %s from %d rows, started from %s", name, len(tokens), starts[name])
-        adapted.append(_fit(model, name, tokens, settings, seed, state / name, curve))
+        own = curve and after(number * settings.steps, curve)
+        adapted.append(_fit(model, name, tokens, settings, seed, state / name, own))
     model.assemble(adapted)
-
-    def write(folder: Path) -> None:
-        model.save_pretrained(folder)
-        shutil.rmtree(state)
-
-    return write, starts
+    return model.save_pretrained, starts
 
 
 def encoded(model: MultiTaskModel, task: str, rows: Path, settings: TransferSettings, seed: int) -> Rows:
