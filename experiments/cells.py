@@ -30,6 +30,11 @@ def path_of(kind: str, suite: str, name: str) -> Path:
     return CELLS / kind / suite / f"{name}.json"
 
 
+def plain(contender: str) -> str:
+    """A contender's name as a part of a file's."""
+    return contender.replace(", ", "-").replace(" ", "_")
+
+
 def read(*names: str) -> Cell | None:
     """A cell; None where there is none."""
     path = path_of(*names)

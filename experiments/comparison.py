@@ -1,8 +1,8 @@
-"""The paper's comparison: every method over rates and seeds on a suite of tasks.
+"""The paper's comparison: methods, or ways of one, over rates and seeds on a suite of tasks.
 
     python -m experiments.comparison minilm --source /path/to/glue
 
-computes the cells that are missing; several such processes share them. Of each method, every rate is tried with the
+computes the cells that are missing; several such processes share them. Of each contender, every rate is tried with the
 first seed, and the other seeds take the rate with the best validation mean. What is on the way is kept under
 experiments/work, so that a stopped run goes on.
 """
@@ -37,7 +37,7 @@ class Comparison:
 
     @cached_property
     def settings(self) -> Settings:
-        """The environment's with the suite's changes; method, rate and seed are each cell's own."""
+        """The environment's with the suite's changes; a contender's own, rate and seed are each cell's."""
         return settings_of(self.suite, **self.source)
 
     @cached_property
@@ -53,29 +53,33 @@ class Comparison:
         return rows, tokens
 
     def wanted(self) -> Iterator[tuple[str, str, float | None, int]]:
-        """(cell, method, rate, seed) of every cell; a rate that is still to be chosen is None."""
+        """(cell, contender, rate, seed) of every cell; a rate that is still to be chosen is None."""
         first, *others = self.suite.seeds
-        for method in self.suite.methods:
+        for contender in self.suite.contenders:
             for rate in self.suite.rates:
-                yield self.tried(method, rate), method, rate, first
+                yield self.tried(contender, rate), contender, rate, first
         for seed in others:
-            for method in self.suite.methods:
-                yield f"{method}-{seed}", method, None, seed
+            for contender in self.suite.contenders:
+                yield self.other(contender, seed), contender, None, seed
 
-    def tried(self, method: str, rate: float) -> str:
+    def tried(self, contender: str, rate: float) -> str:
         """The cell of a rate that was tried."""
-        return f"{method}-{rate:g}-{self.suite.seeds[0]}"
+        return f"{cells.plain(contender)}-{rate:g}-{self.suite.seeds[0]}"
 
-    def chosen_rate(self, method: str) -> float | None:
+    def other(self, contender: str, seed: int) -> str:
+        """The cell of another seed, with the chosen rate."""
+        return f"{cells.plain(contender)}-{seed}"
+
+    def chosen_rate(self, contender: str) -> float | None:
         """The rate whose run with the first seed has the best validation mean; None while one is missing."""
-        found = {rate: cells.read("comparison", self.name, self.tried(method, rate)) for rate in self.suite.rates}
+        found = {rate: cells.read("comparison", self.name, self.tried(contender, rate)) for rate in self.suite.rates}
         done = {rate: cell["validation"]["mean"] for rate, cell in found.items() if cell is not None}
         return max(done, key=lambda rate: done[rate]) if len(done) == len(found) else None
 
-    def chosen(self, method: str) -> str | None:
+    def chosen(self, contender: str) -> str | None:
         """The first seed's cell with the chosen rate."""
-        rate = self.chosen_rate(method)
-        return None if rate is None else self.tried(method, rate)
+        rate = self.chosen_rate(contender)
+        return None if rate is None else self.tried(contender, rate)
 
     def checkpoint(self, cell: str) -> Path:
         """Where a cell's trained model is."""
@@ -86,27 +90,26 @@ class Comparison:
         missing = list(self.wanted())
         while missing:
             later = []
-            for cell, method, rate, seed in missing:
+            for cell, contender, rate, seed in missing:
                 with cells.claimed("comparison", self.name, cell) as mine:
-                    chosen = self.chosen_rate(method) if rate is None else rate
+                    chosen = self.chosen_rate(contender) if rate is None else rate
                     if mine and chosen is not None:
-                        self.make(cell, method, chosen, seed)
+                        self.make(cell, contender, chosen, seed)
                     else:
-                        later.append((cell, method, rate, seed))
+                        later.append((cell, contender, rate, seed))
             if later == missing:
                 time.sleep(20)
             missing = later
 
-    def make(self, cell: str, method: str, rate: float, seed: int) -> None:
+    def make(self, cell: str, contender: str, rate: float, seed: int) -> None:
         """Trains and scores one cell, unless it stands."""
         import torch
 
         from hyperformer.evaluation import mean_of
         from hyperformer.training import remove_states, train
 
-        settings = settings_of(
-            self.suite, **self.source, **{"method": method, "seed": seed, "training.learning_rate": rate}
-        )
+        own = self.suite.contenders[contender]
+        settings = settings_of(self.suite, **self.source, **own, **{"seed": seed, "training.learning_rate": rate})
         rows, tokens = self.inputs
         made_from = fingerprint(settings, rows)
         if cells.stands(cells.read("comparison", self.name, cell), made_from):
@@ -124,7 +127,7 @@ class Comparison:
         test = self.scores(self.checkpoint(cell), rows, settings)
         found = {
             "made_from": made_from,
-            "method": method,
+            "contender": contender,
             "learning_rate": rate,
             "seed": seed,
             "steps": settings.training.steps,

@@ -34,17 +34,19 @@ class Suite(_Plan):
 
 
 class ComparisonSuite(Suite):
-    """Methods beside each other."""
+    """Methods, or ways of one method, beside each other."""
 
-    methods: Annotated[list[str], Field(min_length=1)]
+    contenders: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    """What is compared, by name: the settings of each that are its own, by their dotted names."""
     rates: Annotated[list[float], Field(min_length=1)]
-    """Learning rates, the same for all methods."""
+    """Learning rates, the same for all."""
 
 
-class Contender(_Plan):
+class Adapted(_Plan):
     """A comparison's model, and how it is adapted."""
 
-    method: str
+    trained: str
+    """A contender of the comparison."""
     start: Literal["nearest", "mean", "noise"] = "nearest"
     trains: Literal["all", "own"] = "all"
 
@@ -56,7 +58,7 @@ class TransferSuite(Suite):
     """The suite whose models are adapted."""
     tasks: Annotated[list[str], Field(min_length=1)]
     """Of the environment's."""
-    contenders: Annotated[dict[str, Contender], Field(min_length=1)]
+    contenders: Annotated[dict[str, Adapted], Field(min_length=1)]
     samples: Annotated[list[Count], Field(min_length=1)]
 
 

@@ -2,7 +2,7 @@
 
     python -m experiments.tables     # writes experiments/tables.md and docs/figures/*.svg
 
-± is the standard deviation over seeds; a method whose seeds are not all there is marked with how many are.
+± is the standard deviation over seeds; a contender whose seeds are not all there is marked with how many are.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def compared(comparison: Comparison) -> dict[str, list[Cell]]:
-    """The finished cells of each method's chosen rate, by seed."""
+    """The finished cells of each contender's chosen rate, by seed."""
     found: dict[str, list[Cell]] = {}
-    for method in comparison.suite.methods:
-        chosen = comparison.chosen(method)
-        names = [chosen, *(f"{method}-{seed}" for seed in comparison.suite.seeds[1:])] if chosen else []
+    for contender in comparison.suite.contenders:
+        chosen = comparison.chosen(contender)
+        names = [chosen, *(comparison.other(contender, seed) for seed in comparison.suite.seeds[1:])] if chosen else []
         there = [cells.read("comparison", comparison.name, name) for name in names]
         if there:
-            found[method] = [cell for cell in there if cell is not None]
+            found[contender] = [cell for cell in there if cell is not None]
     return found
 
 
@@ -70,20 +70,19 @@ def mean_of_metrics(cell: Cell) -> float:
 
 
 def comparison_tables(name: str, suite: ComparisonSuite) -> list[str]:
-    """Test metrics of each method with its chosen rate; and the validation means that chose it."""
+    """Test metrics of each contender with its chosen rate; and the validation means that chose it."""
     found = compared(Comparison(name, suite))
     if not found:
         return []
     some = next(iter(found.values()))[0]["test"]
     columns = [(task, kind) for task, one in some.items() for kind in one if kind not in NOT_METRICS]
     lines = []
-    for method, runs in found.items():
+    for contender, runs in found.items():
         parameters = runs[0]["parameters"]
         seconds = [run["seconds"] for run in runs if run["seconds"]]
         lines.append(
             [
-                NAMES[method]
-                + ("" if len(runs) == len(suite.seeds) else f" ({len(runs)} of {len(suite.seeds)} seeds)"),
+                said(contender) + ("" if len(runs) == len(suite.seeds) else f" (seeds: {len(runs)})"),
                 *(spread([run["test"][task][kind] for run in runs]) for task, kind in columns),
                 spread([mean_of_metrics(run) for run in runs]),
                 f"**{spread([mean_of_tasks(run) for run in runs])}**",
@@ -94,18 +93,18 @@ def comparison_tables(name: str, suite: ComparisonSuite) -> list[str]:
         )
     head = [f"{task} {kind}" for task, kind in columns]
     means = [f"{len(columns)} metrics", f"{len(some)} tasks", "kept, in backbones", "trained a task, %", "minutes"]
-    shown = [f"### {name}: test, percent\n\n{table(['method', *head, *means], lines)}"]
+    shown = [f"### {name}: test, percent\n\n{table(['contender', *head, *means], lines)}"]
     tried = []
-    for method in found:
+    for contender in found:
         comparison = Comparison(name, suite)
-        there = [cells.read("comparison", name, comparison.tried(method, rate)) for rate in suite.rates]
+        there = [cells.read("comparison", name, comparison.tried(contender, rate)) for rate in suite.rates]
         values = [cell["validation"]["mean"] if cell else None for cell in there]
         best = max(value for value in values if value is not None)
-        said = ["" if v is None else f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in values]
-        tried.append([NAMES[method], *said])
+        shares = ["" if v is None else f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in values]
+        tried.append([said(contender), *shares])
     rates = [f"{rate:g}" for rate in suite.rates]
     first = suite.seeds[0]
-    shown.append(f"### {name}: validation mean by learning rate, seed {first}\n\n{table(['method', *rates], tried)}")
+    shown.append(f"### {name}: validation mean by learning rate, seed {first}\n\n{table(['contender', *rates], tried)}")
     return shown
 
 
@@ -145,7 +144,7 @@ def said(contender: str) -> str:
 
 
 def bars(name: str, suite: ComparisonSuite) -> Figure | None:
-    """Each method's mean over tasks, with every seed's."""
+    """Each contender's mean over tasks, with every seed's."""
     found = compared(Comparison(name, suite))
     if not found:
         return None
@@ -157,7 +156,7 @@ def bars(name: str, suite: ComparisonSuite) -> Figure | None:
         axes.plot(means, [place] * len(means), "o", color="#222222", markersize=4)
     values = [mean_of_tasks(run) for runs in found.values() for run in runs]
     axes.set_xlim(max(0.0, min(values) - 8), max(values) + 2)
-    axes.set_yticks(range(len(found)), [NAMES[method] for method in found])
+    axes.set_yticks(range(len(found)), [said(contender) for contender in found])
     axes.invert_yaxis()
     axes.set_xlabel(f"{name}: mean of the tasks' test metrics, percent; a dot a seed")
     return figure

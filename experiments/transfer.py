@@ -21,7 +21,7 @@ from typing import Any
 from experiments import cells
 from experiments.cells import Cell, log
 from experiments.comparison import Comparison, arguments
-from experiments.plan import Contender, TransferSuite, named, plan, settings_of
+from experiments.plan import Adapted, TransferSuite, named, plan, settings_of
 from hyperformer.config import Settings, Tasks
 from hyperformer.types import HyperFormerError
 
@@ -94,23 +94,23 @@ class Transfer:
             cells.write(found, "transfer", self.name, cell)
             log.info("%s/%s, seed %d: %s", self.name, cell, seed, run)
 
-    def checkpoint(self, contender: Contender) -> Path:
+    def checkpoint(self, contender: Adapted) -> Path:
         """The trained model that a contender adapts.
 
         Raises:
             HyperFormerError: it was not trained here yet.
         """
-        cell = self.comparison.chosen(contender.method)
+        cell = self.comparison.chosen(contender.trained)
         found = self.comparison.checkpoint(cell) if cell else None
         if found is None or not found.is_dir():
             raise HyperFormerError(
-                f"the model of {contender.method} is missing, expected in {found or cells.WORK}; run "
+                f"the model of {contender.trained} is missing, expected in {found or cells.WORK}; run "
                 f"python -m experiments.comparison {self.comparison.name} first"
             )
         return found
 
     def fingerprint(
-        self, task: str, contender: Contender | None, samples: int, checkpoint: Path | None
+        self, task: str, contender: Adapted | None, samples: int, checkpoint: Path | None
     ) -> dict[str, str]:
         """What a cell is made from: the hashes of its settings, rows, trained model or backbone, and code."""
         from hyperformer import backbones
@@ -127,7 +127,7 @@ class Transfer:
             "code": folder_sha256(cells.CODE),
         }
 
-    def adapted(self, task: str, contender: Contender, samples: int, seed: int, checkpoint: Path) -> Cell:
+    def adapted(self, task: str, contender: Adapted, samples: int, seed: int, checkpoint: Path) -> Cell:
         """What a trained model reaches on a task after adapting to some samples of it, and where it started from."""
         from hyperformer.evaluation import evaluate
         from hyperformer.model import MultiTaskModel
@@ -142,7 +142,7 @@ class Transfer:
             }
         )
         alone = Tasks({task: self.settings.tasks.root[task]})
-        place = cells.WORK / "adapted" / self.name / f"{cell_of(task, contender.method, samples)}-{seed}"
+        place = cells.WORK / "adapted" / self.name / f"{cell_of(task, contender.trained, samples)}-{seed}"
         write, starts = adapt(self.rows, alone, settings, seed, place)
         model = MultiTaskModel.from_pretrained(cells.folder(place / "checkpoint", write))
         answer = partial(model.answer, settings=self.settings.evaluation)
@@ -188,7 +188,7 @@ class Transfer:
 
 def cell_of(task: str, contender: str, samples: int) -> str:
     """The name of a cell."""
-    return f"{task}-{contender.replace(', ', '-').replace(' ', '_')}-{samples}"
+    return f"{task}-{cells.plain(contender)}-{samples}"
 
 
 def main() -> None:

@@ -16,12 +16,13 @@ from hyperformer.types import HyperFormerError
 
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
 
-COMPARED = {"environment": "test", "methods": ["hyperformer_plus_plus"], "rates": [1e-3, 1e-2], "seeds": [0, 1]}
+OURS = "hyperformer_plus_plus"
+COMPARED = {"environment": "test", "contenders": {OURS: {"method": OURS}}, "rates": [1e-3, 1e-2], "seeds": [0, 1]}
 TRANSFERRED = {
     "environment": "transfer",
     "comparison": "toy",
     "tasks": ["reviews"],
-    "contenders": {"ours": {"method": "hyperformer_plus_plus"}},
+    "contenders": {"ours": {"trained": OURS}},
     "samples": [4, 8],
     "seeds": [0, 1],
     "test_rows": 10,
@@ -54,22 +55,24 @@ def few(backbone_folder):
 def test_every_suite_of_the_plan_is_a_run_that_can_be_made():
     whole = plan()
     for name, suite in whole.comparison.items():
-        for method in suite.methods:
-            found = settings_of(suite, **{"method": method, "seed": 7, "training.learning_rate": 0.5})
-            assert (found.chosen_method.name, found.seed, found.training.learning_rate) == (method, 7, 0.5)
-        assert len(list(Comparison(name, suite).wanted())) == len(suite.methods) * (
+        for own in suite.contenders.values():
+            found = settings_of(suite, **own, **{"seed": 7, "training.learning_rate": 0.5})
+            assert (found.seed, found.training.learning_rate) == (7, 0.5)
+        assert len(list(Comparison(name, suite).wanted())) == len(suite.contenders) * (
             len(suite.rates) + len(suite.seeds) - 1
         )
     for suite in whole.transfer.values():
-        known = whole.comparison[suite.comparison].methods
-        assert {contender.method for contender in suite.contenders.values()} <= set(known)
+        known = whole.comparison[suite.comparison].contenders
+        assert {contender.trained for contender in suite.contenders.values()} <= known.keys()
         assert set(suite.tasks) <= set(settings_of(suite).tasks.root)
 
 
-def test_all_methods_share_what_is_not_theirs():
+def test_contenders_share_all_but_their_methods_and_no_two_are_the_same():
     for suite in plan().comparison.values():
-        found = [settings_of(suite, method=method).training for method in suite.methods]
-        assert all(one == found[0] for one in found)
+        found = [settings_of(suite, **own) for own in suite.contenders.values()]
+        assert all(one.training == found[0].training for one in found)
+        assert all(one.tasks == found[0].tasks for one in found)
+        assert len({one.chosen_method.model_dump_json() for one in found}) == len(found)
 
 
 @pytest.mark.parametrize(
