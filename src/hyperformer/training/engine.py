@@ -263,8 +263,8 @@ def run_loop(
     save_every: int = 1000,
     curve: Curve | None = None,
     ended: Callable[[int], bool] = lambda step: False,
-) -> None:
-    """Trains to the last step.
+) -> bool:
+    """Trains to the last step; says whether there was anything to train.
 
     Args:
         state: a folder for resume states; where it holds one, the run goes on from there.
@@ -287,7 +287,7 @@ def run_loop(
     if last is not None and ((state / FINISHED).exists() or ended(_step(last))):
         restore(work.model, load_file(last / TENSORS))
         (state / FINISHED).touch()
-        return
+        return False
     set_seed(seed)
     loop = _Loop(work, args=arguments, callbacks=[*callbacks, Progress(curve), OwnDropout(), Sealed(state)])
     loop.remove_callback(PrinterCallback)  # type: ignore[no-untyped-call]
@@ -298,6 +298,7 @@ def run_loop(
     check_finite(work.model, loop.state.global_step)
     if arguments.process_index == 0:
         (state / FINISHED).touch()
+    return True
 
 
 def _show(last: Path, curve: Curve) -> None:
@@ -363,6 +364,7 @@ class Sealed(TrainerCallback):
         self._state = state
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        gathered(None)  # every rank has written its random state
         if args.process_index:
             return
         new = self._state / f"{PREFIX}{state.global_step}"
@@ -375,7 +377,7 @@ class Sealed(TrainerCallback):
 
 
 def _parts(folder: Path) -> list[str]:
-    """The files of a resume state that its seal names; of the random states, the first rank's alone."""
+    """The files of a resume state that its seal names: all but the random states of several ranks."""
     own = (path.name for path in folder.iterdir() if path.name != SEAL and not path.name.startswith("rng_state_"))
     return sorted(own)
 

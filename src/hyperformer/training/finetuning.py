@@ -24,7 +24,7 @@ from hyperformer.data import Rows, Writer, first_rows, read_tokens, stream_rows,
 from hyperformer.model import MultiTaskModel, trained_tensors
 from hyperformer.tasks import Task
 from hyperformer.training.distributed import gathered, launch, rank
-from hyperformer.training.engine import FINISHED, Curve, Row, Work, check_finite, run_loop
+from hyperformer.training.engine import Curve, Row, Work, check_finite, run_loop
 from hyperformer.training.sampling import TaskSampler, task_shares
 from hyperformer.training.states import alone, damaged, fresh_state, work_of
 
@@ -246,11 +246,9 @@ def _fit_one(
     state.mkdir(exist_ok=True)
     if training.gradient_checkpointing:
         model.backbone.checkpoint_gradients()
-    finished = (state / FINISHED).exists()
     best = BestCheckpoint(model, validation, training, state, curve)
     work = mixed_batches(model, parts, training, run.seed)
-    run_loop(work, training, run.seed, state, [best], training.evaluate_every, curve, best.ended)
-    if finished:
+    if not run_loop(work, training, run.seed, state, [best], training.evaluate_every, curve, best.ended):
         best.show()
 
 
