@@ -20,7 +20,7 @@ from hyperformer.data import read_rows, read_tokens
 from hyperformer.manifest import sha256
 from hyperformer.model import CONFIGURATION, WEIGHTS, MultiTaskModel
 from hyperformer.training import engine, finetuning
-from hyperformer.training.engine import FINISHED, run_loop
+from hyperformer.training.engine import run_loop
 from hyperformer.training.finetuning import BEST, HISTORY, mixed_batches
 from hyperformer.training.states import alone
 from hyperformer.types import HyperFormerError
@@ -188,7 +188,7 @@ def test_training_stops_when_patience_ends(train, tmp_path):
     assert len({line["mean"] for line in history}) == 1
 
 
-def test_a_run_that_was_killed_when_patience_had_ended_is_at_its_end(
+def test_a_run_that_is_asked_for_again_when_patience_had_ended_is_at_its_end(
     toy_rows, toy_tokens, tasks, backbone_settings, method_settings, tmp_path
 ):
     settings = train_settings(steps=40, learning_rate=1e-30, patience=2)
@@ -201,7 +201,6 @@ def test_a_run_that_was_killed_when_patience_had_ended_is_at_its_end(
         return history, [point for point in points if "validation/mean" in point[1]]
 
     whole = run("whole")
-    (the_state(tmp_path / "states") / "1" / FINISHED).unlink()
     assert run("again") == whole
     assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
 

@@ -34,7 +34,6 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-FINISHED = "finished"
 TENSORS = "trained.safetensors"
 SEAL, PREFIX = "seal.json", "checkpoint-"
 LOWER_RATE = "take a lower learning_rate or more warmup_steps, or precision: fp32"
@@ -284,20 +283,18 @@ def run_loop(
         )
     if last is not None and curve is not None:
         _show(last, curve)
-    if last is not None and ((state / FINISHED).exists() or ended(_step(last))):
+    step = _step(last) if last else 0
+    if last is not None and (step == settings.steps or ended(step)):
         restore(work.model, load_file(last / TENSORS))
-        (state / FINISHED).touch()
         return False
     set_seed(seed)
     loop = _Loop(work, args=arguments, callbacks=[*callbacks, Progress(curve), OwnDropout(), Sealed(state)])
     loop.remove_callback(PrinterCallback)  # type: ignore[no-untyped-call]
     if last is not None:
-        loop.first_step = _step(last)
+        loop.first_step = step
         log.info("going on from step %d in %s", loop.first_step, state)
     loop.train(resume_from_checkpoint=str(last) if last else None)
     check_finite(work.model, loop.state.global_step)
-    if arguments.process_index == 0:
-        (state / FINISHED).touch()
     return True
 
 
