@@ -101,6 +101,28 @@ class Comparison:
                 time.sleep(20)
             missing = later
 
+    def cell_settings(self, contender: str, rate: float, seed: int) -> Settings:
+        """The settings that a cell is made by."""
+        own = self.suite.contenders[contender]
+        return settings_of(self.suite, **self.source, **own, **{"seed": seed, "training.learning_rate": rate})
+
+    def digest(self, settings: Settings) -> str:
+        """A checksum of what of a cell's settings its result depends on."""
+        parts = (settings.tasks, settings.chosen_method, settings.training, settings.backbone.max_source_tokens)
+        return cells.digest([*parts, settings.seed, self.suite.test_rows])
+
+    def fingerprint(self, settings: Settings, rows: Path) -> dict[str, str]:
+        """What a cell is made from: the hashes of its settings, rows, backbone and code."""
+        from hyperformer import backbones
+        from hyperformer.manifest import folder_sha256
+
+        return {
+            "settings": self.digest(settings),
+            "rows": folder_sha256(rows),
+            "backbone": backbones.checksum(settings.backbone),
+            "code": folder_sha256(cells.CODE),
+        }
+
     def make(self, cell: str, contender: str, rate: float, seed: int) -> None:
         """Trains and scores one cell, unless it stands."""
         import torch
@@ -108,19 +130,18 @@ class Comparison:
         from hyperformer.evaluation import mean_of
         from hyperformer.training import remove_states, train
 
-        own = self.suite.contenders[contender]
-        settings = settings_of(self.suite, **self.source, **own, **{"seed": seed, "training.learning_rate": rate})
+        settings = self.cell_settings(contender, rate, seed)
         rows, tokens = self.inputs
-        made_from = fingerprint(settings, rows)
+        made_from = self.fingerprint(settings, rows)
         if cells.stands(cells.read("comparison", self.name, cell), made_from):
             log.info("%s/%s is there", self.name, cell)
             return
         log.info("%s/%s", self.name, cell)
         states = cells.WORK / "states" / self.name / cell
-        resumed, began = states.is_dir(), time.monotonic()
+        resumed, began = states.is_dir(), time.process_time()  # other work on the machine is not counted
         tasks, backbone, chosen = settings.tasks, settings.backbone, settings.chosen_method
         write, history = train(rows, tokens, tasks, backbone, chosen, settings.training, seed, states)
-        seconds = None if resumed else round(time.monotonic() - began)
+        seconds = None if resumed else round(time.process_time() - began)
         cells.folder(self.checkpoint(cell), write)
         remove_states(states)
         best = max(history, key=lambda line: line["mean"])
@@ -134,7 +155,7 @@ class Comparison:
             "batch_size": settings.training.batch_size,
             "validation": {name: round(value, 3) for name, value in best.items()},
             "test": test,
-            "seconds": seconds,
+            "processor_seconds": seconds,
             "processor": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
             **described(self.checkpoint(cell), settings),
         }
@@ -154,20 +175,6 @@ class Comparison:
             metrics, _ = evaluate(answer, task, first_rows(rows, name, "test", self.suite.test_rows))
             found[name] = {kind: round(value, 3) for kind, value in metrics.items()}
         return found
-
-
-def fingerprint(settings: Settings, rows: Path) -> dict[str, str]:
-    """What a cell is made from: the hashes of its settings, rows, backbone and code."""
-    from hyperformer import backbones
-    from hyperformer.manifest import folder_sha256
-
-    parts = (settings.tasks, settings.chosen_method, settings.training)
-    return {
-        "settings": cells.digest([*parts, settings.backbone.max_source_tokens, settings.seed]),
-        "rows": folder_sha256(rows),
-        "backbone": backbones.checksum(settings.backbone),
-        "code": folder_sha256(cells.CODE),
-    }
 
 
 def described(checkpoint: Path, settings: Settings) -> Cell:

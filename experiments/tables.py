@@ -79,7 +79,7 @@ def comparison_tables(name: str, suite: ComparisonSuite) -> list[str]:
     lines = []
     for contender, runs in found.items():
         parameters = runs[0]["parameters"]
-        seconds = [run["seconds"] for run in runs if run["seconds"]]
+        seconds = [run["processor_seconds"] for run in runs if run["processor_seconds"]]
         lines.append(
             [
                 said(contender) + ("" if len(runs) == len(suite.seeds) else f" (seeds: {len(runs)})"),
@@ -92,7 +92,13 @@ def comparison_tables(name: str, suite: ComparisonSuite) -> list[str]:
             ]
         )
     head = [f"{task} {kind}" for task, kind in columns]
-    means = [f"{len(columns)} metrics", f"{len(some)} tasks", "kept, in backbones", "trained a task, %", "minutes"]
+    means = [
+        f"{len(columns)} metrics",
+        f"{len(some)} tasks",
+        "kept, in backbones",
+        "trained a task, %",
+        "processor minutes",
+    ]
     shown = [f"### {name}: test, percent\n\n{table(['contender', *head, *means], lines)}"]
     tried = []
     for contender in found:
@@ -154,8 +160,7 @@ def bars(name: str, suite: ComparisonSuite) -> Figure | None:
         means = [mean_of_tasks(run) for run in runs]
         axes.barh(place, statistics.mean(means), color="#7aa6c2")
         axes.plot(means, [place] * len(means), "o", color="#222222", markersize=4)
-    values = [mean_of_tasks(run) for runs in found.values() for run in runs]
-    axes.set_xlim(max(0.0, min(values) - 8), max(values) + 2)
+        axes.annotate(f"{spread(means)} ", (0, place), xytext=(6, 0), textcoords="offset points", va="center")
     axes.set_yticks(range(len(found)), [said(contender) for contender in found])
     axes.invert_yaxis()
     axes.set_xlabel(f"{name}: mean of the tasks' test metrics, percent; a dot a seed")

@@ -85,12 +85,12 @@ class Transfer:
         for seed in self.suite.seeds:
             if seed in [run["seed"] for run in found["runs"]]:
                 continue
-            began = time.monotonic()
+            began = time.process_time()
             if chosen is None or checkpoint is None:
                 run = self.regressed(task, samples, seed)
             else:
                 run = self.adapted(task, chosen, samples, seed, checkpoint)
-            found["runs"].append({"seed": seed, **run, "seconds": round(time.monotonic() - began)})
+            found["runs"].append({"seed": seed, **run, "processor_seconds": round(time.process_time() - began)})
             cells.write(found, "transfer", self.name, cell)
             log.info("%s/%s, seed %d: %s", self.name, cell, seed, run)
 

@@ -170,6 +170,24 @@ def test_what_is_documented_is_what_the_cells_say(tmp_path, monkeypatch):
     assert (tmp_path / "tables.md").read_text() == (ROOT / "experiments" / "tables.md").read_text()
 
 
+def test_every_cell_is_one_that_the_plan_wants_made_by_its_settings():
+    whole = plan()
+    known = set()
+    for name, suite in whole.comparison.items():
+        wanted = Comparison(name, suite)
+        for cell, contender, rate, seed in wanted.wanted():
+            there = cells.read("comparison", name, cell)
+            chosen = wanted.chosen_rate(contender) if rate is None else rate
+            if there and chosen is not None:
+                known.add(cells.path_of("comparison", name, cell))
+                settings = wanted.cell_settings(contender, chosen, seed)
+                assert there["made_from"]["settings"] == wanted.digest(settings), cell
+    for name, few in whole.transfer.items():
+        for task, contender, samples in transfer.Transfer(name, few, Comparison("any", suite)).wanted():
+            known.add(cells.path_of("transfer", name, transfer.cell_of(task, contender, samples)))
+    assert set(cells.CELLS.rglob("*.json")) <= known
+
+
 def test_the_stages_of_dvc_are_the_plans_suites():
     stages = yaml.safe_load(PLAN.with_name("dvc.yaml").read_text())["stages"]
     assert set(stages["comparison"]["foreach"]) == set(plan().comparison)
