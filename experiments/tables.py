@@ -2,8 +2,8 @@
 
     python -m experiments.tables     # writes experiments/tables.md and docs/figures/*.svg
 
-± is the standard deviation over seeds, minutes are of one processor. A contender whose seeds are not all there is marked
-with how many are.
+± is the standard deviation over seeds, minutes are of one processor. A contender whose seeds are not all there is
+marked with how many are.
 """
 
 from __future__ import annotations
