@@ -143,7 +143,8 @@ def test_the_int8_graph_answers_nearly_as_the_other(bundles):
         described = manifest.read(bundles / task)
         if described.int8["published"]:
             plain, small = (load(bundles / task, precision=kind).answer(SENTENCES[:5]) for kind in ("float32", "int8"))
-            assert sum(a.label == b.label for a, b in zip(plain, small, strict=True)) >= 4
+            for one, other in zip(plain, small, strict=True):  # labels alone would flip where two are nearly as likely
+                assert other.probabilities == pytest.approx(one.probabilities, abs=0.1)
         else:
             with pytest.raises(HyperFormerError, match=r"holds no model.int8.onnx: its metric fell by"):
                 load(bundles / task, precision="int8")
