@@ -9,7 +9,8 @@ import fcntl
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,25 @@ def claimed(*names: str) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+def shared_out(kind: str, suite: str, wanted: Iterable[Any], make: Callable[..., bool]) -> None:
+    """Makes every wanted cell, in turns with other processes that do the same.
+
+    Args:
+        wanted: what `make` is given for each cell, its name first.
+        make: makes a cell, unless it stands; False where it must wait for others.
+    """
+    missing = list(wanted)
+    while missing:
+        later = []
+        for given in missing:
+            with claimed(kind, suite, given[0]) as mine:
+                if not mine or not make(*given):
+                    later.append(given)
+        if later == missing:
+            time.sleep(20)
+        missing = later
 
 
 def digest(parts: Sequence[BaseModel | str | int]) -> str:

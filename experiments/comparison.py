@@ -87,19 +87,14 @@ class Comparison:
 
     def run(self) -> None:
         """Makes the missing cells, in turns with other processes that do the same."""
-        missing = list(self.wanted())
-        while missing:
-            later = []
-            for cell, contender, rate, seed in missing:
-                with cells.claimed("comparison", self.name, cell) as mine:
-                    chosen = self.chosen_rate(contender) if rate is None else rate
-                    if mine and chosen is not None:
-                        self.make(cell, contender, chosen, seed)
-                    else:
-                        later.append((cell, contender, rate, seed))
-            if later == missing:
-                time.sleep(20)
-            missing = later
+
+        def make(cell: str, contender: str, rate: float | None, seed: int) -> bool:
+            chosen = self.chosen_rate(contender) if rate is None else rate
+            if chosen is not None:
+                self.make(cell, contender, chosen, seed)
+            return chosen is not None
+
+        cells.shared_out("comparison", self.name, self.wanted(), make)
 
     def cell_settings(self, contender: str, rate: float, seed: int) -> Settings:
         """The settings that a cell is made by."""

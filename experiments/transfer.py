@@ -53,28 +53,17 @@ class Transfer:
         """The folder of checked rows."""
         return cells.rows_of(self.suite, self.settings)
 
-    def wanted(self) -> Iterator[tuple[str, str, int]]:
-        """(task, contender, samples) of every cell."""
+    def wanted(self) -> Iterator[tuple[str, str, str, int]]:
+        """(cell, task, contender, samples) of every cell."""
         contenders = [*self.suite.contenders, REGRESSION]
-        yield from itertools.product(self.suite.tasks, contenders, self.suite.samples)
+        for task, contender, samples in itertools.product(self.suite.tasks, contenders, self.suite.samples):
+            yield cell_of(task, contender, samples), task, contender, samples
 
     def run(self) -> None:
         """Makes the missing cells, in turns with other processes that do the same."""
-        missing = list(self.wanted())
-        while missing:
-            later = []
-            for task, contender, samples in missing:
-                cell = cell_of(task, contender, samples)
-                with cells.claimed("transfer", self.name, cell) as mine:
-                    if mine:
-                        self.make(cell, task, contender, samples)
-                    else:
-                        later.append((task, contender, samples))
-            if later == missing:
-                time.sleep(20)
-            missing = later
+        cells.shared_out("transfer", self.name, self.wanted(), self.make)
 
-    def make(self, cell: str, task: str, contender: str, samples: int) -> None:
+    def make(self, cell: str, task: str, contender: str, samples: int) -> bool:
         """Measures the seeds of one cell that are missing, one after another."""
         chosen = self.suite.contenders.get(contender)
         checkpoint = self.checkpoint(chosen) if chosen else None
@@ -93,6 +82,7 @@ class Transfer:
             found["runs"].append({"seed": seed, **run, "processor_seconds": round(time.process_time() - began)})
             cells.write(found, "transfer", self.name, cell)
             log.info("%s/%s, seed %d: %s", self.name, cell, seed, run)
+        return True
 
     def checkpoint(self, contender: Adapted) -> Path:
         """The trained model that a contender adapts.

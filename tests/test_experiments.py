@@ -183,8 +183,8 @@ def test_every_cell_is_one_that_the_plan_wants_made_by_its_settings():
                 settings = wanted.cell_settings(contender, chosen, seed)
                 assert there["made_from"]["settings"] == wanted.digest(settings), cell
     for name, few in whole.transfer.items():
-        for task, contender, samples in transfer.Transfer(name, few, Comparison("any", suite)).wanted():
-            known.add(cells.path_of("transfer", name, transfer.cell_of(task, contender, samples)))
+        for cell, *_ in transfer.Transfer(name, few, Comparison("any", suite)).wanted():
+            known.add(cells.path_of("transfer", name, cell))
     assert set(cells.CELLS.rglob("*.json")) <= known
 
 
