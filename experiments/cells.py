@@ -103,6 +103,15 @@ def folder(path: Path, fill: Any) -> Path:
     return path
 
 
+def made_once(path: Path, make: Callable[[], Any]) -> Path:
+    """A folder that several processes need: the first one fills it with what `make` gives, the others wait for it."""
+    lock = WORK / "claims" / f"{path.name}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return path if path.is_dir() else folder(path, make())
+
+
 def rows_of(suite: Suite, settings: Settings) -> Path:
     """The folder of checked rows of a suite's tasks, made with seed 0 where it is missing."""
     from hyperformer.data import prepare, write_rows
@@ -112,7 +121,9 @@ def rows_of(suite: Suite, settings: Settings) -> Path:
     tasks, data, embedded = settings.tasks, settings.data, settings.embedded
     key = digest([tasks, data, embedded])[:16]
     rows, language = (WORK / kind / f"{suite.environment}-{key}" for kind in ("rows", "language"))
-    if not rows.is_dir():
+
+    def checked() -> Any:
         folder(language, language_rows(tasks, data, embedded, 0))
-        folder(rows, write_rows(prepare(make(tasks), data, language, 0)[0]))
-    return rows
+        return write_rows(prepare(make(tasks), data, language, 0)[0])
+
+    return made_once(rows, checked)

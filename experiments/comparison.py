@@ -2,9 +2,10 @@
 
     python -m experiments.comparison minilm --source /path/to/glue
 
-computes the cells that are missing; several such processes share them. Of each contender, every rate is tried with the
-first seed, and the other seeds take the rate with the best validation mean. What is on the way is kept under
-experiments/work, so that a stopped run goes on.
+computes the cells that are missing; several such processes share them. Of each contender, rates are tried with the
+first seed: the middle one and its neighbours, then further ones until the best has tried neighbours. The other seeds
+take the rate with the best validation mean. What is on the way is kept under experiments/work, so that a stopped run
+goes on.
 """
 
 from __future__ import annotations
@@ -48,12 +49,13 @@ class Comparison:
         settings = self.settings
         rows = cells.rows_of(self.suite, settings)
         tokens = cells.WORK / "tokens" / f"{rows.name}-{settings.backbone.max_source_tokens}-{self.name}"
-        if not tokens.is_dir():
-            cells.folder(tokens, encode(rows, settings.tasks, settings.backbone))
-        return rows, tokens
+        return rows, cells.made_once(tokens, partial(encode, rows, settings.tasks, settings.backbone))
 
     def wanted(self) -> Iterator[tuple[str, str, float | None, int]]:
-        """(cell, contender, rate, seed) of every cell; a rate that is still to be chosen is None."""
+        """(cell, contender, rate, seed) of every cell; a rate that is still to be chosen is None.
+
+        Of the first seed's, those of rates that the search does not come to stay unmade.
+        """
         first, *others = self.suite.seeds
         for contender in self.suite.contenders:
             for rate in self.suite.rates:
@@ -70,11 +72,24 @@ class Comparison:
         """The cell of another seed, with the chosen rate."""
         return f"{cells.plain(contender)}-{seed}"
 
-    def chosen_rate(self, contender: str) -> float | None:
-        """The rate whose run with the first seed has the best validation mean; None while one is missing."""
+    def found_by_rate(self, contender: str) -> dict[float, float]:
+        """Rate → validation mean, of the rates that were tried."""
         found = {rate: cells.read("comparison", self.name, self.tried(contender, rate)) for rate in self.suite.rates}
-        done = {rate: cell["validation"]["mean"] for rate, cell in found.items() if cell is not None}
-        return max(done, key=lambda rate: done[rate]) if len(done) == len(found) else None
+        return {rate: cell["validation"]["mean"] for rate, cell in found.items() if cell is not None}
+
+    def rates_to_try(self, contender: str) -> list[float]:
+        """The rates that are still to be tried before one can be chosen."""
+        found, rates = self.found_by_rate(contender), self.suite.rates
+
+        def about(place: int) -> list[float]:
+            return [rate for rate in rates[max(place - 1, 0) : place + 2] if rate not in found]
+
+        return about(len(rates) // 2) or about(rates.index(max(found, key=lambda rate: found[rate])))
+
+    def chosen_rate(self, contender: str) -> float | None:
+        """The rate whose run with the first seed has the best validation mean; None while one is to be tried."""
+        found = self.found_by_rate(contender)
+        return None if self.rates_to_try(contender) else max(found, key=lambda rate: found[rate])
 
     def chosen(self, contender: str) -> str | None:
         """The first seed's cell with the chosen rate."""
@@ -89,9 +104,14 @@ class Comparison:
         """Makes the missing cells, in turns with other processes that do the same."""
 
         def make(cell: str, contender: str, rate: float | None, seed: int) -> bool:
-            chosen = self.chosen_rate(contender) if rate is None else rate
-            if chosen is not None:
-                self.make(cell, contender, chosen, seed)
+            chosen = self.chosen_rate(contender)
+            if rate is None:
+                if chosen is not None:
+                    self.make(cell, contender, chosen, seed)
+                return chosen is not None
+            if rate in [*self.rates_to_try(contender), *self.found_by_rate(contender)]:
+                self.make(cell, contender, rate, seed)
+                return True
             return chosen is not None
 
         cells.shared_out("comparison", self.name, self.wanted(), make)

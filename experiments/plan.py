@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hyperformer.config import ConfigurationError, Settings, check, nearest
 from pipelines.settings import ConfigLoader
@@ -39,7 +39,14 @@ class ComparisonSuite(Suite):
     contenders: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     """What is compared, by name: the settings of each that are its own, by their dotted names."""
     rates: Annotated[list[float], Field(min_length=1)]
-    """Learning rates, the same for all."""
+    """Learning rates, rising, the same for all: from the middle outwards, until the best has tried neighbours."""
+
+    @field_validator("rates")
+    @classmethod
+    def _rising(cls, rates: list[float]) -> list[float]:
+        if rates != sorted(set(rates)):
+            raise ValueError("expected rates that rise")
+        return rates
 
 
 class Adapted(_Plan):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import statistics
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
@@ -80,6 +82,10 @@ def test_contenders_share_all_but_their_methods_and_no_two_are_the_same():
     [
         ({"comparison": {"toy": {**COMPARED, "test_rows": 0}}}, "comparison.toy.test_rows: .* greater than 0, got 0"),
         ({"comparison": {"toy": {**COMPARED, "test_row": 1}}}, "comparison.toy.test_row"),
+        (
+            {"comparison": {"toy": {**COMPARED, "test_rows": 1, "rates": [2, 1]}}},
+            "toy.rates: .*expected rates that rise",
+        ),
         ({"comparison": {}, "transfer": {"toy": {**TRANSFERRED, "seeds": []}}}, "transfer.toy.seeds"),
     ],
 )
@@ -156,6 +162,36 @@ def test_a_comparison_tries_rates_chooses_one_and_goes_on_from_its_cells(places,
     assert set(drawn) == {"comparison-toy.svg", "embeddings-toy.svg", "transfer-few.svg"}
     tables.main()
     assert {path.name: path.read_bytes() for path in (places / "figures").iterdir()} == drawn
+
+
+@pytest.mark.parametrize(
+    ("means", "tried", "best"),
+    [
+        ({1e-3: 60, 3e-3: 61, 1e-2: 50, 3e-4: 0, 3e-2: 0}, [1e-3, 3e-3, 1e-2], 3e-3),
+        ({1e-3: 62, 3e-3: 61, 1e-2: 50, 3e-4: 63, 3e-2: 0}, [1e-3, 3e-3, 1e-2, 3e-4], 3e-4),
+        ({1e-3: 60, 3e-3: 61, 1e-2: 65, 3e-4: 0, 3e-2: 64}, [1e-3, 3e-3, 1e-2, 3e-2], 1e-2),
+    ],
+)
+def test_rates_are_tried_from_the_middle_until_the_best_has_tried_neighbours(means, tried, best, places, suite):
+    toy = Comparison("toy", suite.model_copy(update={"rates": sorted(means)}))
+    for rate in tried:
+        assert toy.chosen_rate(OURS) is None
+        assert rate in toy.rates_to_try(OURS)
+        cells.write({"validation": {"mean": means[rate]}}, "comparison", "toy", toy.tried(OURS, rate))
+    assert toy.rates_to_try(OURS) == []
+    assert toy.chosen_rate(OURS) == best
+
+
+def test_a_folder_that_several_need_is_made_by_one(places):
+    made = []
+
+    def fill(folder):
+        made.append(folder)
+        time.sleep(0.2)
+
+    with ThreadPoolExecutor(4) as several:
+        list(several.map(lambda _: cells.made_once(places / "work" / "rows", lambda: fill), range(4)))
+    assert len(made) == 1
 
 
 def test_a_transfer_before_its_comparison_says_what_to_run(places, suite, few):
