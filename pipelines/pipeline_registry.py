@@ -13,6 +13,7 @@ from pipelines import (
     preprocess,
     pretrain,
     report,
+    shared_base,
     train,
     transfer,
 )
@@ -35,6 +36,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluate": evaluated,
         "baselines": compared,
         "export": exported,
+        "shared_base": evaluated + shared_base.create_pipeline(),
         "transfer": adapted,
         "parameter_counts": counted,
         "report": everything,

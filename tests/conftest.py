@@ -192,3 +192,13 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, toy_rows
     folder = tmp_path_factory.mktemp("bundles")
     export(checkpoint, toy_rows, metrics, export_settings, SCORED)(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared_base(
+    tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, toy_rows: Path, export_settings: Any
+) -> Path:
+    """The exported base of all toy tasks, and what each has beside it."""
+    folder = tmp_path_factory.mktemp("onnx_shared")
+    toys.export_shared_base(checkpoint, toy_rows, export_settings, folder)
+    return folder

@@ -88,6 +88,18 @@ def train_settings(**changes: Any) -> Any:
     return TrainingSettings(**{**given, **changes})
 
 
+def export_shared_base(checkpoint: Path, rows: Path, settings: Any, folder: Path) -> None:
+    """Exports a checkpoint's tasks on one base, after evaluating it."""
+    from hyperformer import evaluation
+    from hyperformer.export.bundle import export_shared_base as export
+    from hyperformer.model import SCORED, MultiTaskModel
+
+    model = MultiTaskModel.from_pretrained(checkpoint)
+    metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, rows)
+    folder.mkdir(exist_ok=True)
+    export(checkpoint, rows, metrics, settings, SCORED)(folder)
+
+
 def no_dropout(model: Any) -> None:
     """Turns every dropout of a model off; T5's attention keeps its own as a number."""
     for module in model.modules():

@@ -14,7 +14,10 @@ from hyperformer.types import HyperFormerError, Source
 FORMAT = 3
 FILE = "manifest.json"
 GRAPH, INT8, TOKENIZER, GENERATION, CARD = "model.onnx", "model.int8.onnx", "tokenizer.json", "generation", "README.md"
+ADAPTER = "task.onnx_adapter"
 """What else a bundle's folder may hold."""
+BASE, BASE_FORMAT = "base.json", 1
+"""What a folder whose bundles share a base says of it."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,20 @@ class Manifest:
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+@dataclass(frozen=True)
+class Base:
+    """What bundles share: `files` holds the sha256 of graph and tokenizer by name."""
+
+    format: int
+    backbone: str
+    method: str
+    max_source_tokens: int
+    files: dict[str, str]
+
+    def write(self, folder: Path) -> None:
+        (folder / BASE).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 KINDS: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("task", "kind", "backbone", "method"), str),
     "text": (str, list),
@@ -64,40 +81,56 @@ def read(folder: Path) -> Manifest:
     Raises:
         HyperFormerError: there is none, it cannot be read, or its format is newer than this version knows.
     """
-    path = folder / FILE
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise HyperFormerError(f"{folder} holds no {FILE}; give the folder of an exported task") from None
-    except ValueError as error:
-        raise HyperFormerError(f"{path} is not valid JSON ({error}); export the task again") from None
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        got = found.get("format") if isinstance(found, dict) else type(found).__name__
-        raise HyperFormerError(
-            f"{path} has format {got!r}, expected {FORMAT}; use the version of hyperformer that made it"
-        )
-    names = {field.name for field in fields(Manifest)}
-    odd = sorted(set(found) ^ names)
-    if odd:
-        raise HyperFormerError(f"{path} lacks or adds {', '.join(odd)}; export the task again")
-    wrong = sorted(name for name, kinds in KINDS.items() if not isinstance(found[name], kinds))
-    if wrong:
-        kind = type(found[wrong[0]]).__name__
-        raise HyperFormerError(f"{path} has a {kind} as {wrong[0]!r}; export the task again")
+    found = _read(folder, FILE, Manifest, FORMAT)
     if isinstance(found["text"], list):
         found["text"] = tuple(found["text"])
     return Manifest(**found)
 
 
-def verify(folder: Path, described: Manifest) -> None:
-    """Sees to it that a bundle's files are the ones that were exported.
+def read_base(folder: Path) -> Base:
+    """What a folder says of the base that its bundles share; raises as `read` does."""
+    return Base(**_read(folder, BASE, Base, BASE_FORMAT))
+
+
+def _read(folder: Path, name: str, kind: type[Manifest | Base], expected: int) -> dict[str, Any]:
+    """The fields of a JSON file, each of the kind that it should be."""
+    path = folder / name
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise HyperFormerError(f"{folder} holds no {name}; give the folder of an exported task") from None
+    except ValueError as error:
+        raise HyperFormerError(f"{path} is not valid JSON ({error}); export the task again") from None
+    if not isinstance(found, dict) or found.get("format") != expected:
+        got = found.get("format") if isinstance(found, dict) else type(found).__name__
+        raise HyperFormerError(
+            f"{path} has format {got!r}, expected {expected}; use the version of hyperformer that made it"
+        )
+    names = {field.name for field in fields(kind)}
+    odd = sorted(set(found) ^ names)
+    if odd:
+        raise HyperFormerError(f"{path} lacks or adds {', '.join(odd)}; export the task again")
+    wrong = sorted(name for name in names - {"format"} if not isinstance(found[name], KINDS[name]))
+    if wrong:
+        got = type(found[wrong[0]]).__name__
+        raise HyperFormerError(f"{path} has a {got} as {wrong[0]!r}; export the task again")
+    return found
+
+
+def verify(folder: Path, files: Mapping[str, str]) -> None:
+    """Sees to it that the files of a bundle, or of a base, are the ones that were exported.
+
+    Args:
+        files: the sha256 of each by its path in the folder.
 
     Raises:
         HyperFormerError: one lies outside of the folder, is missing, or has other bytes.
     """
-    for name, expected in described.files.items():
+    for name, expected in files.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise HyperFormerError(f"{folder / FILE} names {name!r}, which leaves the folder; do not use this bundle")
+            raise HyperFormerError(
+                f"the bundle {folder} names {name!r}, which leaves the folder; do not use this bundle"
+            )
         path = folder / name
         if not path.is_file():
             raise HyperFormerError(f"the bundle {folder} lacks {name}; copy the whole folder")

@@ -27,7 +27,9 @@ OUTPUTS = ("outs", "metrics", "plots")
 
 @pytest.fixture(scope="module")
 def stages() -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    """Of the default run, and beyond it."""
+    files = [ROOT / "dvc.yaml", ROOT / "pipelines" / "dvc.yaml"]
+    return {name: stage for file in files for name, stage in yaml.safe_load(file.read_text())["stages"].items()}
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +75,9 @@ def expected(name: str, catalog: dict[str, Any], graph: grimp.ImportGraph) -> di
         deps.add(BACKBONE)
     files = {file.as_posix(): yaml.safe_load((ROOT / file).read_text()) for file in map(BASE.joinpath, PARAMETERS)}
     keys = {entry.removeprefix("params:") for entry in flow.inputs() if entry.startswith("params:")}
+    more = "" if set(flow.nodes) <= set(pipelines["__default__"].nodes) else f" --pipelines {name}"
     return {
-        "cmd": {f"kedro run --env base{' --pipelines pretrain' if name == 'pretrain' else ''} --tags {name}"},
+        "cmd": {f"kedro run --env base{more} --tags {name}"},
         "deps": deps,
         "params": {f"{file}:{key}" for file, tree in files.items() for key in keys & tree.keys()},
         "outs": outs,

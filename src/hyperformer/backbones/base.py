@@ -199,9 +199,13 @@ class Backbone(nn.Module, ABC):
         return copied
 
     @abstractmethod
-    def exportable(self, answers: Answers, scoring: Scoring) -> nn.Module:
+    def exportable(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> nn.Module:
         """What a graph computes: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A].
 
         Where answers stand for numbers, also the `value` [B] that they expect. All weights are buffers, and what the
         module does follows from their names and shapes.
+
+        Args:
+            among: the answers of all tasks that one graph is to serve: then what the module does is the same for each
+                of them but for the sizes N, E and A of their answers, and there is no `value`.
         """

@@ -148,12 +148,12 @@ class EncoderBackbone(Backbone):
         """
         return self._logits(input_ids, attention_mask)[:, : len(answers.ids)].log_softmax(-1)
 
-    def exportable(self, answers: Answers, scoring: Scoring) -> EncoderGraph:
+    def exportable(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> EncoderGraph:
         """What an export target writes as a graph; adapters and head must be constants. See `EncoderGraph`."""
         head, count = self.places.head, len(answers.ids)
         assert head is not None
         own = HeadWeights(head.weight[0, :count], head.bias[0, :count])
-        return EncoderGraph(self.encoder, own, answers.numbers, self._separator)
+        return EncoderGraph(self.encoder, own, None if among else answers.numbers, self._separator)
 
 
 def _separator(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> int | None:

@@ -215,9 +215,11 @@ class T5Backbone(Backbone):
         config = self.t5.config
         return self.t5, config.d_kv * config.num_heads == config.d_model
 
-    def exportable(self, answers: Answers, scoring: Scoring) -> T5Graph:
+    def exportable(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> T5Graph:
         """What an export target writes as a graph; the adapters must be constants. See `T5Graph`."""
-        return T5Graph(self.t5, trie(answers.ids, scoring), scoring, answers.numbers)
+        own = trie(answers.ids, scoring)
+        most = max((len(trie(one.ids, scoring).tokens) for one in among), default=None)
+        return T5Graph(self.t5, own, scoring, None if among else answers.numbers, most)
 
     def answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
         """Token ids of answer texts.

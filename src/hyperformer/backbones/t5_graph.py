@@ -162,6 +162,7 @@ class T5Graph(nn.Module):
         model: a T5 whose adapters are constants.
         trie: of the answers, for `scoring`.
         numbers: what the answers stand for; None where they are no numbers.
+        nodes: the most that a trie has which the graph is to serve; None where it serves this one alone.
     """
 
     embedding: Tensor
@@ -175,7 +176,9 @@ class T5Graph(nn.Module):
     numbers: Tensor
 
     @torch.no_grad()
-    def __init__(self, model: Any, trie: Trie, scoring: Scoring, numbers: Sequence[float] | None) -> None:
+    def __init__(
+        self, model: Any, trie: Trie, scoring: Scoring, numbers: Sequence[float] | None, nodes: int | None = None
+    ) -> None:
         super().__init__()
         plan = TriePlan(trie, model.shared.weight)
         encoder, decoder = model.encoder, model.decoder
@@ -190,7 +193,7 @@ class T5Graph(nn.Module):
         for block in decoder.block:
             attention = block.layer[0].SelfAttention
             biases.append(plan.bias(attention).detach() if attention.has_relative_attention_bias else biases[-1])
-        nodes = len(trie.tokens)
+        nodes = nodes or len(trie.tokens)
         first, *later = (
             DecoderBlock(block, nodes, bias if number else None)
             for number, (block, bias) in enumerate(zip(decoder.block, biases, strict=True))

@@ -15,12 +15,13 @@ import hyperformer
 from hyperformer import manifest
 from hyperformer.config import EvaluationSettings, ExportSettings
 from hyperformer.data import Writer, read_rows
-from hyperformer.export import TARGETS, card
+from hyperformer.export import TARGETS, SharedBase, card
 from hyperformer.export.target import Target
 from hyperformer.manifest import Manifest
 from hyperformer.model import MultiTaskModel
 from hyperformer.progress import watched
 from hyperformer.tasks import Task
+from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
@@ -56,21 +57,60 @@ def export(
         What writes a folder `<task>/` for each.
     """
     trained = MultiTaskModel.from_pretrained(checkpoint)
+    targets = {name: TARGETS[task.settings.kind] for name, task in trained.tasks.items()}
+    return _exported(trained, targets, checkpoint, rows, metrics, settings, evaluation)
+
+
+def export_shared_base(
+    checkpoint: Path, rows: Path, metrics: Mapping[str, Any], settings: ExportSettings, evaluation: EvaluationSettings
+) -> Writer:
+    """Exports the tasks of a checkpoint whose answers are given on one base; arguments as of `export`.
+
+    Returns:
+        What writes the base, and a folder `<task>/` for each.
+    Raises:
+        HyperFormerError: the method trains the backbone itself, or no task's answers are given.
+    """
+    trained = MultiTaskModel.from_pretrained(checkpoint)
+    targets: dict[str, type[Target]] = dict.fromkeys(trained.answers, SharedBase)
+    if not targets:
+        raise HyperFormerError(
+            "every task writes its answers, and only tasks whose answers are given share a base; export bundles"
+        )
+    left_out = [name for name in trained.tasks if name not in targets]
+    if left_out:
+        log.info("%s: answers are written, so not on the shared base", ", ".join(left_out))
+    return _exported(trained, targets, checkpoint, rows, metrics, settings, evaluation)
+
+
+def _exported(
+    trained: MultiTaskModel,
+    chosen: Mapping[str, type[Target]],
+    checkpoint: Path,
+    rows: Path,
+    metrics: Mapping[str, Any],
+    settings: ExportSettings,
+    evaluation: EvaluationSettings,
+) -> Writer:
+    """What writes tasks by the target that is chosen for each."""
     made_from = {
         "code": _code(),
         "parameters": _hash([settings.model_dump(), evaluation.model_dump()]),
         "checkpoint": manifest.folder_sha256(checkpoint),
     }
-    used = {TARGETS[task.settings.kind] for task in trained.tasks.values()}
-    targets = {target: target(trained, settings, evaluation) for target in used}
+    targets = {kind: kind(trained, settings, evaluation) for kind in dict.fromkeys(chosen.values())}
 
     def write(folder: Path) -> None:
-        for name, task in watched(trained.tasks.items(), "exporting", len(trained.tasks)):
+        shared = {
+            kind: target.begin([trained.tasks[name] for name in chosen if chosen[name] is kind], folder)
+            for kind, target in targets.items()
+        }
+        for name, kind in watched(chosen.items(), "exporting", len(chosen)):
             began = time.monotonic()
             (folder / name).mkdir()
-            made = {**made_from, "data": manifest.folder_sha256(rows / name)}
-            found = _task(targets[TARGETS[task.settings.kind]], task, rows, metrics, made, folder / name)
-            size = sum(path.stat().st_size for path in (folder / name).rglob("*.onnx")) / 1e6
+            made = {**made_from, "data": manifest.folder_sha256(rows / name), **shared[kind]}
+            found = _task(targets[kind], trained.tasks[name], rows, metrics, made, folder / name)
+            size = sum(path.stat().st_size for path in (folder / name).rglob("*.onnx*")) / 1e6
             log.info(
                 "%s: %.1f MB, %d rows equal to torch within %.0e, %d ties%s, %.1f s",
                 name, size, found.parity["rows"], found.parity["largest_difference"], found.parity["ties"],

@@ -25,6 +25,14 @@ class Target(ABC):
     def __init__(self, model: MultiTaskModel, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
         self.model, self.settings, self.evaluation = model, settings, evaluation
 
+    def begin(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
+        """Writes what the tasks share, if anything, into the folder that theirs will be in.
+
+        Returns:
+            The hashes that the tasks' manifests name it by.
+        """
+        return {}
+
     @abstractmethod
     def write(self, task: Task, folder: Path) -> None:
         """Writes what answers the task."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from hyperformer import manifest
 from hyperformer.runtime.bundle import Bundle, Precision
 from hyperformer.runtime.router import Bundles, places
+from hyperformer.runtime.shared import SharedBundle, base_of
 
 
 def load(folder: str | Path, threads: int | None = None, precision: Precision = "float32") -> Bundle | Bundles:
@@ -27,6 +28,8 @@ def load(folder: str | Path, threads: int | None = None, precision: Precision = 
     where = Path(folder)
     if not (where / manifest.FILE).exists() and places(where):
         return Bundles(where, threads, precision)
+    if (where / manifest.ADAPTER).exists():
+        return SharedBundle(where, base_of(where.parent, threads, precision))
     return Bundle(where, threads, precision)
 
 

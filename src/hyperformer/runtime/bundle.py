@@ -17,6 +17,7 @@ from hyperformer.manifest import Manifest
 from hyperformer.types import Answer, HyperFormerError, Scores, Source
 
 Precision = Literal["float32", "int8"]
+ERRORS = 3  # onnxruntime's level of log messages that are mistakes
 LONGEST = 1 << 20  # tokens that a text may be said to have
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ def described(folder: Path) -> Manifest:
     Raises:
         HyperFormerError: the folder is no bundle, or its manifest contradicts itself.
     """
-    found = _tried(lambda: manifest.read(folder), f"{folder} is no bundle")
+    found = tried(lambda: manifest.read(folder), f"{folder} is no bundle")
     labels, numbers = found.labels, found.numbers
     wrong = [
         name
@@ -60,14 +61,26 @@ def verify(folder: Path, found: Manifest) -> None:
     Raises:
         HyperFormerError: one is missing, not listed, or has other bytes.
     """
-    needed = [manifest.GRAPH, manifest.TOKENIZER] if found.labels else []
+    alone = found.labels and manifest.ADAPTER not in found.files
+    verify_files(folder, manifest.FILE, found.files, [manifest.GRAPH, manifest.TOKENIZER] if alone else [])
+
+
+def verify_files(folder: Path, source: str, files: Mapping[str, str], needed: Sequence[str]) -> None:
+    """Sees to it that listed files are the ones that were exported, and that the needed ones are listed.
+
+    Args:
+        source: the file that lists them.
+        files: the sha256 of each by its path in the folder.
+    Raises:
+        HyperFormerError: they are not.
+    """
     for name in needed:
-        if name not in found.files:
-            raise HyperFormerError(f"{folder / manifest.FILE} does not list {name}; export the task again")
-    _tried(lambda: manifest.verify(folder, found), f"the bundle {folder} cannot be checked")
+        if name not in files:
+            raise HyperFormerError(f"{folder / source} does not list {name}; export the task again")
+    tried(lambda: manifest.verify(folder, files), f"the bundle {folder} cannot be checked")
 
 
-def _tried(work: Callable[[], T], what: str) -> T:
+def tried(work: Callable[[], T], what: str) -> T:
     """What `work` gives; a fault of file or library as a sentence."""
     try:
         return work()
@@ -78,6 +91,39 @@ def _tried(work: Callable[[], T], what: str) -> T:
         raise HyperFormerError(
             f"{what} ({reason:.200}); give the folder of an exported task, or export it again"
         ) from None
+
+
+def opened(graph: Path, threads: int | None) -> Any:
+    """onnxruntime's session of a graph."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = ERRORS  # it warns of every input of a base that has a value of its own
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    return tried(
+        lambda: onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"]),
+        f"{graph} cannot be opened",
+    )
+
+
+def reader(file: Path, longest: int) -> Any:
+    """The tokenizer of a file: it cuts texts at so many tokens."""
+    found = tried(lambda: Tokenizer.from_file(str(file)), f"{file} cannot be opened")
+    found.no_padding()
+    found.enable_truncation(longest)
+    found.encode_special_tokens = True  # what a text holds is text
+    return found
+
+
+def checked(threads: int | None, precision: Precision) -> None:
+    """Refuses what a bundle cannot be opened with.
+
+    Raises:
+        HyperFormerError: the precision is unknown, or threads are no number of them.
+    """
+    if precision not in get_args(Precision):
+        raise HyperFormerError(f"the precision is {precision!r}, expected one of {', '.join(get_args(Precision))}")
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise HyperFormerError(f"threads is {threads!r}, expected a whole number from 1")
 
 
 class Bundle:
@@ -92,34 +138,22 @@ class Bundle:
     """
 
     def __init__(self, folder: str | Path, threads: int | None = None, precision: Precision = "float32") -> None:
-        if precision not in get_args(Precision):
-            raise HyperFormerError(f"the precision is {precision!r}, expected one of {', '.join(get_args(Precision))}")
-        if threads is not None and (type(threads) is not int or threads < 1):
-            raise HyperFormerError(f"threads is {threads!r}, expected a whole number from 1")
+        checked(threads, precision)
         self.folder = Path(folder)
         self.manifest = described(self.folder)
         verify(self.folder, self.manifest)
         graph = self.folder / (manifest.GRAPH if precision == "float32" else manifest.INT8)
         if graph.name not in self.manifest.files:
             raise HyperFormerError(self._without(graph.name))
-        options = onnxruntime.SessionOptions()
-        if threads is not None:
-            options.intra_op_num_threads = threads
-        self._session: Any = _tried(
-            lambda: onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"]),
-            f"{graph} cannot be opened",
-        )
+        self._session = opened(graph, threads)
+        self._options: Any = None
         shape = next((out.shape for out in self._session.get_outputs() if out.name == "scores"), None)
         if shape is None or shape[-1] != len(self.manifest.labels):
             raise HyperFormerError(
                 f"{graph} gives scores {shape}, expected one for each of {len(self.manifest.labels)} labels; export "
                 "the task again"
             )
-        tokenizer = self.folder / manifest.TOKENIZER
-        self._tokenizer: Any = _tried(lambda: Tokenizer.from_file(str(tokenizer)), f"{tokenizer} cannot be opened")
-        self._tokenizer.no_padding()
-        self._tokenizer.enable_truncation(self.manifest.max_source_tokens)
-        self._tokenizer.encode_special_tokens = True  # what a text holds is text
+        self._tokenizer = reader(self.folder / manifest.TOKENIZER, self.manifest.max_source_tokens)
 
     def _without(self, graph: str) -> str:
         if not self.manifest.labels:
@@ -177,7 +211,8 @@ class Bundle:
         for i, ids in enumerate(rows):
             input_ids[i, : len(ids)] = ids
             mask[i, : len(ids)] = 1
-        scores: NDArray[np.float32] = self._session.run(["scores"], {"input_ids": input_ids, "attention_mask": mask})[0]
+        given = {"input_ids": input_ids, "attention_mask": mask}
+        scores: NDArray[np.float32] = self._session.run(["scores"], given, self._options)[0]
         return scores
 
     def answer(self, rows: Sequence[Mapping[str, Any]], batch_size: int = 64) -> list[Answer]:

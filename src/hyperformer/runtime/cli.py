@@ -21,6 +21,7 @@ from hyperformer import manifest, text
 from hyperformer.runtime import Bundle, load
 from hyperformer.runtime.bundle import described, verify
 from hyperformer.runtime.router import places
+from hyperformer.runtime.shared import verified_base
 from hyperformer.types import Answer, HyperFormerError
 
 Row = Mapping[str, Any]
@@ -202,6 +203,11 @@ def _places(given: argparse.Namespace) -> list[Path]:
 
 
 def _inspect(given: argparse.Namespace) -> None:
+    base = Path(given.bundle)
+    if (base / manifest.BASE).is_file():
+        files = verified_base(base).files
+        size = sum((base / name).stat().st_size for name in files) / MEGABYTE
+        print(f"base of all tasks\n  {'files':12s}  {', '.join(files)} ({size:.1f} MB)")
     for folder in _places(given):
         found = described(folder)
         present = [folder / name for name in found.files if (folder / name).is_file()]
@@ -226,6 +232,12 @@ def _inspect(given: argparse.Namespace) -> None:
 
 def _verify(given: argparse.Namespace) -> None:
     mistakes = []
+    base = Path(given.bundle)
+    if (base / manifest.BASE).is_file():
+        try:
+            print(f"base: {len(verified_base(base).files)} files are the ones that were exported")
+        except HyperFormerError as error:
+            mistakes.append(str(error))
     for folder in _places(given):
         try:
             found = described(folder)

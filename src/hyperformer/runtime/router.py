@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hyperformer import manifest
 from hyperformer.runtime.bundle import Bundle, Precision
+from hyperformer.runtime.shared import SharedBundle, base_of
 from hyperformer.types import HyperFormerError
 
 
@@ -28,6 +29,7 @@ class Bundles(Mapping[str, Bundle]):
 
     def __init__(self, folder: Path, threads: int | None, precision: Precision) -> None:
         self._folder, self._threads, self._precision = folder, threads, precision
+        self._base = base_of(folder, threads, precision) if (folder / manifest.BASE).is_file() else None
         self._places = {path.name: path for path in places(folder)}
         self._open: dict[str, Bundle] = {}
         self._lock = threading.Lock()
@@ -37,8 +39,11 @@ class Bundles(Mapping[str, Bundle]):
             raise UnknownTask(f"unknown task {task!r}; {self._folder} holds {', '.join(self._places)}")
         with self._lock:
             if task not in self._open:
-                self._open[task] = Bundle(self._places[task], self._threads, self._precision)
+                self._open[task] = self._opened(self._places[task])
         return self._open[task]
+
+    def _opened(self, place: Path) -> Bundle:
+        return SharedBundle(place, self._base) if self._base else Bundle(place, self._threads, self._precision)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
