@@ -31,7 +31,7 @@ def test_imports_keep_the_contracts():
 def test_words_and_the_runtime_start_without_torch():
     code = (
         "import sys, hyperformer.config, hyperformer.text, hyperformer.manifest, hyperformer.types, hyperformer.tasks, "
-        "hyperformer.runtime.cli\nprint([name for name in ('torch', 'transformers') if name in sys.modules])"
+        "hyperformer.cli\nprint([name for name in ('torch', 'transformers') if name in sys.modules])"
     )
     done = run_python(code)
     assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

@@ -12,10 +12,10 @@ import pytest
 from toys import export_shared_base, method_settings, run_python, task_settings, train_settings
 
 from hyperformer import manifest
+from hyperformer.cli import main
 from hyperformer.data import read_rows
 from hyperformer.manifest import ADAPTER, BASE, CARD, GRAPH, TOKENIZER
 from hyperformer.runtime import load
-from hyperformer.runtime.cli import main
 from hyperformer.text import columns
 from hyperformer.types import HyperFormerError
 

@@ -219,7 +219,11 @@ class Bundle:
         """The answers to rows, which hold the columns of the task's text."""
         if isinstance(rows, Mapping | str):
             raise HyperFormerError(f"got one {type(rows).__name__}, expected a list of rows; ask one row by calling")
-        encoded, cut = self.encode([self.source(row) for row in rows])
+        return self.answer_sources([self.source(row) for row in rows], batch_size)
+
+    def answer_sources(self, sources: Sequence[Source], batch_size: int = 64) -> list[Answer]:
+        """The answers to source texts, as `source` makes them of rows."""
+        encoded, cut = self.encode(sources)
         labels, numbers = self.manifest.labels, self.manifest.numbers
         answers = [text.combine(scores.values, labels, numbers) for scores in self._scores(encoded, batch_size)]
         return [replace(answer, truncated=was) for answer, was in zip(answers, cut, strict=True)]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 
@@ -50,6 +53,15 @@ class SharedBase:
         self.tokenizer = reader(folder / manifest.TOKENIZER, found.max_source_tokens)
 
 
+def adapter(file: Path) -> Any:
+    """onnxruntime's adapter of a file, which it maps: of a copy of its own, so that a change of the file is no harm."""
+    found = onnxruntime.LoraAdapter()
+    with tempfile.NamedTemporaryFile(suffix=file.suffix) as copy:
+        shutil.copyfile(file, copy.name)
+        found.Load(copy.name)
+    return found
+
+
 class SharedBundle(Bundle):
     """One task on a base.
 
@@ -65,10 +77,10 @@ class SharedBundle(Bundle):
         if self.manifest.made_from.get("base") != base.sha256:
             raise HyperFormerError(f"{folder} was exported with another base than {base.folder}; export both again")
         self._session, self._tokenizer = base.session, base.tokenizer
-        self._adapter = onnxruntime.LoraAdapter()  # kept: the options only point to it
-        place = folder / manifest.ADAPTER
-        tried(lambda: self._adapter.Load(str(place)), f"{place} cannot be opened")
-        self._options = onnxruntime.RunOptions()
+        self._adapter = tried(
+            lambda: adapter(folder / manifest.ADAPTER), f"{folder / manifest.ADAPTER} cannot be opened"
+        )
+        self._options = onnxruntime.RunOptions()  # which only points to the adapter
         self._options.add_active_adapter(self._adapter)
 
 

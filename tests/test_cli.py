@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hyperformer.cli import main
 from hyperformer.runtime import load
-from hyperformer.runtime.cli import main
 
 ROWS = [{"sentence": "the film is dull"}, {"sentence": "a lovely café"}]
 
@@ -62,7 +62,7 @@ def test_a_folder_that_is_no_bundle_is_one_line_on_stderr(tmp_path, capsys):
     assert str(tmp_path) in printed.err
 
 
-@pytest.mark.parametrize("start", [["-m", "hyperformer.runtime.cli"], ["hyperformer"]], ids=["module", "script"])
+@pytest.mark.parametrize("start", [["-m", "hyperformer.cli"], ["hyperformer"]], ids=["module", "script"])
 def test_the_command_ends_with_its_exit_code(bundles, start):
     command = [sys.executable, *start] if start[0] == "-m" else [str(Path(sys.executable).with_name(start[0]))]
     for row, code in ((json.dumps(ROWS[0]), 0), ("{}", 1)):
@@ -155,7 +155,7 @@ def test_a_column_that_stands_twice_is_refused(bundles, tmp_path, capsys):
 
 
 def test_rows_from_a_pipe_are_answered_as_they_come(bundles):
-    command = [sys.executable, "-m", "hyperformer.runtime.cli", "predict", "--chunk", "1", str(bundles / "mood"), "-"]
+    command = [sys.executable, "-m", "hyperformer.cli", "predict", "--chunk", "1", str(bundles / "mood"), "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as running:
         for row in ROWS[:2]:
             running.stdin.write(json.dumps(row) + "\n")
@@ -210,16 +210,14 @@ def test_every_bundle_of_a_folder_is_verified_and_each_fault_named(bundles, tmp_
 
 def test_a_reader_that_stops_early_is_no_mistake(bundles, tmp_path):
     (tmp_path / "r.jsonl").write_text("\n".join([json.dumps(ROWS[0])] * 600))
-    command = f"{sys.executable} -m hyperformer.runtime.cli predict {bundles / 'mood'} {tmp_path / 'r.jsonl'} | head -1"
+    command = f"{sys.executable} -m hyperformer.cli predict {bundles / 'mood'} {tmp_path / 'r.jsonl'} | head -1"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert len(done.stdout.splitlines()) == 1
     assert done.stderr == ""
 
 
 def test_answers_that_cannot_be_written_are_a_mistake(bundles):
-    command = (
-        f"{sys.executable} -m hyperformer.runtime.cli predict {bundles / 'mood'} '{json.dumps(ROWS[0])}' > /dev/full"
-    )
+    command = f"{sys.executable} -m hyperformer.cli predict {bundles / 'mood'} '{json.dumps(ROWS[0])}' > /dev/full"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert "the answers cannot be written" in done.stderr

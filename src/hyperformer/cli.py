@@ -9,7 +9,9 @@ import argparse
 import csv
 import io
 import json
+import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -254,6 +256,43 @@ def _verify(given: argparse.Namespace) -> None:
         raise HyperFormerError("; ".join(mistakes))
 
 
+SERVE = {
+    "host": "the address to listen at",
+    "port": "0 for any free one",
+    "threads": "of onnxruntime",
+    "batch": "rows that are answered at once at the most; 1: each for itself",
+    "queue": "rows that may wait",
+    "rows": "rows of a request at the most",
+    "body-bytes": "bytes of a request at the most",
+    "text-bytes": "bytes of a text at the most",
+    "poll-seconds": "how often the folder is looked at for changed tasks; 0: never",
+    "shutdown-seconds": "how long accepted requests may take when the server is told to stop",
+}
+KINDS = {"host": str, "poll-seconds": float}
+
+
+def _serve_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("root", type=Path, help="a folder of exported tasks, of bundles or on a shared base")
+    command.add_argument("--int8", action="store_true", help="use the graphs in int8")
+    for name, words in SERVE.items():
+        command.add_argument(f"--{name}", type=KINDS.get(name, int), default=argparse.SUPPRESS, help=words)
+    command.set_defaults(run=_serve)
+
+
+def _serve(given: argparse.Namespace) -> None:
+    try:
+        from hyperformer.server import ServerSettings, run
+    except ModuleNotFoundError as error:
+        raise HyperFormerError(
+            f"the server needs {error.name}, which is not installed; pip install 'hyperformer[serve]'"
+        ) from None
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s  %(message)s", stream=sys.stderr)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # after the last answer, or while tasks are being opened
+    names = [name.replace("-", "_") for name in SERVE]
+    chosen = {name: vars(given)[name] for name in names if name in given}
+    run(ServerSettings(given.root, precision="int8" if given.int8 else "float32", **chosen))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command; see the module for what it returns."""
     parser = argparse.ArgumentParser(prog="hyperformer", description="Answers from exported HyperFormer tasks.")
@@ -279,6 +318,7 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=words)
         command.add_argument("bundle", help="the folder of an exported task, or of several")
         command.set_defaults(run=run)
+    _serve_options(commands.add_parser("serve", help="answer over HTTP, by the Open Inference Protocol, version 2"))
     given = parser.parse_args(arguments)
     try:
         given.run(given)

@@ -1,0 +1,142 @@
+"""Which tasks there are: opened at the start, and anew when their files change."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hyperformer import manifest
+from hyperformer.runtime import Bundle
+from hyperformer.runtime.bundle import Precision
+from hyperformer.runtime.router import places
+from hyperformer.runtime.shared import SharedBase, SharedBundle, base_of
+from hyperformer.types import HyperFormerError
+
+log = logging.getLogger(__name__)
+
+Mark = tuple[tuple[str, int, int, int], ...]
+MISSED = 2  # looks in a row that do not find a task before it is gone: an export moves its folder into place
+
+
+@dataclass
+class Entry:
+    """A task's folder: what answers, if it could be opened, and why it could not the last time."""
+
+    mark: Mark
+    bundle: Bundle | None
+    reason: str = ""
+    missed: int = 0
+
+
+class Registry:
+    """The tasks of a folder by name; may be asked from several threads.
+
+    A task whose new files cannot be used goes on answering with those before.
+
+    Args:
+        root: a folder of exported tasks, of bundles or on a shared base.
+        threads, precision: of each.
+        reloaded: told, of each task that is opened after the start, whether it could be.
+    Raises:
+        HyperFormerError: the root is no folder of tasks, or none can be opened.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        threads: int | None,
+        precision: Precision,
+        reloaded: Callable[[str, bool], None] = lambda name, good: None,
+    ) -> None:
+        self.root, self._threads, self._precision = root, threads, precision
+        self._entries: dict[str, Entry] = {}
+        self._base: tuple[Mark, SharedBase] | None = None
+        self._reloaded = reloaded
+        self._looking = threading.Lock()
+        if not places(root):
+            raise HyperFormerError(f"{root} holds no exported tasks; give the folder that an export wrote")
+        self.refresh()
+        if not any(entry.bundle for entry in self._entries.values()):
+            first = next(iter(self._entries.values()))
+            raise HyperFormerError(f"no task of {root} can be opened: {first.reason}")
+        self._started = True
+
+    _started = False
+
+    def __getitem__(self, name: str) -> Bundle | None:
+        """What answers a task; None where there is no such task, or it cannot be opened."""
+        entry = self._entries.get(name)
+        return entry.bundle if entry else None
+
+    def index(self) -> dict[str, tuple[Bundle | None, str]]:
+        """Every task with what answers it, if anything, and what is wrong with its files, if anything."""
+        return {name: (entry.bundle, entry.reason) for name, entry in sorted(self._entries.items())}
+
+    def refresh(self) -> None:
+        """Looks at the folder, and opens what is new or has changed."""
+        with self._looking:
+            found = {place.name: place for place in places(self.root)}
+            opener = self._opener()
+            entries = dict(self._entries)
+            for name, place in found.items():
+                before = entries.get(name)
+                try:
+                    mark = (*_mark(place), *(self._base[0] if self._base else ()))
+                except OSError:  # it is being replaced: the next look finds it whole
+                    continue
+                if before is None or before.mark != mark:
+                    entries[name] = self._opened(name, place, mark, opener, before)
+                else:
+                    before.missed = 0
+            for name in entries.keys() - found.keys():
+                entries[name].missed += 1
+                if entries[name].missed >= MISSED:
+                    log.warning("%s is gone from %s", name, self.root)
+                    del entries[name]
+            self._entries = entries
+
+    def _opener(self) -> Callable[[Path], Bundle]:
+        """What opens a task's folder; a shared base is opened anew when it has changed."""
+        if not (self.root / manifest.BASE).is_file():
+            self._base = None
+            return lambda place: Bundle(place, self._threads, self._precision)
+        files = [self.root / name for name in (manifest.BASE, manifest.GRAPH, manifest.TOKENIZER)]
+        try:
+            mark = tuple(_marked(path, path.name) for path in files)
+            if self._base is None or self._base[0] != mark:
+                self._base = mark, base_of(self.root, self._threads, self._precision)
+        except (OSError, HyperFormerError) as error:
+            if not self._started:
+                raise
+            log.error("the base of %s cannot be opened: %s", self.root, error)
+        base = self._base
+        assert base is not None
+        return lambda place: SharedBundle(place, base[1])
+
+    def _opened(
+        self, name: str, place: Path, mark: Mark, opener: Callable[[Path], Bundle], before: Entry | None
+    ) -> Entry:
+        try:
+            entry = Entry(mark, opener(place))
+            if self._started:
+                log.info("%s was opened anew", name)
+        except HyperFormerError as error:
+            entry = Entry(mark, before.bundle if before else None, str(error))
+            log.error("%s cannot be opened: %s", name, error)
+        if self._started:
+            self._reloaded(name, not entry.reason)
+        return entry
+
+
+def _mark(place: Path) -> Mark:
+    """What tells a folder's files from others in their place, without reading them."""
+    files = sorted(path for path in place.rglob("*") if path.is_file())
+    return tuple(_marked(path, path.relative_to(place).as_posix()) for path in files)
+
+
+def _marked(path: Path, name: str) -> tuple[str, int, int, int]:
+    found = path.stat()
+    return name, found.st_size, found.st_mtime_ns, found.st_ino

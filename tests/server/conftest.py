@@ -1,0 +1,99 @@
+"""A running server of the toy tasks."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from hyperformer.server import ServerSettings
+from hyperformer.server.app import application
+
+
+@dataclass
+class Running:
+    """A server in a thread of this process."""
+
+    port: int
+    app: Any
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def ask(
+        self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Status, JSON (or the text) and headers of one request."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        given = json.dumps(body).encode() if isinstance(body, dict | list) else body
+        with contextlib.closing(connection):
+            connection.request(method, path, given, headers or {})
+            found = connection.getresponse()
+            content = found.read()
+        told = dict(found.getheaders())
+        as_json = told.get("content-type", "").startswith("application/json")
+        return found.status, json.loads(content) if as_json else content, told
+
+    def infer(self, task: str, rows: list[dict[str, str]], **more: Any) -> tuple[int, Any, dict[str, str]]:
+        return self.ask("POST", f"/v2/models/{task}/infer", {**request_of(rows), **more})
+
+
+def request_of(rows: list[dict[str, str]]) -> dict[str, Any]:
+    return {
+        "inputs": [
+            {"name": name, "shape": [len(rows)], "datatype": "BYTES", "data": [row[name] for row in rows]}
+            for name in rows[0]
+        ]
+    }
+
+
+@contextlib.contextmanager
+def running(root: Path, **settings: Any) -> Iterator[Running]:
+    app = application(ServerSettings(root, port=0, threads=1, **settings))
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+    try:
+        yield Running(server.servers[0].sockets[0].getsockname()[1], app)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def server(bundles: Path) -> Iterator[Running]:
+    with running(bundles) as found:
+        yield found
+
+
+@pytest.fixture
+def copied(bundles: Path, tmp_path: Path) -> Path:
+    """Bundles to change."""
+    shutil.copytree(bundles, tmp_path / "onnx")
+    return tmp_path / "onnx"
+
+
+@pytest.fixture(scope="session")
+def rows(toy_rows: Path) -> dict[str, list[dict[str, str]]]:
+    """The columns of each task's text, of every validation row."""
+    from toys import task_settings
+
+    from hyperformer.data import read_rows
+    from hyperformer.text import columns
+
+    return {
+        name: [{one: row[one] for one in columns(task["text"])} for row in read_rows(toy_rows, name, "validation")]
+        for name, task in task_settings().items()
+    }

@@ -1,0 +1,99 @@
+"""Tasks come, change and go while they are asked, and bad files change nothing."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from hyperformer.manifest import ADAPTER, GRAPH
+from hyperformer.server.registry import Registry
+from hyperformer.types import HyperFormerError
+
+
+@pytest.fixture
+def reloads():
+    return []
+
+
+@pytest.fixture
+def registry(copied, reloads):
+    return Registry(copied, 1, "float32", lambda name, good: reloads.append((name, good)))
+
+
+def test_what_did_not_change_stays_open(registry, reloads):
+    before = registry["mood"]
+    registry.refresh()
+    assert registry["mood"] is before
+    assert reloads == []
+
+
+def test_a_changed_task_is_opened_anew_and_the_old_one_still_answers(registry, copied, reloads):
+    before, other = registry["mood"], registry["mood3"]
+    shutil.move(copied / "mood", copied.parent / "old")
+    shutil.copytree(copied / "mood3", copied / "mood")
+    registry.refresh()
+    assert registry["mood"] is not before
+    assert registry["mood"].manifest.task == "mood3"
+    assert registry["mood3"] is other
+    assert before({"sentence": "the film is dull"}).label in ("negative", "positive")
+    assert reloads == [("mood", True)]
+
+
+def test_files_that_cannot_be_used_change_nothing_and_the_index_says_why(registry, copied, reloads):
+    before = registry["mood"]
+    with (copied / "mood" / GRAPH).open("ab") as file:
+        file.write(b"x")
+    registry.refresh()
+    registry.refresh()
+    assert registry["mood"] is before
+    bundle, reason = registry.index()["mood"]
+    assert bundle is before
+    assert "is not the file that was exported" in reason
+    assert reloads == [("mood", False)]
+
+
+def test_a_new_task_comes_and_one_that_is_gone_goes_at_the_second_look(registry, copied):
+    shutil.copytree(copied / "mood", copied / "more")
+    shutil.rmtree(copied / "mood3")
+    registry.refresh()
+    assert registry["more"]
+    assert registry["mood3"]
+    registry.refresh()
+    assert registry["mood3"] is None
+    assert set(registry.index()) == {"likeness", "mood", "more"}
+
+
+def test_one_task_that_cannot_be_opened_leaves_the_others(copied):
+    (copied / "mood" / GRAPH).unlink()
+    registry = Registry(copied, 1, "float32")
+    assert registry["mood"] is None
+    assert "lacks model.onnx" in registry.index()["mood"][1]
+    assert registry["mood3"]
+
+
+def test_a_folder_without_a_task_that_can_be_opened_is_refused(copied, tmp_path):
+    with pytest.raises(HyperFormerError, match="holds no exported tasks; give the folder that an export wrote"):
+        Registry(tmp_path / "nowhere", 1, "float32")
+    for graph in copied.glob(f"*/{GRAPH}"):
+        graph.unlink()
+    with pytest.raises(HyperFormerError, match=r"no task of .* can be opened: .* lacks model\.onnx"):
+        Registry(copied, 1, "float32")
+
+
+def test_tasks_on_a_shared_base_are_opened_anew_with_it(shared_base, tmp_path):
+    root = tmp_path / "shared"
+    shutil.copytree(shared_base, root)
+    registry = Registry(root, 1, "float32")
+    before = registry["mood"]
+    registry.refresh()
+    assert registry["mood"] is before
+    content = (root / GRAPH).read_bytes()
+    (root / GRAPH).write_bytes(content + b"x")
+    registry.refresh()
+    assert registry["mood"] is before
+    (root / GRAPH).write_bytes(content)
+    registry.refresh()
+    assert registry["mood"] is not before
+    (root / "mood" / ADAPTER).write_bytes(b"")
+    assert before({"sentence": "the film is dull"}).label  # what is open does not need its file
