@@ -24,6 +24,7 @@ from hyperformer.runtime import Bundle, load
 from hyperformer.runtime.bundle import described, verify
 from hyperformer.runtime.router import places
 from hyperformer.runtime.shared import verified_base
+from hyperformer.runtime.triton import write_repository
 from hyperformer.types import Answer, HyperFormerError
 
 Row = Mapping[str, Any]
@@ -256,6 +257,11 @@ def _verify(given: argparse.Namespace) -> None:
         raise HyperFormerError("; ".join(mistakes))
 
 
+def _triton(given: argparse.Namespace) -> None:
+    names = write_repository(_places(given), given.repository, given.int8)
+    print(f"{given.repository}: {len(names)} models, {', '.join(names)}")
+
+
 SERVE = {
     "host": "the address to listen at",
     "port": "0 for any free one",
@@ -318,6 +324,11 @@ def main(arguments: list[str] | None = None) -> int:
         command = commands.add_parser(name, help=words)
         command.add_argument("bundle", help="the folder of an exported task, or of several")
         command.set_defaults(run=run)
+    triton = commands.add_parser("triton", help="write a model repository for Triton Inference Server")
+    triton.add_argument("bundle", help="the folder of an exported task, or of several")
+    triton.add_argument("repository", type=Path, help="where to; not there yet, or empty")
+    triton.add_argument("--int8", action="store_true", help="take the graphs in int8")
+    triton.set_defaults(run=_triton)
     _serve_options(commands.add_parser("serve", help="answer over HTTP, by the Open Inference Protocol, version 2"))
     given = parser.parse_args(arguments)
     try:

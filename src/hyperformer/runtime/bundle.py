@@ -96,6 +96,8 @@ def tried(work: Callable[[], T], what: str) -> T:
 def opened(graph: Path, threads: int | None) -> Any:
     """onnxruntime's session of a graph."""
     options = onnxruntime.SessionOptions()
+    # both grow with every new length of a batch, and a run is as fast without them
+    options.enable_mem_pattern = options.enable_cpu_mem_arena = False
     options.log_severity_level = ERRORS  # it warns of every input of a base that has a value of its own
     if threads is not None:
         options.intra_op_num_threads = threads

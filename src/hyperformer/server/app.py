@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -35,6 +35,8 @@ from hyperformer.types import HyperFormerError
 log = logging.getLogger(__name__)
 
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
+PATIENCE = 16
+"""So many times what a body may have is read, and dropped, before the connection is."""
 OCTETS, JSON = "application/octet-stream", "application/json"
 
 
@@ -132,7 +134,9 @@ def application(settings: ServerSettings) -> FastAPI:
     app.openapi = lambda: described(app, registry)  # type: ignore[method-assign]
     _faults(app)
     _about(app, registry)
-    _inference(app, settings, registry, batcher, metrics)
+    inference = Inference(settings, registry, batcher, metrics)
+    for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{number}/infer"):
+        app.add_api_route(path, inference.infer, **INFER)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
     def prometheus() -> Response:
@@ -236,60 +240,72 @@ def _bundle(registry: Registry, name: str, number: str) -> Bundle:
     return found
 
 
-def _inference(app: FastAPI, settings: ServerSettings, registry: Registry, batcher: Batcher, metrics: Metrics) -> None:
-    request_body = {
-        "required": True,
-        "content": {
-            JSON: {"schema": {"$ref": "#/components/schemas/InferRequest"}},
-            OCTETS: {"schema": {"type": "string", "format": "binary"}},
-        },
-    }
-    how: dict[str, Any] = {
-        "response_model": InferResponse,
-        "responses": {**faults(400, 404, 413, 415, 429, 503), 200: {"content": {OCTETS: {}}}},
-        "openapi_extra": {"requestBody": request_body},
-    }
+INFER: dict[str, Any] = {
+    "methods": ["POST"],
+    "response_model": InferResponse,
+    "responses": {**faults(400, 404, 413, 415, 429, 503), 200: {"content": {OCTETS: {}}}},
+    "openapi_extra": {
+        "requestBody": {
+            "required": True,
+            "content": {
+                JSON: {"schema": {"$ref": "#/components/schemas/InferRequest"}},
+                OCTETS: {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    },
+}
 
-    @app.post("/v2/models/{name}/infer", **how)
-    @app.post("/v2/models/{name}/versions/{number}/infer", **how)
-    async def infer(request: Request, name: str, number: str = VERSION) -> Response:
+
+class Inference:
+    """Requests for answers: read, checked against task and limits, answered in batches, and counted."""
+
+    def __init__(self, settings: ServerSettings, registry: Registry, batcher: Batcher, metrics: Metrics) -> None:
+        self.settings, self.registry, self.batcher, self.metrics = settings, registry, batcher, metrics
+
+    async def infer(self, request: Request, name: str, number: str = VERSION) -> Response:
         """The answers to rows."""
         began = time.monotonic()
         status = 500
-        known = registry[name] is not None
+        known = self.registry[name] is not None
         try:
-            found = await answered(request, name, number)
+            found = await self._answered(request, name, number)
             status = 200
-            metrics.seconds.labels(name).observe(time.monotonic() - began)
+            self.metrics.seconds.labels(name).observe(time.monotonic() - began)
             return found
         except HyperFormerError as error:
             status = STATUS.get(type(error), 400)
             raise
+        except HTTPException as error:
+            status = error.status_code
+            raise
         finally:
-            metrics.requests.labels(name if known else "unknown", status).inc()
+            self.metrics.requests.labels(name if known else "unknown", status).inc()
 
-    async def answered(request: Request, name: str, number: str) -> Response:
-        bundle = _bundle(registry, name, number)
-        body = await _body(request, settings.body_bytes)
+    async def _answered(self, request: Request, name: str, number: str) -> Response:
+        bundle = _bundle(self.registry, name, number)
+        body = await _body(request, self.settings.body_bytes)
         asked, tensors = protocol.parsed(body, request.headers.get(protocol.HEADER))
         protocol.check_outputs(asked, bundle.manifest)
-        rows = protocol.rows_of(asked, tensors, list(dict.fromkeys(text.columns(bundle.manifest.text))))
-        if not rows:
-            raise protocol.BadRequest("the request holds no row, expected at least one")
-        if len(rows) > settings.rows:
-            raise TooLarge(
-                f"the request holds {len(rows)} rows, expected at most {settings.rows}; send several requests"
-            )
-        longest = max(len(value.encode(errors="replace")) for row in rows for value in row.values())
-        if longest > settings.text_bytes:
-            raise TooLarge(f"a text has {longest} bytes, expected at most {settings.text_bytes}; send less of it")
-        answers = await asyncio.wrap_future(batcher.ask(bundle, [bundle.source(row) for row in rows]))
-        metrics.rows.labels(name).inc(len(rows))
-        metrics.truncated.labels(name).inc(sum(answer.truncated for answer in answers))
+        rows = protocol.rows_of(asked, tensors, text.columns(bundle.manifest.text))
+        self._check(rows)
+        answers = await asyncio.wrap_future(self.batcher.ask(bundle, [bundle.source(row) for row in rows]))
+        self.metrics.rows.labels(name).inc(len(rows))
+        self.metrics.truncated.labels(name).inc(sum(answer.truncated for answer in answers))
         content, length = protocol.response(name, asked, answers, bundle.manifest)
         if length is None:
             return Response(content, media_type=JSON)
         return Response(content, media_type=OCTETS, headers={protocol.HEADER: str(length)})
+
+    def _check(self, rows: Sequence[Mapping[str, str]]) -> None:
+        """Sees to it that rows are within the limits."""
+        most, longest = self.settings.rows, self.settings.text_bytes
+        if not rows:
+            raise protocol.BadRequest("the request holds no row, expected at least one")
+        if len(rows) > most:
+            raise TooLarge(f"the request holds {len(rows)} rows, expected at most {most}; send several requests")
+        found = max(len(value.encode(errors="replace")) for row in rows for value in row.values())
+        if found > longest:
+            raise TooLarge(f"a text has {found} bytes, expected at most {longest}; send less of it")
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -302,11 +318,15 @@ async def _body(request: Request, most: int) -> bytes:
     coding = request.headers.get("Content-Encoding", "identity")
     if coding != "identity":
         raise HTTPException(415, f"the body is encoded with {coding!r:.20}, expected none")
-    found = bytearray()
+    found, size = bytearray(), 0
     async for part in request.stream():
-        found += part
-        if len(found) > most:
-            raise TooLarge(f"the body has more than {most} bytes; send fewer rows a request")
+        size += len(part)
+        if size <= most:
+            found += part
+        elif size > PATIENCE * most:
+            break
+    if size > most:  # only now: who still sends does not read yet
+        raise TooLarge(f"the body has more than {most} bytes; send fewer rows a request")
     return bytes(found)
 
 
