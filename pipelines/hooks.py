@@ -61,7 +61,12 @@ class UserMistakes:
                 from hyperformer.training import trained_model
 
                 trained_model(settings.transfer).check(settings.evaluation)
-            if "bundles" in made_here and closed and settings.evaluation.closed_tasks == "generated":
+            if "shared_base" in made_here:
+                from hyperformer.export.shared_base import check_method
+
+                check_method(settings.chosen_method.name)
+            exported = {"bundles", "shared_base"} & made_here
+            if exported and closed and settings.evaluation.closed_tasks == "generated":
                 raise HyperFormerError(
                     "evaluation.closed_tasks is 'generated', but graphs of closed tasks score their answers; export "
                     "with constrained or likelihood, or run --tags evaluate or --pipelines evaluate alone"

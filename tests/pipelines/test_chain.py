@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hyperformer import manifest
+from hyperformer.runtime import load
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +48,7 @@ def test_one_run_makes_every_artifact_and_nothing_outside_its_environment(tree):
         found = manifest.read(data / "06_models" / "onnx" / task)
         assert found.parity["rows"] == 20
         assert found.parity["largest_difference"] < 1e-4
-        manifest.verify(data / "06_models" / "onnx" / task, found)
+        manifest.verify(data / "06_models" / "onnx" / task, found.files)
         assert (data / "07_model_output" / "predictions" / task / "test.csv").read_text().count("\n") == 21
     metrics = json.loads((data / "08_reporting" / "metrics.json").read_text())
     assert set(metrics["test"]) == {*tasks, "mean"}
@@ -91,6 +92,19 @@ def test_a_trained_model_is_adapted_to_new_tasks_and_exported(tree, tmp_path):
     assert not list((data / ".states").rglob("*.safetensors"))
 
 
+def test_the_tasks_of_given_answers_are_put_on_one_base(tree, tmp_path):
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    done = kedro(copy, "--pipelines", "shared_base", "--tags", "shared_base")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "repeat: answers are written, so not on the shared base" in done.stdout + done.stderr
+    folder = copy / "data" / "test" / "06_models" / "onnx_shared"
+    assert sorted(load(folder)) == ["entailment", "sentiment", "similarity"]
+    assert (
+        load(folder)["sentiment"]({"sentence": "a"}).label
+        == load(folder.with_name("onnx"))["sentiment"]({"sentence": "a"}).label
+    )
+
+
 def test_closed_tasks_may_be_evaluated_by_what_is_generated(tree, tmp_path):
     copy = shutil.copytree(tree, tmp_path / "copy")
     done = kedro(copy, "--tags", "evaluate,report", "--params", "evaluation.closed_tasks=generated,evaluation.beams=2")
@@ -130,6 +144,10 @@ def test_a_second_training_gives_the_same_bytes(tree):
         (["--pipelines", "trian"], "unknown pipeline 'trian'; did you mean 'train'?"),
         (["--tags", "export", "--env", "glue"], "checkpoint is missing, expected in"),
         (["--params", "evaluation.closed_tasks=generated"], "graphs of closed tasks score their answers; export"),
+        (
+            ["--pipelines", "shared_base", "--params", "method=fine_tuning_multi_task"],
+            "the method fine_tuning_multi_task trains the backbone itself, so that its tasks share no frozen base",
+        ),
         (["--pipelines", "transfer", "--params", "transfer.checkpoint=nowhere"], "no checkpoint 'nowhere': neither a"),
         (["--tags", "xyz"], "unknown tag 'xyz'; known here: baselines, evaluate"),
     ],

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import logging
 import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -197,6 +199,17 @@ def test_a_full_queue_says_when_to_come_back_and_loses_nothing(bundles, rows, he
         held.set()
         assert [one.result(60)[0] for one in [first, *waiting]] == [200] * 3
         assert "hyperformer_batch_rows_count 2.0" in server.ask("GET", "/metrics")[1].decode()  # the two in one
+
+
+def test_one_who_goes_away_in_the_middle_is_no_failure_of_the_server(bundles, rows, caplog):
+    with running(bundles) as server:
+        with socket.create_connection(("127.0.0.1", server.port)) as connection:
+            connection.sendall(b"POST /v2/models/mood/infer HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{")
+            time.sleep(0.2)
+        while 'status="499"' not in server.ask("GET", "/metrics")[1].decode():
+            time.sleep(0.01)
+        assert server.infer("mood", rows["mood"][:1])[0] == 200
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_failure_is_a_500_that_tells_nothing_and_the_next_request_is_answered(bundles, rows, monkeypatch):

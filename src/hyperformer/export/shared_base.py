@@ -22,21 +22,31 @@ from hyperformer.backbones import Backbone
 from hyperformer.export import graphs
 from hyperformer.export.classifier import OUTPUTS, ClosedTarget, filled, traced
 from hyperformer.manifest import ADAPTER, GRAPH, TOKENIZER, Base
+from hyperformer.methods import METHODS
 from hyperformer.tasks import Task
 from hyperformer.types import HyperFormerError
 
 VERSION = 1  # of adapter files, for onnxruntime's own use
 
 
+def check_method(name: str) -> None:
+    """Refuses a method whose tasks have no base to share.
+
+    Raises:
+        HyperFormerError: it trains the backbone itself.
+    """
+    if METHODS[name].trains_backbone:
+        raise HyperFormerError(
+            f"the method {name} trains the backbone itself, so that its tasks share no frozen base; export bundles, or "
+            "train a method with adapters"
+        )
+
+
 class SharedBase(ClosedTarget):
     """The base graph and its tokenizer, and a file of inputs for each task."""
 
     def begin(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
-        if self.model.method.trains_backbone:
-            raise HyperFormerError(
-                f"the method {self.model.method_settings.name} trains the backbone itself, so that its tasks share no "
-                "frozen base; export bundles, or train a method with adapters"
-            )
+        check_method(self.model.method_settings.name)
         self._among = [self.model.answers[task.name] for task in tasks]
         first, self._own = self._parted(tasks)
         graph = _base(first, self._own, self.settings.opset)

@@ -21,6 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from hyperformer import text
 from hyperformer.runtime import Bundle
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 PATIENCE = 16
 """So many times what a body may have is read, and dropped, before the connection is."""
+GONE = 499  # who asked went away, as nginx counts it
 OCTETS, JSON = "application/octet-stream", "application/json"
 
 
@@ -184,6 +186,10 @@ def _faults(app: FastAPI) -> None:
         fault = error.errors()[0]
         return JSONResponse({"error": f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"}, 400)
 
+    @app.exception_handler(ClientDisconnect)
+    def gone(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=GONE)  # nobody reads it
+
     @app.exception_handler(Exception)
     def unexpected(_: Request, error: Exception) -> Response:
         return JSONResponse({"error": "the server failed; its log says why"}, 500)
@@ -277,6 +283,9 @@ class Inference:
             raise
         except HTTPException as error:
             status = error.status_code
+            raise
+        except ClientDisconnect:
+            status = GONE
             raise
         finally:
             self.metrics.requests.labels(name if known else "unknown", status).inc()
