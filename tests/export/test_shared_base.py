@@ -13,8 +13,10 @@ from toys import export_shared_base, method_settings, run_python, task_settings,
 
 from hyperformer import manifest
 from hyperformer.cli import main
+from hyperformer.config import Tasks
 from hyperformer.data import read_rows
 from hyperformer.manifest import ADAPTER, BASE, CARD, GRAPH, TOKENIZER
+from hyperformer.model import MultiTaskModel
 from hyperformer.runtime import load
 from hyperformer.text import columns
 from hyperformer.types import HyperFormerError
@@ -96,6 +98,13 @@ def test_a_method_that_trains_the_backbone_has_none_to_share(method, train, toy_
     writer(tmp_path / "checkpoint")
     with pytest.raises(HyperFormerError, match=rf"{method} trains the backbone itself, .* export bundles, or train a"):
         export_shared_base(tmp_path / "checkpoint", toy_rows, export_settings, tmp_path / "shared")
+
+
+def test_one_task_has_none_to_share_with(backbone_settings, toy_rows, export_settings, tmp_path):
+    mood = Tasks({"mood": task_settings()["mood"]})
+    MultiTaskModel(backbone_settings, method_settings("adapters_multi_task"), mood).save_pretrained(tmp_path / "one")
+    with pytest.raises(HyperFormerError, match="has 1 tasks whose answers are given, expected at least two"):
+        export_shared_base(tmp_path / "one", toy_rows, export_settings, tmp_path / "shared")
 
 
 def test_a_second_export_gives_the_same_bytes(shared_base, checkpoint, toy_rows, export_settings, tmp_path):

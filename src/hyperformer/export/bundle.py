@@ -69,13 +69,14 @@ def export_shared_base(
     Returns:
         What writes the base, and a folder `<task>/` for each.
     Raises:
-        HyperFormerError: the method trains the backbone itself, or no task's answers are given.
+        HyperFormerError: the method trains the backbone itself, or fewer than two tasks' answers are given.
     """
     trained = MultiTaskModel.from_pretrained(checkpoint)
     targets: dict[str, type[Target]] = dict.fromkeys(trained.answers, SharedBase)
-    if not targets:
+    if len(targets) < 2:
         raise HyperFormerError(
-            "every task writes its answers, and only tasks whose answers are given share a base; export bundles"
+            f"the checkpoint has {len(targets)} tasks whose answers are given, expected at least two to share a base; "
+            "export bundles"
         )
     left_out = [name for name in trained.tasks if name not in targets]
     if left_out:
