@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,11 @@ class BadRequest(HyperFormerError):
     """A request that cannot be understood, or does not fit the task."""
 
 
+T = TypeVar("T")
+Quick = Annotated[list[T], Field(fail_fast=True)]
+"""Checked up to the first fault: a body of a million faults is as cheap as one of one."""
+
+
 class _Said(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
@@ -38,7 +43,7 @@ class InputTensor(_Said):
     name: str
     shape: Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(min_length=1, max_length=2)]
     datatype: Literal["BYTES"]
-    data: Annotated[list[str] | list[list[str]] | None, Field(description="[rows] or [rows][1]")] = None
+    data: Annotated[Quick[str] | Quick[Quick[str]] | None, Field(description="[rows] or [rows][1]")] = None
     parameters: dict[str, Any] | None = None
 
 
@@ -53,8 +58,8 @@ class InferRequest(_Said):
     """Rows to be answered."""
 
     id: str | None = None
-    inputs: Annotated[list[InputTensor], Field(min_length=1)]
-    outputs: list[OutputWanted] | None = None
+    inputs: Annotated[Quick[InputTensor], Field(min_length=1)]
+    outputs: Quick[OutputWanted] | None = None
     parameters: dict[str, Any] | None = None
 
 
