@@ -286,6 +286,7 @@ def _serve_options(command: argparse.ArgumentParser) -> None:
 
 
 def _serve(given: argparse.Namespace) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # after the last answer, or before the first
     try:
         from hyperformer.server import ServerSettings, run
     except ModuleNotFoundError as error:
@@ -293,7 +294,6 @@ def _serve(given: argparse.Namespace) -> None:
             f"the server needs {error.name}, which is not installed; pip install 'hyperformer[serve]'"
         ) from None
     logging.basicConfig(level=logging.INFO, format="%(levelname)s  %(message)s", stream=sys.stderr)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # after the last answer, or while tasks are being opened
     names = [name.replace("-", "_") for name in SERVE]
     chosen = {name: vars(given)[name] for name in names if name in given}
     run(ServerSettings(given.root, precision="int8" if given.int8 else "float32", **chosen))

@@ -7,7 +7,7 @@ import http.client
 import json
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 import uvicorn
 
 from hyperformer.server import ServerSettings
-from hyperformer.server.app import application
+from hyperformer.server.app import application, configuration
 
 
 @dataclass
@@ -24,7 +24,8 @@ class Running:
     """A server in a thread of this process."""
 
     port: int
-    app: Any
+    app: Any = None
+    stop: Callable[[], None] = lambda: None
 
     @property
     def address(self) -> str:
@@ -58,15 +59,16 @@ def request_of(rows: list[dict[str, str]]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(root: Path, **settings: Any) -> Iterator[Running]:
-    app = application(ServerSettings(root, port=0, threads=1, **settings))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+def running(root: Path, **given: Any) -> Iterator[Running]:
+    settings = ServerSettings(root, port=0, **{"threads": 1, **given})
+    app = application(settings)
+    server = uvicorn.Server(configuration(app, settings, port=0))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
     try:
-        yield Running(server.servers[0].sockets[0].getsockname()[1], app)
+        yield Running(server.servers[0].sockets[0].getsockname()[1], app, lambda: setattr(server, "should_exit", True))
     finally:
         server.should_exit = True
         thread.join(30)

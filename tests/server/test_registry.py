@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from hyperformer.manifest import ADAPTER, GRAPH
+from hyperformer.manifest import ADAPTER, BASE, GRAPH
 from hyperformer.server.registry import Registry
 from hyperformer.types import HyperFormerError
 
@@ -64,6 +64,16 @@ def test_a_new_task_comes_and_one_that_is_gone_goes_at_the_second_look(registry,
     assert set(registry.index()) == {"likeness", "mood", "more"}
 
 
+def test_a_folder_that_is_away_changes_nothing_and_a_hidden_one_is_no_task(registry, copied):
+    shutil.copytree(copied / "mood", copied / ".half")
+    registry.refresh()
+    assert set(registry.index()) == {"likeness", "mood", "mood3"}
+    copied.rename(copied.with_name("away"))
+    for _ in range(3):
+        registry.refresh()
+    assert all(bundle for bundle, _ in registry.index().values())
+
+
 def test_one_task_that_cannot_be_opened_leaves_the_others(copied):
     (copied / "mood" / GRAPH).unlink()
     registry = Registry(copied, 1, "float32")
@@ -92,8 +102,14 @@ def test_tasks_on_a_shared_base_are_opened_anew_with_it(shared_base, tmp_path):
     (root / GRAPH).write_bytes(content + b"x")
     registry.refresh()
     assert registry["mood"] is before
+    assert "is not the file that was exported" in registry.index()["mood"][1]
+    (root / BASE).rename(root / "away")
+    registry.refresh()
+    assert registry["mood"] is before
+    (root / "away").rename(root / BASE)
     (root / GRAPH).write_bytes(content)
     registry.refresh()
     assert registry["mood"] is not before
+    assert registry.index()["mood"][1] == ""
     (root / "mood" / ADAPTER).write_bytes(b"")
     assert before({"sentence": "the film is dull"}).label  # what is open does not need its file

@@ -112,6 +112,9 @@ GOOD = {"name": "sentence", "shape": [1], "datatype": "BYTES", "data": ["a film"
         ({"data": [1]}, "inputs.0.data"),
         ({"data": ["\ud800"]}, "surrogate|not a valid|Invalid JSON|unicode"),
         ({"shape": "1"}, "inputs.0.shape"),
+        ({"shape": [2], "data": [["a", "b"]]}, r"has data that is not of its shape \[2\]"),
+        ({"shape": [1, 1], "data": [["a", "b"]]}, r"has data that is not of its shape \[1, 1\]"),
+        ({"parameters": {"binary_data_size": 0}}, "has both data and binary_data_size; give one"),
     ],
 )
 def test_a_request_that_does_not_fit_is_refused_with_a_sentence(server, change, said):
@@ -127,6 +130,17 @@ def test_a_request_that_does_not_fit_is_refused_with_a_sentence(server, change, 
         ("mood", {"inputs": []}, {}, 400, "inputs: List should have at least 1 item"),
         ("mood", {"inputs": [GOOD, GOOD]}, {}, 400, "the input 'sentence' stands twice"),
         ("mood", {"inputs": [GOOD], "outputs": [{"name": "logits"}]}, {}, 400, "unknown output 'logits'"),
+        (
+            "mood",
+            {"inputs": [GOOD], "outputs": [{"name": "label", "parameters": {"classification": 1}}]},
+            *({}, 400, "unknown parameter 'classification' of the output 'label'; there is binary_data"),
+        ),
+        (
+            "mood",
+            {"inputs": [GOOD], "parameters": {"binary_data_output": "false"}},
+            *({}, 400, "the parameter binary_data_output is 'false', expected true or false"),
+        ),
+        ("mood", b"{}", {"Inference-Header-Content-Length": "9" * 5000}, 400, "expected the bytes of JSON"),
         ("likeness", {"inputs": [{**GOOD, "name": "a"}]}, {}, 400, "the input 'b' is missing; the task takes a, b"),
         ("mood", b"{}", {"Inference-Header-Content-Length": "9"}, 400, "expected the bytes of JSON among the body's 2"),
         ("mood", {"inputs": [GOOD]}, {"Content-Encoding": "gzip"}, 415, "encoded with 'gzip', expected none"),
@@ -283,7 +297,7 @@ def test_told_to_stop_it_answers_what_it_accepted_and_exits_with_0(bundles, rows
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
             said = next(line for line in process.stderr if "tasks at" in line)
-            server = Running(int(said.split("127.0.0.1:")[1].split("/")[0]), None)
+            server = Running(int(said.split("127.0.0.1:")[1].split("/")[0]))
             answers = []
 
             def ask():
@@ -315,12 +329,36 @@ def test_told_to_stop_it_answers_what_it_accepted_and_exits_with_0(bundles, rows
         (["ROOT", "--batch", "0"], "batch is 0, expected at least 1"),
         (["ROOT", "--port", "70000"], "port is 70000, expected at most 65535"),
         (["ROOT", "--rows", "9", "--queue", "8"], "rows is 9 and queue 8: a request of so many rows could never wait"),
-        (["ROOT", "--threads", "0"], "threads is 0, expected a whole number from 1"),
+        (["ROOT", "--threads", "0"], "threads is 0, expected at least 1"),
+        (["ROOT", "--threads", "10000000000"], "threads is 10000000000, expected at most 1024"),
+        (["ROOT", "--poll-seconds", "nan"], "poll_seconds is nan, expected at least 0"),
+        (["ROOT", "--poll-seconds", "inf"], "poll_seconds is inf, expected at most 86400"),
+        (["ROOT", "--host", "a" * 70], "cannot be listened at"),
     ],
 )
 def test_a_mistake_at_the_shell_is_a_sentence(bundles, arguments, said, capsys):
     assert main(["serve", *[str(bundles) if one == "ROOT" else one for one in arguments]]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_a_request_line_and_headers_without_end_are_refused(bundles):
+    with running(bundles) as server, socket.create_connection(("127.0.0.1", server.port)) as connection:
+        connection.sendall(b"GET /v2 HTTP/1.1\r\nX-A: ")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(1000):
+                connection.sendall(b"a" * 10000)
+            pytest.fail("ten megabytes of a header were taken")
+
+
+def test_what_time_does_not_allow_is_told_so(bundles, rows, held):
+    with running(bundles, shutdown_seconds=1) as server, ThreadPoolExecutor(2) as several:
+        asked = several.submit(server.infer, "mood", rows["mood"][:1])
+        while "hyperformer_batch_rows_count 1.0" not in server.ask("GET", "/metrics")[1].decode():
+            time.sleep(0.01)
+        server.stop()
+        threading.Timer(4, held.set).start()
+        status, body, _ = asked.result(60)
+        assert (status, body["error"]) == (503, "the server ends before it could answer; ask another one")
 
 
 def test_a_port_that_is_taken_is_a_sentence(bundles, server, capsys):

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 PATIENCE = 16
 """So many times what a body may have is read, and dropped, before the connection is."""
+BACKLOG = 2048  # connections that wait to be taken
 GONE = 499  # who asked went away, as nginx counts it
 OCTETS, JSON = "application/octet-stream", "application/json"
 
@@ -132,7 +133,7 @@ def application(settings: ServerSettings) -> FastAPI:
         docs_url=None,  # its pages come from elsewhere
         redoc_url=None,
     )
-    app.state.registry = registry
+    app.state.registry, app.state.batcher = registry, batcher
     app.openapi = lambda: described(app, registry)  # type: ignore[method-assign]
     _faults(app)
     _about(app, registry)
@@ -208,9 +209,11 @@ def _about(app: FastAPI, registry: Registry) -> None:
         """Is the server there?"""
         return Live(live=True)
 
-    @app.get("/v2/health/ready")
+    @app.get("/v2/health/ready", responses=faults(503))
     def ready() -> Ready:
-        """Can the server answer?"""
+        """Can the server answer for any task?"""
+        if not any(bundle for bundle, _ in registry.index().values()):
+            raise HTTPException(503, f"{registry.root} holds no task that can answer")
         return Ready(ready=True)
 
     @app.post("/v2/repository/index")
@@ -287,6 +290,9 @@ class Inference:
         except ClientDisconnect:
             status = GONE
             raise
+        except asyncio.CancelledError:  # the time after SIGTERM is over
+            status = STATUS[Closing]
+            raise Closing("the server ends before it could answer; ask another one") from None
         finally:
             self.metrics.requests.labels(name if known else "unknown", status).inc()
 
@@ -324,8 +330,8 @@ async def _body(request: Request, most: int) -> bytes:
         TooLarge: it is larger than it may be.
         HTTPException: it is compressed.
     """
-    coding = request.headers.get("Content-Encoding", "identity")
-    if coding != "identity":
+    coding = request.headers.get("Content-Encoding", "")
+    if coding.lower() not in ("", "identity"):
         raise HTTPException(415, f"the body is encoded with {coding!r:.20}, expected none")
     found, size = bytearray(), 0
     async for part in request.stream():
@@ -333,7 +339,7 @@ async def _body(request: Request, most: int) -> bytes:
         if size <= most:
             found += part
         elif size > PATIENCE * most:
-            break
+            raise HTTPException(413, f"the body has more than {size} bytes", {"Connection": "close"})
     if size > most:  # only now: who still sends does not read yet
         raise TooLarge(f"the body has more than {most} bytes; send fewer rows a request")
     return bytes(found)
@@ -348,17 +354,27 @@ def run(settings: ServerSettings) -> None:
     bound = _bound(settings.host, settings.port)
     with bound:
         app = application(settings)
-        config = uvicorn.Config(
-            app,
-            access_log=False,
-            log_level="warning",
-            timeout_graceful_shutdown=settings.shutdown_seconds,
-            server_header=False,
-        )
+        config = configuration(app, settings)
         host, port = bound.getsockname()[:2]
         names = [name for name, (bundle, _) in app.state.registry.index().items() if bundle]
         said = f"{len(names)} tasks at http://{host}:{port}/v2: {', '.join(names)}"
-        _Server(config, said).run(sockets=[bound])
+        try:
+            _Server(config, said).run(sockets=[bound])
+        finally:
+            app.state.batcher.close(drop=True)  # nothing, after an end in good order
+
+
+def configuration(app: FastAPI, settings: ServerSettings, **more: Any) -> uvicorn.Config:
+    """How uvicorn serves it."""
+    return uvicorn.Config(
+        app,
+        http="h11",  # which limits what a request line and headers may have
+        access_log=False,
+        log_level="warning",
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+        server_header=False,
+        **more,
+    )
 
 
 class _Server(uvicorn.Server):
@@ -374,7 +390,7 @@ class _Server(uvicorn.Server):
 
 
 def _bound(host: str, port: int) -> socket.socket:
-    """A socket at an address, which does not listen yet.
+    """A socket that listens at an address; who connects early waits until the tasks are open.
 
     Raises:
         HyperFormerError: the address is taken, or none of this machine's.
@@ -385,10 +401,12 @@ def _bound(host: str, port: int) -> socket.socket:
         found = socket.socket(family, kind, number)
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         found.bind(address)
-    except OSError as error:
+        found.listen(BACKLOG)  # now: an address that is only bound can be bound again
+    except (OSError, UnicodeError) as error:
         if found:
             found.close()
+        reason = getattr(error, "strerror", None) or error
         raise HyperFormerError(
-            f"{host}:{port} cannot be listened at ({error.strerror or error}); take another address or port"
+            f"{host}:{port} cannot be listened at ({reason}); take another address or port"
         ) from None
     return found

@@ -81,10 +81,12 @@ class Batcher:
             self._changed.notify()
         return asked.answers
 
-    def close(self) -> None:
-        """Answers what waits, and takes no more."""
+    def close(self, drop: bool = False) -> None:
+        """Answers what waits, or drops it, and takes no more."""
         with self._changed:
             self._open = False
+            while drop and self._waiting:
+                self._waiting.popleft().answers.cancel()
             self._changed.notify()
         self._worker.join()
 
@@ -98,7 +100,7 @@ class Batcher:
             began = time.monotonic()
             try:
                 answers = chosen[0].bundle.answer_sources(sources, self._batch)
-            except Exception as error:
+            except BaseException as error:  # a panic of a library too: nobody else answers what comes next
                 log.exception("a batch of %d rows of %s failed", len(sources), chosen[0].bundle.manifest.task)
                 for asked in chosen:
                     asked.answers.set_exception(error)

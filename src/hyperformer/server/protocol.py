@@ -8,7 +8,7 @@ JSON or, by the binary extension, behind it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar
 
 import numpy as np
@@ -21,6 +21,7 @@ from hyperformer.types import Answer, HyperFormerError
 
 HEADER = "Inference-Header-Content-Length"
 Datatype = Literal["BYTES", "FP32", "FP64", "BOOL"]
+DIGITS = 12  # of a length that could be
 BINARY, SIZE = "binary_data", "binary_data_size"
 
 
@@ -142,7 +143,7 @@ def parsed(body: bytes, json_length: str | None) -> tuple[InferRequest, bytes]:
     """
     length = len(body)
     if json_length is not None:
-        if not json_length.isdecimal() or int(json_length) > len(body):
+        if not json_length.isdecimal() or len(json_length) > DIGITS or int(json_length) > len(body):
             raise BadRequest(
                 f"the header {HEADER} is {json_length[:20]!r}, expected the bytes of JSON among the body's {len(body)}"
             )
@@ -183,11 +184,14 @@ def _values(tensor: InputTensor, behind: bytes) -> tuple[list[str], bytes]:
     """A tensor's texts, and what is behind them."""
     size = (tensor.parameters or {}).get(SIZE)
     if (size is None) == (tensor.data is None):
-        raise BadRequest(
-            f"the input {tensor.name!r} has {'both data and' if size else 'neither data nor'} {SIZE}; give one"
-        )
+        has = "neither data nor" if size is None else "both data and"
+        raise BadRequest(f"the input {tensor.name!r} has {has} {SIZE}; give one")
     if size is None:
-        values = [value for part in tensor.data or [] for value in ([part] if isinstance(part, str) else part)]
+        given = tensor.data or []
+        nested = [part for part in given if not isinstance(part, str)]
+        if nested and (len(tensor.shape) == 1 or any(len(part) != 1 for part in nested)):
+            raise BadRequest(f"the input {tensor.name!r} has data that is not of its shape {tensor.shape}")
+        values = [part if isinstance(part, str) else part[0] for part in given]
     else:
         if type(size) is not int or not 0 <= size <= len(behind):
             raise BadRequest(f"the input {tensor.name!r} has {SIZE} {size!r:.20}, but {len(behind)} bytes are left")
@@ -240,9 +244,26 @@ def check_outputs(request: InferRequest, described: Manifest) -> None:
         BadRequest: it is asked for.
     """
     known = [output.name for output in metadata("", described).outputs]
+    _flag(request.parameters, "binary_data_output")
     for wanted in request.outputs or []:
+        _flag(wanted.parameters, BINARY)
+        unknown = sorted(wanted.parameters.keys() - {BINARY}) if wanted.parameters else []
+        if unknown:
+            raise BadRequest(f"unknown parameter {unknown[0]!r} of the output {wanted.name!r}; there is {BINARY}")
         if wanted.name not in known:
             raise BadRequest(f"unknown output {wanted.name!r}; the task gives {', '.join(known)}")
+
+
+def _flag(parameters: Mapping[str, Any] | None, name: str, otherwise: bool = False) -> bool:
+    """A parameter that is true or false.
+
+    Raises:
+        BadRequest: it is neither.
+    """
+    value = (parameters or {}).get(name, otherwise)
+    if not isinstance(value, bool):
+        raise BadRequest(f"the parameter {name} is {value!r:.40}, expected true or false")
+    return value
 
 
 def response(
@@ -250,8 +271,8 @@ def response(
 ) -> tuple[bytes, int | None]:
     """A response's body, and how much of it is JSON if tensors follow."""
     everything = outputs_of(answers, described)
-    binary = bool((request.parameters or {}).get("binary_data_output"))
-    wanted = {one.name: bool((one.parameters or {}).get(BINARY, binary)) for one in request.outputs or []}
+    binary = _flag(request.parameters, "binary_data_output")
+    wanted = {one.name: _flag(one.parameters, BINARY, binary) for one in request.outputs or []}
     tensors, behind = [], []
     for output, as_binary in (wanted or dict.fromkeys(everything, binary)).items():
         datatype, values = everything[output]

@@ -54,6 +54,8 @@ class Registry:
         self.root, self._threads, self._precision = root, threads, precision
         self._entries: dict[str, Entry] = {}
         self._base: tuple[Mark, SharedBase] | None = None
+        self._failed: Mark = ()
+        self._fault = ""
         self._reloaded = reloaded
         self._looking = threading.Lock()
         if not places(root):
@@ -73,12 +75,14 @@ class Registry:
 
     def index(self) -> dict[str, tuple[Bundle | None, str]]:
         """Every task with what answers it, if anything, and what is wrong with its files, if anything."""
-        return {name: (entry.bundle, entry.reason) for name, entry in sorted(self._entries.items())}
+        return {name: (entry.bundle, entry.reason or self._fault) for name, entry in sorted(self._entries.items())}
 
     def refresh(self) -> None:
         """Looks at the folder, and opens what is new or has changed."""
         with self._looking:
-            found = {place.name: place for place in places(self.root)}
+            if self._started and not self.root.is_dir():  # it is being replaced, or its disk is away
+                return
+            found = {place.name: place for place in places(self.root) if not place.name.startswith(".")}
             opener = self._opener()
             entries = dict(self._entries)
             for name, place in found.items():
@@ -100,20 +104,23 @@ class Registry:
 
     def _opener(self) -> Callable[[Path], Bundle]:
         """What opens a task's folder; a shared base is opened anew when it has changed."""
-        if not (self.root / manifest.BASE).is_file():
-            self._base = None
-            return lambda place: Bundle(place, self._threads, self._precision)
         files = [self.root / name for name in (manifest.BASE, manifest.GRAPH, manifest.TOKENIZER)]
-        try:
-            mark = tuple(_marked(path, path.name) for path in files)
-            if self._base is None or self._base[0] != mark:
-                self._base = mark, base_of(self.root, self._threads, self._precision)
-        except (OSError, HyperFormerError) as error:
-            if not self._started:
-                raise
-            log.error("the base of %s cannot be opened: %s", self.root, error)
+        if self._base is not None or files[0].is_file():
+            try:
+                mark = tuple(_marked(path, path.name) for path in files)
+                if mark not in (self._failed, self._base and self._base[0]):
+                    self._failed = mark
+                    self._base = mark, base_of(self.root, self._threads, self._precision)
+                    self._failed, self._fault = (), ""
+            except (OSError, HyperFormerError) as error:
+                if not self._started:
+                    raise
+                if str(error) != self._fault:
+                    log.error("the base of %s cannot be opened: %s", self.root, error)
+                self._fault = str(error)
         base = self._base
-        assert base is not None
+        if base is None:
+            return lambda place: Bundle(place, self._threads, self._precision)
         return lambda place: SharedBundle(place, base[1])
 
     def _opened(

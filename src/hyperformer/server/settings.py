@@ -43,10 +43,12 @@ class ServerSettings:
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             value = getattr(self, name)
-            if value < least:
+            if value is not None and not value >= least:  # nan is neither
                 raise HyperFormerError(f"{name} is {value}, expected at least {least}; give another")
-        if self.port > LAST_PORT:
-            raise HyperFormerError(f"port is {self.port}, expected at most {LAST_PORT}; give another")
+        for name, most in MOST.items():
+            value = getattr(self, name)
+            if value is not None and value > most:
+                raise HyperFormerError(f"{name} is {value}, expected at most {most}; give another")
         if self.rows > self.queue:
             raise HyperFormerError(
                 f"rows is {self.rows} and queue {self.queue}: a request of so many rows could never wait; make the "
@@ -54,9 +56,10 @@ class ServerSettings:
             )
 
 
-LAST_PORT = 65535
+MOST = {"port": 65535, "threads": 1024, "poll_seconds": 86400}
 LEAST = {
     "port": 0,
+    "threads": 1,
     "batch": 1,
     "queue": 1,
     "rows": 1,
@@ -65,4 +68,4 @@ LEAST = {
     "poll_seconds": 0,
     "shutdown_seconds": 1,
 }
-assert LEAST.keys() <= {field.name for field in fields(ServerSettings)}
+assert LEAST.keys() | MOST.keys() <= {field.name for field in fields(ServerSettings)}
