@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -218,9 +219,13 @@ def test_a_reader_that_stops_early_is_no_mistake(bundles, tmp_path):
 
 def test_answers_that_cannot_be_written_are_a_mistake(bundles):
     command = f"{sys.executable} -m hyperformer.cli predict {bundles / 'mood'} '{json.dumps(ROWS[0])}' > /dev/full"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 1
-    assert "the answers cannot be written" in done.stderr
+    for buffered in ("", "1"):
+        environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
+        done = subprocess.run(
+            ["bash", "-c", command], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 1
+        assert "the answers cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
 
 

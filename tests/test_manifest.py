@@ -140,4 +140,4 @@ def test_a_value_of_another_kind_is_named(tmp_path: Path, changes: dict[str, obj
 def test_a_file_outside_of_the_folder_is_refused_unread(tmp_path: Path, name: str) -> None:
     described = replace(MANIFEST, files={name: "0" * 64})
     with pytest.raises(HyperFormerError, match="leaves the folder; do not use this bundle"):
-        verify(tmp_path, described)
+        verify(tmp_path, described.files)

@@ -338,15 +338,22 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"hyperformer: {error}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # who reads has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go()
     except (OSError, AttributeError) as error:
         if sys.stdout is not None and not isinstance(error, OSError):
             raise
         print(f"hyperformer: the answers cannot be written ({error})", file=sys.stderr)
+        _let_go()
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _let_go() -> None:
+    """Sends what is left in the buffer of standard output nowhere: at its end, Python would try to write it again."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
