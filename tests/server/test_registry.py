@@ -98,11 +98,18 @@ def test_tasks_on_a_shared_base_are_opened_anew_with_it(shared_base, tmp_path):
     before = registry["mood"]
     registry.refresh()
     assert registry["mood"] is before
+    (root / BASE).rename(root / "away")
+    registry.refresh()
+    assert registry.index()["mood"][1]
+    (root / "away").rename(root / BASE)
+    registry.refresh()
+    assert registry.index()["mood"] == (before, "")
     content = (root / GRAPH).read_bytes()
     (root / GRAPH).write_bytes(content + b"x")
     registry.refresh()
     assert registry["mood"] is before
     assert "is not the file that was exported" in registry.index()["mood"][1]
+    (root / GRAPH).unlink()
     (root / BASE).rename(root / "away")
     registry.refresh()
     assert registry["mood"] is before

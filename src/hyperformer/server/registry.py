@@ -56,6 +56,7 @@ class Registry:
         self._base: tuple[Mark, SharedBase] | None = None
         self._failed: Mark = ()
         self._fault = ""
+        self._started = False
         self._reloaded = reloaded
         self._looking = threading.Lock()
         if not places(root):
@@ -65,8 +66,6 @@ class Registry:
             first = next(iter(self._entries.values()))
             raise HyperFormerError(f"no task of {root} can be opened: {first.reason}")
         self._started = True
-
-    _started = False
 
     def __getitem__(self, name: str) -> Bundle | None:
         """What answers a task; None where there is no such task, or it cannot be opened."""
@@ -108,9 +107,10 @@ class Registry:
         if self._base is not None or files[0].is_file():
             try:
                 mark = tuple(_marked(path, path.name) for path in files)
-                if mark not in (self._failed, self._base and self._base[0]):
-                    self._failed = mark
-                    self._base = mark, base_of(self.root, self._threads, self._precision)
+                if mark != self._failed:
+                    if self._base is None or mark != self._base[0]:
+                        self._failed = mark  # not read again until it changes
+                        self._base = mark, base_of(self.root, self._threads, self._precision)
                     self._failed, self._fault = (), ""
             except (OSError, HyperFormerError) as error:
                 if not self._started:
