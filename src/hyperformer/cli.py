@@ -262,6 +262,27 @@ def _triton(given: argparse.Namespace) -> None:
     print(f"{given.repository}: {len(names)} models, {', '.join(names)}")
 
 
+def _strings(given: argparse.Namespace) -> None:
+    try:
+        from hyperformer.string_graph import write_string_graph
+    except ModuleNotFoundError as error:
+        raise _lacking("the graph of strings", error, "strings") from None
+    if given.graph.suffix != ".onnx" or not given.graph.parent.is_dir():
+        raise HyperFormerError(
+            f"{given.graph} cannot be written; give a name that ends in .onnx in a folder that is there"
+        )
+    rows = (row for _, row in _rows(given.rows))
+    written = write_string_graph(Path(given.bundle), given.graph, rows, given.int8)
+    print(
+        f"{given.graph}: {', '.join(written.columns)} -> {', '.join(written.outputs)}; tokens and answers are the "
+        f"bundle's on {written.rows} rows"
+    )
+
+
+def _lacking(what: str, error: ModuleNotFoundError, extra: str) -> HyperFormerError:
+    return HyperFormerError(f"{what} needs {error.name}, which is not installed; pip install 'hyperformer[{extra}]'")
+
+
 SERVE = {
     "host": "the address to listen at",
     "port": "0 for any free one",
@@ -290,9 +311,7 @@ def _serve(given: argparse.Namespace) -> None:
     try:
         from hyperformer.server import ServerSettings, run
     except ModuleNotFoundError as error:
-        raise HyperFormerError(
-            f"the server needs {error.name}, which is not installed; pip install 'hyperformer[serve]'"
-        ) from None
+        raise _lacking("the server", error, "serve") from None
     logging.basicConfig(level=logging.INFO, format="%(levelname)s  %(message)s", stream=sys.stderr)
     names = [name.replace("-", "_") for name in SERVE]
     chosen = {name: vars(given)[name] for name in names if name in given}
@@ -329,6 +348,12 @@ def main(arguments: list[str] | None = None) -> int:
     triton.add_argument("repository", type=Path, help="where to; not there yet, or empty")
     triton.add_argument("--int8", action="store_true", help="take the graphs in int8")
     triton.set_defaults(run=_triton)
+    strings = commands.add_parser("strings", help="write a task as one graph with its tokenizer inside")
+    strings.add_argument("bundle", help="the folder of an exported task")
+    strings.add_argument("graph", type=Path, help="the file to write, .onnx")
+    strings.add_argument("rows", nargs="*", help="rows to compare its answers on, as of predict")
+    strings.add_argument("--int8", action="store_true", help="take the graph in int8")
+    strings.set_defaults(run=_strings)
     _serve_options(commands.add_parser("serve", help="answer over HTTP, by the Open Inference Protocol, version 2"))
     given = parser.parse_args(arguments)
     try:

@@ -65,6 +65,26 @@ def verify(folder: Path, found: Manifest) -> None:
     verify_files(folder, manifest.FILE, found.files, [manifest.GRAPH, manifest.TOKENIZER] if alone else [])
 
 
+def graph_of(folder: Path, found: Manifest, int8: bool) -> Path:
+    """The classifier graph of a bundle, in float32 or int8.
+
+    Raises:
+        HyperFormerError: there is none.
+    """
+    graph = manifest.INT8 if int8 else manifest.GRAPH
+    if manifest.ADAPTER in found.files:
+        raise HyperFormerError(f"{folder} is on a shared base: export a bundle of its own")
+    if not found.labels:
+        raise HyperFormerError(
+            f"the task {found.task!r} writes texts: load {folder / manifest.GENERATION} with optimum's "
+            "ORTModelForSeq2SeqLM, as its README.md shows"
+        )
+    if graph not in found.files:
+        why = f": its metric fell by {found.int8['float32'] - found.int8['metric']:.2f} points" if found.int8 else ""
+        raise HyperFormerError(f"{folder} holds no {graph}{why}; use the graph in float32")
+    return folder / graph
+
+
 def verify_files(folder: Path, source: str, files: Mapping[str, str], needed: Sequence[str]) -> None:
     """Sees to it that listed files are the ones that were exported, and that the needed ones are listed.
 
@@ -144,9 +164,7 @@ class Bundle:
         self.folder = Path(folder)
         self.manifest = described(self.folder)
         verify(self.folder, self.manifest)
-        graph = self.folder / (manifest.GRAPH if precision == "float32" else manifest.INT8)
-        if graph.name not in self.manifest.files:
-            raise HyperFormerError(self._without(graph.name))
+        graph = graph_of(self.folder, self.manifest, precision == "int8")
         self._session = opened(graph, threads)
         self._options: Any = None
         shape = next((out.shape for out in self._session.get_outputs() if out.name == "scores"), None)
@@ -156,16 +174,6 @@ class Bundle:
                 "the task again"
             )
         self._tokenizer = reader(self.folder / manifest.TOKENIZER, self.manifest.max_source_tokens)
-
-    def _without(self, graph: str) -> str:
-        if not self.manifest.labels:
-            return (
-                f"the task {self.manifest.task!r} writes texts: load {self.folder / manifest.GENERATION} with "
-                "optimum's ORTModelForSeq2SeqLM, as its README.md shows"
-            )
-        int8 = self.manifest.int8
-        why = f": its metric fell by {int8['float32'] - int8['metric']:.2f} points" if int8 else ""
-        return f"{self.folder} holds no {graph}{why}; use the graph in float32"
 
     def source(self, row: Mapping[str, Any]) -> Source:
         """The text, or the two, that a row is read as.

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hyperformer import manifest
 from hyperformer.manifest import Manifest
-from hyperformer.runtime.bundle import described, verify
+from hyperformer.runtime.bundle import described, graph_of, verify
 from hyperformer.types import HyperFormerError
 
 CONFIGURATION, LABELS, VERSION = "config.pbtxt", "labels.txt", "1"
@@ -57,17 +57,12 @@ def _write_model(bundle: Path, repository: Path, int8: bool) -> str | None:
     verify(bundle, found)
     if not found.labels:
         return None
-    graph = manifest.INT8 if int8 else manifest.GRAPH
-    if graph not in found.files:
-        why = (
-            "is on a shared base: export a bundle of its own" if manifest.ADAPTER in found.files else f"has no {graph}"
-        )
-        raise HyperFormerError(f"{bundle} {why}")
+    graph = graph_of(bundle, found, int8)
     folder = repository / bundle.name
     (folder / VERSION).mkdir(parents=True)
-    shutil.copyfile(bundle / graph, folder / VERSION / manifest.GRAPH)
+    shutil.copyfile(graph, folder / VERSION / manifest.GRAPH)
     for name in found.files:
-        if name.startswith(f"{graph}."):  # the constants of a large one, which it names
+        if name.startswith(f"{graph.name}."):  # the constants of a large one, which it names
             shutil.copyfile(bundle / name, folder / VERSION / name)
     for name in (manifest.TOKENIZER, manifest.FILE):
         shutil.copyfile(bundle / name, folder / name)
