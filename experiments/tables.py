@@ -34,13 +34,23 @@ NAMES = {
     "fine_tuning_multi_task": "fine-tuning, multi-task",
     "fine_tuning_per_task": "fine-tuning per task",
 }
-REGRESSIONS = {"tfidf": "regression on words", "frozen": "regression on frozen embeddings"}
+REGRESSIONS = {
+    "majority": "the commonest answer",
+    "tfidf": "regression on words",
+    "overlap": "regression on words and what two texts share",
+    "frozen": "regression on frozen embeddings",
+}
 
 
 def spread(values: Sequence[float]) -> str:
     """Mean ± standard deviation."""
     more = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{more}"
+
+
+def counted(values: Sequence[float], seeds: int) -> str:
+    """Mean ± standard deviation, and of how many seeds, if not of all."""
+    return spread(values) + ("" if len(values) == seeds else f" (seeds: {len(values)})")
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -135,7 +145,7 @@ def transfer_tables(name: str, suite: TransferSuite) -> list[str]:
     for task in suite.tasks:
         found = transferred(name, suite, task)
         lines = [
-            [said(contender), *(spread(by[n]) if n in by else "" for n in suite.samples)]
+            [said(contender), *(counted(by[n], len(suite.seeds)) if n in by else "" for n in suite.samples)]
             for contender, by in found.items()
         ]
         if lines:
@@ -176,7 +186,7 @@ def curves(name: str, suite: TransferSuite) -> Figure | None:
     figure = Figure(figsize=(5 * len(found), 4), layout="constrained")
     for axes, (task, contenders) in zip(np.atleast_1d(figure.subplots(1, len(found))), found.items(), strict=True):
         for contender, by in contenders.items():
-            samples = sorted(by)
+            samples = sorted(n for n in by if len(by[n]) == len(suite.seeds))
             means = np.array([statistics.mean(by[n]) for n in samples])
             spreads = np.array([statistics.stdev(by[n]) if len(by[n]) > 1 else 0.0 for n in samples])
             axes.plot(samples, means, marker="o", markersize=4, label=said(contender))

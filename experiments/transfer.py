@@ -69,8 +69,9 @@ class Transfer:
         checkpoint = self.checkpoint(chosen) if chosen else None
         made_from = self.fingerprint(task, chosen, samples, checkpoint)
         there = cells.read("transfer", self.name, cell)
-        found: Cell = there if there is not None and cells.stands(there, made_from) else {"runs": []}
-        found |= {"made_from": made_from, "task": task, "contender": contender, "samples": samples}
+        found: Cell = {"made_from": made_from, "task": task, "contender": contender, "samples": samples, "runs": []}
+        if there is not None and cells.stands(there, made_from):
+            found = there
         for seed in self.suite.seeds:
             if seed in [run["seed"] for run in found["runs"]]:
                 continue
@@ -78,7 +79,7 @@ class Transfer:
             if chosen is None or checkpoint is None:
                 run = self.regressed(task, samples, seed)
             else:
-                run = self.adapted(task, chosen, samples, seed, checkpoint)
+                run = self.adapted(cell, task, chosen, samples, seed, checkpoint)
             found["runs"].append({"seed": seed, **run, "processor_seconds": round(time.process_time() - began)})
             cells.write(found, "transfer", self.name, cell)
             log.info("%s/%s, seed %d: %s", self.name, cell, seed, run)
@@ -117,7 +118,7 @@ class Transfer:
             "code": folder_sha256(cells.CODE),
         }
 
-    def adapted(self, task: str, contender: Adapted, samples: int, seed: int, checkpoint: Path) -> Cell:
+    def adapted(self, cell: str, task: str, contender: Adapted, samples: int, seed: int, checkpoint: Path) -> Cell:
         """What a trained model reaches on a task after adapting to some samples of it, and where it started from."""
         from hyperformer.evaluation import evaluate
         from hyperformer.model import MultiTaskModel
@@ -132,7 +133,7 @@ class Transfer:
             }
         )
         alone = Tasks({task: self.settings.tasks.root[task]})
-        place = cells.WORK / "adapted" / self.name / f"{cell_of(task, contender.trained, samples)}-{seed}"
+        place = cells.WORK / "adapted" / self.name / f"{cell}-{seed}"
         write, starts = adapt(self.rows, alone, settings, seed, place)
         model = MultiTaskModel.from_pretrained(cells.folder(place / "checkpoint", write))
         answer = partial(model.answer, settings=self.settings.evaluation)

@@ -34,6 +34,10 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
         except BaseException:
             shutil.rmtree(beside, ignore_errors=True)
             raise
+        mode = beside.stat().st_mode & 0o666  # some libraries write for the owner alone
+        for path in beside.rglob("*"):
+            if path.is_file():
+                path.chmod(mode)
         before = beside.with_suffix(".old")
         shutil.rmtree(before, ignore_errors=True)
         if self._folder.exists():

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import click
@@ -38,6 +39,8 @@ class UserMistakes:
 
         inputs, settings = pipeline.inputs(), self._settings
         with _one_sentence():
+            if "history" in inputs:
+                _not_adapted(catalog, "it has no history to report")
             for name in sorted(inputs):
                 dataset = catalog.get(name)
                 if not name.startswith("params:") and not dataset.exists():
@@ -60,7 +63,10 @@ class UserMistakes:
             if "params:transfer" in inputs:
                 from hyperformer.training import trained_model
 
+                _in_its_own_place(settings.transfer.checkpoint, catalog.get("checkpoint"))
                 trained_model(settings.transfer).check(settings.evaluation)
+            if "history" in made_here:
+                _not_adapted(catalog, "training would replace it")
             if "shared_base" in made_here:
                 from hyperformer.export.shared_base import check_method
 
@@ -78,17 +84,52 @@ class UserMistakes:
             raise error
 
 
+def _in_its_own_place(trained: str, adapted: Any) -> None:
+    """Refuses to adapt a checkpoint where it lies."""
+    place = str(_place(adapted))
+    if Path(trained).resolve() == Path(place).resolve():
+        raise HyperFormerError(
+            f"transfer.checkpoint is {trained!r}, where this run would write the adapted one; adapt it in an "
+            "environment of its own, as --env transfer is one, or name another checkpoint"
+        )
+
+
+def _not_adapted(catalog: Any, why: str) -> None:
+    """Refuses what is for trained checkpoints where the pipeline transfer has put an adapted one."""
+    starts = catalog.get("transfer_starts")
+    if starts.exists():
+        raise HyperFormerError(
+            f"the checkpoint in {_place(catalog.get('checkpoint'))} was adapted by the pipeline transfer, and {why}; "
+            f"take another environment (--env), or remove {_place(starts)} if this one is to be trained anew"
+        )
+
+
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     """The error inside as a plain message, where it is, or came of, one that the user can mend."""
     try:
         yield
     except Exception as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, HyperFormerError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
-            raise click.ClickException(str(cause)) from None
+        causes = list(_causes(error))
+        for cause in causes:
+            if isinstance(cause, HyperFormerError):
+                raise click.ClickException(str(cause)) from None
+        for cause in causes:
+            if isinstance(cause, OSError) and cause.errno is not None and cause.filename is not None:
+                log.debug("the operating system's error", exc_info=error)
+                raise click.ClickException(
+                    f"{cause.filename}: {cause.strerror}; see to the place, its rights and its room, and run again: "
+                    "what is finished is kept"
+                ) from None
+        raise
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and what it came of."""
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
 
 
 def _place(dataset: Any) -> str | None:

@@ -340,6 +340,8 @@ class TransferSettings(LoopSettings):
 
     checkpoint: str
     """Where the trained model is: a folder or a hub name."""
+    backbone: str | None = None
+    """Where its backbone lies, if not where the checkpoint says."""
     samples: Positive | None = None
     """Training rows of each task that are used, drawn by the seed; all where empty."""
     start: Literal["nearest", "mean", "noise"] = "nearest"
@@ -413,7 +415,7 @@ def check(parameters: dict[str, Any]) -> Settings:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """What to say to who wrote an unknown name: the nearest right one, or all that there are."""
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, sorted(known), n=1)
     return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
 
 

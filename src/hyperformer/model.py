@@ -270,7 +270,7 @@ library_name: hyperformer
 base_model: {where.path}
 tags: [adapters, multi-task, {self.method_settings.name}]
 ---
-# {len(self.tasks)} tasks on {where.path}
+# {len(self.tasks)} task{"s" if len(self.tasks) > 1 else ""} on {where.path}
 
 Trained with {self.method_settings.name} by hyperformer. The backbone is not in here: it is loaded from `{where.path}`
 (revision {where.revision or "not pinned"}), and its checksum compared; `backbone=` names it where it lies elsewhere.
@@ -323,11 +323,18 @@ model.predict("{first}", {row})
         expected = reference.pop("sha256")
         where = BackboneSettings(**(reference | ({"path": backbone, "revision": None} if backbone else {})))
         method = Methods(**configuration["methods"]).named(configuration["method"])
-        model = cls(where, method, Tasks(configuration["tasks"]), groups=configuration["groups"])
+        try:
+            model = cls(where, method, Tasks(configuration["tasks"]), groups=configuration["groups"])
+        except HyperFormerError as error:
+            raise HyperFormerError(
+                f"the checkpoint {name} cannot be loaded: {error}; where its backbone lies elsewhere, say so "
+                "(backbone=, or transfer.backbone)"
+            ) from None
         if (got := backbones.checksum(where)) != expected:
             raise HyperFormerError(
                 f"the backbone {where.path!r} is not the one that {name} was trained on: the sha256 of its files is "
-                f"{got[:12]}…, expected {expected[:12]}…; give the right one with backbone=, or train again"
+                f"{got[:12]}…, expected {expected[:12]}…; give the right one (backbone=, or transfer.backbone), or "
+                "train again"
             )
         model.assemble([_tensors(folder, _weights(model.groups, group)) for group in model.groups])
         return model.eval()
@@ -399,13 +406,20 @@ def _configuration(folder: Path) -> dict[str, Any]:
         raise _no_checkpoint(folder, CONFIGURATION) from None
     except ValueError as error:
         raise HyperFormerError(f"the checkpoint {folder} is damaged ({error}); train again, or name another") from None
+    lacking = [name for name in ("backbone", "method", "methods", "tasks", "groups") if name not in found]
+    if lacking:
+        raise HyperFormerError(
+            f"the checkpoint {folder} is damaged ({CONFIGURATION} has no {lacking[0]!r}); train again, or name another"
+        )
     return found
 
 
 def _tensors(folder: Path, name: str) -> dict[str, Tensor]:
     try:
         return load_file(folder / name)
-    except FileNotFoundError:
+    except OSError as error:
+        if (folder / name).exists():
+            raise HyperFormerError(f"{folder / name} cannot be read ({error}); see to its rights") from None
         raise _no_checkpoint(folder, name) from None
     except SafetensorError as error:
         raise HyperFormerError(f"the checkpoint {folder} is damaged ({error}); train again, or name another") from None

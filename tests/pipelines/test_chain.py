@@ -90,6 +90,20 @@ def test_a_trained_model_is_adapted_to_new_tasks_and_exported(tree, tmp_path):
     assert set(starts) == set(tasks)
     assert set(starts.values()) <= {"entailment", "repeat", "sentiment", "similarity"}
     assert not list((data / ".states").rglob("*.safetensors"))
+    for words, said in (
+        (("--tags", "report"), "was adapted by the pipeline transfer, and it has no history to report"),
+        (("--pipelines", "train"), "was adapted by the pipeline transfer, and training would replace it"),
+    ):
+        done = kedro(copy, *words, env="transfer")
+        assert done.returncode == 1
+        assert said in (done.stdout + done.stderr).splitlines()[-1]
+    (copy / "data" / "full").write_text("in the way")
+    (copy / "conf" / "full").mkdir()
+    done = kedro(copy, "--pipelines", "language", env="full")
+    assert done.returncode == 1
+    assert "data/full/01_raw" in (last := done.stderr.splitlines()[-1])
+    assert "Not a directory; see to the place" in last
+    assert "Traceback" not in done.stdout + done.stderr
 
 
 def test_the_tasks_of_given_answers_are_put_on_one_base(tree, tmp_path):
@@ -147,6 +161,10 @@ def test_a_second_training_gives_the_same_bytes(tree):
         (
             ["--pipelines", "shared_base", "--params", "method=fine_tuning_multi_task"],
             "the method fine_tuning_multi_task trains the backbone itself, so that its tasks share no frozen base",
+        ),
+        (
+            ["--pipelines", "transfer", "--params", "transfer.checkpoint=data/test/06_models/checkpoint"],
+            "'data/test/06_models/checkpoint', where this run would write the adapted one; adapt it in an environment",
         ),
         (["--pipelines", "transfer", "--params", "transfer.checkpoint=nowhere"], "no checkpoint 'nowhere': neither a"),
         (["--tags", "xyz"], "unknown tag 'xyz'; known here: baselines, evaluate"),

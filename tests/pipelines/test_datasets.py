@@ -20,6 +20,16 @@ def test_a_folder_takes_the_place_of_the_one_before_it(tmp_path):
         assert [path.name for path in tmp_path.iterdir()] == ["made"]
 
 
+def test_what_a_library_writes_for_the_owner_alone_may_be_read_as_any_file(tmp_path):
+    def owned(folder):
+        (folder / "inner").mkdir()
+        (folder / "inner" / "file").touch(mode=0o600)
+
+    FolderDataset(str(tmp_path / "made")).save(owned)
+    (tmp_path / "any").touch()
+    assert (tmp_path / "made" / "inner" / "file").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_a_folder_that_cannot_be_filled_leaves_the_one_before_it(tmp_path):
     dataset = FolderDataset(str(tmp_path / "made"))
     dataset.save(filled("one"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+
 import pytest
 import torch
 from datasets import Dataset
@@ -12,7 +15,7 @@ from hyperformer import evaluation
 from hyperformer.config import Tasks, TransferSettings
 from hyperformer.data import drawn_rows, read_rows, write_rows
 from hyperformer.export.bundle import export
-from hyperformer.model import SCORED, MultiTaskModel, trained_tensors
+from hyperformer.model import CONFIGURATION, SCORED, MultiTaskModel, trained_tensors
 from hyperformer.runtime import load
 from hyperformer.training import adapt
 from hyperformer.types import HyperFormerError
@@ -209,6 +212,28 @@ def test_models_of_a_task_each_are_refused(adapted, trained):
 
 def test_a_backbone_that_is_trained_itself_has_nothing_of_a_tasks_own(adapted, trained):
     starts, _ = adapted(checkpoint=str(trained("fine_tuning_multi_task")))
-    assert starts == {"again": "noise", "praise": "noise"}
+    assert starts == {"again": "shared", "praise": "shared"}
     with pytest.raises(HyperFormerError, match="'own', but fine_tuning_multi_task has no weights of a task's own"):
         adapted(checkpoint=str(trained("fine_tuning_multi_task")), trains="own")
+
+
+def test_answers_that_no_sample_has_are_named(adapted, caplog):
+    caplog.set_level("WARNING", logger="hyperformer")
+    adapted(samples=1)
+    assert [record.message for record in caplog.records] == [
+        "again: none of the 1 rows has the answer positive",
+        "praise: none of the 1 rows has the answer quite bad",
+    ]
+
+
+def test_a_checkpoint_is_adapted_on_its_backbone_wherever_that_lies(adapted, checkpoint, backbone_folder, tmp_path):
+    moved = shutil.copytree(checkpoint, tmp_path / "moved")
+    said = json.loads((moved / CONFIGURATION).read_text())
+    said["backbone"]["path"] = str(tmp_path / "nowhere")
+    (moved / CONFIGURATION).write_text(json.dumps(said))
+    with pytest.raises(HyperFormerError, match=r"say so \(backbone=, or transfer.backbone\)"):
+        adapted(checkpoint=str(moved))
+    assert adapted(checkpoint=str(moved), backbone=str(backbone_folder))[0] == adapted(states="others")[0]
+    (moved / CONFIGURATION).write_text(json.dumps({name: said[name] for name in said if name != "method"}))
+    with pytest.raises(HyperFormerError, match=r"is damaged \(configuration.json has no 'method'\)"):
+        adapted(checkpoint=str(moved), states="more")

@@ -33,7 +33,7 @@ def trained_model(settings: TransferSettings) -> MultiTaskModel:
     Raises:
         HyperFormerError: there is none, it shares nothing between tasks, or has nothing of the tasks' own to train.
     """
-    found = MultiTaskModel.from_pretrained(settings.checkpoint)
+    found = MultiTaskModel.from_pretrained(settings.checkpoint, backbone=settings.backbone)
     method = found.method_settings.name
     if len(found.groups) > 1:
         raise HyperFormerError(
@@ -64,13 +64,15 @@ def adapt(
         curves: starts what shows losses as they come.
     Returns:
         What writes the checkpoint of all tasks; and from where each one's own weights started: the name of a trained
-        task, `mean` or `noise`.
+        task, `mean`, `noise`, or `shared` where the method has no weights of a task's own.
     Raises:
         HyperFormerError: see `trained_model`; or a task has fewer rows than `samples`.
     """
     trained = trained_model(settings)
     parts = {"tasks": tasks, "backbone": trained.backbone_settings, "transfer": settings}
     work = work_of(parts, {"rows": rows, "checkpoint": Path(settings.checkpoint)}, seed)
+    method, backbone = trained.method_settings.name, trained.backbone_settings.path
+    log.info("adapting %s: %s on %s, as it was trained", settings.checkpoint, method, backbone)
     with alone(states):
         return _adapted(trained, rows, tasks, settings, seed, fresh_state(states, work), curves)
 
@@ -109,6 +111,10 @@ def encoded(model: MultiTaskModel, task: str, rows: Path, settings: TransferSett
     else:
         found = drawn_rows(rows, task, "train", settings.samples, seed)
     examples = [model.tasks[task].example(row) for row in found]
+    seen = {example.label for example in examples}
+    unseen = [answer for place, answer in enumerate(model.tasks[task].answers) if place not in seen]
+    if unseen and model.tasks[task].numbers is None:
+        log.warning("%s: none of the %d rows has the answer %s", task, len(examples), ", ".join(unseen))
     return gathered(model.backbone.encode(examples, model.backbone_settings), TOKENS)
 
 
@@ -120,7 +126,10 @@ def started(model: MultiTaskModel, trained: MultiTaskModel, tokens: Rows, start:
     """
     tensors = trained_tensors(trained)
     own = {OWN + name for name in trained.method.own_names()}
-    if start == "noise" or not own:
+    if not own:
+        _put(model, tensors)
+        return "shared"
+    if start == "noise":
         _put(model, {name: tensor for name, tensor in tensors.items() if name not in own})
         return "noise"
     if start == "mean":
