@@ -37,10 +37,12 @@ class UserMistakes:
         """Checks what nodes are about to use: artifacts, tasks, sources, and that backbone, method and answers fit."""
         from hyperformer import tasks
 
-        inputs, settings = pipeline.inputs(), self._settings
+        inputs, made_here, settings = pipeline.inputs(), pipeline.all_outputs(), self._settings
         with _one_sentence():
             if "history" in inputs:
                 _not_adapted(catalog, "it has no history to report")
+            if "history" in made_here:
+                _not_adapted(catalog, "training would replace it")
             for name in sorted(inputs):
                 dataset = catalog.get(name)
                 if not name.startswith("params:") and not dataset.exists():
@@ -53,7 +55,6 @@ class UserMistakes:
                 from hyperformer.data import check_sources
 
                 check_sources(made, settings.data)
-            made_here = pipeline.all_outputs()
             closed = [name for name, task in made.items() if task.answers]
             if "tokens" in made_here | inputs and "pretrained_backbone" not in made_here:
                 from hyperformer.model import MultiTaskModel
@@ -65,8 +66,6 @@ class UserMistakes:
 
                 _in_its_own_place(settings.transfer.checkpoint, catalog.get("checkpoint"))
                 trained_model(settings.transfer).check(settings.evaluation)
-            if "history" in made_here:
-                _not_adapted(catalog, "training would replace it")
             if "shared_base" in made_here:
                 from hyperformer.export.shared_base import check_method
 
