@@ -195,6 +195,25 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, toy_rows
 
 
 @pytest.fixture(scope="session")
+def encoder_bundles(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], toy_rows: Path, export_settings: Any
+) -> Path:
+    """The exported bundles of the toy tasks on a small random BERT, one of them of two texts."""
+    from backbones.test_encoders import a_folder, a_model
+
+    from hyperformer import evaluation
+    from hyperformer.export.bundle import export
+    from hyperformer.model import SCORED
+
+    model = a_model(a_folder(tmp_path_factory.mktemp("bert"), "bert", texts))
+    checkpoint, folder = tmp_path_factory.mktemp("checkpoint"), tmp_path_factory.mktemp("bundles")
+    model.save_pretrained(checkpoint)
+    metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
+    export(checkpoint, toy_rows, metrics, export_settings, SCORED)(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def shared_base(
     tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, toy_rows: Path, export_settings: Any
 ) -> Path:

@@ -365,6 +365,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # who reads has had enough
         _let_go()
     except (OSError, AttributeError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            print(f"hyperformer: {error.filename}: {error.strerror}; see to the place and its rights", file=sys.stderr)
+            return 1
         if sys.stdout is not None and not isinstance(error, OSError):
             raise
         print(f"hyperformer: the answers cannot be written ({error})", file=sys.stderr)

@@ -17,7 +17,7 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-Mark = tuple[tuple[str, int, int, int], ...]
+Mark = tuple[tuple[str, int, int, int, int], ...]
 MISSED = 2  # looks in a row that do not find a task before it is gone: an export moves its folder into place
 
 
@@ -144,6 +144,6 @@ def _mark(place: Path) -> Mark:
     return tuple(_marked(path, path.relative_to(place).as_posix()) for path in files)
 
 
-def _marked(path: Path, name: str) -> tuple[str, int, int, int]:
+def _marked(path: Path, name: str) -> tuple[str, int, int, int, int]:
     found = path.stat()
-    return name, found.st_size, found.st_mtime_ns, found.st_ino
+    return name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
