@@ -6,6 +6,7 @@ from kedro.pipeline import Pipeline
 
 from pipelines import (
     baselines,
+    data_profile,
     evaluate,
     export,
     language,
@@ -31,6 +32,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     return {
         "language": language.create_pipeline(),
         "preprocess": rows,
+        "data_profile": rows + data_profile.create_pipeline(),
         "pretrain": rows + pretrain.create_pipeline(),
         "train": trained,
         "evaluate": evaluated,
