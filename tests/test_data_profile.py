@@ -72,7 +72,7 @@ def test_what_deserves_a_look_is_said_with_what_to_do(found, caplog):
         "train: 1 of 36 rows have no text in 'sentence'; fill it, or leave it out of the task's text",
         f"train: {split['unknown']:.1%} of the tokens are unknown characters; take a backbone that knows the language",
     ]
-    assert [record.levelname for record in caplog.records] == ["WARNING"] * 9
+    assert sum(record.levelname == "WARNING" for record in caplog.records) == 9
 
 
 def test_numbers_are_described_by_their_range(found):
