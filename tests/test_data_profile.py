@@ -37,7 +37,8 @@ def test_rows_without_a_fault_are_described(found, caplog):
     seen = found("mood", train=split, validation=split, test=split)
     assert seen["findings"] == []
     assert seen["splits"]["train"] == {
-        "rows": 20, "removed": 3, "answers": {"negative": 10, "positive": 10}, "tokens": seen["splits"]["train"]["tokens"],
+        "rows": 20, "removed": 3, "answers": {"negative": 10, "positive": 10},
+        "tokens": seen["splits"]["train"]["tokens"],
         "cut": 0, "unknown": 0.0, "repeated": 0, "at_odds": 0, "empty": {"sentence": 0},
     }  # fmt: skip
     median, most, longest = seen["splits"]["train"]["tokens"]

@@ -265,21 +265,30 @@ def _triton(given: argparse.Namespace) -> None:
 def _strings(given: argparse.Namespace) -> None:
     try:
         from hyperformer.string_graph import write_string_graph
-    except ModuleNotFoundError as error:
+    except ImportError as error:
         raise _lacking("the graph of strings", error, "strings") from None
     if given.graph.suffix != ".onnx" or not given.graph.parent.is_dir():
         raise HyperFormerError(
             f"{given.graph} cannot be written; give a name that ends in .onnx in a folder that is there"
         )
-    rows = (row for _, row in _rows(given.rows))
-    written = write_string_graph(Path(given.bundle), given.graph, rows, given.int8)
+    written = write_string_graph(Path(given.bundle), given.graph, _readable(_bundle(given), given.rows), given.int8)
     print(
         f"{given.graph}: {', '.join(written.columns)} -> {', '.join(written.outputs)}; tokens and answers are the "
         f"bundle's on {written.rows} rows"
     )
 
 
-def _lacking(what: str, error: ModuleNotFoundError, extra: str) -> HyperFormerError:
+def _readable(bundle: Bundle, given: list[str]) -> Iterator[Row]:
+    """Rows that have what the task reads; of one that has not, its place is said."""
+    for place, row in _rows(given):
+        try:
+            bundle.source(row)
+        except HyperFormerError as error:
+            raise HyperFormerError(f"{place}: {error}") from None
+        yield row
+
+
+def _lacking(what: str, error: ImportError, extra: str) -> HyperFormerError:
     return HyperFormerError(f"{what} needs {error.name}, which is not installed; pip install 'hyperformer[{extra}]'")
 
 

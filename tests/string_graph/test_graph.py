@@ -58,7 +58,7 @@ def test_the_command_compares_given_rows_too(bundles, tmp_path, capsys):
     assert main(["strings", str(bundles / "mood"), str(tmp_path / "mood.onnx"), str(rows)]) == 0
     said = capsys.readouterr().out
     assert "mood.onnx: sentence -> label, scores, probabilities, truncated; tokens and answers are" in said
-    assert "on 10 rows" in said
+    assert "on 11 rows" in said
     assert main(["strings", str(bundles / "mood"), str(tmp_path / "mood.bin")]) == 1
     assert "give a name that ends in .onnx in a folder that is there" in capsys.readouterr().err
 
@@ -103,3 +103,26 @@ def test_values_of_the_graph_and_columns_do_not_meet(bundles, tmp_path):
     assert inner.isidentifier()
     same = changed(bundles / "mood", tmp_path / "same", {}, text=f"mood: {{{inner}}}")
     assert write_string_graph(same, tmp_path / "same.onnx").columns == [inner]
+
+
+def test_the_bundles_own_files_are_never_written_over(bundles, tmp_path, capsys):
+    own = shutil.copytree(bundles / "mood", tmp_path / "mood")
+    for name in ("model.onnx", "strings.onnx"):
+        assert main(["strings", str(own), str(own / name)]) == 1
+        assert "is in the bundle itself, whose files are signed; write it beside the bundle" in capsys.readouterr().err
+    assert main(["verify", str(own)]) == 0
+
+
+def test_a_column_may_stand_twice_in_a_text(bundles, tmp_path):
+    twice = changed(bundles / "mood", tmp_path / "twice", {}, text="{sentence}. {sentence}")
+    assert write_string_graph(twice, tmp_path / "twice.onnx").columns == ["sentence"]
+
+
+def test_a_mistake_in_a_row_is_told_with_its_place(bundles, tmp_path, capsys):
+    (tmp_path / "rows.jsonl").write_text('{"sentence": "good"}\n{"text": "bad"}\n')
+    assert main(["strings", str(bundles / "mood"), str(tmp_path / "mood.onnx"), str(tmp_path / "rows.jsonl")]) == 1
+    assert "rows.jsonl, line 2: the row has no 'sentence'" in capsys.readouterr().err
+    assert not (tmp_path / "mood.onnx").exists()
+    (tmp_path / "taken.onnx").mkdir()
+    assert main(["strings", str(bundles / "mood"), str(tmp_path / "taken.onnx")]) == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "taken.onnx"]

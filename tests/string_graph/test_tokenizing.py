@@ -30,6 +30,9 @@ TEXTS = (
     "</s> <pad>[SEP]<s> < /s> <unk>",
     "film" * 40,
     "a b c d e f g h i j k l m n o p q r s t u v w x y z " * 2,
+    "don\u00b4t \u00a8 film\u00b8 \u203e_(\u30c4)_/\u00af",
+    "\u1112\u1161\u11ab\u1100\u1173\u11af \u0438\u0306 \u0435\u0308 \u304b\u3099 \uff8a\uff9f \u0627\u0653",
+    "I love it \U0001fa77\U0001fae8 \U00031350 \ufffe \u0378\u0379 \U000e0fff \U000f0000 \ue000\ue001",
 )
 
 
@@ -102,8 +105,10 @@ def random_texts(count: int) -> list[str]:
     return ["".join(draw.choice(plain if draw.random() < 0.9 else odd) for _ in range(30)) for _ in range(count)]
 
 
-def read(template: str | tuple[str, str], file: Path, texts: dict[str, list[str]]) -> list[list[int]]:
-    session = opened(reading(template, reader(file, LONGEST), LONGEST))
+def read(
+    template: str | tuple[str, str], file: Path, texts: dict[str, list[str]], longest: int = LONGEST
+) -> list[list[int]]:
+    session = opened(reading(template, reader(file, longest), longest))
     ids, mask = session.run(None, {name: np.array(given, dtype=object) for name, given in texts.items()})
     assert ids.shape == mask.shape
     assert not ids[mask == 0].any()
@@ -126,6 +131,11 @@ def test_nearly_any_text_becomes_the_same_tokens(file):
 def test_two_texts_are_joined_and_cut_as_one_pair(tmp_path, texts):
     bert(texts).save(str(tmp_path / "tokenizer.json"))
     words = "the film is dull " * 8
+    least = reader(tmp_path / "tokenizer.json", 4)
+    short = [("film", ""), ("", "film"), ("film", "is dull")]
+    given = {"a": [one for one, _ in short], "b": [other for _, other in short]}
+    expected = [one.ids for one in least.encode_batch(short)]
+    assert read(("{a}", "{b}"), tmp_path / "tokenizer.json", given, 4) == expected
     pairs = [(words[: 5 * i], words[: 5 * j]) for i in range(0, 26, 5) for j in range(0, 26, 5)]
     expected = [one.ids for one in reader(tmp_path / "tokenizer.json", LONGEST).encode_batch(pairs)]
     assert any(len(ids) == LONGEST for ids in expected)

@@ -16,15 +16,24 @@ from sentencepiece import SentencePieceTrainer, sentencepiece_model_pb2
 
 protobuf: Any = sentencepiece_model_pb2  # whose classes appear as it is imported
 STRANGE = "\ue000"
-"""Stands for a character that no piece has; of private use, so that no text means anything by it."""
+"""Stands for a character that no piece has."""
+PLANES = (range(1, 0xD800), range(0xE000, 0x40000), range(0xE0000, 0xF0000))
+"""Where Unicode names characters, or may, but for NUL, which ends a string of onnxruntime-extensions."""
+BEYOND = (range(0x40000, 0xE0000), range(0xF0000, sys.maxunicode + 1))
+"""Where it names none, and one is as the other."""
 
 
 @cache
-def named() -> tuple[str, ...]:
-    """Every character that Unicode names but NUL, which ends a string of onnxruntime-extensions."""
-    return tuple(
-        char for char in map(chr, range(1, sys.maxunicode + 1)) if unicodedata.category(char) not in ("Cn", "Co", "Cs")
-    )
+def decomposed() -> tuple[str, ...]:
+    """Letters with their marks, as several characters that Unicode joins to one."""
+    apart = (unicodedata.normalize("NFD", chr(code)) for code in chain(*PLANES))
+    half_width = (chr(letter) + mark for letter in range(0xFF66, 0xFF9E) for mark in "\uff9e\uff9f")  # of katakana
+    joined = (one for one in half_width if len(unicodedata.normalize("NFKC", one)) == 1)
+    return (*(one for one in apart if len(one) > 1), *joined)
+
+
+FORMS = ("", STRANGE, f" {STRANGE} ")
+"""What becomes of a character that no piece has: nothing, a part of a word, or a word of its own."""
 
 
 class Characters:
@@ -38,32 +47,34 @@ class Characters:
     def __init__(self, becomes: Callable[[str], str], pieces: Iterable[str]) -> None:
         self._becomes, self.alphabet = becomes, {" ", *(char for piece in pieces for char in piece)}
 
-    def strange(self, alone: bool) -> str:
-        """A pattern of single characters that no piece has: those that are words of their own, or the others."""
-        return _pattern(char for char, word in self._strange.items() if word == alone)
+    def strange(self, becomes: str) -> str:
+        """A pattern of single characters that no piece has and that become this, with `STRANGE` in their place."""
+        return _pattern(codes for codes, form in self._strange.items() if form == becomes)
 
     @cached_property
-    def _strange(self) -> dict[str, bool]:
-        """Single characters that no piece has, and whether each is a word of its own.
+    def _strange(self) -> dict[range, str]:
+        """Characters that no piece has, and what becomes of them.
 
-        Marks are not among them: one may join with the letter before it.
+        One that a mark may join with is not among them, nor a mark: these have rules.
         """
+        joined = {char for letters in decomposed() for char in letters}
         found = {}
-        for char in named():
-            becomes = self._becomes(char)
-            if len(becomes.strip()) == 1 and becomes.strip() not in self.alphabet and not unicodedata.combining(char):
-                found[char] = becomes.startswith(" ") and becomes.endswith(" ")
+        for codes in (*(range(code, code + 1) for code in chain(*PLANES)), *BEYOND):
+            form = self._written(chr(codes.start))
+            if chr(codes.start) not in joined and form in FORMS:
+                found[codes] = form
         return found
 
     @cached_property
     def _rules(self) -> dict[str, str]:
-        """What other characters, and letters with their marks, become; what no piece has becomes strange."""
-        apart = (unicodedata.normalize("NFD", char) for char in named() if not "가" <= char <= "힣")  # joined by rule
-        given = chain((char for char in named() if char not in self._strange), (one for one in apart if len(one) > 1))
-        written = {
-            one: "".join(char if char in self.alphabet else STRANGE for char in self._becomes(one)) for one in given
-        }
-        return {one: other for one, other in written.items() if one != other}
+        """What other characters, and letters with their marks, become."""
+        singles = (chr(code) for code in chain(*PLANES) if range(code, code + 1) not in self._strange)
+        given = chain(singles, decomposed())
+        return {one: other for one in given if (other := self._written(one)) != one}
+
+    def _written(self, words: str) -> str:
+        """What words become, what no piece has as `STRANGE`."""
+        return "".join(char if char in self.alphabet else STRANGE for char in self._becomes(words))
 
     def model(self) -> Any:
         """A model of SentencePiece's, without pieces yet, that does what becomes of characters."""
@@ -73,15 +84,15 @@ class Characters:
         return model
 
 
-def _pattern(chars: Iterator[str]) -> str:
-    """A regular expression of one of these characters."""
-    ranges: list[list[int]] = []
-    for place in map(ord, chars):
-        if ranges and ranges[-1][1] == place - 1:
-            ranges[-1][1] = place
+def _pattern(found: Iterator[range]) -> str:
+    """A regular expression of one of these characters; of none, where there are none."""
+    ranges: list[range] = []
+    for codes in sorted(found, key=lambda one: one.start):
+        if ranges and ranges[-1].stop == codes.start:
+            ranges[-1] = range(ranges[-1].start, codes.stop)
         else:
-            ranges.append([place, place])
-    return "[" + "".join(f"\\x{{{first:X}}}-\\x{{{last:X}}}" for first, last in ranges) + "]"
+            ranges.append(codes)
+    return "[" + "".join(f"\\x{{{one.start:X}}}-\\x{{{one.stop - 1:X}}}" for one in ranges or [range(1)]) + "]"
 
 
 def _compiled(rules: Mapping[str, str]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -39,6 +40,7 @@ PROBES = (
     "Antidisestablishmentarianism" * 8,
     "Привет, мир! Ἀθηνᾶ. 你好。日本語 안녕 🙂🙂",
     "a</s><unk>[SEP] [CLS]<pad> b\u00a0c",
+    "don\u00b4t \u1112\u1161\u11ab \u0438\u0306 \u304b\u3099 \U0001fa77 \ue000\ue001 \u0378\u0379 x\U000e0fff",
 )
 """What every graph is tried on: cases, marks, spaces, scripts, what is too long, and what looks like special tokens."""
 
@@ -60,29 +62,31 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
 
     Args:
         folder: the bundle.
-        path: the file to write; its folder must be there.
+        path: the file to write, outside of the bundle; its folder must be there.
         rows: more rows to compare on.
         int8: takes the graph in int8.
     Raises:
-        HyperFormerError: the bundle is not what was exported, is on a shared base, lacks the graph or has one of
-            several files; a column is named as a value of the graph is; its tokenizer has no operators; or a row
-            differs.
+        HyperFormerError: the file would be in the bundle; the bundle is not what was exported, is on a shared base,
+            lacks the graph or has one of several files; a column is named as a value of the graph is; its tokenizer has
+            no operators; or a row differs.
     """
+    if path.resolve().is_relative_to(folder.resolve()):
+        raise HyperFormerError(f"{path} is in the bundle itself, whose files are signed; write it beside the bundle")
     bundle = Bundle(folder, precision="int8" if int8 else "float32")
     found = bundle.manifest
     graph = graph_of(folder, found, int8)
     if any(name.startswith(f"{graph.name}.") for name in found.files):
         raise HyperFormerError(f"{graph} has its constants in a file of its own; give tokens to the bundle's graph")
-    columns, nodes = text.columns(found.text), Nodes()
+    columns, nodes = list(dict.fromkeys(text.columns(found.text))), Nodes()
     longest = found.max_source_tokens
     tokens = _tokens(nodes, found.text, reader(folder / manifest.TOKENIZER, longest), longest)
     whole = _whole(nodes, tokens, columns, onnx.load(graph), found)
     compare = _Compared(bundle, columns, _tokens_only(nodes, tokens, columns), whole)
-    for batch in _batches(chain((dict.fromkeys(columns, probe) for probe in PROBES), rows)):
+    for batch in _batches(chain(_probes(columns), rows)):
         compare(batch)
-    beside = path.with_name(f".{path.name}.new")
-    onnx.save_model(whole, beside)
-    beside.replace(path)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as beside:
+        onnx.save_model(whole, Path(beside) / path.name)
+        (Path(beside) / path.name).replace(path)
     return Written(columns, [output.name for output in whole.graph.output], compare.rows)
 
 
@@ -120,7 +124,9 @@ def _rendered(nodes: Nodes, template: str) -> str:
 
 def _marks(tokenizer: Tokenizer, count: int) -> list[list[int]]:
     """The special tokens before, between and after texts."""
-    read = tokenizer.encode(*["a"] * count)
+    plain = Tokenizer.from_str(tokenizer.to_str())
+    plain.no_truncation()
+    read = plain.encode(*["a"] * count)
     marks: list[list[int]] = [[] for _ in range(count + 1)]
     place = 0
     for token, sequence in zip(read.ids, read.sequence_ids, strict=True):
@@ -173,6 +179,12 @@ def _joined(
     return ids, nodes("Cast", nodes("Less", places, place), to=TensorProto.INT64)
 
 
+def _probes(columns: Sequence[str]) -> Iterator[Row]:
+    """Each probe in each column, beside others."""
+    for number in range(len(PROBES)):
+        yield {column: PROBES[(number + place) % len(PROBES)] for place, column in enumerate(columns)}
+
+
 def _strings(columns: Sequence[str]) -> list[onnx.ValueInfoProto]:
     return [helper.make_tensor_value_info(column, TensorProto.STRING, ["batch"]) for column in columns]
 
@@ -185,7 +197,7 @@ def reading(template: Source, tokenizer: Tokenizer, longest: int) -> onnx.ModelP
     """
     nodes = Nodes()
     tokens = _tokens(nodes, template, tokenizer, longest)
-    return _tokens_only(nodes, tokens, text.columns(template))
+    return _tokens_only(nodes, tokens, list(dict.fromkeys(text.columns(template))))
 
 
 def _tokens_only(nodes: Nodes, tokens: _Tokens, columns: Sequence[str]) -> onnx.ModelProto:
@@ -272,8 +284,8 @@ class _Compared:
         for source, own, kept, right in zip(sources, ids, mask, expected, strict=True):
             if own[kept == 1].tolist() != right:
                 raise HyperFormerError(
-                    f"the graph of strings reads {source!r:.200} otherwise than the task's tokenizer, by characters "
-                    "that onnxruntime-extensions knows otherwise; it is not written: give tokens to the bundle's graph"
+                    f"the graph of strings reads {source!r:.200} otherwise than the task's tokenizer, as there are no "
+                    "operators that read it alike; it is not written: give tokens to the bundle's graph"
                 )
         found = self._whole.run([LABEL, PROBABILITIES, TRUNCATED], given)
         for source, label, shares, cut, answer in zip(

@@ -15,7 +15,7 @@ import numpy as np
 from onnx import TensorProto
 from tokenizers import Tokenizer
 
-from hyperformer.string_graph.characters import STRANGE, Characters, protobuf
+from hyperformer.string_graph.characters import FORMS, STRANGE, Characters, protobuf
 from hyperformer.string_graph.nodes import CONTRIBUTED, Nodes
 from hyperformer.types import HyperFormerError
 
@@ -126,7 +126,7 @@ class SentencePiece:
                 texts = _replaced(nodes, texts, re.escape(words), step["content"])
         if not self._one_by_one:
             return _sentencepiece(nodes, texts, self._proto())
-        known = _replaced(nodes, texts, self._characters.strange(alone=False), STRANGE)
+        known = _replaced(nodes, texts, self._characters.strange(STRANGE), STRANGE)
         read = _sentencepiece(nodes, known, self._proto())
         strange = nodes("Equal", read.ids, nodes.constant(len(self._pieces)))
         return Texts(nodes("Where", strange, nodes.constant(self._unknown), read.ids), read.starts, read.lengths)
@@ -220,8 +220,8 @@ class WordPiece:
 
     def _words_apart(self, nodes: Nodes, texts: str) -> str:
         """Adds what normalizes texts and puts spaces between their words."""
-        for alone, stand_in in ((True, f" {STRANGE} "), (False, STRANGE)):
-            texts = _replaced(nodes, texts, self._characters.strange(alone), stand_in)
+        for form in FORMS:  # first what becomes nothing, which a text may hold the stand-in as
+            texts = _replaced(nodes, texts, self._characters.strange(form), form)
         model = self._characters.model()
         letters = sorted(self._characters.alphabet - {" ", SPACE})
         pieces = ["<unk>", SPACE, STRANGE, *letters]
