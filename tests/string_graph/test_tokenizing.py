@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from hyperformer.backbones import load
 from hyperformer.config import BackboneSettings
 from hyperformer.runtime.bundle import reader
+from hyperformer.string_graph.characters import PLANES
 from hyperformer.string_graph.graph import PROBES, opened, reading
 from hyperformer.types import HyperFormerError
 
+ROOT = Path(__file__).parents[2]
 LONGEST = 24
 TEXTS = (
     "the film is dull",
@@ -158,3 +161,19 @@ def test_a_vocabulary_that_the_operators_do_not_know_is_refused(tmp_path, texts)
     one_sided.model = models.WordPiece(pieces, unk_token="[UNK]")
     with pytest.raises(HyperFormerError, match="has 'f' not both as a first piece of a word and as a later one"):
         reading("{text}", one_sided, LONGEST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "otherwise"),
+    [("data/06_models/backbone", {0x340, 0x341, 0x344}), ("data/minilm/06_models/backbone", set())],
+)
+def test_every_character_becomes_the_same_tokens_but_some_marks(backbone, otherwise):
+    file = ROOT / backbone / "tokenizer.json"
+    if not file.exists():
+        pytest.skip(f"needs {backbone}: make minilm")
+    texts = [f"the {chr(code)}lm a{chr(code)}b" for code in chain(*PLANES)]
+    found = read("{text}", file, {"text": texts})
+    expected = [one.ids for one in reader(file, LONGEST).encode_batch(texts)]
+    pairs = zip(chain(*PLANES), found, expected, strict=True)
+    assert {code for code, one, other in pairs if one != other} == otherwise
