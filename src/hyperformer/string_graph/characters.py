@@ -17,6 +17,8 @@ from sentencepiece import SentencePieceTrainer, sentencepiece_model_pb2
 protobuf: Any = sentencepiece_model_pb2  # whose classes appear as it is imported
 STRANGE = "\ue000"
 """Stands for a character that no piece has."""
+FORMS = ("", STRANGE, f" {STRANGE} ")
+"""What becomes of a character that no piece has: nothing, a part of a word, or a word of its own."""
 PLANES = (range(1, 0xD800), range(0xE000, 0x40000), range(0xE0000, 0xF0000))
 """Where Unicode names characters, or may, but for NUL, which ends a string of onnxruntime-extensions."""
 BEYOND = (range(0x40000, 0xE0000), range(0xF0000, sys.maxunicode + 1))
@@ -30,10 +32,6 @@ def decomposed() -> tuple[str, ...]:
     half_width = (chr(letter) + mark for letter in range(0xFF66, 0xFF9E) for mark in "\uff9e\uff9f")  # of katakana
     joined = (one for one in half_width if len(unicodedata.normalize("NFKC", one)) == 1)
     return (*(one for one in apart if len(one) > 1), *joined)
-
-
-FORMS = ("", STRANGE, f" {STRANGE} ")
-"""What becomes of a character that no piece has: nothing, a part of a word, or a word of its own."""
 
 
 class Characters:
