@@ -167,7 +167,7 @@ def test_a_second_training_gives_the_same_bytes(tree):
             "'data/test/06_models/checkpoint', where this run would write the adapted one; adapt it in an environment",
         ),
         (["--pipelines", "transfer", "--params", "transfer.checkpoint=nowhere"], "no checkpoint 'nowhere': neither a"),
-        (["--tags", "xyz"], "unknown tag 'xyz'; known here: baselines, evaluate"),
+        (["--tags", "xyz"], "unknown tag 'xyz'; known here: baselines, data_profile, evaluate"),
     ],
 )
 def test_a_mistake_is_answered_in_one_sentence_before_any_work(tree, words, sentence, monkeypatch):
