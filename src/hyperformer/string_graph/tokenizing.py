@@ -96,6 +96,13 @@ def _replaced(nodes: Nodes, texts: str, pattern: str, by: str) -> str:
     return nodes.contributed("StringRegexReplace", texts, nodes.words(pattern), nodes.words(by), global_replace=1)
 
 
+def _without_strange(nodes: Nodes, texts: str, characters: Characters) -> str:
+    """Adds what puts the stand-in for characters that no piece has, and nothing for those that become nothing."""
+    for form in FORMS:  # first nothing, as a text may hold the stand-in itself
+        texts = _replaced(nodes, texts, characters.strange(form), form)
+    return texts
+
+
 class SentencePiece:
     """A vocabulary of SentencePiece's kind (Kudo and Richardson 2018): its own operator, with a model made of the file.
 
@@ -110,7 +117,6 @@ class SentencePiece:
         self._one_by_one = self._model["type"] == "BPE" and not self._model["fuse_unk"]
         normalizer = tokenizer.normalizer
         beside = "一"  # joins with nothing
-
         parts = [step["type"] for step in _steps(described["pre_tokenizer"], "pretokenizers")]
 
         def becomes(words: str) -> str:
@@ -124,10 +130,11 @@ class SentencePiece:
             words = step.get("pattern", {}).get("String", "")
             if len(words) > 1:  # a single character's is among the rules
                 texts = _replaced(nodes, texts, re.escape(words), step["content"])
+        if not self._given_map:
+            texts = _without_strange(nodes, texts, self._characters)
+        read = _sentencepiece(nodes, texts, self._proto())
         if not self._one_by_one:
-            return _sentencepiece(nodes, texts, self._proto())
-        known = _replaced(nodes, texts, self._characters.strange(STRANGE), STRANGE)
-        read = _sentencepiece(nodes, known, self._proto())
+            return read
         strange = nodes("Equal", read.ids, nodes.constant(len(self._pieces)))
         return Texts(nodes("Where", strange, nodes.constant(self._unknown), read.ids), read.starts, read.lengths)
 
@@ -156,8 +163,8 @@ class SentencePiece:
             model.pieces.add(piece=piece, score=score, type=kind)
         if self._one_by_one:
             model.pieces.add(piece=STRANGE, score=NEVER, type=KINDS.NORMAL)
-        kind = getattr(protobuf.TrainerSpec, self._model["type"].upper())
-        model.trainer_spec.CopyFrom(protobuf.TrainerSpec(model_type=kind, unk_id=self._unknown))
+        family = getattr(protobuf.TrainerSpec, self._model["type"].upper())
+        model.trainer_spec.CopyFrom(protobuf.TrainerSpec(model_type=family, unk_id=self._unknown))
         return model
 
     @cached_property
@@ -220,15 +227,13 @@ class WordPiece:
 
     def _words_apart(self, nodes: Nodes, texts: str) -> str:
         """Adds what normalizes texts and puts spaces between their words."""
-        for form in FORMS:  # first what becomes nothing, which a text may hold the stand-in as
-            texts = _replaced(nodes, texts, self._characters.strange(form), form)
         model = self._characters.model()
         letters = sorted(self._characters.alphabet - {" ", SPACE})
         pieces = ["<unk>", SPACE, STRANGE, *letters]
         for piece in pieces:
             model.pieces.add(piece=piece, score=0.0, type=KINDS.NORMAL if piece != "<unk>" else KINDS.UNKNOWN)
         model.trainer_spec.CopyFrom(protobuf.TrainerSpec(model_type=protobuf.TrainerSpec.CHAR))
-        read = _sentencepiece(nodes, texts, model)
+        read = _sentencepiece(nodes, _without_strange(nodes, texts, self._characters), model)
         table = nodes.words("", " ", STRANGE, *letters)
         width = nodes("Add", nodes("ReduceMax", read.lengths, keepdims=0), nodes.constant(1))
         places = nodes("Range", nodes.constant(0), width, nodes.constant(1))
