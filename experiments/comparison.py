@@ -156,7 +156,9 @@ class Comparison:
         resumed, began = states.is_dir(), time.process_time()  # other work on the machine is not counted
         tasks, backbone, chosen = settings.tasks, settings.backbone, settings.chosen_method
         write, history = train(rows, tokens, tasks, backbone, chosen, settings.training, seed, states)
-        seconds = None if resumed else round(time.process_time() - began)
+        gpu = torch.cuda.is_available()
+        # waiting for a GPU that others use too counts as the process's own time
+        seconds = None if resumed or gpu else round(time.process_time() - began)
         cells.folder(self.checkpoint(cell), write)
         remove_states(states)
         best = max(history, key=lambda line: line["mean"])
@@ -171,7 +173,9 @@ class Comparison:
             "validation": {name: round(value, 3) for name, value in best.items()},
             "test": test,
             "processor_seconds": seconds,
-            "processor": f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
+            "processor": torch.cuda.get_device_name()
+            if gpu
+            else f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
             **described(self.checkpoint(cell), settings),
         }
         cells.write(found, "comparison", self.name, cell)
@@ -181,9 +185,9 @@ class Comparison:
         """A checkpoint's metrics of every task on its first test rows."""
         from hyperformer.data import first_rows
         from hyperformer.evaluation import evaluate
-        from hyperformer.model import MultiTaskModel
+        from hyperformer.model import MultiTaskModel, accelerated
 
-        model = MultiTaskModel.from_pretrained(checkpoint)
+        model = accelerated(MultiTaskModel.from_pretrained(checkpoint))
         answer = partial(model.answer, settings=settings.evaluation)
         found = {}
         for name, task in model.tasks.items():

@@ -121,7 +121,7 @@ class Transfer:
     def adapted(self, cell: str, task: str, contender: Adapted, samples: int, seed: int, checkpoint: Path) -> Cell:
         """What a trained model reaches on a task after adapting to some samples of it, and where it started from."""
         from hyperformer.evaluation import evaluate
-        from hyperformer.model import MultiTaskModel
+        from hyperformer.model import MultiTaskModel, accelerated
         from hyperformer.training import adapt
 
         settings = self.settings.transfer.model_copy(
@@ -135,7 +135,7 @@ class Transfer:
         alone = Tasks({task: self.settings.tasks.root[task]})
         place = cells.WORK / "adapted" / self.name / f"{cell}-{seed}"
         write, starts = adapt(self.rows, alone, settings, seed, place)
-        model = MultiTaskModel.from_pretrained(cells.folder(place / "checkpoint", write))
+        model = accelerated(MultiTaskModel.from_pretrained(cells.folder(place / "checkpoint", write)))
         answer = partial(model.answer, settings=self.settings.evaluation)
         metrics, _ = evaluate(answer, model.tasks[task], self.test(task))
         shutil.rmtree(place)

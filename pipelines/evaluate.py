@@ -12,9 +12,9 @@ from hyperformer.config import EvaluationSettings
 
 def evaluate_model(checkpoint: Path, rows: Path, evaluation: EvaluationSettings):
     from hyperformer.evaluation import evaluate_all
-    from hyperformer.model import MultiTaskModel
+    from hyperformer.model import MultiTaskModel, accelerated
 
-    model = MultiTaskModel.from_pretrained(checkpoint)
+    model = accelerated(MultiTaskModel.from_pretrained(checkpoint))
     return evaluate_all(partial(model.answer, settings=evaluation), model.tasks, rows)
 
 

@@ -33,8 +33,10 @@ from hyperformer.types import Answer, Example, HeadWeights, HyperFormerError, Sc
 CONFIGURATION, WEIGHTS, CARD = "configuration.json", "trained.safetensors", "README.md"
 SCORED = EvaluationSettings(batch_size=64)
 LARGE, PART_TOKENS, PARTS = 2048, 512, 8
-"""A training batch of `LARGE` tokens is parted by length, into parts of about `PART_TOKENS`, each padded for itself."""
+"""On a processor, a training batch of `LARGE` tokens is parted by length, into parts of about `PART_TOKENS` tokens that
+are padded each for itself."""
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 
 
 class MultiTaskModel(nn.Module):
@@ -143,7 +145,8 @@ class MultiTaskModel(nn.Module):
         weights, head = self.method.weights(present), self._head(present)
         lengths = tensors["attention_mask"].sum(1)
         tokens = tensors["attention_mask"].numel()
-        parts = min(tokens // PART_TOKENS, PARTS) if tokens >= LARGE else 1
+        large = tokens >= LARGE and lengths.device.type == "cpu"  # a GPU pays for each part, hardly for padding
+        parts = min(tokens // PART_TOKENS, PARTS) if large else 1
         order = lengths.argsort(stable=True) if parts > 1 else torch.arange(len(lengths), device=lengths.device)
         found = []
         for part in order.chunk(parts):
@@ -340,16 +343,21 @@ model.predict("{first}", {row})
         return model.eval()
 
 
+def accelerated(model: M) -> M:
+    """A model on the GPU, where there is one; else as it is."""
+    return model.to("cuda") if torch.cuda.is_available() else model
+
+
 def embeddings(backbone: BackboneSettings, batch_size: int) -> Callable[[Sequence[str]], NDArray[np.float32]]:
     """What gives the frozen backbone's mean hidden state of each text, [texts, d]."""
-    frozen = backbones.load(backbone)
+    frozen = accelerated(backbones.load(backbone))
 
     @torch.no_grad()
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
         def run(input_ids: Tensor, attention_mask: Tensor) -> list[Tensor]:
             return list(frozen.embed(input_ids, attention_mask))
 
-        return torch.stack(_batched(frozen, texts, backbone, batch_size, run)).numpy()
+        return torch.stack(_batched(frozen, texts, backbone, batch_size, run)).cpu().numpy()
 
     return embed
 

@@ -15,7 +15,7 @@ from transformers import set_seed
 
 from hyperformer.config import Tasks, TransferSettings
 from hyperformer.data import TOKENS, Rows, Writer, drawn_rows, gathered, read_rows
-from hyperformer.model import MultiTaskModel, trained_tensors
+from hyperformer.model import MultiTaskModel, accelerated, trained_tensors
 from hyperformer.training.engine import Curve, run_loop
 from hyperformer.training.finetuning import after, lengths, sampled
 from hyperformer.training.sampling import TaskSampler
@@ -92,8 +92,10 @@ def _adapted(
     adapted: list[dict[str, Tensor]] = []
     for number, (name,) in enumerate(groups):
         set_seed(seed)
-        model = MultiTaskModel(
-            trained.backbone_settings, trained.method_settings, tasks, settings.label_smoothing, number, groups
+        model = accelerated(
+            MultiTaskModel(
+                trained.backbone_settings, trained.method_settings, tasks, settings.label_smoothing, number, groups
+            )
         )
         tokens = encoded(model, name, rows, settings, seed)
         starts[name] = started(model, trained, tokens, settings.start)
