@@ -1,4 +1,4 @@
-"""`report`: the table of results, for reading and for a browser."""
+"""`report`: the table of results, and the page that asks of a run what there is to ask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import Tasks
+from hyperformer.config import ExportSettings, Tasks
 
 
 def write_report(
@@ -18,12 +18,28 @@ def write_report(
     parameter_counts: dict[str, float],
     history: list[dict[str, float]],
     bundles: Path,
+    predictions: Path,
+    checkpoint: Path,
+    seed: int,
+    export: ExportSettings,
 ):
-    from hyperformer.report import page, tables
+    from hyperformer.report import Run, page, tables
     from hyperformer.tasks import make
 
-    results = tables(make(tasks), metrics, baselines, split_counts, parameter_counts, bundles)
-    return results, page(results, history)
+    run = Run(
+        make(tasks),
+        metrics,
+        baselines,
+        split_counts,
+        parameter_counts,
+        history,
+        bundles,
+        predictions,
+        checkpoint,
+        seed,
+        export.tolerance,
+    )
+    return tables(run), page(run)
 
 
 def create_pipeline() -> Pipeline:
@@ -39,6 +55,10 @@ def create_pipeline() -> Pipeline:
                     "parameter_counts",
                     "history",
                     "bundles",
+                    "predictions",
+                    "checkpoint",
+                    "params:seed",
+                    "params:export",
                 ],
                 ["results", "report"],
                 name="report",

@@ -210,6 +210,13 @@ def test_a_task_that_contradicts_itself_is_refused(
     assert says in said
 
 
+def test_an_answer_that_yaml_takes_for_a_truth_value_asks_for_quotes(tree: dict[str, Any]) -> None:
+    tree["tasks"]["sentiment"]["labels"] = {0: False, 1: "positive"}
+    assert "'tasks.sentiment.labels.0' is what YAML takes for False; put yes, no, on, off, true or false in quotes" in (
+        fault(tree)
+    )
+
+
 def test_a_task_without_metrics_is_refused(tree: dict[str, Any]) -> None:
     tree["tasks"]["sentiment"]["metrics"] = []
     assert "'tasks.sentiment.metrics' cannot be used" in fault(tree)

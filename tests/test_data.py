@@ -161,6 +161,34 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     assert "no such folder" in fault(DataSettings(source=str(tmp_path / "nowhere")))
 
 
+def test_a_misspelt_folder_is_answered_with_the_one_beside_it_and_not_asked_of_a_hub(tmp_path: Path) -> None:
+    a_folder(tmp_path / "questions")
+    said = fault(DataSettings(source=str(tmp_path / "question")))
+    assert said == f"task 't': no folder '{tmp_path}/question'; did you mean '{tmp_path}/questions'?"
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_csv_with_another_separator_is_told_so(tmp_path: Path, separator: str) -> None:
+    source = a_folder(tmp_path / "rows")
+    (tmp_path / "rows/train.jsonl").unlink()
+    (tmp_path / "rows/train.csv").write_text(f"a{separator}label\nx{separator}0\n")
+    assert fault(source).endswith(f"save it with commas between columns, not {separator!r}")
+
+
+def test_a_csv_in_another_encoding_is_to_be_saved_as_utf8(tmp_path: Path) -> None:
+    source = a_folder(tmp_path / "rows")
+    (tmp_path / "rows/train.jsonl").unlink()
+    (tmp_path / "rows/train.csv").write_bytes("a,b,label\né,x,0\n".encode("cp1252"))
+    assert fault(source).endswith("; save it as UTF-8")
+
+
+def test_a_file_is_no_source(tmp_path: Path) -> None:
+    a_folder(tmp_path / "rows")
+    said = fault(DataSettings(source=str(tmp_path / "rows/train.jsonl")))
+    assert "is a file, expected the folder that holds train.csv" in said
+    assert said.endswith(f"name '{tmp_path}/rows'")
+
+
 def test_a_missing_column_is_named_with_the_columns_there_are(tmp_path: Path) -> None:
     source = a_folder(tmp_path / "rows", test=[{"a": "x", "c": "y", "label": 0}])
     assert re.search(r"task 't': .*test\.jsonl has no column 'b', got a, c, label", fault(source))

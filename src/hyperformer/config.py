@@ -428,6 +428,9 @@ def _sentence(fault: Any) -> str:
         return f"the setting {where!r} is missing; add it to the parameters"
     if fault["type"] == "literal_error":
         return f"the setting {where!r} is {fault['input']!r}; {nearest(str(fault['input']), _choices(fault))}"
+    if isinstance(fault["input"], bool) and fault["type"] == "string_type":
+        quoted = "put yes, no, on, off, true or false in quotes"
+        return f"the setting {where!r} is what YAML takes for {fault['input']}; {quoted}"
     got = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
     return f"the setting {where!r} cannot be used: {fault['msg'].removeprefix('Value error, ')}{got}"
 

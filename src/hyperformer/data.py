@@ -6,6 +6,7 @@ A split is a folder's file `<split>.parquet`, `.csv` or `.jsonl`, or a hub data 
 from __future__ import annotations
 
 import csv
+import difflib
 import functools
 import itertools
 import logging
@@ -206,9 +207,10 @@ def _local_file(name: str, path: str, configuration: str | None, split: str) -> 
     """The file of a split in a local folder; None where `path` is a hub name.
 
     Raises:
-        HyperFormerError: the folder has no file of that split, or several.
+        HyperFormerError: the folder has no file of that split, or several; or `path` is a file, or a folder's misspelt.
     """
     folder = Path(path)
+    _check_folder(name, folder)
     if not folder.is_dir() and (configuration is not None or not folder.is_absolute()):
         return None
     files = [folder / f"{split}.{ending}" for ending in READERS if (folder / f"{split}.{ending}").is_file()]
@@ -219,6 +221,21 @@ def _local_file(name: str, path: str, configuration: str | None, split: str) -> 
             "put the file there, set source.path, or set splits.<split> to another split, halve_<split> or hold_out_<N>"
         )
     return files[0]
+
+
+def _check_folder(name: str, folder: Path) -> None:
+    """Sees to it that a path is not asked of the hub where a folder beside it was meant."""
+    if folder.is_file():
+        raise HyperFormerError(
+            f"task {name!r}: the source {str(folder)!r} is a file, expected the folder that holds train.csv (or "
+            f".parquet, .jsonl); name {str(folder.parent)!r}"
+        )
+    beside = folder.parent
+    if folder.is_dir() or beside == Path() or not beside.is_dir():
+        return
+    names = sorted(one.name for one in beside.iterdir() if one.is_dir())
+    if near := difflib.get_close_matches(folder.name, names, n=1):
+        raise HyperFormerError(f"task {name!r}: no folder {str(folder)!r}; did you mean {str(beside / near[0])!r}?")
 
 
 def check_sources(tasks: Mapping[str, Task], settings: DataSettings) -> None:
@@ -303,8 +320,9 @@ def _set_down(tables: Iterator[pa.Table], most: int) -> StoredRows:
 
 
 def _unreadable(name: str, file: str, error: BaseException) -> HyperFormerError:
-    reason = _reason(error.__cause__ or error)
-    return HyperFormerError(f"task {name!r}: {file} cannot be read ({reason}); repair the file")
+    cause = error.__cause__ or error
+    mend = "save it as UTF-8" if isinstance(cause, UnicodeDecodeError) else "repair the file"
+    return HyperFormerError(f"task {name!r}: {file} cannot be read ({_reason(cause)}); {mend}")
 
 
 def _options(file: Path) -> dict[str, Any]:
@@ -335,9 +353,12 @@ def _checked(name: str, task: Task, rows: StoredRows, file: str) -> StoredRows:
     missing = [column for column in wanted if column not in rows.schema.names]
     if missing:
         got = ", ".join(rows.schema.names)
-        raise HyperFormerError(
-            f"task {name!r}: {file} has no column {missing[0]!r}, got {got}; mend `text` or `label_column`"
+        single = rows.schema.names[0] if file.endswith(".csv") and len(rows.schema.names) == 1 else ""
+        separator = next((mark for mark in ";\t|" if mark in single), None)
+        mend = (
+            f"save it with commas between columns, not {separator!r}" if separator else "mend `text` or `label_column`"
         )
+        raise HyperFormerError(f"task {name!r}: {file} has no column {missing[0]!r}, got {got}; {mend}")
     if not len(rows):
         raise HyperFormerError(f"task {name!r}: {file} holds no rows; expected at least one")
     rows = rows.columns(wanted)

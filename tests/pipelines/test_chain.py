@@ -56,7 +56,7 @@ def test_one_run_makes_every_artifact_and_nothing_outside_its_environment(tree):
     counts = json.loads((data / "08_reporting" / "parameter_counts.json").read_text())
     assert counts["trained"] > counts["added"] > 0
     report = (data / "08_reporting" / "report.html").read_text()
-    assert all(f"<td>{task}</td>" in report for task in tasks)
+    assert all(f'<th scope="row">{task}</th>' in report for task in tasks)
     assert "<svg" in report
 
 

@@ -173,7 +173,8 @@ def test_an_entry_that_is_put_in_is_refused(stages, catalog, graph, part, entry)
 def test_a_renamed_catalog_entry_is_refused(stages, catalog, graph):
     renamed = {("predicted" if name == "predictions" else name): entry for name, entry in catalog.items()}
     assert differences(stages, renamed, graph) == [
-        "evaluate: outs has data/07_model_output/predictions, which it does not use"
+        "evaluate: outs has data/07_model_output/predictions, which it does not use",
+        "report: deps has data/07_model_output/predictions, which it does not use",
     ]
 
 

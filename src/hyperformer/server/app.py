@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
@@ -28,6 +28,7 @@ from hyperformer.runtime import Bundle
 from hyperformer.server import protocol
 from hyperformer.server.batching import Batcher, Closing, QueueFull
 from hyperformer.server.metrics import Metrics
+from hyperformer.server.page import page
 from hyperformer.server.protocol import VERSION, InferRequest, InferResponse, ModelMetadata
 from hyperformer.server.registry import Registry
 from hyperformer.server.settings import ServerSettings
@@ -145,6 +146,13 @@ def application(settings: ServerSettings) -> FastAPI:
     def prometheus() -> Response:
         """What the server counts, for Prometheus."""
         return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    html, headers = page()
+
+    @app.get("/", include_in_schema=False)
+    def tried() -> Response:
+        """The page to try the tasks."""
+        return HTMLResponse(html, headers=headers)
 
     return app
 
