@@ -9,6 +9,7 @@ marked with how many are.
 from __future__ import annotations
 
 import io
+import itertools
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -161,9 +162,9 @@ def said(contender: str) -> str:
 
 
 def bars(name: str, suite: ComparisonSuite) -> Figure | None:
-    """Each contender's mean over tasks, with every seed's."""
+    """Each contender's mean over tasks, with every seed's; None while a cell is missing."""
     found = compared(Comparison(name, suite))
-    if not found:
+    if [len(runs) for runs in found.values()] != [len(suite.seeds)] * len(suite.contenders):
         return None
     figure = Figure(figsize=(8, 0.6 * len(found) + 1.2), layout="constrained")
     axes = figure.subplots()
@@ -179,18 +180,19 @@ def bars(name: str, suite: ComparisonSuite) -> Figure | None:
 
 
 def curves(name: str, suite: TransferSuite) -> Figure | None:
-    """Test metric by samples: the mean over seeds, and a band of one standard deviation."""
-    found = {task: transferred(name, suite, task) for task in suite.tasks}
-    if not any(found.values()):
+    """Test metric by samples: the mean over seeds, and a band of one standard deviation; as `bars`."""
+    wanted = itertools.product(suite.tasks, [*suite.contenders, REGRESSION], suite.samples)
+    there = [cells.read("transfer", name, cell_of(*one)) for one in wanted]
+    if not all(cell and len(cell["runs"]) == len(suite.seeds) for cell in there):
         return None
+    found = {task: transferred(name, suite, task) for task in suite.tasks}
     figure = Figure(figsize=(5 * len(found), 4), layout="constrained")
     for axes, (task, contenders) in zip(np.atleast_1d(figure.subplots(1, len(found))), found.items(), strict=True):
         for contender, by in contenders.items():
-            samples = sorted(n for n in by if len(by[n]) == len(suite.seeds))
-            means = np.array([statistics.mean(by[n]) for n in samples])
-            spreads = np.array([statistics.stdev(by[n]) if len(by[n]) > 1 else 0.0 for n in samples])
-            axes.plot(samples, means, marker="o", markersize=4, label=said(contender))
-            axes.fill_between(samples, means - spreads, means + spreads, alpha=0.15)
+            means = np.array([statistics.mean(by[n]) for n in suite.samples])
+            spreads = np.array([statistics.stdev(by[n]) if len(by[n]) > 1 else 0.0 for n in suite.samples])
+            axes.plot(suite.samples, means, marker="o", markersize=4, label=said(contender))
+            axes.fill_between(suite.samples, means - spreads, means + spreads, alpha=0.15)
         axes.set(xscale="log", title=f"{name}: {task}", xlabel="samples", ylabel="test, percent")
         axes.set_xticks(suite.samples, list(map(str, suite.samples)), minor=False)
         axes.minorticks_off()
@@ -199,9 +201,9 @@ def curves(name: str, suite: TransferSuite) -> Figure | None:
 
 
 def embedding_map(name: str, suite: ComparisonSuite) -> Figure | None:
-    """The task embeddings of HyperFormer++, first seed, on their first two principal components."""
+    """The task embeddings of HyperFormer++, first seed, on their first two principal components; as `bars`."""
     runs = compared(Comparison(name, suite)).get("hyperformer_plus_plus")
-    if not runs:
+    if not runs or bars(name, suite) is None:
         return None
     embeddings: Mapping[str, list[float]] = runs[0]["embeddings"]
     points = np.array(list(embeddings.values()))

@@ -162,6 +162,9 @@ def test_a_comparison_tries_rates_chooses_one_and_goes_on_from_its_cells(places,
     assert set(drawn) == {"comparison-toy.svg", "embeddings-toy.svg", "transfer-few.svg"}
     tables.main()
     assert {path.name: path.read_bytes() for path in (places / "figures").iterdir()} == drawn
+    (places / "cells/comparison/toy" / files[2]).unlink()
+    (places / "cells/transfer/few/reviews-ours-8.json").unlink()
+    assert tables.bars("toy", suite) is tables.embedding_map("toy", suite) is tables.curves("few", few) is None
 
 
 @pytest.mark.parametrize(
