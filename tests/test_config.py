@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from kedro.config import OmegaConfigLoader
 
 from hyperformer.config import ConfigurationError, Settings, check
@@ -48,6 +49,12 @@ def test_the_environments_are_found() -> None:
 def test_every_shipped_environment_can_be_used(environment: str) -> None:
     settings = check(shipped(environment))
     assert make(settings.tasks).keys() == shipped(environment)["tasks"].keys()
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("parameters*.yml")), ids=lambda file: str(file.relative_to(CONF)))
+def test_no_block_of_settings_is_another_by_an_alias(file: Path) -> None:
+    """`dvc exp run -S` sets a value in both, and what it writes last, the old one, is what counts."""
+    assert not any(isinstance(token, yaml.AliasToken) for token in yaml.scan(file.read_text(encoding="utf-8")))
 
 
 def test_checked_settings_hold_what_was_written(base: dict[str, Any]) -> None:
