@@ -24,6 +24,7 @@ from experiments.cells import Cell
 from experiments.comparison import Comparison
 from experiments.plan import HERE, ROOT, ComparisonSuite, TransferSuite, plan
 from experiments.transfer import REGRESSION, cell_of
+from hyperformer.report.predictions import principal
 
 TABLES, FIGURES = HERE / "tables.md", ROOT / "docs" / "figures"
 NOT_METRICS = ("mean", "collapsed", "outside")
@@ -69,6 +70,11 @@ def compared(comparison: Comparison) -> dict[str, list[Cell]]:
         if there:
             found[contender] = [cell for cell in there if cell is not None]
     return found
+
+
+def whole(found: Mapping[str, Sequence[Cell]], suite: ComparisonSuite) -> bool:
+    """Whether every contender has its cell of every seed."""
+    return [len(runs) for runs in found.values()] == [len(suite.seeds)] * len(suite.contenders)
 
 
 def mean_of_tasks(cell: Cell) -> float:
@@ -164,7 +170,7 @@ def said(contender: str) -> str:
 def bars(name: str, suite: ComparisonSuite) -> Figure | None:
     """Each contender's mean over tasks, with every seed's; None while a cell is missing."""
     found = compared(Comparison(name, suite))
-    if [len(runs) for runs in found.values()] != [len(suite.seeds)] * len(suite.contenders):
+    if not whole(found, suite):
         return None
     figure = Figure(figsize=(8, 0.6 * len(found) + 1.2), layout="constrained")
     axes = figure.subplots()
@@ -202,23 +208,18 @@ def curves(name: str, suite: TransferSuite) -> Figure | None:
 
 def embedding_map(name: str, suite: ComparisonSuite) -> Figure | None:
     """The task embeddings of HyperFormer++, first seed, on their first two principal components; as `bars`."""
-    runs = compared(Comparison(name, suite)).get("hyperformer_plus_plus")
-    if not runs or bars(name, suite) is None:
+    found = compared(Comparison(name, suite))
+    if not whole(found, suite) or "hyperformer_plus_plus" not in found:
         return None
-    embeddings: Mapping[str, list[float]] = runs[0]["embeddings"]
-    points = np.array(list(embeddings.values()))
-    points = points - points.mean(0)
-    left, sizes, _ = np.linalg.svd(points, full_matrices=False)
-    places = left[:, :2] * sizes[:2]
-    places = places * np.sign(places[np.abs(places).argmax(0), [0, 1]])  # one of the two signs, always the same
-    share = 100 * (sizes[:2] ** 2).sum() / (sizes**2).sum()
+    embeddings: Mapping[str, list[float]] = found["hyperformer_plus_plus"][0]["embeddings"]
+    places, shares = principal(np.array(list(embeddings.values())))
     figure = Figure(figsize=(5.5, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.scatter(*places.T, color="#7aa6c2")
     for task, place in zip(embeddings, places, strict=True):
         axes.annotate(task, place, textcoords="offset points", xytext=(5, 4))
     axes.margins(0.2)
-    axes.set_title(f"{name}: task embeddings, {share:.0f} % of their variance")
+    axes.set_title(f"{name}: task embeddings, {100 * shares.sum():.0f} % of their variance")
     return figure
 
 
