@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NewType
 
 from kedro.io import AbstractDataset
 
 from hyperformer.types import HyperFormerError
+
+HTMLPreview = NewType("HTMLPreview", str)
+"""Kedro-Viz goes by this name of what `preview` gives."""
 
 
 class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
@@ -50,6 +54,17 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._folder)}
+
+
+class FiguresDataset(FolderDataset):
+    """A folder of SVG files, which Kedro-Viz shows one below the other."""
+
+    def preview(self) -> HTMLPreview:
+        shown = []
+        for path in sorted(self._folder.rglob("*.svg")):
+            name, code = path.relative_to(self._folder).with_suffix(""), base64.b64encode(path.read_bytes()).decode()
+            shown.append(f'<p><img alt="{name}" style="max-width: 100%" src="data:image/svg+xml;base64,{code}"></p>')
+        return HTMLPreview("".join(shown))
 
 
 class WorkplaceDataset(AbstractDataset[None, Path]):

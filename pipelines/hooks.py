@@ -47,8 +47,8 @@ class UserMistakes:
                 dataset = catalog.get(name)
                 if not name.startswith("params:") and not dataset.exists():
                     raise HyperFormerError(
-                        f"{name} is missing, expected in {_place(dataset)}; run the pipeline without --tags: it makes "
-                        "first what it needs"
+                        f"{name} is missing, expected in {_place(dataset)}; run the pipeline that makes it first, or "
+                        "this one without --tags"
                     )
             made = tasks.make(settings.tasks)
             if "params:data" in inputs:
@@ -138,7 +138,7 @@ def _place(dataset: Any) -> str | None:
 
 
 class Made:
-    """A line for every artifact: its name, its place, and how long its node took."""
+    """A line for every artifact: its name, its place, and how long its node took, which is noted beside the reports."""
 
     @hook_impl
     def before_pipeline_run(self, catalog: Any) -> None:
@@ -150,6 +150,9 @@ class Made:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
-        place = _place(self._catalog.get(dataset_name))
+        from hyperformer.progress import note
+
+        place, seconds = _place(self._catalog.get(dataset_name)), time.monotonic() - self._began
         if place:
-            log.info("made %s in %s, %.0f s", dataset_name, place, time.monotonic() - self._began)
+            log.info("made %s in %s, %.0f s", dataset_name, place, seconds)
+            note(self._catalog.load("times"), dataset_name, seconds)

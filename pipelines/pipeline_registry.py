@@ -15,6 +15,7 @@ from pipelines import (
     pretrain,
     report,
     shared_base,
+    times,
     train,
     transfer,
 )
@@ -42,5 +43,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "transfer": adapted,
         "parameter_counts": counted,
         "report": everything,
+        "times": times.create_pipeline(),
         "__default__": everything,
     }

@@ -1,4 +1,4 @@
-"""`report`: the table of results, and the page that asks of a run what there is to ask."""
+"""`report`: the table of results, the page that asks of a run what there is to ask, and its pictures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def write_report(
     seed: int,
     export: ExportSettings,
 ):
-    from hyperformer.report import Run, page, tables
+    from functools import partial
+
+    from hyperformer.report import Run, page, tables, write_pictures
     from hyperformer.tasks import make
 
     run = Run(
@@ -39,7 +41,7 @@ def write_report(
         seed,
         export.tolerance,
     )
-    return tables(run), page(run)
+    return tables(run), page(run), partial(write_pictures, run)
 
 
 def create_pipeline() -> Pipeline:
@@ -60,7 +62,7 @@ def create_pipeline() -> Pipeline:
                     "params:seed",
                     "params:export",
                 ],
-                ["results", "report"],
+                ["results", "report", "figures"],
                 name="report",
             )
         ],

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -18,8 +20,10 @@ from toys import task_settings
 
 from hyperformer.config import Tasks
 from hyperformer.manifest import FORMAT, Manifest
-from hyperformer.report import Run, page, predictions, run, tables
+from hyperformer.progress import note
+from hyperformer.report import Run, page, predictions, run, tables, write_pictures
 from hyperformer.report.scores import by_task, means
+from hyperformer.report.times import measure
 from hyperformer.tasks import make
 
 ODD = "<script>alert(1)</script> & \"'"
@@ -343,3 +347,55 @@ def test_results_in_markdown_keep_their_columns():
     from hyperformer.report.markup import Strong, Table, markdown
 
     assert markdown(Table(["a", "b"], [["x|y", Strong("1.0")]])) == "| a | b |\n| --- | --- |\n| x\\|y | **1.0** |\n"
+
+
+def test_the_pictures_are_files_of_their_own_with_what_the_page_shows(toy, tmp_path):
+    folder = tmp_path / "figures"
+    folder.mkdir()
+    write_pictures(toy, folder)
+    odd = next(iter(toy.tasks))
+    files = sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.svg"))
+    assert files == sorted(
+        ["scores/tasks", "learning/mean", *(f"learning/{name}" for name in toy.tasks), f"confusion/{odd}",
+         f"calibration/{odd}", "numbers/likeness", "embeddings/tasks"]
+    )  # fmt: skip
+    text = page(toy)
+    for path in folder.rglob("*.svg"):
+        root = ElementTree.fromstring(path.read_bytes())  # well-formed
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert not [one for one in root.iter() if one.tag.endswith("script") or "href" in one.attrib]
+        if path.parent.name != "confusion":  # which is a table there
+            assert f'aria-label="{escape(root.attrib["aria-label"])}"' in text
+    counts = ElementTree.parse(folder / "confusion" / f"{odd}.svg").getroot()
+    shown = [one.text for one in counts.iter("{http://www.w3.org/2000/svg}text")]
+    assert [word for word in shown if word.isdigit()] == ["1", "1", "0", "2"]
+    assert shown[1:4] == ["truth, down; answer, across", "NA", f"{ODD[:13]}…"]
+    first = {path.name: path.read_bytes() for path in folder.rglob("*.svg")}
+    write_pictures(toy, folder)
+    assert {path.name: path.read_bytes() for path in folder.rglob("*.svg")} == first
+
+
+def test_times_are_measured_of_every_graph_and_shown_beside_the_steps(bundles, toy_rows, tmp_path):
+    note(tmp_path, "rows", 1.25)
+    note(tmp_path, "checkpoint", 80.0)
+    note(tmp_path, "rows", 2.0)  # made again
+    measure(bundles, toy_rows, tmp_path, seconds=0.0)
+    found = json.loads((tmp_path / "latency.json").read_text())["graphs"]
+    graphs = [(path.parent.name, kind == "model.int8.onnx") for kind in ("model.onnx", "model.int8.onnx")
+              for path in sorted(bundles.glob(f"*/{kind}"))]  # fmt: skip
+    assert [(one["task"], one["int8"]) for one in found] == graphs
+    assert all(0 < one["median_ms"] <= one["p95_ms"] and one["rows_per_second"] > 0 for one in found)
+    read = Reader((tmp_path / "times.html").read_text())
+    assert [words for tag, words in read.headings if tag == "h2"] == [
+        "How fast do the graphs answer?", "How long did each step take?",
+    ]  # fmt: skip
+    assert "The longest was checkpoint, 80 s." in read.words
+    assert f"{max(found, key=lambda one: one['median_ms'])['median_ms']:.1f} ms at most" in read.words
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["latency.json", "steps.json", "times.html"]
+
+
+def test_times_of_nothing_say_so(toy_rows, tmp_path):
+    measure(tmp_path, toy_rows, tmp_path)
+    words = Reader((tmp_path / "times.html").read_text()).words
+    assert "No graph was exported." in words
+    assert "No step was timed." in words

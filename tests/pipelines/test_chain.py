@@ -119,6 +119,23 @@ def test_the_tasks_of_given_answers_are_put_on_one_base(tree, tmp_path):
     )
 
 
+def test_times_are_measured_beside_the_report_once_there_are_graphs(tree, tmp_path):
+    copy = shutil.copytree(tree, tmp_path / "copy")
+    reports = copy / "data" / "test" / "08_reporting"
+    steps = json.loads((reports / "times" / "steps.json").read_text())
+    assert {"rows", "tokens", "checkpoint", "metrics", "bundles", "report"} <= set(steps)
+    report = (reports / "report.html").read_bytes()
+    done = kedro(copy, "--pipelines", "times")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "A row alone takes" in (reports / "times" / "times.html").read_text()
+    assert (reports / "report.html").read_bytes() == report
+    shutil.rmtree(copy / "data" / "test" / "06_models" / "onnx")
+    done = kedro(copy, "--pipelines", "times")
+    assert done.returncode == 1
+    assert "bundles is missing, expected in " in done.stderr
+    assert "run the pipeline that makes it first" in done.stderr
+
+
 def test_closed_tasks_may_be_evaluated_by_what_is_generated(tree, tmp_path):
     copy = shutil.copytree(tree, tmp_path / "copy")
     done = kedro(copy, "--tags", "evaluate,report", "--params", "evaluation.closed_tasks=generated,evaluation.beams=2")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kedro.io import DatasetError
 
-from pipelines.datasets import FolderDataset, WorkplaceDataset
+from pipelines.datasets import FiguresDataset, FolderDataset, WorkplaceDataset
 
 
 def filled(text):
@@ -72,3 +72,24 @@ def test_a_workplace_that_is_a_file_is_said(tmp_path):
     (tmp_path / "place").write_text("")
     with pytest.raises(DatasetError, match=r"place cannot be used .*, expected a folder to work in; move away"):
         WorkplaceDataset(str(tmp_path / "place")).load()
+
+
+def test_figures_are_previewed_as_kedro_viz_asks_for_it(tmp_path):
+    import base64
+    import inspect
+
+    dataset = FiguresDataset(str(tmp_path / "figures"))
+
+    def drawn(folder):
+        (folder / "scores").mkdir()
+        (folder / "scores" / "tasks.svg").write_text("<svg/>")
+        (folder / "alone.svg").write_text("<svg>2</svg>")
+
+    dataset.save(drawn)
+    assert inspect.signature(dataset.preview).return_annotation == "HTMLPreview"
+    code = base64.b64encode(b"<svg/>").decode()
+    shown = dataset.preview()
+    assert shown.endswith(
+        f'<p><img alt="scores/tasks" style="max-width: 100%" src="data:image/svg+xml;base64,{code}"></p>'
+    )
+    assert shown.count("<img") == 2

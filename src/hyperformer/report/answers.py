@@ -7,28 +7,30 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from hyperformer.report import figures, predictions
+from hyperformer.report import predictions
+from hyperformer.report.figures import Picture
 from hyperformer.report.markup import Safe, Strong, Table, answer, details, escaped, grid, paragraph, table
+from hyperformer.report.pictures import MATRIX, calibrations
 from hyperformer.report.run import Run
 from hyperformer.tasks import Task
 
-MATRIX, PAIRS, MISTAKES, LONGEST = 12, 15, 3, 300
-"""The most labels of a matrix, confusions where there are more, mistakes of a task, and characters of a text."""
+PAIRS, MISTAKES, LONGEST = 15, 3, 300
+"""The most confusions of a task of many labels, mistakes of a task, and characters of a text."""
 
 
-def mistakes(run: Run, given: Mapping[str, pd.DataFrame]) -> str:
+def mistakes(run: Run, shown: Mapping[str, Picture]) -> str:
     """Where it is wrong: a matrix of each classification task, predicted by true numbers, and the worst answers."""
-    parts = []
+    parts, given = [], run.answers
     wrong = {name: float((given[name]["truth"] != given[name]["answer"]).mean()) for name in run.tasks}
     told = {name: share for name, share in wrong.items() if run.tasks[name].numbers is None}
     for name, task in run.tasks.items():
         if task.numbers is not None:
-            shown = _numbers(task, task.numbers, given[name])
+            found = _numbers(task, task.numbers, given[name], shown.get(name))
         elif task.answers:
-            shown = _confusion(task, given[name])
+            found = _confusion(task, given[name])
         else:
-            shown = paragraph(f"{100 * (1 - wrong[name]):.1f}% are the expected text, word for word.")
-        parts.append(f"<div><h3>{escaped(name)}</h3>\n{shown}{_worst(task, given[name])}</div>\n")
+            found = paragraph(f"{100 * (1 - wrong[name]):.1f}% are the expected text, word for word.")
+        parts.append(f"<div><h3>{escaped(name)}</h3>\n{found}{_worst(task, given[name])}</div>\n")
     most = max(told, key=told.__getitem__, default=None)
     return (
         answer(
@@ -68,17 +70,16 @@ def _confusion(task: Task, found: pd.DataFrame) -> str:
     return said + table(Table(["truth", *names], lines), f"{task.name}: truth and answer", shares.tolist())
 
 
-def _numbers(task: Task, numbers: list[float], found: pd.DataFrame) -> str:
-    if found["value"].isna().all():
+def _numbers(task: Task, numbers: list[float], found: pd.DataFrame, shown: Picture | None) -> str:
+    if shown is None:
         return paragraph("None of its answers is a number.")
     grouped = predictions.by_truth(found, task.answers, numbers)
-    low, high = numbers[0], numbers[-1]
     columns = ["mean", "p5", "p25", "p50", "p75", "p95"]
     rows = [[f"{line['truth']:g}", f"{line['rows']:.0f}", *(f"{line[key]:.2f}" for key in columns)]
             for line in grouped.to_dict("records")]  # fmt: skip
     head = ["truth", "rows", "mean", *(f"{key[1:]}th percentile" for key in columns[1:])]
     return (
-        figures.boxes(task.name, grouped, low, high)
+        str(shown)
         + paragraph("Line: 5th to 95th percentile; box: quartiles and median; dashed: as it should be.")
         + details("The numbers", table(Table(head, rows), f"{task.name}: predicted by true number"))
     )
@@ -105,14 +106,9 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def calibration(run: Run, given: Mapping[str, pd.DataFrame]) -> str:
+def calibration(run: Run, shown: Mapping[str, Picture]) -> str:
     """Whether probabilities can be believed: reliability of each classification task that has any."""
-    found = {}
-    for name, task in run.tasks.items():
-        if task.answers and task.numbers is None and "probability" in given[name]:
-            scored = given[name].dropna(subset="probability")
-            right = (scored["truth"] == scored["answer"]).to_numpy()
-            found[name] = predictions.calibration(scored["probability"].to_numpy(dtype=np.float64), right)
+    found = calibrations(run)
     if not found:
         return answer("No classification task has probabilities: there are none, or the answers were generated.")
     worst = max(found, key=lambda name: found[name].error)
@@ -145,7 +141,7 @@ def calibration(run: Run, given: Mapping[str, pd.DataFrame]) -> str:
             "alone would give so many rows if each probability were true."
         )
         + table(Table(head, rows), "Probabilities of the answers on the test split, percent")
-        + grid(figures.reliability(name, one) for name, one in found.items())
+        + grid(map(str, shown.values()))
         + details(
             "The numbers of each bin",
             table(Table(["task", "bin", "rows", "mean probability", "right"], bins), "Bins of probability, percent"),

@@ -1,8 +1,9 @@
-"""Pictures as inline SVG; lengths are in CSS pixels, and colours come from the page's style."""
+"""Pictures as SVG; lengths are in CSS pixels, and colours come from the style of what they stand in."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from hyperformer.report.markup import escaped
 from hyperformer.report.predictions import Calibration
 from hyperformer.report.scores import BASELINES
+from hyperformer.report.style import COLOURS, DRAWING
 
 SHAPES = {
     "model": '<circle r="6" class="model"/>',
@@ -22,14 +24,63 @@ SHAPES = {
 """A shape for each, so that colour alone tells nothing."""
 
 
-def legend(method: str) -> str:
-    names = {"model": f"{method}, ± one standard error", **BASELINES}
-    marks = (
-        f'<li><svg viewBox="-8 -8 16 16" width="16" height="16" aria-hidden="true">{shape}</svg> '
-        f"{escaped(names[kind])}</li>"
-        for kind, shape in SHAPES.items()
+def marks(method: str) -> dict[str, str]:
+    """The name of each shape."""
+    return {"model": f"{method}, ± one standard error", **BASELINES}
+
+
+def legend(names: Mapping[str, str]) -> str:
+    """The shapes with their names, as many in a line as there is room for."""
+    shown = (
+        f'<li><svg viewBox="-8 -8 16 16" width="16" height="16" aria-hidden="true">{SHAPES[kind]}</svg> '
+        f"{escaped(name)}</li>"
+        for kind, name in names.items()
     )
-    return f'<ul class="legend">{"".join(marks)}</ul>\n'
+    return f'<ul class="legend">{"".join(shown)}</ul>\n'
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A drawing of some width and height, what it shows in words, and its caption, if it has one.
+
+    `broad`: as wide as there is room, its widths are in percent then; `names`: of the shapes in it, by kind.
+    """
+
+    label: str
+    size: tuple[int, int]
+    body: str
+    caption: str = ""
+    broad: bool = False
+    names: Mapping[str, str] | None = None
+
+    def __str__(self) -> str:
+        """A part of the page; names of shapes come first."""
+        width, height = self.size
+        head = f'role="img" aria-label="{escaped(self.label)}"'
+        if self.broad:
+            drawn = f'<div class="wide"><svg {head} width="100%" height="{height}">{self.body}</svg></div>\n'
+        else:
+            drawn = f'<svg {head} viewBox="0 0 {width} {height}">{self.body}</svg>'
+        if self.caption:
+            drawn = f"<figure><figcaption>{escaped(self.caption)}</figcaption>{drawn}</figure>\n"
+        return (legend(self.names) if self.names else "") + drawn
+
+    def alone(self) -> str:
+        """An SVG file that needs nothing else, in light and dark; names of shapes come last."""
+        width, height = self.size
+        parts, top = [], 12
+        if self.caption:
+            parts, top = [_text(12, 26, self.caption, "name")], 38
+        parts.append(f'<svg x="12" y="{top}" width="{width}" height="{height}" overflow="visible">{self.body}</svg>')
+        low = top + height + 12
+        for kind, name in (self.names or {}).items():
+            parts.append(f'<svg x="22" y="{low}" overflow="visible">{SHAPES[kind]}{_text(14, 4, name, "quiet")}</svg>')
+            low += 20
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{escaped(self.label)}" '
+            f'width="{width + 24}" height="{low}">\n<style>\n{COLOURS}{DRAWING}</style>\n'
+            f'<rect width="100%" height="100%" class="card"/>\n{"".join(parts)}\n</svg>\n'
+        )
 
 
 def _line(x1: str | float, y1: float, x2: str | float, y2: float, kind: str) -> str:
@@ -40,19 +91,16 @@ def _text(x: str | float, y: float, text: str, kind: str) -> str:
     return f'<text x="{_told(x)}" y="{y:.1f}" class="{kind}">{escaped(text)}</text>'
 
 
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def _told(length: str | float) -> str:
     return length if isinstance(length, str) else f"{length:.1f}"
 
 
-def _figure(caption: str, label: str, size: tuple[int, int], parts: Sequence[str]) -> str:
-    return (
-        f'<figure><figcaption>{escaped(caption)}</figcaption><svg role="img" aria-label="{escaped(label)}" '
-        f'viewBox="0 0 {size[0]} {size[1]}">{"".join(parts)}</svg></figure>\n'
-    )
-
-
-def bars(found: Mapping[str, Mapping[str, float]], label: str) -> str:
-    """Scores in percent, a row a task: `model`, its standard `error`, and baselines. As wide as there is room."""
+def bars(method: str, found: Mapping[str, Mapping[str, float]]) -> Picture:
+    """Scores in percent, a row a task: `model`, its standard `error`, and baselines."""
     low = 25.0 * (min(0.0, *(one[kind] for one in found.values() for kind in SHAPES)) // 25.0)
     row, top = 44, 4
 
@@ -75,10 +123,12 @@ def bars(found: Mapping[str, Mapping[str, float]], label: str) -> str:
             f"<title>{BASELINES.get(kind, kind)} {one[kind]:.1f}</title></svg>"
             for kind in reversed(SHAPES)
         ]
-    return f'<svg role="img" aria-label="{escaped(label)}" width="100%" height="{end + 24}">{"".join(parts)}</svg>\n'
+    told = ", ".join(f"{name} {one['model']:.1f}" for name, one in found.items())
+    label = f"Test scores beside baselines: {told}"
+    return Picture(label, (700, end + 24), "".join(parts), broad=True, names=marks(method))
 
 
-def curve(name: str, steps: Sequence[float], values: Sequence[float], low: float, last: float) -> str:
+def curve(name: str, steps: Sequence[float], values: Sequence[float], low: float, last: float) -> Picture:
     """A validation curve, from `low` to 100 percent and from 0 to the `last` step."""
     at = [
         (36 + 222 * step / last, 134 - 116 * (value - low) / (100.0 - low))
@@ -98,10 +148,10 @@ def curve(name: str, steps: Sequence[float], values: Sequence[float], low: float
     ]
     ends = f"{values[0]:.1f} at step {steps[0]:.0f}, {values[-1]:.1f} at step {steps[-1]:.0f}"
     label = f"{name}: {ends}, best {values[best]:.1f} at step {steps[best]:.0f}"
-    return _figure(name, label, (304, 156), parts)
+    return Picture(label, (304, 156), "".join(parts), name)
 
 
-def reliability(name: str, found: Calibration) -> str:
+def reliability(name: str, found: Calibration) -> Picture:
     """The share of right answers against the mean probability of each bin; the area of a mark is its rows."""
     parts = []
     for share in (0, 50, 100):
@@ -122,10 +172,31 @@ def reliability(name: str, found: Calibration) -> str:
             )
     parts.append(_text(160, 244, "probability of the answer", "quiet middle"))
     label = f"{name}: share of right answers by probability; expected calibration error {100 * found.error:.1f} points"
-    return _figure(f"{name}: share right", label, (300, 250), parts)
+    return Picture(label, (300, 250), "".join(parts), f"{name}: share right")
 
 
-def boxes(name: str, found: pd.DataFrame, low: float, high: float) -> str:
+def matrix(name: str, labels: Sequence[str], counts: NDArray[np.int64]) -> Picture:
+    """Rows of each truth, across, by answer, down [labels, labels + 1], the darker the larger their share."""
+    answers = [*labels, *(["none of these"] if counts[:, -1].any() else [])]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    parts = [_text(10, 14, "truth, down; answer, across", "quiet")]
+    left, top, wide, high = 130, 44, 96, 40
+    for j, answer in enumerate(answers):
+        parts.append(_text(left + wide * j + wide / 2, top - 8, _short(answer, 14), "quiet middle"))
+    for i, truth in enumerate(labels):
+        parts.append(_text(left - 8, top + high * i + 25, _short(truth, 18), "quiet end"))
+        for j in range(len(answers)):
+            x, y, size = left + wide * j, top + high * i, f'width="{wide}" height="{high}"'
+            parts += [
+                f'<rect x="{x}" y="{y}" {size} class="cell" fill-opacity="{shares[i, j]:.2f}"/>',
+                _text(x + wide / 2, y + 18, str(counts[i, j]), "name middle" if i == j else "middle"),
+                _text(x + wide / 2, y + 33, f"{100 * shares[i, j]:.1f}%", "quiet middle"),
+            ]
+    whole = (left + wide * len(answers) + 10, top + high * len(labels) + 4)
+    return Picture(f"{name}: answers by truth", whole, "".join(parts), f"{name}: truth and answer")
+
+
+def boxes(name: str, found: pd.DataFrame, low: float, high: float) -> Picture:
     """The predicted numbers by true number: a line from the 5th to the 95th percentile, a box of the quartiles."""
 
     def x(number: float) -> float:
@@ -152,10 +223,11 @@ def boxes(name: str, found: pd.DataFrame, low: float, high: float) -> str:
             _line(left, y(line["p50"]), right, y(line["p50"]), "error"),
         ]
     parts.append(_text(176, 250, "truth", "quiet middle"))
-    return _figure("Predicted by true number", f"{name}: predicted numbers by true number", (320, 256), parts)
+    label = f"{name}: predicted by true number"
+    return Picture(label, (320, 256), "".join(parts), label)
 
 
-def scatter(names: Sequence[str], points: NDArray[np.float64], shares: NDArray[np.float64]) -> str:
+def scatter(names: Sequence[str], points: NDArray[np.float64], shares: NDArray[np.float64]) -> Picture:
     """Points [n, 2] with their names beside them, in one scale for both directions."""
     scale = 130.0 / max(float(np.abs(points).max()), 1e-12)
     at = [(170 + scale * float(x), 145 - scale * float(y)) for x, y in points]
@@ -164,7 +236,7 @@ def scatter(names: Sequence[str], points: NDArray[np.float64], shares: NDArray[n
     parts += [_text(320, 300, variance, "quiet end")]
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in at]
     for name, (x, y) in zip(names, at, strict=True):
-        shown = name if len(name) <= 22 else f"{name[:21]}…"
+        shown = _short(name, 22)
         wide = 7.0 * len(shown)  # about, as the font is the reader's
         places = [
             (x + 9, y + 4, x + 9, "name"),
@@ -178,7 +250,7 @@ def scatter(names: Sequence[str], points: NDArray[np.float64], shares: NDArray[n
         across, low, _, kind = places[best]
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5" class="model"/>', _text(across, low, shown, kind)]
     label = f"{len(names)} tasks on the first two principal components of their embeddings"
-    return _figure("Task embeddings, first two principal components", label, (340, 306), parts)
+    return Picture(label, (340, 306), "".join(parts), "Task embeddings, first two principal components")
 
 
 def _touched(box: tuple[float, ...], taken: Sequence[tuple[float, ...]]) -> int:

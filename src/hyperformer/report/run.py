@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from safetensors import safe_open
 
 from hyperformer import manifest
 from hyperformer.manifest import Manifest
+from hyperformer.report.predictions import read
 from hyperformer.tasks import Task
 
 CONFIGURATION, WEIGHTS, EMBEDDING = "configuration.json", "trained.safetensors", "method.task_embedding.weight"
@@ -45,6 +47,11 @@ class Run:
     def manifests(self) -> dict[str, Manifest]:
         """Of the tasks that were exported."""
         return {name: manifest.read(self.bundles / name) for name in self.tasks if (self.bundles / name).is_dir()}
+
+    @cached_property
+    def answers(self) -> dict[str, pd.DataFrame]:
+        """The test predictions of each task."""
+        return {name: read(self.predictions, name) for name in self.tasks}
 
     @cached_property
     def configuration(self) -> dict[str, Any]:

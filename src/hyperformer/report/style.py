@@ -1,8 +1,8 @@
-"""The look of the page, in light and dark."""
+"""The look of the page and of its pictures, in light and dark."""
 
 from __future__ import annotations
 
-STYLE = """\
+COLOURS = """\
 :root {
   color-scheme: light dark;
   --page: #f6f7f9; --card: #fff; --text: #1b1f24; --quiet: #57606a; --line: #d8dee4;
@@ -14,6 +14,30 @@ STYLE = """\
     --strong: #82b1ff; --other: #ffb870; --heat: #1f4f99; --area: #82b1ff55;
   }
 }
+"""
+
+DRAWING = """\
+svg text {
+  font-family: system-ui, sans-serif; font-size: 12.5px;
+  fill: var(--text); paint-order: stroke; stroke: var(--card); stroke-width: 3px;
+}
+svg .quiet { fill: var(--quiet); }
+svg .middle { text-anchor: middle; }
+svg .end { text-anchor: end; }
+svg .name { font-weight: 600; }
+svg .line { stroke: var(--line); }
+svg .dashed { stroke: var(--quiet); stroke-dasharray: 4 4; }
+svg .error { stroke: var(--strong); stroke-width: 2; }
+svg .curve { fill: none; stroke: var(--strong); stroke-width: 2; }
+svg .model { fill: var(--strong); }
+svg .ring { fill: none; stroke: var(--strong); stroke-width: 2; }
+svg .other { fill: var(--card); stroke: var(--other); stroke-width: 2; }
+svg .area { fill: var(--area); stroke: var(--strong); }
+svg .cell { fill: var(--heat); stroke: var(--line); }
+svg .card { fill: var(--card); }
+"""
+
+PAGE = """\
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--page); color: var(--text); font: 1rem/1.5 system-ui, sans-serif; }
 header, main { max-width: 76rem; margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
@@ -61,18 +85,7 @@ figure svg { display: block; width: 100%; max-width: 26rem; overflow: visible; }
 pre { overflow-wrap: anywhere; white-space: pre-wrap; font-size: .8125rem; }
 .wide { max-width: 46rem; }
 figcaption { font-weight: 600; }
-svg text { font-size: 12.5px; fill: var(--text); paint-order: stroke; stroke: var(--card); stroke-width: 3px; }
-svg .quiet { fill: var(--quiet); }
-svg .middle { text-anchor: middle; }
-svg .end { text-anchor: end; }
-svg .name { font-weight: 600; }
-svg .line { stroke: var(--line); }
-svg .dashed { stroke: var(--quiet); stroke-dasharray: 4 4; }
-svg .error { stroke: var(--strong); stroke-width: 2; }
-svg .curve { fill: none; stroke: var(--strong); stroke-width: 2; }
-svg .model { fill: var(--strong); }
-svg .ring { fill: none; stroke: var(--strong); stroke-width: 2; }
-svg .other { fill: var(--card); stroke: var(--other); stroke-width: 2; }
-svg .area { fill: var(--area); stroke: var(--strong); }
 @media print { section { break-inside: avoid; } }
 """
+
+STYLE = COLOURS + PAGE + DRAWING
