@@ -8,6 +8,7 @@ from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
 from pipelines.hooks import Made, UserMistakes
+from pipelines.tracking import Tracked
 
 
 class ConfigLoader(OmegaConfigLoader):
@@ -34,4 +35,4 @@ class ConfigLoader(OmegaConfigLoader):
 
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}
-HOOKS = (UserMistakes(), Made())
+HOOKS = (UserMistakes(), Made(), Tracked())
