@@ -289,7 +289,7 @@ def _readable(bundle: Bundle, given: list[str]) -> Iterator[Row]:
 
 
 def _lacking(what: str, error: ImportError, extra: str) -> HyperFormerError:
-    return HyperFormerError(f"{what} needs {error.name}, which is not installed; pip install 'hyperformer[{extra}]'")
+    return HyperFormerError(f"{what} needs {error.name}, which is not installed; install hyperformer with its extra '{extra}'")
 
 
 SERVE = {
