@@ -289,7 +289,9 @@ def _readable(bundle: Bundle, given: list[str]) -> Iterator[Row]:
 
 
 def _lacking(what: str, error: ImportError, extra: str) -> HyperFormerError:
-    return HyperFormerError(f"{what} needs {error.name}, which is not installed; install hyperformer with its extra '{extra}'")
+    return HyperFormerError(
+        f"{what} needs {error.name}, which is not installed; install hyperformer with its extra '{extra}'"
+    )
 
 
 SERVE = {
