@@ -1,14 +1,18 @@
-"""Datasets for folders, which kedro-datasets has none for."""
+"""Datasets for folders, which kedro-datasets has none for, and its own for files, which are put in place whole here."""
 
 from __future__ import annotations
 
 import base64
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NewType
+from typing import Any, NewType, TextIO
 
 from kedro.io import AbstractDataset
+from kedro_datasets import json as json_datasets
+from kedro_datasets import text as text_datasets
 
 from hyperformer.types import HyperFormerError
 
@@ -92,3 +96,33 @@ class WorkplaceDataset(AbstractDataset[None, Path]):
 
     def _describe(self) -> dict[str, Any]:
         return {"filepath": str(self._folder)}
+
+
+class JSONDataset(json_datasets.JSONDataset):
+    """A JSON file that is there as a whole, or as it was before."""
+
+    def save(self, data: Any) -> None:
+        with _whole(Path(self._filepath)) as file:
+            json.dump(data, file, **self._save_args)
+
+
+class TextDataset(text_datasets.TextDataset):
+    """A text file that is there as a whole, or as it was before."""
+
+    def save(self, data: str) -> None:
+        with _whole(Path(self._filepath)) as file:
+            file.write(data)
+
+
+@contextmanager
+def _whole(place: Path) -> Iterator[TextIO]:
+    """A file beside its place, which it takes once all is written."""
+    beside = place.with_name(f".{place.name}.new")
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            yield file
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    beside.replace(place)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -114,12 +117,16 @@ def _one_sentence() -> Iterator[None]:
             if isinstance(cause, HyperFormerError):
                 raise click.ClickException(str(cause)) from None
         for cause in causes:
-            if isinstance(cause, OSError) and cause.errno is not None and cause.filename is not None:
-                log.debug("the operating system's error", exc_info=error)
-                raise click.ClickException(
-                    f"{cause.filename}: {cause.strerror}; see to the place, its rights and its room, and run again: "
-                    "what is finished is kept"
-                ) from None
+            if isinstance(cause, OSError) and cause.errno is not None:
+                said = f"{cause.filename}: {cause.strerror}" if cause.filename is not None else cause.strerror
+            elif os.strerror(errno.ENOSPC) in str(cause):  # as libraries say it that write by themselves
+                said = os.strerror(errno.ENOSPC)
+            else:
+                continue
+            log.debug("the operating system's error", exc_info=error)
+            raise click.ClickException(
+                f"{said}; see to the place, its rights and its room, and run again: what is finished is kept"
+            ) from None
         raise
 
 
@@ -135,6 +142,45 @@ def _place(dataset: Any) -> str | None:
     """Where an artifact is kept; None where it is in memory only."""
     place = dataset._describe().get("filepath")
     return str(place) if place else None
+
+
+class Alone:
+    """Sees to it that one run at a time works in a data folder; the claim ends with its process at the latest."""
+
+    def __init__(self) -> None:
+        self._claim: Any = None
+
+    @hook_impl
+    def after_context_created(self, context: Any) -> None:
+        self._folder = Path(context.project_path) / context.config_loader["globals"]["data"]
+        self._machines = context.config_loader["parameters"].get("training", {}).get("machines", 1)
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self) -> None:
+        if self._machines > 1:  # they work in one folder together
+            return
+        with _one_sentence():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._claim = (self._folder / ".lock").open("w")
+            try:
+                fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise HyperFormerError(
+                    f"another run is at work in {self._folder}; wait for its end or stop it, or take another "
+                    "environment (--env)"
+                ) from None
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        self._ended()
+
+    @hook_impl(tryfirst=True)
+    def on_pipeline_error(self) -> None:
+        self._ended()
+
+    def _ended(self) -> None:
+        if self._claim is not None:
+            self._claim.close()
 
 
 class Made:

@@ -7,7 +7,7 @@ from typing import Any
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
-from pipelines.hooks import Made, UserMistakes
+from pipelines.hooks import Alone, Made, UserMistakes
 from pipelines.tracking import Tracked
 
 
@@ -35,4 +35,4 @@ class ConfigLoader(OmegaConfigLoader):
 
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}
-HOOKS = (UserMistakes(), Made(), Tracked())
+HOOKS = (UserMistakes(), Alone(), Made(), Tracked())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 import torch
 from datasets import Dataset
@@ -24,6 +26,7 @@ from hyperformer import evaluation, manifest
 from hyperformer.backbones import t5
 from hyperformer.config import BackboneSettings, EvaluationSettings, ExportSettings, Tasks
 from hyperformer.data import write_rows
+from hyperformer.export import graphs
 from hyperformer.export.bundle import export
 from hyperformer.manifest import CARD, GENERATION
 from hyperformer.model import MultiTaskModel
@@ -129,3 +132,23 @@ def test_every_file_is_listed_and_the_runtime_says_what_loads_it(bundle):
     assert described.labels == []
     with pytest.raises(HyperFormerError, match=r"the task 'echo' writes texts: load .*generation with optimum's"):
         load(bundle)
+
+
+def test_the_graphs_have_the_same_bytes_whatever_order_sets_have(bundle):
+    """Which one of equal constants names the other depends on it in optimum."""
+    for path in (bundle / GENERATION).glob("*.onnx"):
+        graph = onnx.load(path)
+        names = [constant.name for constant in graph.graph.initializer]
+        assert names == [f"constant_{number}" for number in range(len(names))]
+        other = copy.deepcopy(graph)
+        renamed = {name: f"onnx::MatMul_{len(names) - number}_merged_0" for number, name in enumerate(names)}
+        for part in graphs.nested(other.graph):
+            for node in part.node:
+                node.input[:] = [renamed.get(name, name) for name in node.input]
+        for constant in other.graph.initializer:
+            constant.name = renamed[constant.name]
+        shuffled = sorted(other.graph.initializer, key=lambda constant: constant.name)
+        del other.graph.initializer[:]
+        other.graph.initializer.extend(shuffled)
+        assert other.SerializeToString() != graph.SerializeToString()
+        assert graphs.numbered(other).SerializeToString() == graph.SerializeToString()

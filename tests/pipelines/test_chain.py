@@ -8,35 +8,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from toys import kedro
 
 from hyperformer import manifest
 from hyperformer.runtime import load
-
-ROOT = Path(__file__).parents[2]
-
-
-def kedro(tree: Path, *words: str, env: str = "test") -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "DO_NOT_TRACK": "1", "KEDRO_DISABLE_TELEMETRY": "1"}
-    command = [sys.executable, "-m", "kedro", "run", *(["--env", env] if env else []), *words]
-    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=280, check=False)
-
-
-@pytest.fixture(scope="session")
-def tree(tmp_path_factory):
-    """A copy of the project after the test environment's whole run."""
-    copy = tmp_path_factory.mktemp("tree")
-    for folder in ("conf", "pipelines"):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("local", "__pycache__"))
-    for file in ("pyproject.toml", ".telemetry"):
-        shutil.copy(ROOT / file, copy / file)
-    (copy / "conf" / "local").mkdir()
-    for words in (["--pipelines", "pretrain"], []):
-        done = kedro(copy, *words)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return copy
 
 
 def test_one_run_makes_every_artifact_and_nothing_outside_its_environment(tree):

@@ -38,6 +38,35 @@ def plain(graph: onnx.ModelProto) -> onnx.ModelProto:
     return graph
 
 
+def numbered(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with its constants named and put in the order of their first use, also by graphs inside of it.
+
+    optimum's merged decoder names what its two halves share by whichever half a set gives first.
+    """
+    own = {constant.name: constant for constant in graph.graph.initializer}
+    parts = list(nested(graph.graph))
+    used = dict.fromkeys(name for part in parts for node in part.node for name in node.input if name in own)
+    names = {name: f"constant_{number}" for number, name in enumerate(used)}
+    for part in parts:
+        for node in part.node:
+            node.input[:] = [names.get(name, name) for name in node.input]
+    for name, constant in own.items():
+        constant.name = names.get(name, name)
+    ordered = [own[name] for name in [*used, *sorted(own.keys() - used.keys())]]
+    del graph.graph.initializer[:]
+    graph.graph.initializer.extend(ordered)
+    return graph
+
+
+def nested(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and those inside of its nodes."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from nested(attribute.g)
+
+
 def unfused(graph: onnx.ModelProto) -> onnx.ModelProto:
     """The graph with the residual sums before layer norms as `Sum`.
 

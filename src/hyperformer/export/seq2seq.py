@@ -50,7 +50,7 @@ class Seq2Seq(Target):
         ours = {"task": task.name, "text": baked.template(task.settings.text)}
         _without_path(place / "config.json", {"hyperformer": ours})
         for path in sorted(place.glob("*.onnx")):
-            onnx.save_model(graphs.plain(onnx.load(path)), path)
+            onnx.save_model(graphs.numbered(graphs.plain(onnx.load(path))), path)
 
     def check(
         self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], made: Manifest
