@@ -24,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -100,10 +101,11 @@ def prepare(place: Path, steps: int | None) -> Path:
     rows = [f'{{"sentence": "The film is {word}."}}' for word in ("wonderful", "dull")]
     (tree / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (tree / "rows.csv").write_text("sentence\nThe film is wonderful.\nThe film is dull.\n")
-    for folder, counts in (("tickets", (900, 60, 60)), ("few", (40,))):
+    for folder, splits in (("tickets", {"train": 900, "validation": 60, "test": 60}), ("few", {"train": 40})):
         (place / folder).mkdir()
-        for split, count in zip(("train", "validation", "test"), counts, strict=False):
-            made = (f"{_ticket(n)}\n" for n in range(count))
+        numbers = count()
+        for split, rows_of_it in splits.items():
+            made = (f"{_ticket(n)}\n" for n in islice(numbers, rows_of_it))
             (place / folder / f"{split}.csv").write_text("subject,body,queue,hours\n" + "".join(made))
     with (tree / ".git" / "info" / "exclude").open("a") as file:
         file.write("rows.*\nanswers.*\nsentiment.onnx\nelsewhere\nrepository\ndvc_plots\nconf/mine\nconf/few\n")
@@ -173,7 +175,7 @@ def main() -> None:
         tree = prepare(Path(place), found.steps)
         subprocess.run(["make", "env"], cwd=tree, check=True)
         for document in found.documents:
-            count = counts[document] = {"ran": 0, "skipped": 0, "failed": 0}
+            outcomes = counts[document] = {"ran": 0, "skipped": 0, "failed": 0}
             beside: list[subprocess.Popen[bytes]] = []
             for command in commands(document):
                 lacking = [path for path in OPEN.findall(command.text) if path not in given]
@@ -181,7 +183,7 @@ def main() -> None:
                 began = time.monotonic()
                 wrong = "" if why else run(command, tree, given, beside)
                 outcome = "skipped" if why else "failed" if wrong else "ran"
-                count[outcome] += 1
+                outcomes[outcome] += 1
                 shown = f"{document}:{command.line}: {outcome}, {time.monotonic() - began:.0f} s: "
                 print(shown + command.text.splitlines()[0] + (f"  ({why})" if why else ""), flush=True)
                 if wrong:
@@ -189,9 +191,9 @@ def main() -> None:
             for process in beside:
                 process.terminate()
                 process.wait()
-    for document, count in counts.items():
-        print(f"{document}: {', '.join(f'{number} {outcome}' for outcome, number in count.items())}")
-    total = {outcome: sum(count[outcome] for count in counts.values()) for outcome in ("ran", "skipped", "failed")}
+    for document, outcomes in counts.items():
+        print(f"{document}: {', '.join(f'{number} {outcome}' for outcome, number in outcomes.items())}")
+    total = {outcome: sum(one[outcome] for one in counts.values()) for outcome in ("ran", "skipped", "failed")}
     print("all:", ", ".join(f"{number} {outcome}" for outcome, number in total.items()))
     sys.exit(total["failed"] > 0)
 

@@ -95,6 +95,16 @@ def test_an_unknown_key_is_refused_with_the_nearest_right_name(
     assert f"unknown setting {'.'.join((*place, wrong))!r}; did you mean {right!r}?" in fault(tree)
 
 
+@pytest.mark.parametrize("name", ["../up", "/root", "a/b", "..", ".hidden", "", " ", "a\\b", "two\nlines", "nul\0"])
+def test_a_task_is_not_named_as_no_folder_can_be(tree: dict[str, Any], name: str) -> None:
+    tree["tasks"][name] = tree["tasks"].pop("sentiment")
+    said = fault(tree)
+    assert said == (
+        "the setting 'tasks' cannot be used: a task's name is a folder's too: no slash, no dot in front, no control "
+        f"character; got {name!r}"
+    )
+
+
 def test_an_unknown_key_that_is_near_to_none_lists_the_known_ones(tree: dict[str, Any]) -> None:
     tree["evaluation"]["zzz"] = 1
     assert fault(tree) == "unknown setting 'evaluation.zzz'; known here: batch_size, beams, closed_tasks"

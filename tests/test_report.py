@@ -99,12 +99,10 @@ def toy(tmp_path) -> Run:
     settings = task_settings()
     mood = {**settings["mood"], "labels": {0: "NA", 1: ODD}}
     write = {"text": "{a}", "kind": "generation", "label_column": "b", "metrics": ["exact_match"]}
-    named = {f"mood {ODD}": mood, "likeness": settings["likeness"], "write": write}
+    named = {f"mood {ODD}".replace("/", ""): mood, "likeness": settings["likeness"], "write": write}
     known = make(Tasks(named))
     asked = tmp_path / "predictions"
     asked.mkdir()
-    # a task's name is a folder's, and a folder's holds no slash
-    known = {name.replace("/", ""): task for name, task in known.items()}
     odd = next(iter(known))
     predicted(
         asked, odd, source=[f"{ODD} {n}" for n in range(4)], truth=["NA", "NA", ODD, ODD],

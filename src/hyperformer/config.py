@@ -196,9 +196,18 @@ class TaskSettings(_Settings):
 
 
 class Tasks(RootModel[dict[str, TaskSettings]]):
-    """Every task by name."""
+    """Every task by name, which is a folder's too."""
 
     model_config = ConfigDict(frozen=True)
+
+    @model_validator(mode="after")
+    def _names_are_folders(self) -> Tasks:
+        for name in self.root:
+            if not name.strip() or name.startswith(".") or any(c in "/\\" or not c.isprintable() for c in name):
+                raise ValueError(
+                    f"a task's name is a folder's too: no slash, no dot in front, no control character; got {name!r}"
+                )
+        return self
 
 
 class FineTuningSettings(_Settings):

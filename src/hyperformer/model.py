@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,6 +14,7 @@ import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError
 from numpy.typing import NDArray
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -302,7 +304,7 @@ model.predict("{first}", {row})
                 api.upload_folder(repo_id=repository, folder_path=folder)
             except (OSError, HFValidationError) as error:
                 raise HyperFormerError(
-                    f"the hub did not take {repository!r} ({_first_line(error)}); log in with `hf auth "
+                    f"the hub did not take {repository!r} ({first_line(error)}); log in with `hf auth "
                     "login`, and name a repository of yours as user/name"
                 ) from error
 
@@ -322,12 +324,14 @@ model.predict("{first}", {row})
         """
         folder = Path(name) if Path(name).is_dir() else _snapshot(str(name), revision)
         configuration = _configuration(folder)
-        reference = configuration["backbone"]
-        expected = reference.pop("sha256")
-        where = BackboneSettings(**(reference | ({"path": backbone, "revision": None} if backbone else {})))
-        method = Methods(**configuration["methods"]).named(configuration["method"])
+        with _damage(folder):
+            reference = configuration["backbone"]
+            expected = reference.pop("sha256")
+            where = BackboneSettings(**(reference | ({"path": backbone, "revision": None} if backbone else {})))
+            method = Methods(**configuration["methods"]).named(configuration["method"])
+            tasks = Tasks(configuration["tasks"])
         try:
-            model = cls(where, method, Tasks(configuration["tasks"]), groups=configuration["groups"])
+            model = cls(where, method, tasks, groups=configuration["groups"])
         except HyperFormerError as error:
             raise HyperFormerError(
                 f"the checkpoint {name} cannot be loaded: {error}; where its backbone lies elsewhere, say so "
@@ -399,11 +403,12 @@ def _snapshot(name: str, revision: str | None) -> Path:
     except (OSError, ValueError) as error:
         raise HyperFormerError(
             f"no checkpoint {name!r}: neither a folder nor a repository that the hub or its cache gives "
-            f"({_first_line(error)}); train first, or name another"
+            f"({first_line(error)}); train first, or name another"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What a library says, without what it goes on to say."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -420,6 +425,18 @@ def _configuration(folder: Path) -> dict[str, Any]:
             f"the checkpoint {folder} is damaged ({CONFIGURATION} has no {lacking[0]!r}); train again, or name another"
         )
     return found
+
+
+@contextmanager
+def _damage(folder: Path) -> Iterator[None]:
+    """What is wrong inside with a checkpoint's configuration, in one sentence."""
+    try:
+        yield
+    except (ValidationError, KeyError, TypeError, AttributeError) as error:
+        told = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
+        raise HyperFormerError(
+            f"the checkpoint {folder} is damaged ({CONFIGURATION}: {told}); train again, or name another"
+        ) from None
 
 
 def _tensors(folder: Path, name: str) -> dict[str, Tensor]:

@@ -11,8 +11,8 @@ import logging
 import math
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from hyperformer.config import LoopSettings
 from hyperformer.manifest import sha256
-from hyperformer.model import restore, trained_tensors
+from hyperformer.model import first_line, restore, trained_tensors
 from hyperformer.progress import bar
 from hyperformer.training.distributed import gathered, launched
 from hyperformer.types import HyperFormerError
@@ -187,6 +187,25 @@ class _Loop(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         restore(self._work.model, load_file(Path(resume_from_checkpoint) / TENSORS))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[no-untyped-call]
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with _readable(checkpoint):
+            super()._load_rng_state(checkpoint)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def _readable(state: str | None) -> Iterator[None]:
+    """One sentence for a state whose files are none; torch reads numbers from them, and refuses whatever else."""
+    try:
+        yield
+    except Exception as error:
+        raise HyperFormerError(
+            f"the resume state {state} cannot be read ({first_line(error)}); remove that folder to begin anew"
+        ) from None
 
 
 def wants_bf16(precision: str) -> bool:
