@@ -145,11 +145,13 @@ def run(command: Command, tree: Path, given: Mapping[str, str], beside: list[sub
     if command.beside:
         beside.append(subprocess.Popen(program, **place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
         return "" if _listens(beside[-1]) else f"nothing listens on port {PORT}"
-    try:
-        done = subprocess.run(program, **place, capture_output=True, text=True, timeout=LONGEST, check=False)
-    except subprocess.TimeoutExpired:
-        return f"was not done after {LONGEST:.0f} s"
-    return "" if done.returncode == 0 else f"exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    with tempfile.TemporaryFile() as said:  # not a pipe: what goes on in the background keeps its end open
+        try:
+            done = subprocess.run(program, **place, stdout=said, stderr=subprocess.STDOUT, timeout=LONGEST, check=False)
+        except subprocess.TimeoutExpired:
+            return f"was not done after {LONGEST:.0f} s"
+        said.seek(0)
+        return "" if done.returncode == 0 else f"exit code {done.returncode}\n{said.read().decode()[-4000:]}"
 
 
 def _listens(process: subprocess.Popen[bytes]) -> bool:
