@@ -152,21 +152,22 @@ class Alone:
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
-        self._folder = Path(context.project_path) / context.config_loader["globals"]["data"]
-        self._machines = context.config_loader["parameters"].get("training", {}).get("machines", 1)
+        self._context = context
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self) -> None:
-        if self._machines > 1:  # they work in one folder together
+        found = self._context.config_loader
+        folder = Path(self._context.project_path) / found["globals"]["data"]
+        if found["parameters"].get("training", {}).get("machines", 1) > 1:  # they work in one folder together
             return
         with _one_sentence():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._claim = (self._folder / ".lock").open("w")
+            folder.mkdir(parents=True, exist_ok=True)
+            self._claim = (folder / ".lock").open("w")
             try:
                 fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise HyperFormerError(
-                    f"another run is at work in {self._folder}; wait for its end or stop it, or take another "
+                    f"another run is at work in {folder}; wait for its end or stop it, or take another "
                     "environment (--env)"
                 ) from None
 

@@ -17,7 +17,7 @@ class Tracked:
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
-        self._parameters = context.config_loader["parameters"]
+        self._settings = context.config_loader
 
     @hook_impl(trylast=True)  # after kedro-mlflow's, which begins the run
     def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
@@ -25,7 +25,8 @@ class Tracked:
         mlflow = _running()
         if mlflow is not None:
             read = {name.removeprefix("params:") for name in pipeline.inputs()}
-            mlflow.log_params(dict(_flat({name: block for name, block in self._parameters.items() if name in read})))
+            blocks = {name: block for name, block in self._settings["parameters"].items() if name in read}
+            mlflow.log_params(dict(_flat(blocks)))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:

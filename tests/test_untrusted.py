@@ -77,8 +77,7 @@ def test_a_backbones_own_code_is_let_be(backbone_folder, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"] = {name: f"evil.{name}" for name in ("AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM")}
     (folder / "config.json").write_text(json.dumps(config))
-    made = "class"
-    names = "\n".join(f"{made} {name}: pass" for name in config["auto_map"])
+    names = "\n".join(f"class {name}: pass" for name in config["auto_map"])
     (folder / "evil.py").write_text(f"import os\nos.mkdir({str(tmp_path / 'sprung')!r})\n{names}\n")
     backbones.load(settings_of(folder))
     assert not (tmp_path / "sprung").exists()

@@ -38,7 +38,12 @@ def cost(run: Run) -> str:
         answer(f"{told}. The largest bundle has {largest:.1f} MB.")
         + shown
         + table(Table(["task", *KINDS, "tokenizer and card", "all"], rows), "Size of each bundle, MB (10⁶ bytes)")
-        + paragraph("Times are a machine's: `kedro run --pipelines times` measures them, into times/times.html beside.")
+        + paragraph(
+            Safe(
+                f"Times are a machine's: {_code('kedro run --pipelines times')} measures them, into "
+                f"{_code('times/times.html')} beside this page."
+            )
+        )
     )
 
 
