@@ -56,6 +56,12 @@ def stands(cell: Cell | None, made_from: dict[str, str]) -> bool:
     return cell is not None and {**cell["made_from"], "code": ""} == {**made_from, "code": ""}
 
 
+def alike(kind: str, made_from: dict[str, str]) -> Cell | None:
+    """A cell of any suite that was made from the same; None where there is none."""
+    there = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(CELLS.glob(f"{kind}/*/*.json")))
+    return next((cell for cell in there if stands(cell, made_from)), None)
+
+
 @contextmanager
 def claimed(*names: str) -> Iterator[bool]:
     """Whether a cell is this process's alone inside; the claim ends with the process at the latest."""

@@ -151,6 +151,10 @@ class Comparison:
         if cells.stands(cells.read("comparison", self.name, cell), made_from):
             log.info("%s/%s is there", self.name, cell)
             return
+        if other := cells.alike("comparison", made_from):
+            cells.write({**other, "contender": contender}, "comparison", self.name, cell)
+            log.info("%s/%s is another suite's: validation %.2f", self.name, cell, other["validation"]["mean"])
+            return
         log.info("%s/%s", self.name, cell)
         states = cells.WORK / "states" / self.name / cell
         resumed, began = states.is_dir(), time.process_time()  # other work on the machine is not counted

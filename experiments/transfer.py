@@ -93,9 +93,11 @@ class Transfer:
         """
         cell = self.comparison.chosen(contender.trained)
         found = self.comparison.checkpoint(cell) if cell else None
-        if found is None or not found.is_dir():
+        if cell is None or found is None or not found.is_dir():
+            there = cells.path_of("comparison", self.comparison.name, cell) if cell else None
+            first = f"remove {there}, which stands without it, and " if there else ""
             raise HyperFormerError(
-                f"the model of {contender.trained} is missing, expected in {found or cells.WORK}; run "
+                f"the model of {contender.trained} is missing, expected in {found or cells.WORK}; {first}run "
                 f"python -m experiments.comparison {self.comparison.name} first"
             )
         return found

@@ -137,6 +137,11 @@ def test_a_comparison_tries_rates_chooses_one_and_goes_on_from_its_cells(places,
 
     monkeypatch.setattr("hyperformer.training.train", lambda *_: pytest.fail("a cell that stands was made again"))
     Comparison("toy", suite).run()
+    Comparison("twin", suite).run()
+    for name, cell in found.items():
+        assert json.loads((places / "cells/comparison/twin" / name).read_text()) == cell
+    with pytest.raises(HyperFormerError, match=r"remove .*twin.*\.json, which stands without it, and run python"):
+        transfer.Transfer("few", few, Comparison("twin", suite)).run()
 
     adapted = transfer.Transfer("few", few, toy)
     adapted.run()
