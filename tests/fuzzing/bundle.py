@@ -59,7 +59,7 @@ def main() -> None:
         bundle = Bundle(Path(sys.argv[1]), Path(place))
         findings = Path(sys.argv[2])
         findings.mkdir(exist_ok=True)
-        options = [sys.argv[0], f"-artifact_prefix={findings}/", "-max_len=64", *sys.argv[3:]]
+        options = [sys.argv[0], f"-artifact_prefix={findings}/", "-max_len=64", "-len_control=0", *sys.argv[3:]]
         atheris.instrument_all()
         atheris.Setup(options, lambda data: bundle.tried(data) and None)
         atheris.Fuzz()

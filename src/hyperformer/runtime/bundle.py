@@ -121,8 +121,9 @@ def opened(graph: Path, threads: int | None) -> Any:
     options.log_severity_level = ERRORS  # it warns of every input of a base that has a value of its own
     if threads is not None:
         options.intra_op_num_threads = threads
+    providers, again = ["CPUExecutionProvider"], 0  # a second try would be the same, and printed
     return tried(
-        lambda: onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"]),
+        lambda: onnxruntime.InferenceSession(str(graph), options, providers=providers, enable_fallback=again),
         f"{graph} cannot be opened",
     )
 
