@@ -78,12 +78,15 @@ def _locks(root: Path) -> Iterator[tuple[str, str, Stages]]:
 def _files(root: Path, commit: str, folder: str) -> set[str]:
     """The MD5s of a folder's files at a commit; none where DVC has them no more."""
     from dvc.api import DVCFileSystem
+    from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError
 
     try:
         files = DVCFileSystem(str(root), rev=commit).find(folder, detail=True)
     except DataIndexDirError:
         return set()
+    except (DvcException, ImportError) as error:  # a kind of remote that needs a package, or is not set well
+        raise HyperFormerError(f"DVC cannot look into its cache and remote: {error}") from None
     return {file["md5"] for file in files.values() if file.get("md5")}
 
 

@@ -118,7 +118,7 @@ def test_a_removed_cache_is_made_again_by_a_rerun_and_fetched_from_a_remote(proj
     assert "up to date" in run(clone, "dvc", "status")
 
 
-@pytest.mark.parametrize("fault", ["changed", "unknown", "fetch", "no git"])
+@pytest.mark.parametrize("fault", ["changed", "unknown", "fetch", "remote", "no git"])
 def test_what_has_no_lineage_is_told_why(fault, project, tmp_path):
     bundle, place = tmp_path / "mood", project
     shutil.copytree(made(project, 1) / "mood", bundle)
@@ -134,6 +134,11 @@ def test_what_has_no_lineage_is_told_why(fault, project, tmp_path):
         place = tmp_path / "clone"
         run(place, "dvc", "remote", "modify", "-q", "kept", "url", str(tmp_path / "elsewhere"))
         said = "lack 2 of them: dvc fetch --all-commits"
+    elif fault == "remote":
+        run(tmp_path, "git", "clone", "-q", str(project), "clone")
+        place = tmp_path / "clone"
+        run(place, "dvc", "remote", "modify", "-q", "kept", "url", "s3://models/kept")
+        said = "DVC cannot look into its cache and remote: s3 is supported, but requires 'dvc-s3'"
     else:
         place = tmp_path
         said = "git cannot tell the history of .*; run it in a clone"
