@@ -125,6 +125,11 @@ def test_a_budget_of_tokens_cuts_the_same_draws_into_batches_that_just_fit():
 
 
 def test_a_row_over_the_budget_is_a_batch_of_its_own():
-    sampler = TaskSampler([np.array([50, 50, 3])], [1.0], 0, 9, batch_tokens=10)
-    assert sorted(sampler[step][0][1] for step in range(3)) == [0, 1, 2]
-    assert all(len(sampler[step]) == 1 for step in range(3))
+    sampler = TaskSampler([np.full(5, 50)], [1.0], 0, 10, batch_tokens=10)
+    assert [len(sampler[step]) for step in range(10)] == [1] * 10
+    assert sorted(sampler[step][0][1] for step in range(5)) == list(range(5))
+
+
+def test_a_batch_of_many_short_rows_is_full_in_every_step():
+    sampler = TaskSampler([np.full(7, 2), np.full(9, 2)], [0.5, 0.5], 0, 6, batch_tokens=80)
+    assert [len(sampler[step]) for step in range(6)] == [40] * 6
