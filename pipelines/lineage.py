@@ -118,7 +118,8 @@ def _before(name: str, stages: Stages) -> Iterator[tuple[str, dict[str, Any]]]:
 def _git(root: Path, *words: str) -> str:
     done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise HyperFormerError(f"git cannot tell the history of {root} ({done.stderr.strip()}); run it in a clone")
+        said = " ".join(done.stderr.split())
+        raise HyperFormerError(f"git cannot tell the history of {root} ({said}); run it in a clone")
     return done.stdout
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
+import pytest
 from toys import run_python
 
 ROOT = Path(__file__).parents[2]
@@ -44,3 +46,17 @@ def test_a_repository_without_a_commit_is_said(tmp_path):
     said = done.stderr.splitlines()[-1]
     assert "HyperFormerError: the curves cannot be written" in said
     assert said.endswith("commit once in this git repository, or remove its .git")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a tree to another owner")
+def test_a_tree_of_another_owner_has_its_curves(tmp_path):
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(["dvc", "init", "-q"], cwd=tmp_path, check=True)
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    subprocess.run(["git", *author, "commit", "-qm", "one"], cwd=tmp_path, check=True)
+    subprocess.run(["chown", "-R", "65534:65534", str(tmp_path)], check=True)
+    alone = {**os.environ, "GIT_CONFIG_GLOBAL": os.devnull}
+    assert subprocess.run(["git", "status"], cwd=tmp_path, env=alone, capture_output=True, check=False).returncode
+    done = shown(tmp_path, [(1, {"loss/a": 2.0})])
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "curves" / "metrics.json").read_bytes())["loss"] == {"a": 2.0}
