@@ -42,37 +42,36 @@ def lineage(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
     described = manifest.read(bundle)
     manifest.verify(bundle, described.files)
     wanted = hashlib.md5((bundle / manifest.FILE).read_bytes(), usedforsecurity=False).hexdigest()
-    unread: set[str] = set()
-    seen: set[str] = set()
-    for commit, lock, stages in _locks(root):
-        for name, stage in stages.items():
-            for out in stage.get("outs", []):
-                if BUNDLES not in out["path"] or out["md5"] in seen:
-                    continue
-                seen.add(out["md5"])
-                found = _files(root, commit, str(Path(lock).parent / out["path"]))
-                if not found:
-                    unread.add(out["md5"])
-                if wanted in found:
-                    return {
-                        "task": described.task,
-                        "commit": commit,
-                        "told": _git(root, "log", "-1", "--format=%ci %s", commit).strip(),
-                        "stages": dict(_before(name, stages)),
-                        "again": f"git checkout {commit} && dvc pull && dvc repro",
-                    }
-    gone = f"; DVC's cache and remote lack {len(unread)} of them: dvc fetch --all-commits" if unread else ""
+    tried = unread = 0
+    for commit, name, stages, files in _exports(root):
+        if wanted in files:
+            return {
+                "task": described.task,
+                "commit": commit,
+                "told": _git(root, "log", "-1", "--format=%ci %s", commit).strip(),
+                "stages": dict(_before(name, stages)),
+                "again": f"git checkout {commit} && dvc pull && dvc repro",
+            }
+        tried, unread = tried + 1, unread + (not files)
+    gone = f"; DVC's cache and remote lack {unread} of them: dvc fetch --all-commits" if unread else ""
     raise HyperFormerError(
-        f"{bundle} is in none of the {len(seen)} exports that the history of {' and '.join(LOCKS)} knows{gone}; was it "
+        f"{bundle} is in none of the {tried} exports that the history of {' and '.join(LOCKS)} knows{gone}; was it "
         "made by a run whose dvc.lock is not committed?"
     )
 
 
-def _locks(root: Path) -> Iterator[tuple[str, str, Stages]]:
-    """(commit, file, stages) of every version of dvc.lock, the oldest first."""
+def _exports(root: Path) -> Iterator[tuple[str, str, Stages, set[str]]]:
+    """(commit, stage, all stages, MD5s of the files) of every folder of bundles that was exported, the oldest first."""
+    seen = set()
     for commit in _git(root, "log", "--reverse", "--format=%h", "--", *LOCKS).split():
+        stages: dict[str, Any] = {}
         for lock in _git(root, "ls-tree", "--name-only", commit, *LOCKS).split():
-            yield commit, lock, yaml.safe_load(_git(root, "show", f"{commit}:{lock}"))["stages"]
+            stages |= yaml.safe_load(_git(root, "show", f"{commit}:{lock}"))["stages"]
+        for name, stage in stages.items():
+            for out in stage.get("outs", []):
+                if BUNDLES in out["path"] and out["md5"] not in seen:
+                    seen.add(out["md5"])
+                    yield commit, name, stages, _files(root, commit, out["path"])
 
 
 def _files(root: Path, commit: str, folder: str) -> set[str]:

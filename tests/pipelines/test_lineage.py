@@ -36,6 +36,13 @@ STAGES = {
         "outs": ["data/06_models/onnx"],
     },
 }
+SHARED = {
+    "wdir": "..",
+    "cmd": "mkdir -p data/06_models/onnx_shared && cp -r data/06_models/onnx/mood data/06_models/onnx_shared && "
+    "sed -i s/t5/t6/ data/06_models/onnx_shared/mood/manifest.json",
+    "deps": ["data/06_models/onnx"],
+    "outs": ["data/06_models/onnx_shared"],
+}
 
 
 def run(place: Path, *words: str) -> str:
@@ -46,7 +53,7 @@ def run(place: Path, *words: str) -> str:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A repository with three commits: the first one's bundles, others by another seed, and one that made none."""
+    """A repository with three commits: the first one's bundles, others by another seed, and those on a shared base."""
     place = tmp_path_factory.mktemp("project")
     run(place, "git", "init", "-q")
     run(place, "dvc", "init", "-q")
@@ -59,8 +66,11 @@ def project(tmp_path_factory):
         shutil.copytree(place / "data/06_models/onnx", place.with_name(f"{place.name} {seed}"))
         commit(place, f"seed {seed}")
         run(place, "dvc", "push", "-q")
-    (place / "note.txt").write_text("a note")
-    commit(place, "a note")
+    (place / "pipelines").mkdir()
+    (place / "pipelines" / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"shared": SHARED}}))
+    run(place, "dvc", "repro", "-q", "pipelines/dvc.yaml")
+    commit(place, "shared")
+    run(place, "dvc", "push", "-q")
     return place
 
 
@@ -92,6 +102,12 @@ def test_bytes_that_a_later_commit_made_again_are_the_first_ones(project):
     assert lineage(made(project, 2) / "order", project)["commit"] == commits[0]
 
 
+def test_a_stage_of_the_other_file_and_what_it_read_of_the_first_one(project):
+    found = lineage(project / "data/06_models/onnx_shared/mood", project)
+    assert found["told"].endswith("shared")
+    assert list(found["stages"]) == ["shared", "export", "rows"]
+
+
 def test_from_a_commit_back_to_its_bundles_with_nothing_to_do(project, tmp_path):
     found = lineage(made(project, 1) / "mood", project)
     run(tmp_path, "git", "clone", "-q", str(project), "clone")
@@ -108,10 +124,10 @@ def test_from_a_commit_back_to_its_bundles_with_nothing_to_do(project, tmp_path)
 def test_a_removed_cache_is_made_again_by_a_rerun_and_fetched_from_a_remote(project, tmp_path):
     run(tmp_path, "git", "clone", "-q", str(project), "clone")
     clone = tmp_path / "clone"
-    run(clone, "dvc", "repro", "-q")
+    run(clone, "dvc", "repro", "-q", "-P")
     shutil.rmtree(clone / ".dvc" / "cache")
-    shutil.rmtree(clone / "data")
-    run(clone, "dvc", "repro", "-q")
+    shutil.rmtree(clone / "data" / "06_models" / "onnx")
+    run(clone, "dvc", "repro", "-q", "-P")
     assert run(clone, "git", "status", "--porcelain") == ""  # the same bytes: dvc.lock is as it was
     shutil.rmtree(clone / ".dvc" / "cache")
     run(clone, "dvc", "fetch", "-q")
@@ -127,13 +143,13 @@ def test_what_has_no_lineage_is_told_why(fault, project, tmp_path):
         said = "is not the file that was exported"
     elif fault == "unknown":
         manifest = bundle / "manifest.json"
-        manifest.write_text(manifest.read_text().replace('"t5"', '"t6"'))
-        said = r"is in none of the 2 exports that the history of dvc\.lock .* knows; was it made"
+        manifest.write_text(manifest.read_text().replace('"t5"', '"t7"'))
+        said = r"is in none of the 3 exports that the history of dvc\.lock .* knows; was it made"
     elif fault == "fetch":
         run(tmp_path, "git", "clone", "-q", str(project), "clone")
         place = tmp_path / "clone"
         run(place, "dvc", "remote", "modify", "-q", "kept", "url", str(tmp_path / "elsewhere"))
-        said = "lack 2 of them: dvc fetch --all-commits"
+        said = "lack 3 of them: dvc fetch --all-commits"
     elif fault == "remote":
         run(tmp_path, "git", "clone", "-q", str(project), "clone")
         place = tmp_path / "clone"
