@@ -45,10 +45,12 @@ def lineage(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
     tried = unread = 0
     for commit, name, stages, files in _exports(root):
         if wanted in files:
+            date, subject = _git(root, "log", "-1", "--format=%ci%n%s", commit).splitlines()
             return {
                 "task": described.task,
                 "commit": commit,
-                "told": _git(root, "log", "-1", "--format=%ci %s", commit).strip(),
+                "date": date,
+                "subject": subject,
                 "stages": dict(_before(name, stages)),
                 "again": f"git checkout {commit} && dvc pull && dvc repro",
             }

@@ -89,7 +89,7 @@ def test_a_bundle_names_the_commit_that_made_it_and_what_it_was_made_from(projec
     for seed in (1, 2):
         found = lineage(made(project, seed) / "mood", project)
         assert (found["task"], found["commit"]) == ("mood", commits[seed - 1])
-        assert found["told"].endswith(f"seed {seed}")
+        assert found["subject"] == f"seed {seed}"
         export, rows = found["stages"]["export"], found["stages"]["rows"]
         assert export["parameters"] == {"parameters.yml": {"seed": seed}}
         assert export["command"] == STAGES["export"]["cmd"]
@@ -104,7 +104,7 @@ def test_bytes_that_a_later_commit_made_again_are_the_first_ones(project):
 
 def test_a_stage_of_the_other_file_and_what_it_read_of_the_first_one(project):
     found = lineage(project / "data/06_models/onnx_shared/mood", project)
-    assert found["told"].endswith("shared")
+    assert found["subject"] == "shared"
     assert list(found["stages"]) == ["shared", "export", "rows"]
 
 
