@@ -175,6 +175,7 @@ class Comparison:
             "steps": settings.training.steps,
             "batch_size": settings.training.batch_size,
             "validation": {name: round(value, 3) for name, value in best.items()},
+            "by_step": {str(line["step"]): round(line["mean"], 3) for line in history},
             "test": test,
             "processor_seconds": seconds,
             "processor": torch.cuda.get_device_name()

@@ -129,6 +129,13 @@ def comparison_tables(name: str, suite: ComparisonSuite) -> list[str]:
     rates = [f"{rate:g}" for rate in suite.rates]
     first = suite.seeds[0]
     shown.append(f"### {name}: validation mean by learning rate, seed {first}\n\n{table(['contender', *rates], tried)}")
+    learnt = {contender: runs[0].get("by_step", {}) for contender, runs in found.items()}
+    if all(len(by_step) > 1 for by_step in learnt.values()):
+        lines = [
+            [said(contender), *(f"{mean:.1f}" for mean in by_step.values())] for contender, by_step in learnt.items()
+        ]
+        head = ["contender", *next(iter(learnt.values()))]
+        shown.append(f"### {name}: validation mean by step, seed {first}\n\n{table(head, lines)}")
     return shown
 
 

@@ -1,12 +1,17 @@
 """The first proof of reproducibility: two clones, `make demo` in both, equal bytes of every output.
 
-    python experiments/twice.py [FOLDER]     # about 25 minutes; FOLDER (a temporary one) keeps the clones
+    python experiments/twice.py [FOLDER] [--kills N]     # about 25 minutes; FOLDER (a temporary one) keeps the clones
 
 Each clone has an environment of its own. What is hashed is the files themselves, and not what dvc.lock says of them.
+With --kills the second clone's run is killed at that many random moments, and begun again each time.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,18 +37,49 @@ def is_lock_unchanged(tree: Path) -> bool:
     return not subprocess.run(["git", "diff", "--quiet", "--", "dvc.lock"], cwd=tree, check=False).returncode
 
 
+def clone(tree: Path) -> None:
+    """A clone with an environment of its own."""
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tree)], check=True)
+    subprocess.run(["make", "env"], cwd=tree, check=True)
+
+
+def run(tree: Path) -> float:
+    """Runs `make demo` to its end; the seconds it took."""
+    began = time.monotonic()
+    subprocess.run(["make", "demo"], cwd=tree, check=True)
+    return time.monotonic() - began
+
+
+def kill(tree: Path, times: int, seconds: float) -> None:
+    """Begins `make demo` so many times, and kills it and all that it started, within `seconds` of work together."""
+    moments = random.Random(0)
+    for number in range(1, times + 1):
+        after = moments.uniform(0.0, 2 * seconds / times)
+        with subprocess.Popen(["make", "demo"], cwd=tree, stdout=subprocess.PIPE, start_new_session=True) as begun:
+            try:
+                said, _ = begun.communicate(timeout=after)
+            except subprocess.TimeoutExpired:
+                os.killpg(begun.pid, signal.SIGKILL)
+                said, _ = begun.communicate()
+        stages = [line for line in said.decode(errors="replace").splitlines() if line.startswith("Running stage")]
+        where = stages[-1] if stages else "no stage"
+        print(f"{tree}: kill {number} after {after:.0f} s: {where}, exit status {begun.returncode}", flush=True)
+
+
 def main() -> int:
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
-    found = []
-    for name in ("one", "another/deeper"):
-        tree = folder / name
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(tree)], check=True)
-        began = time.monotonic()
-        subprocess.run(["make", "demo"], cwd=tree, check=True)
-        print(f"{tree}: make demo took {time.monotonic() - began:.0f} s, with its environment")
-        found.append(outputs(tree))
-    locked = is_lock_unchanged(folder / "one")
-    first, second = found
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", help="where the clones are made and kept")
+    parser.add_argument("--kills", type=int, default=0, help="how often the second clone's run is killed")
+    given = parser.parse_args()
+    folder = Path(given.folder or tempfile.mkdtemp())
+    trees = [folder / "one", folder / "another" / "deeper"]
+    for tree in trees:
+        clone(tree)
+    seconds = run(trees[0])
+    kill(trees[1], given.kills, seconds)
+    print(f"make demo took {seconds:.0f} s, and in the other clone {run(trees[1]):.0f} s")
+    first, second = map(outputs, trees)
+    locked = is_lock_unchanged(trees[0])
     for path in sorted(first.keys() | second.keys()):
         same = first.get(path) == second.get(path)
         print(f"{'equal' if same else 'OTHER'}  {first.get(path, '-')[:16]}  {path}")
