@@ -1,19 +1,20 @@
 """Tables and plots of the cells that are there, and of nothing else.
 
-    python -m experiments.tables     # writes experiments/tables.md and docs/figures/*.svg
+    python -m experiments.tables     # writes the tables of docs/results.md, and docs/figures/*.svg
 
-± is the standard deviation over seeds, minutes are of one processor. A contender whose seeds are not all there is
-marked with how many are.
+A table stands in the document after a line that names it: `<!-- table: SUITE test -->`, `rates` or `steps` of a
+comparison, `<!-- table: SUITE TASK -->` of a transfer. ± is the standard deviation over seeds, minutes are of one
+processor. A contender whose seeds are not all there is marked with how many are.
 """
 
 from __future__ import annotations
 
 import io
 import itertools
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -22,11 +23,14 @@ from matplotlib.figure import Figure
 from experiments import cells
 from experiments.cells import Cell
 from experiments.comparison import Comparison
-from experiments.plan import HERE, ROOT, ComparisonSuite, TransferSuite, plan
+from experiments.plan import ROOT, ComparisonSuite, TransferSuite, plan
 from experiments.transfer import REGRESSION, cell_of
+from hyperformer.config import nearest
 from hyperformer.report.predictions import principal
+from hyperformer.types import HyperFormerError
 
-TABLES, FIGURES = HERE / "tables.md", ROOT / "docs" / "figures"
+RESULTS, FIGURES = ROOT / "docs" / "results.md", ROOT / "docs" / "figures"
+PLACE = re.compile(r"(<!-- table: (.+) -->\n)(?:\|.*\n)*")
 NOT_METRICS = ("mean", "collapsed", "outside")
 NAMES = {
     "hyperformer_plus_plus": "HyperFormer++",
@@ -50,9 +54,11 @@ def spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.1f}{more}"
 
 
-def counted(values: Sequence[float], seeds: int) -> str:
-    """Mean ± standard deviation, and of how many seeds, if not of all."""
-    return spread(values) + ("" if len(values) == seeds else f" (seeds: {len(values)})")
+def counted(values: Sequence[float], seeds: int, best: float) -> str:
+    """Mean ± standard deviation, bold if it is the best, and of how many seeds, if not of all."""
+    mean, *more = spread(values).split(maxsplit=1)
+    said = f"**{mean}**" if statistics.mean(values) == best else mean
+    return " ".join([said, *more, *([f"(seeds: {len(values)})"] if len(values) < seeds else [])])
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -87,56 +93,60 @@ def mean_of_metrics(cell: Cell) -> float:
     return statistics.mean(v for one in cell["test"].values() for k, v in one.items() if k not in NOT_METRICS)
 
 
-def comparison_tables(name: str, suite: ComparisonSuite) -> list[str]:
-    """Test metrics of each contender with its chosen rate; and the validation means that chose it."""
-    found = compared(Comparison(name, suite))
+def comparison_tables(name: str, suite: ComparisonSuite) -> dict[str, str]:
+    """By name: test metrics of each contender with its chosen rate, and validation means by rate and by step."""
+    comparison = Comparison(name, suite)
+    found = compared(comparison)
     if not found:
-        return []
-    some = next(iter(found.values()))[0]["test"]
-    columns = [(task, kind) for task, one in some.items() for kind in one if kind not in NOT_METRICS]
-    lines = []
+        return {}
+    by_task = {
+        task: [kind for kind in one if kind not in NOT_METRICS]
+        for task, one in next(iter(found.values()))[0]["test"].items()
+    }
+    minutes = {
+        contender: [run["processor_seconds"] / 60 for run in runs if run["processor_seconds"]]
+        for contender, runs in found.items()
+    }
+    timed = any(minutes.values())
+    test, tried = [], []
     for contender, runs in found.items():
         parameters = runs[0]["parameters"]
-        seconds = [run["processor_seconds"] for run in runs if run["processor_seconds"]]
-        lines.append(
+        test.append(
             [
                 said(contender) + ("" if len(runs) == len(suite.seeds) else f" (seeds: {len(runs)})"),
-                *(spread([run["test"][task][kind] for run in runs]) for task, kind in columns),
+                *(metrics_of([run["test"][task] for run in runs], kinds) for task, kinds in by_task.items()),
                 spread([mean_of_metrics(run) for run in runs]),
                 f"**{spread([mean_of_tasks(run) for run in runs])}**",
                 f"{parameters['total_ratio']:.3f}",
                 f"{parameters['trained_percent_per_task']:.2f}",
-                f"{statistics.median(seconds) / 60:.0f}" if seconds else "",
+                *([f"{statistics.median(minutes[contender]):.0f}" if minutes[contender] else ""] if timed else []),
             ]
         )
-    head = [f"{task} {kind}" for task, kind in columns]
-    means = [
-        f"{len(columns)} metrics",
-        f"{len(some)} tasks",
-        "kept, in backbones",
-        "trained a task, %",
-        "processor minutes",
-    ]
-    shown = [f"### {name}: test, percent\n\n{table(['contender', *head, *means], lines)}"]
-    tried = []
-    for contender in found:
-        comparison = Comparison(name, suite)
-        there = [cells.read("comparison", name, comparison.tried(contender, rate)) for rate in suite.rates]
-        values = [cell["validation"]["mean"] if cell else None for cell in there]
-        best = max(value for value in values if value is not None)
-        shares = ["" if v is None else f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in values]
-        tried.append([said(contender), *shares])
-    rates = [f"{rate:g}" for rate in suite.rates]
-    first = suite.seeds[0]
-    shown.append(f"### {name}: validation mean by learning rate, seed {first}\n\n{table(['contender', *rates], tried)}")
+        by_rate = comparison.found_by_rate(contender)
+        tried.append([said(contender), *marked([by_rate.get(rate) for rate in suite.rates])])
+    means = [f"{sum(map(len, by_task.values()))} metrics", f"{len(by_task)} tasks"]
+    head = ["method", *by_task, *means, "kept, in backbones", "trained a task, %", *(["minutes"] if timed else [])]
+    rates = [f"{rate:.0e}".replace("e-0", "e-") for rate in suite.rates]
+    shown = {f"{name} test": table(head, test), f"{name} rates": table(["method", *rates], tried)}
     learnt = {contender: runs[0].get("by_step", {}) for contender, runs in found.items()}
     if all(len(by_step) > 1 for by_step in learnt.values()):
-        lines = [
-            [said(contender), *(f"{mean:.1f}" for mean in by_step.values())] for contender, by_step in learnt.items()
-        ]
-        head = ["contender", *next(iter(learnt.values()))]
-        shown.append(f"### {name}: validation mean by step, seed {first}\n\n{table(head, lines)}")
+        steps = next(iter(learnt.values()))
+        lines = [[said(contender), *marked(list(by_step.values()))] for contender, by_step in learnt.items()]
+        shown[f"{name} steps"] = table(["method", *steps], lines)
     return shown
+
+
+def metrics_of(test: Sequence[Mapping[str, float]], kinds: Sequence[str]) -> str:
+    """A task's metric with its spread over seeds; of several metrics the means alone, beside each other."""
+    if len(kinds) == 1:
+        return spread([one[kinds[0]] for one in test])
+    return " / ".join(f"{statistics.mean(one[kind] for one in test):.1f}" for kind in kinds)
+
+
+def marked(values: Sequence[float | None]) -> list[str]:
+    """Values in a table's line, the highest one bold; those that are None are empty."""
+    best = max((value for value in values if value is not None), default=None)
+    return ["" if v is None else f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in values]
 
 
 def transferred(name: str, suite: TransferSuite, task: str) -> dict[str, dict[int, list[float]]]:
@@ -153,18 +163,18 @@ def transferred(name: str, suite: TransferSuite, task: str) -> dict[str, dict[in
     return found
 
 
-def transfer_tables(name: str, suite: TransferSuite) -> list[str]:
-    """Test metrics by number of samples."""
-    shown = []
+def transfer_tables(name: str, suite: TransferSuite) -> dict[str, str]:
+    """By name: a task's test metrics by number of samples."""
+    shown = {}
     for task in suite.tasks:
         found = transferred(name, suite, task)
-        lines = [
-            [said(contender), *(counted(by[n], len(suite.seeds)) if n in by else "" for n in suite.samples)]
-            for contender, by in found.items()
-        ]
+        best = {n: max(statistics.mean(by[n]) for by in found.values() if n in by) for n in suite.samples if found}
+        lines = []
+        for contender, by in found.items():
+            texts = [counted(by[n], len(suite.seeds), best[n]) if n in by else "" for n in suite.samples]
+            lines.append([said(contender), *texts])
         if lines:
-            head = ["samples", *map(str, suite.samples)]
-            shown.append(f"### {name}, {task}: test, percent, by samples\n\n{table(head, lines)}")
+            shown[f"{name} {task}"] = table([f"{task}, rows", *map(str, suite.samples)], lines)
     return shown
 
 
@@ -175,9 +185,9 @@ def said(contender: str) -> str:
 
 
 def bars(name: str, suite: ComparisonSuite) -> Figure | None:
-    """Each contender's mean over tasks, with every seed's; None while a cell is missing."""
+    """Each contender's mean over tasks, with every seed's; None while a cell is missing, or of one contender alone."""
     found = compared(Comparison(name, suite))
-    if not whole(found, suite):
+    if len(found) < 2 or not whole(found, suite):
         return None
     figure = Figure(figsize=(8, 0.6 * len(found) + 1.2), layout="constrained")
     axes = figure.subplots()
@@ -241,20 +251,29 @@ def draw(figure: Figure | None, path: Path) -> None:
     path.write_text("\n".join(line.rstrip() for line in drawn.getvalue().splitlines()) + "\n", encoding="utf-8")
 
 
-def main() -> None:
+def every_table() -> dict[str, str]:
+    """All tables of the plan's suites that have cells, by name."""
     whole = plan()
-    shown: list[Any] = ["<!-- Made by `python -m experiments.tables` of experiments/cells. -->\n# Tables of all cells"]
+    compared = [comparison_tables(name, suite) for name, suite in whole.comparison.items()]
+    few = [transfer_tables(name, suite) for name, suite in whole.transfer.items()]
+    return {name: table for tables in [*compared, *few] for name, table in tables.items()}
+
+
+def main() -> None:
+    shown, text = every_table(), RESULTS.read_text(encoding="utf-8")
+    if unknown := [name for _, name in PLACE.findall(text) if name not in shown]:
+        raise HyperFormerError(f"{RESULTS}: unknown table {unknown[0]!r}; {nearest(unknown[0], shown)}")
+    RESULTS.write_text(PLACE.sub(lambda place: f"{place[1]}{shown[place[2]]}\n", text), encoding="utf-8")
+    whole = plan()
     for name, suite in whole.comparison.items():
-        shown += comparison_tables(name, suite)
         draw(bars(name, suite), FIGURES / f"comparison-{name}.svg")
         draw(embedding_map(name, suite), FIGURES / f"embeddings-{name}.svg")
     for name, few in whole.transfer.items():
-        shown += transfer_tables(name, few)
         draw(curves(name, few), FIGURES / f"transfer-{name}.svg")
-    text = "\n\n".join(shown) + "\n"
-    TABLES.write_text(text, encoding="utf-8")
-    print(text)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except HyperFormerError as error:
+        raise SystemExit(str(error)) from None

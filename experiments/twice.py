@@ -50,6 +50,15 @@ def run(tree: Path) -> float:
     return time.monotonic() - began
 
 
+def is_group_alive(leader: int) -> bool:
+    """Whether a process of a group is still there, be it dead and not yet waited for."""
+    try:
+        os.killpg(leader, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def kill(tree: Path, times: int, seconds: float) -> None:
     """Begins `make demo` so many times, and kills it and all that it started, within `seconds` of work together."""
     moments = random.Random(0)
@@ -61,6 +70,8 @@ def kill(tree: Path, times: int, seconds: float) -> None:
             except subprocess.TimeoutExpired:
                 os.killpg(begun.pid, signal.SIGKILL)
                 said, _ = begun.communicate()
+        while is_group_alive(begun.pid):  # DVC keeps its lock for a process that is not yet gone
+            time.sleep(0.1)
         stages = [line for line in said.decode(errors="replace").splitlines() if line.startswith("Running stage")]
         where = stages[-1] if stages else "no stage"
         print(f"{tree}: kill {number} after {after:.0f} s: {where}, exit status {begun.returncode}", flush=True)

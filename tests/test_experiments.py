@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +37,7 @@ def places(tmp_path, monkeypatch):
     """Cells and what is on the way to them, in a folder of the test's."""
     monkeypatch.setattr(cells, "CELLS", tmp_path / "cells")
     monkeypatch.setattr(cells, "WORK", tmp_path / "work")
-    monkeypatch.setattr(tables, "TABLES", tmp_path / "tables.md")
+    monkeypatch.setattr(tables, "RESULTS", tmp_path / "results.md")
     monkeypatch.setattr(tables, "FIGURES", tmp_path / "figures")
     return tmp_path
 
@@ -152,9 +153,14 @@ def test_a_comparison_tries_rates_chooses_one_and_goes_on_from_its_cells(places,
     transfer.Transfer("few", few, toy).run()
     assert {path: path.read_bytes() for path in (places / "cells").rglob("*.json")} == before
 
+    for path in sorted((places / "cells" / "comparison" / "toy").iterdir()):
+        shutil.copy(path, path.with_name(path.name.replace(OURS, "other")))
+    suite = suite.model_copy(update={"contenders": {OURS: {}, "other": {}}})
     monkeypatch.setattr(tables, "plan", lambda: Plan(comparison={"toy": suite}, transfer={"few": few}))
+    (places / "results.md").write_text("<!-- table: toy test -->\n| old |\n\nText.\n\n<!-- table: few reviews -->\n")
     tables.main()
-    text = (places / "tables.md").read_text()
+    text = (places / "results.md").read_text()
+    assert "old" not in text
     means = [
         statistics.mean(t["mean"] for t in cell["test"].values())
         for name, cell in found.items()
@@ -208,10 +214,21 @@ def test_a_transfer_before_its_comparison_says_what_to_run(places, suite, few):
 
 
 def test_what_is_documented_is_what_the_cells_say(tmp_path, monkeypatch):
-    monkeypatch.setattr(tables, "TABLES", tmp_path / "tables.md")
+    shown = (ROOT / "docs" / "results.md").read_text()
+    copy = tmp_path / "results.md"
+    copy.write_text(tables.PLACE.sub(r"\1", shown))
+    monkeypatch.setattr(tables, "RESULTS", copy)
     monkeypatch.setattr(tables, "FIGURES", tmp_path / "figures")
     tables.main()
-    assert (tmp_path / "tables.md").read_text() == (ROOT / "experiments" / "tables.md").read_text()
+    assert copy.read_text() == shown
+    results = {name for name in tables.every_table() if not name.endswith((" rates", " steps"))}
+    assert results <= {name for _, name in tables.PLACE.findall(shown)}
+
+
+def test_a_table_that_is_in_no_suite_is_answered_with_the_nearest(places):
+    (places / "results.md").write_text("<!-- table: embedded tets -->\n")
+    with pytest.raises(HyperFormerError, match=r"unknown table 'embedded tets'"):
+        tables.main()
 
 
 def test_every_cell_is_one_that_the_plan_wants_made_by_its_settings():
