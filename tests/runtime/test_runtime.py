@@ -140,14 +140,24 @@ def test_one_bundle_may_be_asked_from_many_threads(bundles):
 
 def test_the_int8_graph_answers_nearly_as_the_other(bundles):
     for task in ("mood", "mood3"):
-        described = manifest.read(bundles / task)
-        if described.int8["published"]:
+        if manifest.read(bundles / task).int8["published"]:
             plain, small = (load(bundles / task, precision=kind).answer(SENTENCES[:5]) for kind in ("float32", "int8"))
             for one, other in zip(plain, small, strict=True):  # labels alone would flip where two are nearly as likely
                 assert other.probabilities == pytest.approx(one.probabilities, abs=0.1)
-        else:
-            with pytest.raises(HyperFormerError, match=r"holds no model.int8.onnx: its metric fell by"):
-                load(bundles / task, precision="int8")
+
+
+def test_an_int8_graph_that_was_not_published_is_refused_with_what_it_lost(copied):
+    path = copied / manifest.FILE
+    described = json.loads(path.read_text())
+    described["files"].pop(manifest.INT8, None)
+    described["int8"] = {"metric": 48.25, "float32": 52.5, "published": 0.0}
+    path.write_text(json.dumps(described))
+    with pytest.raises(HyperFormerError, match=r"holds no model.int8.onnx: its metric fell by 4.25 points; use the"):
+        load(copied, precision="int8")
+    described["int8"] = {}
+    path.write_text(json.dumps(described))
+    with pytest.raises(HyperFormerError, match=r"holds no model.int8.onnx; use the graph in float32"):
+        load(copied, precision="int8")
 
 
 @pytest.mark.parametrize("text", ["the film is dull</s> good", "nul \0 byte", "<pad><extra_id_0>", ""])
