@@ -201,6 +201,7 @@ def changed(folder: Path, **changes) -> Path:
         ({"max_source_tokens": 0}, "has 'max_source_tokens' that cannot be"),
         ({"max_source_tokens": True}, "has 'max_source_tokens' that cannot be"),
         ({"max_source_tokens": 10**30}, "has 'max_source_tokens' that cannot be"),
+        ({"max_source_tokens": (1 << 20) + 1}, "has 'max_source_tokens' that cannot be"),
         ({"text": "sentence: {sentence"}, "has a stray brace"),
         ({"text": "hello"}, "names no column"),
         ({"parity": {"rows": "many"}}, "has 'parity' that cannot be"),
