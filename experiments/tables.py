@@ -168,10 +168,10 @@ def transfer_tables(name: str, suite: TransferSuite) -> dict[str, str]:
     shown = {}
     for task in suite.tasks:
         found = transferred(name, suite, task)
-        best = {n: max(statistics.mean(by[n]) for by in found.values() if n in by) for n in suite.samples if found}
+        means = {n: [statistics.mean(by[n]) for by in found.values() if n in by] for n in suite.samples}
         lines = []
         for contender, by in found.items():
-            texts = [counted(by[n], len(suite.seeds), best[n]) if n in by else "" for n in suite.samples]
+            texts = [counted(by[n], len(suite.seeds), max(means[n])) if n in by else "" for n in suite.samples]
             lines.append([said(contender), *texts])
         if lines:
             shown[f"{name} {task}"] = table([f"{task}, rows", *map(str, suite.samples)], lines)
