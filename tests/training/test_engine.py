@@ -73,6 +73,15 @@ def test_a_batch_in_parts_has_the_gradient_of_the_whole(work, tmp_path):
         torch.testing.assert_close(parts[name], value, rtol=1e-4, atol=1e-6)
 
 
+def test_a_run_computes_in_its_own_precision_whatever_ran_before_it(work, tmp_path):
+    first, second, third = (train_settings(steps=1, precision=precision) for precision in ("fp32", "bf16", "fp32"))
+    full = first_gradient(work(first, dropout=False), first, tmp_path / "first")
+    half = first_gradient(work(second, dropout=False), second, tmp_path / "second")
+    again = first_gradient(work(third, dropout=False), third, tmp_path / "third")
+    assert any(not torch.equal(half[name], value) for name, value in full.items())
+    assert all(torch.equal(again[name], value) for name, value in full.items())
+
+
 @pytest.mark.parametrize("method", ["hyperformer_plus_plus", "adapters_multi_task", "fine_tuning_multi_task"])
 def test_activations_computed_anew_give_the_same_gradient(work, tmp_path, make_model, method):
     settings = train_settings(steps=1)

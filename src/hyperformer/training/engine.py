@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -325,6 +326,7 @@ def _show(last: Path, curve: Curve) -> None:
 
 def _arguments(settings: LoopSettings, seed: int, state: Path, save_every: int) -> TrainingArguments:
     gpu = torch.cuda.is_available()
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)  # transformers leaves an earlier run's there, and obeys it
     arguments = TrainingArguments(
         output_dir=str(state),
         max_steps=settings.steps,
