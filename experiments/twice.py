@@ -3,7 +3,8 @@
     python experiments/twice.py [FOLDER] [--kills N]     # about 25 minutes; FOLDER (a temporary one) keeps the clones
 
 Each clone has an environment of its own. What is hashed is the files themselves, and not what dvc.lock says of them.
-With --kills the second clone's run is killed at that many random moments, and begun again each time.
+With --kills the second clone's run is killed at that many random moments, and begun again each time; a run that ends
+before its moment has come is compared, and the next begins with nothing made.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -59,22 +61,53 @@ def is_group_alive(leader: int) -> bool:
     return True
 
 
-def kill(tree: Path, times: int, seconds: float) -> None:
-    """Begins `make demo` so many times, and kills it and all that it started, within `seconds` of work together."""
+def anew(tree: Path) -> None:
+    """Leaves of a clone what git has, and its environment."""
+    subprocess.run(["git", "checkout", "--quiet", "."], cwd=tree, check=True)
+    subprocess.run(["git", "clean", "-dffxq", "--exclude", ".venv"], cwd=tree, check=True)
+
+
+def is_killed(tree: Path, after: float) -> bool:
+    """Begins `make demo` and kills it, and all that it started, after so many seconds; False if it had ended."""
+    began = time.monotonic()
+    demo = subprocess.Popen(
+        ["make", "demo"], cwd=tree, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    )
+    with demo:
+        try:
+            said, _ = demo.communicate(timeout=after)
+        except subprocess.TimeoutExpired:
+            os.killpg(demo.pid, signal.SIGKILL)
+            said, _ = demo.communicate()
+    while is_group_alive(demo.pid):  # DVC keeps its lock for a process that is not yet gone
+        time.sleep(0.1)
+    if demo.returncode not in (0, -signal.SIGKILL):
+        sys.exit(f"{tree}: make demo failed:\n{said.decode(errors='replace')}")
+    told = re.findall(r"Running stage '\w+'|going on from step \d+|step \d+ of \d+", said.decode(errors="replace"))
+    way = [words for words, following in zip(told, [*told[1:], ""], strict=True) if words[:5] != following[:5]]
+    how = "killed" if demo.returncode else "ended"
+    print(f"{tree}: {how} after {time.monotonic() - began:.0f} s: {', '.join(way)}", flush=True)
+    return bool(demo.returncode)
+
+
+def kill(tree: Path, times: int, seconds: float, expected: dict[str, str]) -> bool:
+    """Kills `make demo` so many times, each within half of a whole run's time, and begins it again each time.
+
+    A run that ends before its moment has come is compared, and the next one begins with nothing made.
+
+    Returns:
+        Whether each run that ended has the expected outputs.
+    """
     moments = random.Random(0)
-    for number in range(1, times + 1):
-        after = moments.uniform(0.0, 2 * seconds / times)
-        with subprocess.Popen(["make", "demo"], cwd=tree, stdout=subprocess.PIPE, start_new_session=True) as begun:
-            try:
-                said, _ = begun.communicate(timeout=after)
-            except subprocess.TimeoutExpired:
-                os.killpg(begun.pid, signal.SIGKILL)
-                said, _ = begun.communicate()
-        while is_group_alive(begun.pid):  # DVC keeps its lock for a process that is not yet gone
-            time.sleep(0.1)
-        stages = [line for line in said.decode(errors="replace").splitlines() if line.startswith("Running stage")]
-        where = stages[-1] if stages else "no stage"
-        print(f"{tree}: kill {number} after {after:.0f} s: {where}, exit status {begun.returncode}", flush=True)
+    kills, same = 0, True
+    while kills < times:
+        if is_killed(tree, moments.uniform(0.0, seconds / 2)):
+            kills += 1
+        else:
+            same = same and outputs(tree) == expected
+            print(f"{tree}: {'equal' if same else 'OTHER'} outputs after {kills} kills", flush=True)
+            anew(tree)
+    return same
 
 
 def main() -> int:
@@ -87,15 +120,16 @@ def main() -> int:
     for tree in trees:
         clone(tree)
     seconds = run(trees[0])
-    kill(trees[1], given.kills, seconds)
+    first = outputs(trees[0])
+    same = kill(trees[1], given.kills, seconds, first)
     print(f"make demo took {seconds:.0f} s, and in the other clone {run(trees[1]):.0f} s")
-    first, second = map(outputs, trees)
+    second = outputs(trees[1])
     locked = is_lock_unchanged(trees[0])
     for path in sorted(first.keys() | second.keys()):
-        same = first.get(path) == second.get(path)
-        print(f"{'equal' if same else 'OTHER'}  {first.get(path, '-')[:16]}  {path}")
+        mark = "equal" if first.get(path) == second.get(path) else "OTHER"
+        print(f"{mark}  {first.get(path, '-')[:16]}  {path}")
     print("dvc.lock is unchanged" if locked else "dvc.lock CHANGED: other hashes than those that were committed")
-    return 0 if first == second and locked else 1
+    return 0 if same and first == second and locked else 1
 
 
 if __name__ == "__main__":
