@@ -236,7 +236,7 @@ json_values = st.recursive(
 
 @settings(max_examples=300)
 @given(manifests, st.data())
-def test_any_other_manifest_is_refused_in_one_sentence(made, data):
+def test_an_altered_manifest_is_read_or_refused_in_one_sentence(made, data):
     tree = asdict(made)
     for key in data.draw(st.lists(st.sampled_from(sorted(tree)), min_size=1, max_size=3, unique=True)):
         tree[key] = data.draw(json_values)

@@ -63,7 +63,7 @@ def odd(tree, tmp_path_factory) -> tuple[Path, str]:
         table = [{"text": f"{text} {number} {turn}", "kind": f"{ODD[turn % 2]}"} for text in ODD for turn in range(2)]
         pd.DataFrame(table).to_csv(rows / f"{split}.csv", index=False)
     task = {
-        "source": {"path": str(rows)}, "text": "text: {text}", "kind": "classification", "label_column": "kind",
+        "source": {"path": str(rows)}, "text": "{text}", "kind": "classification", "label_column": "kind",
         "labels": {ODD[0]: "<b>yes</b>", ODD[1]: "no | <i>no</i>"}, "metrics": ["accuracy"],
     }  # fmt: skip
     (copy / "conf" / "odd").mkdir()
@@ -83,7 +83,7 @@ def test_odd_rows_pass_through_as_they_are(odd):
     wanted = [f"{text} 2 {turn}" for text in ODD for turn in range(2)]
     assert [row["text"] for row in read_rows(data / "03_primary" / "rows", task, "test")] == wanted
     with (data / "07_model_output" / "predictions" / task / "test.csv").open(newline="") as file:
-        assert [row["source"] for row in csv.DictReader(file)] == [f"text: {text}" for text in wanted]
+        assert [row["source"] for row in csv.DictReader(file)] == wanted
 
 
 def test_odd_rows_are_no_markup_and_no_command(odd):
