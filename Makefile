@@ -25,7 +25,10 @@ export TOKENIZERS_PARALLELISM = false
 # Put before a recipe that runs tools: the environment's own come first, for the tools' children too.
 USE_VENV = PATH="$$(cd "$(VENV)/bin" && pwd -P):$$PATH"; export PATH; unset PYTHONHOME
 
-.PHONY: help env demo minilm javascript test lint types slow clean
+# A worker for each CPU; tests that share fixtures go to the same one.
+PYTEST = pytest -n auto --dist loadgroup
+
+.PHONY: help env demo minilm javascript check test unit all coverage lint types slow clean
 
 help: ## list the targets
 	@echo "make TARGET [PYTHON=$(PYTHON)] [VENV=$(VENV)]"
@@ -126,9 +129,23 @@ javascript: ## what the JavaScript examples and their tests need, from npm
 	@cd docs/javascript
 	npm ci --ignore-scripts --no-audit --no-fund
 
-test: lint types ## all checks that CI runs: lint, types and the fast tests with coverage
+check: env ## a first answer: lint, types and the tests of tests/unit, at the same time
+	@$(MAKE) -j3 lint types unit
+
+test: env ## all checks that CI runs: lint, types and all tests but the slow ones, at the same time
+	@$(MAKE) -j3 lint types all
+
+unit: env
 	@$(USE_VENV)
-	pytest --cov
+	$(PYTEST) tests/unit
+
+all: env
+	@$(USE_VENV)
+	$(PYTEST)
+
+coverage: env ## the coverage of what `make test` runs, which must be 95 % at least
+	@$(USE_VENV)
+	$(PYTEST) --cov
 
 lint: env ## style, format, and who may import whom
 	@$(USE_VENV)
@@ -142,7 +159,7 @@ types: env ## static types of the library
 
 slow: env ## the tests that take minutes
 	@$(USE_VENV)
-	pytest -m slow
+	$(PYTEST) -m slow
 
 clean: ## remove the environment and the caches; data stays
 	@if [ -e "$(VENV)/pyvenv.cfg" ] || [ -e "$(VENV)/.half-made" ]; then rm -rf "$(VENV)"; fi

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,11 +11,31 @@ from typing import Any
 
 import pytest
 import toys
+import traces
 from toys import task_settings, toy_pairs, toy_sentences, train_settings
+
+pytest_plugins = ["cpu_times", "suites"]
+
+HERE = Path(__file__).parent
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has a CPU, and so has what it starts
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the same arithmetic on every machine
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group the tests that share fixtures, for `--dist loadgroup`: those of a file, and those of the Kedro project."""
+    for item in items:
+        group = "tree" if "tree" in getattr(item, "fixturenames", ()) else item.path.relative_to(HERE).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported out of garbage collections: accelerate asks for one a run, of a second each otherwise."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -35,13 +56,39 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def traced(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
+    """The folder in which the traces of graphs are shared by all workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "traces"
+    with traces.reused(folder):
+        yield folder
+
+
+@pytest.fixture
+def traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trace graphs as an export does outside of tests."""
+    from hyperformer.export import classifier, shared_base
+
+    for module in (classifier, shared_base):
+        monkeypatch.setattr(module, "traced", traces.TRACE)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Sums in one order, so that equal work gives equal bytes."""
+    """Use one thread of torch and of onnxruntime: sums in one order, and a CPU for each worker."""
+    import onnxruntime
     import torch
+
+    class Options(onnxruntime.SessionOptions):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.intra_op_num_threads = 1
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnxruntime, "SessionOptions", Options)
+        yield
     torch.set_num_threads(before)
 
 
@@ -199,7 +246,7 @@ def encoder_bundles(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], toy_rows: Path, export_settings: Any
 ) -> Path:
     """The exported bundles of the toy tasks on a small random BERT, one of them of two texts."""
-    from backbones.test_encoders import a_folder, a_model
+    from encoders import a_folder, a_model
 
     from hyperformer import evaluation
     from hyperformer.export.bundle import export

@@ -1,10 +1,7 @@
-"""Toy rows, tasks and settings, and a fresh interpreter."""
+"""Toy rows, tasks, settings and methods."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -109,16 +106,6 @@ def no_dropout(model: Any) -> None:
             module.p = 0.0
 
 
-def run_python(
-    code: str, *arguments: object, cwd: Path | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """A fresh interpreter that runs `code`."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
-    )
-
-
 # --- methods
 
 
@@ -160,35 +147,3 @@ def loud(method: Method) -> Method:
         for parameter in method.parameters():
             parameter.normal_(std=0.5)
     return method
-
-
-AUDIT = """
-import atexit, json, os, sys
-opened, unpickled = set(), set()
-def heard(event, given):
-    if event == "open" and isinstance(given[0], (str, bytes, os.PathLike)):
-        writes = any(letter in str(given[1]) for letter in "wax+") or bool((given[2] or 0) & (os.O_WRONLY | os.O_RDWR))
-        opened.add((os.path.abspath(os.fsdecode(given[0])), writes))
-    elif event == "pickle.find_class":
-        unpickled.add(".".join(map(str, given)))
-sys.addaudithook(heard)
-def told():
-    with open(f"{os.environ['AUDIT_FOLDER']}/{os.getpid()}.json", "w") as file:
-        json.dump({"opened": sorted(opened), "unpickled": sorted(unpickled)}, file)
-atexit.register(told)
-"""
-
-
-def audited(folder: Path) -> dict[str, str]:
-    """The environment in which a Python writes into a folder what files it opened and what it unpickled, at its end."""
-    folder.mkdir()
-    (folder / "sitecustomize.py").write_text(AUDIT)
-    path = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
-    return {"AUDIT_FOLDER": str(folder), "PYTHONPATH": path}
-
-
-def kedro(tree: Path, *words: str, env: str = "test", **more: str) -> subprocess.CompletedProcess[str]:
-    """A run of Kedro in a copy of the project, as at the shell, with more in its environment."""
-    environment = {**os.environ, "DO_NOT_TRACK": "1", "KEDRO_DISABLE_TELEMETRY": "1", **more}
-    command = [sys.executable, "-m", "kedro", "run", *(["--env", env] if env else []), *words]
-    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, timeout=280, check=False)

@@ -1,0 +1,107 @@
+"""What a run opens, and rows that would like to be more than text."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from processes import kedro
+
+from hyperformer import cli
+from hyperformer.data import read_rows
+
+ODD = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(2)>",
+    "{{7*7}} ${7*7} #{7*7} {text} {0.__class__}",
+    "../../../etc/passwd",
+    "file:///etc/passwd",
+    "\x1b[31mred\x1b[0m\x07",
+    "'; DROP TABLE rows; --",
+    '"><svg/onload=alert(3)>',
+    "=HYPERLINK(A1)",
+    "$(touch sprung) `touch sprung`",
+    "%s %n %(text)s",
+    "</td></tr></table>",
+]
+ENDINGS = {
+    ".arrow", ".csv", ".html", ".json", ".lock", ".md", ".new", ".old", ".onnx", ".parquet", ".safetensors", ".svg",
+    ".tsv", ".txt", ".model", ".data", "",
+}  # fmt: skip
+OWN = {".pt", ".pth", ".bin"}
+"""Of resume states, which are a machine's own; torch takes only numbers from them."""
+
+
+def test_a_run_executes_nothing_that_it_reads_and_keeps_to_its_folders(tree, audit, traced):
+    assert audit.unpickled == set()
+    data = tree / "data"
+    mine = {path for path, _ in audit.opened if path.is_relative_to(data)}
+    assert len(mine) > 50
+    states = {path for path in mine if ".states" in path.parts}
+    assert {path.suffix for path in mine - states} <= ENDINGS
+    assert {path.suffix for path in states} <= ENDINGS | OWN
+    outside = {path for path, writes in audit.opened if writes and not path.is_relative_to(data)}
+    stayed = {path for path in outside if path.is_file() and not path.is_relative_to(traced)}
+    assert {path for path in stayed if not {"__pycache__", ".viz"} & set(path.parts)} == set()
+
+
+@pytest.fixture(scope="module")
+def odd(tree, tmp_path_factory) -> tuple[Path, str]:
+    """A project that was run on such rows and labels, and what it said."""
+    copy = shutil.copytree(tree, tmp_path_factory.mktemp("odd") / "tree")
+    rows = copy / "rows"
+    rows.mkdir()
+    for number, split in enumerate(("train", "validation", "test")):
+        table = [{"text": f"{text} {number} {turn}", "kind": f"{ODD[turn % 2]}"} for text in ODD for turn in range(2)]
+        pd.DataFrame(table).to_csv(rows / f"{split}.csv", index=False)
+    task = {
+        "source": {"path": str(rows)}, "text": "{text}", "kind": "classification", "label_column": "kind",
+        "labels": {ODD[0]: "<b>yes</b>", ODD[1]: "no | <i>no</i>"}, "metrics": ["accuracy"],
+    }  # fmt: skip
+    (copy / "conf" / "odd").mkdir()
+    shutil.copy(copy / "conf" / "test" / "parameters.yml", copy / "conf" / "odd" / "parameters.yml")
+    name = "<script>x<script>"
+    (copy / "conf" / "odd" / "parameters_tasks.yml").write_text(yaml.safe_dump({"tasks": {name: task}}))
+    profiled = kedro(copy, "--pipelines", "data_profile", "--params", "export.tolerance=1", env="odd")
+    done = kedro(copy, "--params", "export.tolerance=1", env="odd")
+    assert done.returncode == profiled.returncode == 0, profiled.stderr[-2000:] + done.stderr[-3000:]
+    return copy, profiled.stdout + profiled.stderr + done.stdout + done.stderr
+
+
+def test_odd_rows_pass_through_as_they_are(odd):
+    copy, _ = odd
+    data = copy / "data" / "odd"
+    (task,) = [path.name for path in (data / "03_primary" / "rows").iterdir()]
+    wanted = [f"{text} 2 {turn}" for text in ODD for turn in range(2)]
+    assert [row["text"] for row in read_rows(data / "03_primary" / "rows", task, "test")] == wanted
+    with (data / "07_model_output" / "predictions" / task / "test.csv").open(newline="") as file:
+        assert [row["source"] for row in csv.DictReader(file)] == wanted
+
+
+def test_odd_rows_are_no_markup_and_no_command(odd):
+    copy, said = odd
+    data = copy / "data" / "odd"
+    pages = [*(data / "08_reporting").rglob("*.html"), *(data / "08_reporting").rglob("*.svg")]
+    assert len(pages) > 3
+    for page in pages:
+        text = page.read_text()
+        for word in ("<script", "<img", "<svg/onload", "<b>", "<i>", "</td></tr></table><"):
+            assert word not in text.replace("</td></tr></tbody></table>", ""), (page, word)
+    assert "\x1b[31m" not in said
+    assert not list(copy.parent.rglob("sprung"))
+
+
+def test_odd_rows_are_answered_at_the_shell_as_text(odd, capsysbinary, tmp_path):
+    copy, _ = odd
+    (bundle,) = (copy / "data" / "odd" / "06_models" / "onnx").iterdir()
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in ODD))
+    assert cli.main(["predict", str(bundle), str(file)]) == 0
+    answers = [json.loads(line) for line in capsysbinary.readouterr().out.decode().splitlines()]
+    assert {one["label"] for one in answers} <= {"<b>yes</b>", "no | <i>no</i>"}
+    assert len(answers) == len(ODD)

@@ -1,0 +1,270 @@
+"""Run code outside of a test: in a fresh interpreter, in a fork of one that has its libraries, or by Kedro in here."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import io
+import logging
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+from typing import Any, cast
+from unittest import mock
+
+ROOT = Path(__file__).parents[1]
+SECONDS = 280
+"""A process has this long to end."""
+LIBRARIES = [
+    "accelerate",
+    "datasets",
+    "dvclive",
+    "kedro.framework.session",
+    "kedro_datasets.json",
+    "onnx",
+    "onnxruntime",
+    "optimum.onnxruntime",
+    "pandas",
+    "sklearn.linear_model",
+    "torch",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.t5.modeling_t5",
+]
+"""Imported once, by the process that all others are forked from."""
+
+Completed = subprocess.CompletedProcess[str]
+
+
+def run_python(code: str, *arguments: object, cwd: Path | None = None, **environment: str) -> Completed:
+    """Run `code` in a fresh interpreter."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+# --- forks
+
+_fork_seconds: list[float] = []
+
+
+def fork_seconds() -> float:
+    """Return the CPU time of the forks that have ended; of one that was killed, its whole life."""
+    return sum(_fork_seconds)
+
+
+def run_fork(code: str, *arguments: object, cwd: Path | None = None, **environment: str) -> Completed:
+    """Run `code` in a new process that shares no state with this one, but has the libraries imported."""
+    with Fork(_execute, code, arguments, cwd=cwd, **environment) as fork:
+        return fork.complete()
+
+
+class Fork:
+    """A function of a module that runs in a process of its own, forked from one with the libraries imported.
+
+    Leaving the context kills the process and its children. Libraries that read the environment when they are
+    imported have read this process's: use `run_python` where that matters.
+    """
+
+    def __init__(
+        self, function: Callable[..., None], *arguments: Any, cwd: Path | None = None, **environment: str
+    ) -> None:
+        self._folder = tempfile.TemporaryDirectory()
+        self._files = [Path(self._folder.name) / name for name in ("stdout", "stderr", "seconds")]
+        for file in self._files:
+            file.touch()
+        start = (function, arguments, str(cwd or Path.cwd()), {**os.environ, **environment}, self._files)
+        self.process: ForkServerProcess = fork_server().Process(target=_start, args=start)
+
+    def __enter__(self) -> Fork:
+        self.process.start()
+        self._start = time.monotonic()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        _fork_seconds.append(float(self._files[2].read_text() or time.monotonic() - self._start))
+        self._folder.cleanup()
+
+    def kill(self) -> None:
+        """Kill the process and its children with SIGKILL, if they are still there."""
+        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(cast(int, self.process.pid), signal.SIGKILL)
+        self.process.join()
+
+    def wait_for(self, text: str) -> None:
+        """Wait until standard output holds `text`."""
+        end = time.monotonic() + SECONDS
+        while text not in self._files[0].read_text():
+            assert self.process.is_alive(), f"{text!r} is not in the output: {self.complete()}"
+            assert time.monotonic() < end, f"{text!r} is not in the output after {SECONDS} s"
+            time.sleep(0.02)
+
+    def complete(self) -> Completed:
+        """Wait for the end."""
+        self.process.join(SECONDS)
+        assert self.process.exitcode is not None, f"the process has not ended after {SECONDS} s"
+        return Completed("fork", self.process.exitcode, *(file.read_text() for file in self._files[:2]))
+
+
+def fork_server() -> ForkServerContext:
+    """Return the context whose processes are forked from one that has the libraries imported."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    return context
+
+
+def _start(
+    function: Callable[..., None], arguments: tuple[Any, ...], cwd: str, environment: dict[str, str], files: list[Path]
+) -> None:
+    os.setsid()
+    gc.freeze()
+    for number, file in enumerate(files[:2], 1):
+        os.dup2(os.open(file, os.O_WRONLY | os.O_APPEND), number)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    try:
+        function(*arguments)
+    finally:
+        files[2].write_text(str(sum(os.times()[:4])))
+
+
+def _execute(code: str, arguments: tuple[object, ...]) -> None:
+    sys.argv = ["-c", *map(str, arguments)]
+    sys.path.insert(0, "")
+    exec(compile(code, "<code>", "exec"), {"__name__": "__main__"})
+
+
+# --- Kedro
+
+
+def kedro(tree: Path, *arguments: str, env: str = "test") -> Completed:
+    """Run `kedro run` in a copy of the project, in this process, and restore what such a run changes in it."""
+    output, errors = io.StringIO(), io.StringIO()
+    with _restored(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
+        code = run_kedro(str(tree), ["run", *(["--env", env] if env else []), *arguments])
+    return Completed(["kedro", "run", *arguments], code, output.getvalue(), errors.getvalue())
+
+
+def kedro_process(tree: Path, *arguments: str, env: str = "test", **environment: str) -> Completed:
+    """Run the same at the command line, in a fresh interpreter."""
+    command = [sys.executable, "-m", "kedro", "run", "--env", env, *arguments]
+    return subprocess.run(
+        command,
+        cwd=tree,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def kedro_fork(tree: Path, *arguments: str, traced: Path | None = None) -> Fork:
+    """Start the same in a process of its own, with the graphs that are traced already in a folder, if any."""
+    return Fork(_exit_with_kedro, str(tree), ["run", "--env", "test", *arguments], traced, cwd=tree)
+
+
+def _exit_with_kedro(tree: str, arguments: list[str], traced: Path | None) -> None:
+    import traces
+
+    with traces.reused(traced) if traced else contextlib.nullcontext():
+        sys.exit(run_kedro(tree, arguments))
+
+
+def run_kedro(tree: str, arguments: list[str]) -> int:
+    """Run Kedro's command line as its console script does.
+
+    Returns:
+        The exit status; 1 behind a traceback on standard error where an exception escapes.
+    """
+    import yaml
+    from kedro.framework.cli.cli import KedroCLI
+    from kedro.framework.project import LOGGING
+
+    os.chdir(tree)
+    sys.argv = ["kedro", *arguments]
+    LOGGING.configure(yaml.safe_load((Path(tree) / "conf" / "logging.yml").read_text()))
+    try:
+        KedroCLI(project_path=Path(tree)).main(args=arguments, prog_name="kedro")
+    except SystemExit as end:
+        return int(end.code or 0)
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
+
+@contextlib.contextmanager
+def _restored() -> Iterator[None]:
+    """Restore the environment, the folder, the paths, the arguments, the log and the seeds of this process."""
+    import random
+
+    import numpy as np
+    import torch
+
+    cwd, states = Path.cwd(), (random.getstate(), np.random.get_state(), torch.get_rng_state())
+    loggers = [logging.root, *map(logging.getLogger, ("kedro", "kedro.runner", "hyperformer", "pipelines"))]
+    logged = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    with (
+        mock.patch.dict(os.environ),
+        mock.patch.object(sys, "path", sys.path[:]),
+        mock.patch.object(sys, "argv", sys.argv),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # as at the shell, warnings are no errors
+        try:
+            yield
+        finally:
+            os.chdir(cwd)
+            for logger, level, handlers in logged:
+                logger.setLevel(level)
+                logger.handlers[:] = handlers
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            torch.set_rng_state(states[2])
+
+
+# --- what a run opens
+
+
+class Audit:
+    """The files that this process opens and the classes that it unpickles, while it is watched."""
+
+    def __init__(self) -> None:
+        self.opened: set[tuple[Path, bool]] = set()
+        """Each file's path, and whether it was opened for writing."""
+        self.unpickled: set[str] = set()
+        self._watching = False
+        sys.addaudithook(self._hook)  # hooks cannot be removed
+
+    @contextlib.contextmanager
+    def watch(self) -> Iterator[None]:
+        self._watching = True
+        try:
+            yield
+        finally:
+            self._watching = False
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if not self._watching:
+            return
+        if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
+            mode, flags = str(arguments[1]), arguments[2] or 0
+            writes = any(letter in mode for letter in "wax+") or bool(flags & (os.O_WRONLY | os.O_RDWR))
+            self.opened.add((Path(os.path.abspath(os.fsdecode(arguments[0]))), writes))
+        elif event == "pickle.find_class":
+            self.unpickled.add(".".join(map(str, arguments)))

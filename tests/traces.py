@@ -1,0 +1,60 @@
+"""Trace each structure of a classifier graph once in a test session: torch's exporter takes seconds for a toy."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import onnx
+from torch import nn
+
+from hyperformer.export import classifier, shared_base
+
+TRACE = classifier.traced
+PLAIN = (bool, int, float, str, type(None), tuple)
+
+
+def structure(module: nn.Module, arguments: dict[str, Any]) -> str:
+    """A hash of all that decides a trace: classes, attributes, the tensors' names and shapes, and the arguments.
+
+    What is not captured would show: every export compares its graph with torch on each validation row.
+    """
+    lines = [f"{name}: {value if not name.startswith('own') else shapes(value)}" for name, value in arguments.items()]
+    for name, part in module.named_modules(remove_duplicate=False):
+        plain = {key: value for key, value in vars(part).items() if isinstance(value, PLAIN) and key != "training"}
+        lines.append(f"{name} {type(part).__module__}.{type(part).__qualname__} {sorted(plain.items())}")
+        lines.append(str(shapes(dict(part.named_buffers(recurse=False, remove_duplicate=False)))))
+        lines.append(str(shapes(dict(part.named_parameters(recurse=False, remove_duplicate=False)))))
+    identities = [id(tensor) for tensor in module.buffers()]
+    lines.append(
+        str([identities.index(i) for i in map(id, dict(module.named_buffers(remove_duplicate=False)).values())])
+    )
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def shapes(tensors: Any) -> Any:
+    return {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in (tensors or {}).items()}
+
+
+@contextmanager
+def reused(folder: Path) -> Iterator[None]:
+    """Take the trace of a structure from a folder, which several processes may use at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def traced(*arguments: Any, **more: Any) -> onnx.ModelProto:
+        bound = inspect.signature(TRACE).bind(*arguments, **more).arguments
+        file = folder / structure(bound.pop("module"), bound)
+        with file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be at it
+            if not file.exists():
+                file.write_bytes(TRACE(*arguments, **more).SerializeToString())
+        return onnx.ModelProto.FromString(file.read_bytes())
+
+    with mock.patch.object(classifier, "traced", traced), mock.patch.object(shared_base, "traced", traced):
+        yield

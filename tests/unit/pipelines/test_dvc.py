@@ -1,0 +1,204 @@
+"""dvc.yaml says what Kedro and the imports say: what every stage reads, is set by and makes, compared both ways."""
+
+from __future__ import annotations
+
+import copy
+from collections import defaultdict
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any
+
+import grimp
+import pytest
+import yaml
+from kedro.framework.project import configure_project, pipelines
+from kedro.io import DataCatalog, MemoryDataset
+
+from hyperformer.export import bundle
+from pipelines.datasets import WorkplaceDataset
+from pipelines.settings import CONFIG_LOADER_ARGS, ConfigLoader
+
+ROOT = Path(__file__).parents[3]
+BASE = Path("conf/base")
+BACKBONE = "data/06_models/backbone"
+PARAMETERS = ("parameters.yml", "parameters_tasks.yml")
+OUTPUTS = ("outs", "metrics", "plots")
+
+
+@pytest.fixture(scope="module")
+def stages() -> dict[str, Any]:
+    """Of the default run, and beyond it."""
+    files = [ROOT / "dvc.yaml", ROOT / "pipelines" / "dvc.yaml"]
+    return {name: stage for file in files for name, stage in yaml.safe_load(file.read_text())["stages"].items()}
+
+
+@pytest.fixture(scope="module")
+def catalog() -> dict[str, Any]:
+    return ConfigLoader(conf_source=str(ROOT / "conf"), env="base", **CONFIG_LOADER_ARGS)["catalog"]
+
+
+@pytest.fixture
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("hyperformer", "pipelines", exclude_type_checking_imports=True)
+
+
+def rooms(graph: grimp.ImportGraph, module: str) -> set[str]:
+    """The files and folders under src/hyperformer that a module imports, through others and inside functions too."""
+    found, ahead = set(), [module]
+    while ahead:
+        here = ahead.pop()
+        if here not in found:
+            found.add(here)
+            parent = here.rpartition(".")[0]
+            ahead += [*graph.find_modules_directly_imported_by(here), *([parent] if "." in parent else [])]
+    names = {name.split(".")[1] for name in found if name.startswith("hyperformer.")}
+    return {name if (ROOT / "src/hyperformer" / name).is_dir() else f"{name}.py" for name in names}
+
+
+def expected(name: str, catalog: dict[str, Any], graph: grimp.ImportGraph) -> dict[str, set[str]]:
+    """What a stage of dvc.yaml should list."""
+    configure_project("pipelines")
+    flow, datasets = pipelines[name].only_nodes_with_tags(name), DataCatalog.from_config(catalog)
+    code = rooms(graph, f"pipelines.{name}")
+
+    def places(names: set[str]) -> set[str]:
+        found = [datasets.get(entry) for entry in names if not entry.startswith("params:")]
+        kept = [dataset for dataset in found if dataset and not isinstance(dataset, WorkplaceDataset)]
+        return {str(dataset._describe()["filepath"]) for dataset in kept if not isinstance(dataset, MemoryDataset)}
+
+    outs = places(flow.all_outputs())
+    deps = places(flow.inputs()) | {f"src/hyperformer/{room}" for room in code}
+    own = graph.find_modules_directly_imported_by(f"pipelines.{name}") | {f"pipelines.{name}"}
+    deps |= {f"{module.replace('.', '/')}.py" for module in own if module.startswith("pipelines.")}
+    deps.add("requirements.lock")
+    if "backbones" in code and BACKBONE not in outs:  # a checkpoint holds the backbone's name, not the backbone
+        deps.add(BACKBONE)
+    files = {file.as_posix(): yaml.safe_load((ROOT / file).read_text()) for file in map(BASE.joinpath, PARAMETERS)}
+    keys = {entry.removeprefix("params:") for entry in flow.inputs() if entry.startswith("params:")}
+    more = "" if set(flow.nodes) <= set(pipelines["__default__"].nodes) else f" --pipelines {name}"
+    return {
+        "cmd": {f"kedro run --env base{more} --tags {name}"},
+        "deps": deps,
+        "params": {f"{file}:{key}" for file, tree in files.items() for key in keys & tree.keys()},
+        "outs": outs,
+    }
+
+
+def outputs(stage: dict[str, Any], persist: bool = False) -> set[str]:
+    """The outputs of a stage that DVC clears away before it runs, or those that it leaves."""
+    entries = [entry if isinstance(entry, dict) else {entry: {}} for part in OUTPUTS for entry in stage.get(part, [])]
+    return {path for entry in entries for path, options in entry.items() if bool(options.get("persist")) == persist}
+
+
+def listed(stage: dict[str, Any]) -> dict[str, set[str]]:
+    """What a stage of dvc.yaml lists; what is written as it runs apart."""
+    params = [(file, key) for entry in stage.get("params", []) for file, keys in entry.items() for key in keys]
+    return {
+        "cmd": {stage["cmd"]},
+        "deps": set(stage["deps"]),
+        "params": {f"{file}:{key}" for file, key in params},
+        "outs": outputs(stage),
+    }
+
+
+def differences(stages: dict[str, Any], catalog: dict[str, Any], graph: grimp.ImportGraph) -> list[str]:
+    found = []
+    for name, stage in stages.items():
+        right, there = expected(name, catalog, graph), listed(stage)
+        for part in right:
+            found += [f"{name}: {part} lacks {entry}" for entry in sorted(right[part] - there[part])]
+            found += [
+                f"{name}: {part} has {entry}, which it does not use" for entry in sorted(there[part] - right[part])
+            ]
+    return found
+
+
+def test_dvc_lists_what_every_stage_reads_makes_and_runs(stages, catalog, graph):
+    assert differences(stages, catalog, graph) == []
+
+
+def test_every_pipeline_is_a_stage(stages):
+    configure_project("pipelines")
+    beyond = {"transfer", "times"}  # of tasks that the default does not have; a machine's figures, no commit's
+    assert set(stages) == set(pipelines) - {"__default__"} - beyond
+
+
+def test_a_bundles_code_is_what_its_stage_imports(graph):
+    assert set(bundle.ROOMS) == rooms(graph, "pipelines.export")
+
+
+def test_what_is_written_while_a_stage_runs_lies_in_its_workplace(stages, catalog):
+    configure_project("pipelines")
+    persisted = {name: paths for name, stage in stages.items() if (paths := outputs(stage, persist=True))}
+    assert set(persisted) == {"train"}
+    for name, paths in persisted.items():
+        inputs = pipelines[name].only_nodes_with_tags(name).inputs()
+        kinds = {catalog[entry]["filepath"]: catalog[entry]["type"] for entry in inputs if entry in catalog}
+        for path in paths:
+            assert kinds[str(Path(path).parent)] == "pipelines.datasets.WorkplaceDataset"
+
+
+def test_each_entry_that_is_taken_out_is_missed(stages, catalog, graph):
+    right = {name: expected(name, catalog, graph) for name in stages}
+    for name, stage in stages.items():
+        for part in ("deps", *OUTPUTS):
+            for entry in stage.get(part, []):
+                if isinstance(entry, dict) and entry.keys() & outputs(stage, persist=True):
+                    continue
+                less = copy.deepcopy(stage)
+                less[part].remove(entry)
+                assert listed(less) != right[name], f"{name}: {entry}"
+        for number, entry in enumerate(stage.get("params", [])):
+            for file, keys in entry.items():
+                for key in keys:
+                    less = copy.deepcopy(stage)
+                    less["params"][number][file].remove(key)
+                    assert listed(less) != right[name], f"{name}: {key}"
+
+
+@pytest.mark.parametrize(
+    ("part", "entry"),
+    [
+        ("deps", "src/hyperformer/runtime"),
+        ("params", {"conf/base/parameters.yml": ["export"]}),
+        ("outs", "data/06_models/more"),
+    ],
+)
+def test_an_entry_that_is_put_in_is_refused(stages, catalog, graph, part, entry):
+    more = copy.deepcopy(stages)
+    more["train"][part].append(entry)
+    word = entry if isinstance(entry, str) else "conf/base/parameters.yml:export"
+    assert differences(more, catalog, graph) == [f"train: {part} has {word}, which it does not use"]
+
+
+def test_a_renamed_catalog_entry_is_refused(stages, catalog, graph):
+    renamed = {("predicted" if name == "predictions" else name): entry for name, entry in catalog.items()}
+    assert differences(stages, renamed, graph) == [
+        "evaluate: outs has data/07_model_output/predictions, which it does not use",
+        "report: deps has data/07_model_output/predictions, which it does not use",
+    ]
+
+
+def test_an_artifact_that_moved_is_refused(stages, catalog, graph):
+    moved = copy.deepcopy(catalog)
+    moved["tokens"]["filepath"] = "data/05_model_input/ids"
+    assert "train: outs lacks data/05_model_input/ids" in differences(stages, moved, graph)
+
+
+def test_no_layer_comes_both_before_and_after_another(catalog):
+    """Kedro-Viz draws no layers otherwise."""
+    configure_project("pipelines")
+    before = defaultdict(set)
+    layers = {name: entry["metadata"]["kedro-viz"]["layer"] for name, entry in catalog.items()}
+    for node in pipelines["__default__"].nodes:
+        for output in node.outputs:
+            before[layers[output]] |= {layers[name] for name in node.inputs if name in layers} - {layers[output]}
+    order = list(TopologicalSorter(before).static_order())
+    assert order == ["raw", "primary", "model_input", "models", "model_output", "export", "reporting"]
+
+
+def test_an_import_added_across_rooms_is_missed(stages, catalog, graph):
+    graph.add_import(importer="hyperformer.evaluation", imported="hyperformer.embedded.corpus")
+    found = differences(stages, catalog, graph)
+    assert "baselines: deps lacks src/hyperformer/embedded" in found
+    assert not [line for line in found if line.startswith("preprocess:")]

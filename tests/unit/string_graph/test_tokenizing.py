@@ -1,0 +1,179 @@
+"""Tokenizers as operators: the same tokens as the tokenizer's own library gives, for each kind of vocabulary."""
+
+from __future__ import annotations
+
+import random
+import unicodedata
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+
+from hyperformer.backbones import load
+from hyperformer.config import BackboneSettings
+from hyperformer.runtime.bundle import reader
+from hyperformer.string_graph.characters import PLANES
+from hyperformer.string_graph.graph import PROBES, opened, reading
+from hyperformer.types import HyperFormerError
+
+ROOT = Path(__file__).parents[3]
+LONGEST = 24
+TEXTS = (
+    "the film is dull",
+    "The FILM, isn't it?",
+    "",
+    " ",
+    "\u00a0 the\tfilm\r\nis \u3000 dull\u200b",
+    "日本 日 本本 ▲▲▲ \u0301",
+    "Ænima ﬁlm ½ ⅓ ① ² \u017f İ ẞ Σς ǆ",
+    "cafe\u0301 café A\u030a Å e\u0323\u0302 ệ",
+    "👩‍👩‍👧 🇩🇪 \ufffd \ufeff\u00ad",
+    "</s> <pad>[SEP]<s> < /s> <unk>",
+    "film" * 40,
+    "a b c d e f g h i j k l m n o p q r s t u v w x y z " * 2,
+    "don\u00b4t \u00a8 film\u00b8 \u203e_(\u30c4)_/\u00af",
+    "\u1112\u1161\u11ab\u1100\u1173\u11af \u0438\u0306 \u0435\u0308 \u304b\u3099 \uff8a\uff9f \u0627\u0653",
+    "I love it \U0001fa77\U0001fae8 \U00031350 \ufffe \u0378\u0379 \U000e0fff \U000f0000 \ue000\ue001",
+)
+
+
+def bert(texts: list[str], **changes: bool) -> Tokenizer:
+    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(**changes)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    letters = {char for text in texts for char in text}
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(letters - {" "}), *(f"##{char}" for char in sorted(letters))]
+    made.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special[:4]))
+    pieces = dict.fromkeys([*special, *sorted(made.get_vocab())])
+    made.model = models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return made
+
+
+def unigrams(texts: list[str]) -> Tokenizer:
+    """With marks before and after, which texts do not become, and a normalization that is written out as rules."""
+    words = dict.fromkeys(f"▁{word}" for text in texts for word in text.split())
+    letters = dict.fromkeys(["▁", *(char for text in texts for char in text if char != " ")])
+    pieces = [("<s>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((w, -4.0) for w in words), *((c, -9.0) for c in letters)]
+    made = Tokenizer(models.Unigram(pieces, unk_id=2))
+    marks = [normalizers.Replace(mark, f"< {mark[1:]}") for mark in ("<s>", "</s>", "<unk>")]
+    made.normalizer = normalizers.Sequence([*marks, normalizers.NFKC(), normalizers.Lowercase()])
+    made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    made.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), add_prefix_space=False)
+    return made
+
+
+@pytest.fixture(scope="module")
+def sentencepiece_file(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
+    """The tokenizer that a folder with SentencePiece's own vocabulary, as T5's, is loaded with."""
+    import torch
+    from backbones.test_families import sentencepiece_folder
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("sentencepiece")
+    sentencepiece_folder(folder, texts)
+    torch.manual_seed(0)
+    sizes = {"d_model": 16, "d_ff": 24, "num_layers": 1, "num_heads": 2, "d_kv": 4, "vocab_size": 160}
+    T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained(folder)
+    backbone = load(BackboneSettings(path=str(folder), max_source_tokens=LONGEST, max_target_tokens=8))
+    backbone.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+    return folder / "tokenizer.json"
+
+
+@pytest.fixture(params=["byte pairs", "sentencepiece", "bert", "bert, cased", "unigrams"])
+def file(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    texts: list[str],
+    backbone_folder: Path,
+    sentencepiece_file: Path,
+) -> Path:
+    made = {
+        "bert": lambda: bert(texts),
+        "bert, cased": lambda: bert(texts, lowercase=False, strip_accents=False),
+        "unigrams": lambda: unigrams(texts),
+    }
+    if request.param not in made:
+        return {"byte pairs": backbone_folder / "tokenizer.json", "sentencepiece": sentencepiece_file}[request.param]
+    made[request.param]().save(str(tmp_path / "tokenizer.json"))
+    return tmp_path / "tokenizer.json"
+
+
+def random_texts(count: int) -> list[str]:
+    draw = random.Random(0)
+    odd = [char for char in map(chr, range(1, 0x3100)) if unicodedata.category(char) not in ("Cn", "Co", "Cs")]
+    plain = "the film is dull, A Film! 12 "
+    return ["".join(draw.choice(plain if draw.random() < 0.9 else odd) for _ in range(30)) for _ in range(count)]
+
+
+def read(
+    template: str | tuple[str, str], file: Path, texts: dict[str, list[str]], longest: int = LONGEST
+) -> list[list[int]]:
+    session = opened(reading(template, reader(file, longest), longest))
+    ids, mask = session.run(None, {name: np.array(given, dtype=object) for name, given in texts.items()})
+    assert ids.shape == mask.shape
+    assert not ids[mask == 0].any()
+    return [own[kept == 1].tolist() for own, kept in zip(ids, mask, strict=True)]
+
+
+def test_a_text_becomes_the_same_tokens(file):
+    texts = [*TEXTS, *PROBES]
+    expected = [one.ids for one in reader(file, LONGEST).encode_batch([f"about: {text}" for text in texts])]
+    assert read("about: {text}", file, {"text": texts}) == expected
+
+
+def test_nearly_any_text_becomes_the_same_tokens(file):
+    texts = random_texts(400)
+    expected = [one.ids for one in reader(file, LONGEST).encode_batch(texts)]
+    same = sum(one == other for one, other in zip(read("{text}", file, {"text": texts}), expected, strict=True))
+    assert same >= 396
+
+
+def test_two_texts_are_joined_and_cut_as_one_pair(tmp_path, texts):
+    bert(texts).save(str(tmp_path / "tokenizer.json"))
+    words = "the film is dull " * 8
+    least = reader(tmp_path / "tokenizer.json", 4)
+    short = [("film", ""), ("", "film"), ("film", "is dull")]
+    given = {"a": [one for one, _ in short], "b": [other for _, other in short]}
+    expected = [one.ids for one in least.encode_batch(short)]
+    assert read(("{a}", "{b}"), tmp_path / "tokenizer.json", given, 4) == expected
+    pairs = [(words[: 5 * i], words[: 5 * j]) for i in range(0, 26, 5) for j in range(0, 26, 5)]
+    expected = [one.ids for one in reader(tmp_path / "tokenizer.json", LONGEST).encode_batch(pairs)]
+    assert any(len(ids) == LONGEST for ids in expected)
+    given = {"a": [one for one, _ in pairs], "b": [other for _, other in pairs]}
+    assert read(("{a}", "{b}"), tmp_path / "tokenizer.json", given) == expected
+
+
+def test_texts_without_a_token_are_read(file):
+    reads = reader(file, LONGEST)
+    assert read("{text}", file, {"text": ["", " "]}) == [one.ids for one in reads.encode_batch(["", " "])]
+
+
+def test_a_vocabulary_that_the_operators_do_not_know_is_refused(tmp_path, texts):
+    made = Tokenizer(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel()
+    with pytest.raises(HyperFormerError, match="is BPE with the normalizer none, expected BERT's WordPiece or a voc"):
+        reading("{text}", made, LONGEST)
+    one_sided = bert(texts)
+    pieces = {piece: number for piece, number in one_sided.get_vocab().items() if piece != "##f"}
+    one_sided.model = models.WordPiece(pieces, unk_token="[UNK]")
+    with pytest.raises(HyperFormerError, match="has 'f' not both as a first piece of a word and as a later one"):
+        reading("{text}", one_sided, LONGEST)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("backbone", "otherwise"),
+    [("data/06_models/backbone", {0x340, 0x341, 0x344}), ("data/minilm/06_models/backbone", set())],
+)
+def test_every_character_becomes_the_same_tokens_but_some_marks(backbone, otherwise):
+    file = ROOT / backbone / "tokenizer.json"
+    if not file.exists():
+        pytest.skip(f"needs {backbone}: make minilm")
+    texts = [f"the {chr(code)}lm a{chr(code)}b" for code in chain(*PLANES)]
+    found = read("{text}", file, {"text": texts})
+    expected = [one.ids for one in reader(file, LONGEST).encode_batch(texts)]
+    pairs = zip(chain(*PLANES), found, expected, strict=True)
+    assert {code for code, one, other in pairs if one != other} == otherwise

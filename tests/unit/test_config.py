@@ -1,0 +1,256 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from kedro.config import OmegaConfigLoader
+
+from hyperformer.config import ConfigurationError, Settings, check
+from hyperformer.methods import METHODS
+from hyperformer.tasks import make
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+ENVIRONMENTS = sorted(
+    {str(file.parent.relative_to(CONF)) for file in CONF.rglob("*.yml")} - {".", "local"}
+)  # found, not listed: a new environment is tested the day it comes
+
+
+def shipped(environment: str) -> dict[str, Any]:
+    """The parameters of an environment, merged as Kedro merges them."""
+    loader = OmegaConfigLoader(conf_source=str(CONF), env=environment, base_env="base", default_run_env="local")
+    found: dict[str, Any] = loader["parameters"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def base() -> dict[str, Any]:
+    return shipped("base")
+
+
+@pytest.fixture
+def tree(base: dict[str, Any]) -> dict[str, Any]:
+    return copy.deepcopy(base)
+
+
+def fault(tree: dict[str, Any]) -> str:
+    with pytest.raises(ConfigurationError) as caught:
+        check(tree)
+    return str(caught.value)
+
+
+def test_the_environments_are_found() -> None:
+    assert "base" in ENVIRONMENTS
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_every_shipped_environment_can_be_used(environment: str) -> None:
+    settings = check(shipped(environment))
+    assert make(settings.tasks).keys() == shipped(environment)["tasks"].keys()
+
+
+@pytest.mark.parametrize("file", sorted(CONF.rglob("parameters*.yml")), ids=lambda file: str(file.relative_to(CONF)))
+def test_no_block_of_settings_is_another_by_an_alias(file: Path) -> None:
+    """`dvc exp run -S` sets a value in both, and what it writes last, the old one, is what counts."""
+    assert not any(isinstance(token, yaml.AliasToken) for token in yaml.scan(file.read_text(encoding="utf-8")))
+
+
+def test_checked_settings_hold_what_was_written(base: dict[str, Any]) -> None:
+    settings = check(base)
+    assert isinstance(settings, Settings)
+    assert settings.training.steps == base["training"]["steps"]
+    assert settings.tasks.root["inference"].labels == {0: "entailment", 1: "neutral", 2: "contradiction"}
+    assert settings.tasks.root["inference"].splits.test == "test"
+
+
+def test_settings_cannot_be_changed(base: dict[str, Any]) -> None:
+    settings = check(base)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.seed = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong", "right"),
+    [
+        ((), "trainning", "training"),
+        (("training",), "batchsize", "batch_size"),
+        (("pretraining",), "noise_densty", "noise_density"),
+        (("pretraining", "sizes"), "num_layer", "num_layers"),
+        (("methods", "adapters_per_task"), "reduction_factr", "reduction_factor"),
+        (("methods", "hyperformer", "projector"), "hiden", "hidden"),
+        (("tasks", "sentiment"), "lables", "labels"),
+        (("tasks", "sentiment", "source"), "pth", "path"),
+        (("tasks", "sentiment", "splits"), "validaton", "validation"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_right_name(
+    tree: dict[str, Any], place: tuple[str, ...], wrong: str, right: str
+) -> None:
+    node = tree
+    for part in place:
+        node = node.setdefault(part, {})
+    node[wrong] = 1
+    assert f"unknown setting {'.'.join((*place, wrong))!r}; did you mean {right!r}?" in fault(tree)
+
+
+@pytest.mark.parametrize("name", ["../up", "/root", "a/b", "..", ".hidden", "", " ", "a\\b", "two\nlines", "nul\0"])
+def test_a_task_is_not_named_as_no_folder_can_be(tree: dict[str, Any], name: str) -> None:
+    tree["tasks"][name] = tree["tasks"].pop("sentiment")
+    said = fault(tree)
+    assert said == (
+        "the setting 'tasks' cannot be used: a task's name is a folder's too: no slash, no dot in front, no control "
+        f"character; got {name!r}"
+    )
+
+
+def test_an_unknown_key_that_is_near_to_none_lists_the_known_ones(tree: dict[str, Any]) -> None:
+    tree["evaluation"]["zzz"] = 1
+    assert fault(tree) == "unknown setting 'evaluation.zzz'; known here: batch_size, beams, closed_tasks"
+
+
+def test_a_setting_of_another_method_is_unknown(tree: dict[str, Any]) -> None:
+    tree["methods"]["adapters_multi_task"]["share_layers"] = True
+    assert fault(tree) == (
+        "unknown setting 'methods.adapters_multi_task.share_layers'; known here: activation, positions, "
+        "reduction_factor, stacks, start"
+    )
+
+
+def test_every_method_is_chosen_by_one_value(tree: dict[str, Any]) -> None:
+    for name in METHODS:
+        tree["method"] = name
+        assert check(tree).chosen_method.name == name
+
+
+def test_a_method_whose_block_is_missing_is_named(tree: dict[str, Any]) -> None:
+    del tree["methods"]["hyperformer_plus_plus"]
+    assert fault(tree).startswith(
+        "the setting 'method' is 'hyperformer_plus_plus', but `methods` has no block of that name; did you mean"
+    )
+
+
+def test_an_unknown_method_is_named_with_the_known_ones(tree: dict[str, Any]) -> None:
+    tree["method"] = "lora"
+    said = fault(tree)
+    assert said.startswith("the setting 'method' is 'lora', but `methods` has no block of that name; known here: ")
+    assert all(name in said for name in METHODS)
+
+
+def test_a_misspelt_choice_is_answered_with_the_nearest(tree: dict[str, Any]) -> None:
+    tree["methods"]["hyperformer"]["layer_norm"] = "condtional"
+    assert fault(tree) == "the setting 'methods.hyperformer.layer_norm' is 'condtional'; did you mean 'conditional'?"
+
+
+@pytest.mark.parametrize("place", ["seed", "training.steps", "pretraining.sizes.d_model", "tasks.sentiment.text"])
+def test_a_missing_key_is_named(tree: dict[str, Any], place: str) -> None:
+    node, parts = tree, place.split(".")
+    for part in parts[:-1]:
+        node = node[part]
+    del node[parts[-1]]
+    assert f"the setting {place!r} is missing" in fault(tree)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("training.batch_size", "many"),
+        ("training.batch_size", 0),
+        ("training.batch_size", 2.5),
+        ("training.learning_rate", -0.001),
+        ("training.label_smoothing", 1.0),
+        ("training.precision", "fp16"),
+        ("training.temperature", 0),
+        ("seed", -1),
+        ("export.opset", 17),
+        ("tasks.sentiment.kind", "ranking"),
+        ("tasks.sentiment.weight", 0),
+        ("tasks.sentiment.text", None),
+        ("backbone", None),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_named_with_what_was_got(tree: dict[str, Any], place: str, value: Any) -> None:
+    node, parts = tree, place.split(".")
+    for part in parts[:-1]:
+        node = node[part]
+    node[parts[-1]] = value
+    said = fault(tree)
+    assert said.startswith(f"the setting {place!r} ")
+    assert repr(value) in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"batch_tokens": 900}, "either batch_size or batch_tokens"),
+        ({"batch_size": None}, "either batch_size or batch_tokens"),
+        ({"batch_size": None, "batch_tokens": 900, "processes": 2}, "part batches of a fixed size"),
+        ({"batch_size": None, "batch_tokens": 900, "gradient_accumulation_steps": 2}, "part batches of a fixed size"),
+        ({"batch_size": 3, "processes": 2, "gradient_accumulation_steps": 2}, "part a batch in 4"),
+        ({"machines": 2}, "several machines need a rendezvous"),
+        ({"rendezvous": "first:29400"}, "several machines need a rendezvous"),
+        ({"machines": 2, "rendezvous": "first"}, "rendezvous is 'first'; expected host:port"),
+    ],
+)
+def test_settings_of_a_run_that_contradict_each_other_are_refused(
+    tree: dict[str, Any], changes: Any, says: str
+) -> None:
+    tree["training"] |= changes
+    assert says in fault(tree)
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "says"),
+    [
+        ("similarity", {"labels": {0: "a", 1: "b"}}, "a regression task needs"),
+        ("similarity", {"step": None}, "a regression task needs"),
+        ("similarity", {"step": 0}, "step > 0"),
+        ("similarity", {"maximum": -1}, "maximum > minimum"),
+        ("similarity", {"step": 99}, "at least two answers"),
+        ("similarity", {"kind": "classification"}, "a classification task needs"),
+        ("sentiment", {"kind": "regression"}, "a regression task needs"),
+        ("sentiment", {"labels": None}, "a classification task needs"),
+        ("sentiment", {"labels": {0: "only"}}, "at least two"),
+        ("sentiment", {"minimum": 0}, "no minimum"),
+        ("sentiment", {"kind": "generation"}, "a generation task has neither labels nor"),
+        ("similarity", {"kind": "generation"}, "a generation task has neither labels nor"),
+        ("sentiment", {"labels": {0: "same", 1: "same"}}, "two labels have the same answer text"),
+    ],
+)
+def test_a_task_that_contradicts_itself_is_refused(
+    tree: dict[str, Any], task: str, changes: dict[str, Any], says: str
+) -> None:
+    tree["tasks"][task].update(changes)
+    said = fault(tree)
+    assert f"the setting 'tasks.{task}' cannot be used" in said
+    assert says in said
+
+
+def test_an_answer_that_yaml_takes_for_a_truth_value_asks_for_quotes(tree: dict[str, Any]) -> None:
+    tree["tasks"]["sentiment"]["labels"] = {0: False, 1: "positive"}
+    assert "'tasks.sentiment.labels.0' is what YAML takes for False; put yes, no, on, off, true or false in quotes" in (
+        fault(tree)
+    )
+
+
+def test_a_task_without_metrics_is_refused(tree: dict[str, Any]) -> None:
+    tree["tasks"]["sentiment"]["metrics"] = []
+    assert "'tasks.sentiment.metrics' cannot be used" in fault(tree)
+
+
+def test_all_faults_are_named_at_once(tree: dict[str, Any]) -> None:
+    tree["sede"] = 1
+    tree["training"]["steps"] = "many"
+    del tree["export"]["opset"]
+    tree["tasks"]["sentiment"]["lables"] = {}
+    tree["tasks"]["similarity"]["step"] = None
+    said = fault(tree)
+    for place in ("'sede'", "'training.steps'", "'export.opset'", "'tasks.sentiment.lables'", "'tasks.similarity'"):
+        assert said.count(place) == 1
+
+
+@pytest.mark.parametrize("tree", [None, [], {"tasks": []}])
+def test_a_tree_of_another_shape_is_a_configuration_error(tree: Any) -> None:
+    with pytest.raises(ConfigurationError):
+        check(tree)

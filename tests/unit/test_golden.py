@@ -1,0 +1,262 @@
+"""The authors' own model, tensor by tensor: its weights in our model give its outputs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, processors
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
+
+from hyperformer.backbones import adapters
+from hyperformer.config import BackboneSettings, Methods, Tasks
+from hyperformer.model import MultiTaskModel
+from hyperformer.types import AdapterWeights
+
+FOLDER = Path(os.environ.get("HYPERFORMER_REFERENCE") or Path(__file__).parents[1] / "golden")
+METHODS = {
+    "hyperformer_plus_plus": "hyperformer_plus_plus",
+    "hyperformer": "hyperformer",
+    "adapters_multitask": "adapters_multi_task",
+}
+"""The authors' method → ours."""
+TOLERANCE = 1e-5
+CHANGED = 1e-4
+"""A difference that no rounding explains."""
+
+CROSS_ATTENTION_BIAS = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+EMBEDDINGS = "task_embedding_controller.task_to_embeddings."
+PROJECTOR = "task_embedding_controller.task_hyper_net.task_embeding_generator."
+STACK = {
+    "task_hypernet.task_embeding_generator": "projector",
+    "LayerNorm": "norm",
+    "layer_id_embeddings": "layer_embedding",
+    "adapters_block_type": "position_embedding",
+    "down_sampler_hyper_net.weight_generator.0": "generators.down",
+    "down_sampler_hyper_net.bias_generator.0": "generators.down_bias",
+    "up_sampler_hyper_net.weight_generator.0": "generators.up",
+    "up_sampler_hyper_net.bias_generator.0": "generators.up_bias",
+    "post_layernorm_hypernet.weight_generator": "generators.norm.gain",
+    "post_layernorm_hypernet.bias_generator": "generators.norm.shift",
+}
+"""The authors' names in a stack's hypernetwork → ours."""
+SITE = {
+    "meta_down_sampler.weight_generator.0": "down",
+    "meta_down_sampler.bias_generator.0": "down_bias",
+    "meta_up_sampler.weight_generator.0": "up",
+    "meta_up_sampler.bias_generator.0": "up_bias",
+    "post_layernorm_hypernet.weight_generator": "norm.gain",
+    "post_layernorm_hypernet.bias_generator": "norm.shift",
+}
+"""The authors' names in a site's hypernetworks → ours."""
+ADAPTER = {
+    "down": "adapters.{task}.down_sampler.weight",
+    "down_bias": "adapters.{task}.down_sampler.bias",
+    "up": "adapters.{task}.up_sampler.weight",
+    "up_bias": "adapters.{task}.up_sampler.bias",
+}
+"""Our tensors over tasks and sites ← the authors' for each."""
+Reference = tuple[dict[str, Any], dict[str, Tensor]]
+
+
+@pytest.fixture(scope="module", params=list(METHODS))
+def reference(request: pytest.FixtureRequest) -> Reference:
+    """A method's configuration and tensors in the reference. A folder that lacks them is a failure, never a skip."""
+    description, tensors = FOLDER / f"{request.param}.json", FOLDER / f"{request.param}.safetensors"
+    assert description.is_file(), f"{FOLDER} holds no {description.name}"
+    assert tensors.is_file(), f"{FOLDER} holds no {tensors.name}"
+    return json.loads(description.read_text()), load_file(tensors)
+
+
+@pytest.fixture
+def make_reference_model(tmp_path: Path, reference: Reference) -> Callable[[], MultiTaskModel]:
+    """Makes our model with the authors' weights."""
+    described, tensors = reference
+    words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "good": 3, "bad": 4}, unk_token="<unk>"))
+    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    marks = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=words, **marks).save_pretrained(tmp_path)
+    config = T5Config(pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **described["t5"])
+    T5ForConditionalGeneration(config).save_pretrained(tmp_path)
+    task = {
+        "text": "{sentence}",
+        "kind": "classification",
+        "label_column": "label",
+        "labels": {0: "good", 1: "bad"},
+        "metrics": ["accuracy"],
+    }
+    name = METHODS[described["method"]]
+    projector = {"hidden": described["task_hidden_dim"], "projected": described["projected_task_embedding_dim"]}
+    sizes = {"task_embedding": described["task_embedding_dim"], "projector": projector}
+    method = {
+        "reduction_factor": described["reduction_factor"],
+        "activation": described["non_linearity"],
+        **(sizes if name.startswith("hyperformer") else {}),
+    }
+
+    def make() -> MultiTaskModel:
+        model = MultiTaskModel(
+            BackboneSettings(path=str(tmp_path), max_source_tokens=16, max_target_tokens=16),
+            Methods.model_validate({name: method}).named(name),
+            Tasks({name: task for name in described["tasks"]}),
+        )
+        load_authors_weights(model, described["tasks"], tensors)
+        return model.eval()
+
+    return make
+
+
+def load_authors_weights(model: MultiTaskModel, tasks: list[str], tensors: dict[str, Tensor]) -> None:
+    """Puts every tensor `model.*` into its place; none may be left over, and none of the model's may stay unset."""
+    given = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    bias = given.get(CROSS_ATTENTION_BIAS)
+    if bias is not None:
+        add_cross_attention_bias(model.backbone.t5, bias)
+    name = model.method_settings.name
+    if name == "adapters_multi_task":
+        found = of_adapters(given, tasks, authors_sites(model))
+    else:
+        found = {"task_embedding.weight": torch.stack([given.pop(f"{EMBEDDINGS}{task}") for task in tasks])}
+        found |= of_stacks(given) if name == "hyperformer_plus_plus" else of_sites(given, authors_sites(model))
+    model.method.load_state_dict(found, strict=True)
+    model.backbone.t5.load_state_dict(given, strict=True)
+
+
+def authors_sites(model: MultiTaskModel) -> list[str]:
+    """The authors' name of each of our sites: position 1 is self-attention, the first layer of a block, 0 the last."""
+    last = {"encoder": 1, "decoder": 2}
+    return [
+        f"{site.stack}.block.{site.layer}.layer.{0 if site.position else last[site.stack]}.adapter_controller."
+        for site in model.backbone.sites()
+    ]
+
+
+def of_stacks(given: dict[str, Tensor]) -> dict[str, Tensor]:
+    """HyperFormer++'s tensors, taken out of `given`."""
+    found = {}
+    for name in list(given):
+        stack, _, rest = name.partition(".adapter_layers_hyper_net.")
+        if rest:
+            theirs = next(prefix for prefix in STACK if rest.startswith(f"{prefix}."))
+            found[f"stacks.{stack}.{STACK[theirs]}{rest.removeprefix(theirs)}"] = given.pop(name)
+    return found
+
+
+def of_sites(given: dict[str, Tensor], sites: list[str]) -> dict[str, Tensor]:
+    """HyperFormer's tensors, taken out of `given`: our generators hold those of all sites, one after the other."""
+    found = {
+        f"projector.{name.removeprefix(PROJECTOR)}": given.pop(name)
+        for name in list(given)
+        if name.startswith(PROJECTOR)
+    }
+    for theirs, ours in SITE.items():
+        for kind in ("weight", "bias"):
+            found[f"generators.{ours}.{kind}"] = torch.cat([given.pop(f"{site}{theirs}.{kind}") for site in sites])
+    return found
+
+
+def of_adapters(given: dict[str, Tensor], tasks: list[str], sites: list[str]) -> dict[str, Tensor]:
+    """Adapters†' tensors, taken out of `given`."""
+    found = {
+        ours: torch.stack(
+            [torch.stack([given.pop(site + theirs.format(task=task)) for site in sites]) for task in tasks]
+        )
+        for ours, theirs in ADAPTER.items()
+    }
+    for ours, theirs in (("gain", "weight"), ("shift", "bias")):
+        found[ours] = torch.stack([given.pop(f"{site}post_layer_norm.{theirs}") for site in sites])
+    return found
+
+
+def add_cross_attention_bias(model: T5ForConditionalGeneration, bias: Tensor) -> None:
+    """Gives the T5 the two-sided cross-attention position bias that transformers 3 computed and later ones dropped.
+
+    The reference was computed with it. It is the backbone's and not the method's: the encoder needs nothing of it.
+    """
+    attention = model.decoder.block[0].layer[1].EncDecAttention
+    attention.relative_attention_bias = torch.nn.Embedding(*bias.shape)
+    attention.has_relative_attention_bias = True
+    attention.is_decoder = False  # only says that buckets are two-sided
+
+
+@torch.no_grad()
+def outputs(model: MultiTaskModel, task: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """What the reference also holds, from our model."""
+    batch = {name: tensors[name] for name in ("input_ids", "attention_mask", "labels")}
+    task_ids = torch.full((len(batch["labels"]),), model.task_id(task))
+    with model.backbone.places.using(model.method.weights(task_ids[:1])):
+        out = model.backbone.t5(**batch)
+    return {
+        "logits": out.logits,
+        "encoder_last_hidden_state": out.encoder_last_hidden_state,
+        "loss": model(task_ids, **batch)["loss"].reshape(1),
+    }
+
+
+def largest_difference(model: MultiTaskModel, task: str, tensors: dict[str, Tensor], kind: str) -> float:
+    return float((outputs(model, task, tensors)[kind] - tensors[f"{kind}.{task}"]).abs().max())
+
+
+def test_the_authors_weights_give_the_authors_outputs_for_every_task(make_reference_model, reference):
+    described, tensors = reference
+    model = make_reference_model()
+    assert len(described["tasks"]) >= 2
+    for task in described["tasks"]:
+        for kind in ("logits", "encoder_last_hidden_state", "loss"):
+            assert largest_difference(model, task, tensors, kind) < TOLERANCE, (kind, task)
+
+
+def test_the_tasks_of_the_reference_differ_from_one_another(reference):
+    described, tensors = reference
+    first, *others = (tensors[f"logits.{task}"] for task in described["tasks"])
+    for other in others:
+        assert float((first - other).abs().max()) > CHANGED
+
+
+def test_a_baked_task_gives_the_authors_logits(make_reference_model, reference):
+    described, tensors = reference
+    model = make_reference_model()
+    task = described["tasks"][1]
+    with torch.no_grad():
+        out = model.bake(task).t5(**{name: tensors[name] for name in ("input_ids", "attention_mask", "labels")})
+    torch.testing.assert_close(out.logits, tensors[f"logits.{task}"], rtol=0, atol=TOLERANCE)
+
+
+def test_another_activation_is_noticed(make_reference_model, reference):
+    described, tensors = reference
+    model = make_reference_model()
+    model.backbone.places.activation = torch.nn.ReLU()
+    assert largest_difference(model, described["tasks"][0], tensors, "logits") > CHANGED
+
+
+def test_positions_the_other_way_round_are_noticed(make_reference_model, reference, monkeypatch):
+    described, tensors = reference
+    model = make_reference_model()
+    weights, sites = model.method.weights, model.backbone.sites()
+    other = [sites.index(replace(site, position=1 - site.position)) for site in sites]
+
+    def exchanged(task_ids):
+        return AdapterWeights(**{name: tensor[:, other] for name, tensor in vars(weights(task_ids)).items()})
+
+    monkeypatch.setattr(model.method, "weights", exchanged)
+    assert largest_difference(model, described["tasks"][0], tensors, "logits") > CHANGED
+
+
+def test_the_norm_after_the_residual_is_noticed(make_reference_model, reference, monkeypatch):
+    def norm_last(x, down, down_bias, up, up_bias, gain, shift, activation):
+        z = F.linear(activation(F.linear(x, down, down_bias)), up, up_bias)
+        return F.layer_norm(x + z, x.shape[-1:], gain, shift, adapters.ADAPTER_NORM_EPS)
+
+    described, tensors = reference
+    model = make_reference_model()
+    monkeypatch.setattr(adapters, "adapter", norm_last)
+    assert largest_difference(model, described["tasks"][0], tensors, "logits") > CHANGED
