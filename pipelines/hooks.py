@@ -6,11 +6,14 @@ import errno
 import fcntl
 import logging
 import os
+import platform
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import click
 from kedro.framework.hooks import hook_impl
@@ -145,7 +148,11 @@ def _place(dataset: Any) -> str | None:
 
 
 class Alone:
-    """Sees to it that one run at a time works in a data folder; the claim ends with its process at the latest."""
+    """Lock a data folder for one run at a time, and name the run at work to others; the lock ends with its process.
+
+    DVC leaves a stage's outputs in place until its run has replaced them (`persist` in dvc.yaml): what is refused
+    here has deleted nothing.
+    """
 
     def __init__(self) -> None:
         self._claim: Any = None
@@ -156,20 +163,12 @@ class Alone:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self) -> None:
-        found = self._context.config_loader
-        folder = Path(self._context.project_path) / found["globals"]["data"]
-        if found["parameters"].get("training", {}).get("machines", 1) > 1:  # they work in one folder together
-            return
+        config = self._context.config_loader
+        folder = Path(self._context.project_path) / config["globals"]["data"]
+        machines = config["parameters"].get("training", {}).get("machines", 1)
         with _one_sentence():
             folder.mkdir(parents=True, exist_ok=True)
-            self._claim = (folder / ".lock").open("w")
-            try:
-                fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise HyperFormerError(
-                    f"another run is at work in {folder}; wait for its end or stop it, or take another "
-                    "environment (--env)"
-                ) from None
+            self._claim = _lock(folder, fcntl.LOCK_SH if machines > 1 else fcntl.LOCK_EX)  # machines share a folder
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -182,6 +181,35 @@ class Alone:
     def _ended(self) -> None:
         if self._claim is not None:
             self._claim.close()
+
+
+def _lock(folder: Path, kind: int) -> BinaryIO:
+    """Lock a data folder, and write into the lock file who did.
+
+    Raises:
+        HyperFormerError: A run at work holds the lock; the message is the line that it wrote.
+    """
+    file = (folder / ".lock").open("a+b", buffering=0)
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        with file:
+            file.seek(0)
+            holder = file.readline().decode(errors="replace").strip()
+        raise HyperFormerError(
+            f"another run is at work in {folder}{holder and f' ({holder})'}; expected a data folder that no run uses. "
+            "Wait for it to end, stop it, or use another environment (--env)."
+        ) from None
+    file.truncate(0)
+    file.write(f"{_describe_run()}\n".encode(errors="replace"))
+    return file
+
+
+def _describe_run() -> str:
+    """Return this process's command, id, machine and time, in one line."""
+    command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    since = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
+    return f"{' '.join(command.split())}, pid {os.getpid()} on {platform.node()}, since {since}"
 
 
 class Made:

@@ -131,7 +131,8 @@ def test_a_second_run_in_one_folder_is_refused_and_the_first_goes_on(tree, copy,
     assert second.returncode == 1
     last = second.stderr.splitlines()[-1]
     assert last.startswith("Error: another run is at work in ")
-    assert last.endswith("wait for its end or stop it, or take another environment (--env)")
+    assert f"(kedro run --env test --tags export, pid {first.process.pid} on " in last
+    assert last.endswith("Wait for it to end, stop it, or use another environment (--env).")
     assert artifacts(copy / "data" / "test") == artifacts(tree / "data" / "test")
 
 

@@ -84,27 +84,34 @@ def expected(name: str, catalog: dict[str, Any], graph: grimp.ImportGraph) -> di
     }
 
 
-def outputs(stage: dict[str, Any], persist: bool = False) -> set[str]:
-    """The outputs of a stage that DVC clears away before it runs, or those that it leaves."""
+def outputs(stage: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the outputs of a stage, metrics and plots too, with their options."""
     entries = [entry if isinstance(entry, dict) else {entry: {}} for part in OUTPUTS for entry in stage.get(part, [])]
-    return {path for entry in entries for path, options in entry.items() if bool(options.get("persist")) == persist}
+    return {path: options for entry in entries for path, options in entry.items()}
 
 
-def listed(stage: dict[str, Any]) -> dict[str, set[str]]:
-    """What a stage of dvc.yaml lists; what is written as it runs apart."""
+def workplaces(catalog: dict[str, Any]) -> dict[str, str]:
+    """Return the folders that nodes write to while they run, and their names in the catalog."""
+    kind = "pipelines.datasets.WorkplaceDataset"
+    return {entry["filepath"]: name for name, entry in catalog.items() if entry["type"] == kind}
+
+
+def listed(stage: dict[str, Any], catalog: dict[str, Any]) -> dict[str, set[str]]:
+    """Return what a stage of dvc.yaml lists, without what its nodes write to their workplaces."""
     params = [(file, key) for entry in stage.get("params", []) for file, keys in entry.items() for key in keys]
+    places = workplaces(catalog)
     return {
         "cmd": {stage["cmd"]},
         "deps": set(stage["deps"]),
         "params": {f"{file}:{key}" for file, key in params},
-        "outs": outputs(stage),
+        "outs": {path for path in outputs(stage) if str(Path(path).parent) not in places},
     }
 
 
 def differences(stages: dict[str, Any], catalog: dict[str, Any], graph: grimp.ImportGraph) -> list[str]:
     found = []
     for name, stage in stages.items():
-        right, there = expected(name, catalog, graph), listed(stage)
+        right, there = expected(name, catalog, graph), listed(stage, catalog)
         for part in right:
             found += [f"{name}: {part} lacks {entry}" for entry in sorted(right[part] - there[part])]
             found += [
@@ -127,15 +134,18 @@ def test_a_bundles_code_is_what_its_stage_imports(graph):
     assert set(bundle.ROOMS) == rooms(graph, "pipelines.export")
 
 
+def test_dvc_deletes_no_output_before_its_stage_runs(stages):
+    """A stage that is then refused beside another run would have lost what that run reads."""
+    options = {path: options for stage in stages.values() for path, options in outputs(stage).items()}
+    assert {path for path in options if not options[path].get("persist")} == set()
+
+
 def test_what_is_written_while_a_stage_runs_lies_in_its_workplace(stages, catalog):
     configure_project("pipelines")
-    persisted = {name: paths for name, stage in stages.items() if (paths := outputs(stage, persist=True))}
-    assert set(persisted) == {"train"}
-    for name, paths in persisted.items():
-        inputs = pipelines[name].only_nodes_with_tags(name).inputs()
-        kinds = {catalog[entry]["filepath"]: catalog[entry]["type"] for entry in inputs if entry in catalog}
-        for path in paths:
-            assert kinds[str(Path(path).parent)] == "pipelines.datasets.WorkplaceDataset"
+    written = {name: outputs(stage).keys() - listed(stage, catalog)["outs"] for name, stage in stages.items()}
+    assert {name for name, paths in written.items() if paths} == {"train"}
+    inputs = pipelines["train"].only_nodes_with_tags("train").inputs()
+    assert {workplaces(catalog)[str(Path(path).parent)] for path in written["train"]} <= inputs
 
 
 def test_each_entry_that_is_taken_out_is_missed(stages, catalog, graph):
@@ -143,17 +153,16 @@ def test_each_entry_that_is_taken_out_is_missed(stages, catalog, graph):
     for name, stage in stages.items():
         for part in ("deps", *OUTPUTS):
             for entry in stage.get(part, []):
-                if isinstance(entry, dict) and entry.keys() & outputs(stage, persist=True):
-                    continue
                 less = copy.deepcopy(stage)
                 less[part].remove(entry)
-                assert listed(less) != right[name], f"{name}: {entry}"
+                if outputs(stage).keys() - outputs(less).keys() <= right[name]["outs"]:
+                    assert listed(less, catalog) != right[name], f"{name}: {entry}"
         for number, entry in enumerate(stage.get("params", [])):
             for file, keys in entry.items():
                 for key in keys:
                     less = copy.deepcopy(stage)
                     less["params"][number][file].remove(key)
-                    assert listed(less) != right[name], f"{name}: {key}"
+                    assert listed(less, catalog) != right[name], f"{name}: {key}"
 
 
 @pytest.mark.parametrize(
