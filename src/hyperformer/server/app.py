@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,7 +32,6 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 2048  # connections that wait to be taken
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
 
 
@@ -239,25 +237,6 @@ INFER: dict[str, Any] = {
 }
 
 
-def run(settings: ServerSettings) -> None:
-    """Serves until it is told to stop; then accepted requests are answered.
-
-    Raises:
-        HyperFormerError: the folder holds no task that can be opened, or the port is taken.
-    """
-    bound = _bound(settings.host, settings.port)
-    with bound:
-        app = application(settings)
-        config = configuration(app, settings)
-        host, port = bound.getsockname()[:2]
-        names = [name for name, (bundle, _) in app.state.registry.index().items() if bundle]
-        said = f"{len(names)} tasks at http://{host}:{port}/v2: {', '.join(names)}"
-        try:
-            _Server(config, said).run(sockets=[bound])
-        finally:
-            app.state.batcher.close(drop=True)  # nothing, after an end in good order
-
-
 def configuration(app: FastAPI, settings: ServerSettings, **more: Any) -> uvicorn.Config:
     """How uvicorn serves it."""
     return uvicorn.Config(
@@ -269,38 +248,3 @@ def configuration(app: FastAPI, settings: ServerSettings, **more: Any) -> uvicor
         server_header=False,
         **more,
     )
-
-
-class _Server(uvicorn.Server):
-    """Says where it is once it listens."""
-
-    def __init__(self, config: uvicorn.Config, said: str) -> None:
-        super().__init__(config)
-        self._said = said
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        log.info(self._said)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens at an address; who connects early waits until the tasks are open.
-
-    Raises:
-        HyperFormerError: the address is taken, or none of this machine's.
-    """
-    found = None
-    try:
-        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, kind, number)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        found.listen(BACKLOG)  # now: an address that is only bound can be bound again
-    except (OSError, UnicodeError) as error:
-        if found:
-            found.close()
-        reason = getattr(error, "strerror", None) or error
-        raise HyperFormerError(
-            f"{host}:{port} cannot be listened at ({reason}); take another address or port"
-        ) from None
-    return found
