@@ -47,7 +47,7 @@ def listening(process):
 
 def send(stack, port, body, length=0):
     connection = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=60))
-    head = f"POST /v2/models/mood/infer HTTP/1.1\r\nHost: a\r\nContent-Length: {length or len(body)}\r\n\r\n"
+    head = f"POST /v2/models/mood/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length or len(body)}\r\n\r\n"
     connection.sendall(head.encode() + body)
     return connection
 

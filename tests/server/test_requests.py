@@ -147,7 +147,7 @@ def test_rows_of_a_client_that_has_left_are_not_computed_and_counted_as_such(bun
         wait_until(lambda: counts(server, "hyperformer_batch_rows_count 1.0"))
         body = json.dumps(request_of(rows["mood"][:3])).encode()
         with socket.create_connection(("127.0.0.1", server.port)) as connection:
-            head = f"POST /v2/models/mood/infer HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n\r\n"
+            head = f"POST /v2/models/mood/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
             connection.sendall(head.encode() + body)
             wait_until(lambda: counts(server, "hyperformer_waiting_rows 3.0"))
         wait_until(lambda: counts(server, 'hyperformer_requests_total{status="499",task="mood"} 1.0'))

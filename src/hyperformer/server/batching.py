@@ -19,7 +19,9 @@ from hyperformer.types import Answer, HyperFormerError, Source
 log = logging.getLogger(__name__)
 
 LONGEST = 512  # tokens of a text that count
-TOKEN_CHARACTERS = 4  # characters of a token, about
+TOKEN_CHARACTERS = 4  # that the model reads, per token
+READ_CHARACTERS = 8  # that the tokenizer reads, per token of the longest text
+TOKENIZER_SHARE = 6  # characters that a tokenizer reads in the time in which a small model reads one
 ROW_CHARACTERS = 128  # of each row of a full batch; one of longer rows holds fewer
 
 
@@ -40,9 +42,12 @@ class ModelFault(HyperFormerError):
 
 
 def size_of(source: Source, tokens: int = LONGEST) -> int:
-    """Estimate what a text costs, in characters: those that the model reads, and one such as U+FDFA is eighteen."""
-    longest = tokens * TOKEN_CHARACTERS
-    return min(longest, len(unicodedata.normalize("NFKC", text.joined(source)[:longest])))
+    """Estimate the cost of a text in characters, those that the model reads and a share of those that are tokenized.
+
+    A tokenizer that normalises reads a character such as U+FDFA as eighteen.
+    """
+    size = len(unicodedata.normalize("NFKC", text.joined(source)[: tokens * READ_CHARACTERS]))
+    return min(tokens * TOKEN_CHARACTERS, size) + size // TOKENIZER_SHARE
 
 
 @dataclass(eq=False)
