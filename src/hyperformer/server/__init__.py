@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hyperformer.server.app import run
+from hyperformer.server.lifecycle import run
 from hyperformer.server.settings import ServerSettings
 
 __all__ = ["ServerSettings", "run"]

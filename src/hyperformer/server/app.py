@@ -1,13 +1,10 @@
-"""The server: routes, limits, and its life from opening the tasks to the last answer."""
+"""The application: its routes, their faults, and what it starts and ends with."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import socket
 import threading
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -23,10 +20,9 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from hyperformer import text
-from hyperformer.runtime import Bundle
 from hyperformer.server import protocol
-from hyperformer.server.batching import Batcher, Closing, QueueFull
+from hyperformer.server.batching import Batcher, QueueFull
+from hyperformer.server.inference import GONE, JSON, OCTETS, STATUS, Inference, find_bundle
 from hyperformer.server.metrics import Metrics
 from hyperformer.server.page import page
 from hyperformer.server.protocol import VERSION, InferRequest, InferResponse, ModelMetadata
@@ -37,11 +33,6 @@ from hyperformer.types import HyperFormerError
 log = logging.getLogger(__name__)
 
 EXTENSIONS = ["binary_tensor_data", "model_repository"]
-PATIENCE = 16
-"""So many times what a body may have is read, and dropped, before the connection is."""
-BACKLOG = 2048  # connections that wait to be taken
-GONE = 499  # who asked went away, as nginx counts it
-OCTETS, JSON = "application/octet-stream", "application/json"
 
 
 class Fault(BaseModel):
@@ -79,23 +70,6 @@ class IndexEntry(BaseModel):
     reason: str
 
 
-class TooLarge(HyperFormerError):
-    """A body, or a number of rows, beyond the limit."""
-
-
-class Unknown(HyperFormerError):
-    """No such task, or none that can answer."""
-
-
-STATUS: dict[type[HyperFormerError], int] = {
-    protocol.BadRequest: 400,
-    Unknown: 404,
-    TooLarge: 413,
-    QueueFull: 429,
-    Closing: 503,
-}
-
-
 def faults(*codes: int) -> dict[int | str, dict[str, Any]]:
     """What OpenAPI says of statuses."""
     return {code: {"model": Fault} for code in codes}
@@ -115,6 +89,7 @@ def application(settings: ServerSettings) -> FastAPI:
     )
     metrics = Metrics(lambda: batcher.rows)
     batcher = Batcher(settings.batch, settings.queue, metrics.batches.observe)
+    inference = Inference(settings, registry, batcher, metrics)
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -123,7 +98,8 @@ def application(settings: ServerSettings) -> FastAPI:
         looking.start()
         yield
         ended.set()
-        await asyncio.to_thread(batcher.close)
+        await inference.close()
+        batcher.close(drop=True, seconds=0)
         log.info("stopped after %d requests", metrics.asked())
 
     app = FastAPI(
@@ -138,7 +114,6 @@ def application(settings: ServerSettings) -> FastAPI:
     app.openapi = lambda: described(app, registry)  # type: ignore[method-assign]
     _faults(app)
     _about(app, registry)
-    inference = Inference(settings, registry, batcher, metrics)
     for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{number}/infer"):
         app.add_api_route(path, inference.infer, **INFER)
 
@@ -236,25 +211,14 @@ def _about(app: FastAPI, registry: Registry) -> None:
     @app.get("/v2/models/{name}/versions/{number}", responses=faults(404))
     def model(name: str, number: str = VERSION) -> ModelMetadata:
         """What a task takes and gives."""
-        return protocol.metadata(name, _bundle(registry, name, number).manifest)
+        return protocol.metadata(name, find_bundle(registry, name, number).manifest)
 
     @app.get("/v2/models/{name}/ready", responses=faults(404))
     @app.get("/v2/models/{name}/versions/{number}/ready", responses=faults(404))
     def model_ready(name: str, number: str = VERSION) -> Ready:
         """Can a task answer?"""
-        _bundle(registry, name, number)
+        find_bundle(registry, name, number)
         return Ready(ready=True)
-
-
-def _bundle(registry: Registry, name: str, number: str) -> Bundle:
-    found = registry[name]
-    if found is None:
-        index = registry.index()
-        reason = index[name][1] if name in index else f"unknown task {name!r:.100}; there are {', '.join(index)}"
-        raise Unknown(reason)
-    if number != VERSION:
-        raise Unknown(f"the task {name!r} has no version {number!r:.20}; take {VERSION}")
-    return found
 
 
 INFER: dict[str, Any] = {
@@ -273,105 +237,6 @@ INFER: dict[str, Any] = {
 }
 
 
-class Inference:
-    """Requests for answers: read, checked against task and limits, answered in batches, and counted."""
-
-    def __init__(self, settings: ServerSettings, registry: Registry, batcher: Batcher, metrics: Metrics) -> None:
-        self.settings, self.registry, self.batcher, self.metrics = settings, registry, batcher, metrics
-
-    async def infer(self, request: Request, name: str, number: str = VERSION) -> Response:
-        """The answers to rows."""
-        began = time.monotonic()
-        status = 500
-        known = self.registry[name] is not None
-        try:
-            found = await self._answered(request, name, number)
-            status = 200
-            self.metrics.seconds.labels(name).observe(time.monotonic() - began)
-            return found
-        except HyperFormerError as error:
-            status = STATUS.get(type(error), 400)
-            raise
-        except HTTPException as error:
-            status = error.status_code
-            raise
-        except ClientDisconnect:
-            status = GONE
-            raise
-        except asyncio.CancelledError:  # the time after SIGTERM is over
-            status = STATUS[Closing]
-            raise Closing("the server ends before it could answer; ask another one") from None
-        finally:
-            self.metrics.requests.labels(name if known else "unknown", status).inc()
-
-    async def _answered(self, request: Request, name: str, number: str) -> Response:
-        bundle = _bundle(self.registry, name, number)
-        body = await _body(request, self.settings.body_bytes)
-        asked, tensors = protocol.parsed(body, request.headers.get(protocol.HEADER))
-        protocol.check_outputs(asked, bundle.manifest)
-        rows = protocol.rows_of(asked, tensors, text.columns(bundle.manifest.text))
-        self._check(rows)
-        answers = await asyncio.wrap_future(self.batcher.ask(bundle, [bundle.source(row) for row in rows]))
-        self.metrics.rows.labels(name).inc(len(rows))
-        self.metrics.truncated.labels(name).inc(sum(answer.truncated for answer in answers))
-        content, length = protocol.response(name, asked, answers, bundle.manifest)
-        if length is None:
-            return Response(content, media_type=JSON)
-        return Response(content, media_type=OCTETS, headers={protocol.HEADER: str(length)})
-
-    def _check(self, rows: Sequence[Mapping[str, str]]) -> None:
-        """Sees to it that rows are within the limits."""
-        most, longest = self.settings.rows, self.settings.text_bytes
-        if not rows:
-            raise protocol.BadRequest("the request holds no row, expected at least one")
-        if len(rows) > most:
-            raise TooLarge(f"the request holds {len(rows)} rows, expected at most {most}; send several requests")
-        found = max(len(value.encode(errors="replace")) for row in rows for value in row.values())
-        if found > longest:
-            raise TooLarge(f"a text has {found} bytes, expected at most {longest}; send less of it")
-
-
-async def _body(request: Request, most: int) -> bytes:
-    """A request's body.
-
-    Raises:
-        TooLarge: it is larger than it may be.
-        HTTPException: it is compressed.
-    """
-    coding = request.headers.get("Content-Encoding", "")
-    if coding.lower() not in ("", "identity"):
-        raise HTTPException(415, f"the body is encoded with {coding!r:.20}, expected none")
-    found, size = bytearray(), 0
-    async for part in request.stream():
-        size += len(part)
-        if size <= most:
-            found += part
-        elif size > PATIENCE * most:
-            raise HTTPException(413, f"the body has more than {size} bytes", {"Connection": "close"})
-    if size > most:  # only now: who still sends does not read yet
-        raise TooLarge(f"the body has more than {most} bytes; send fewer rows a request")
-    return bytes(found)
-
-
-def run(settings: ServerSettings) -> None:
-    """Serves until it is told to stop; then accepted requests are answered.
-
-    Raises:
-        HyperFormerError: the folder holds no task that can be opened, or the port is taken.
-    """
-    bound = _bound(settings.host, settings.port)
-    with bound:
-        app = application(settings)
-        config = configuration(app, settings)
-        host, port = bound.getsockname()[:2]
-        names = [name for name, (bundle, _) in app.state.registry.index().items() if bundle]
-        said = f"{len(names)} tasks at http://{host}:{port}/v2: {', '.join(names)}"
-        try:
-            _Server(config, said).run(sockets=[bound])
-        finally:
-            app.state.batcher.close(drop=True)  # nothing, after an end in good order
-
-
 def configuration(app: FastAPI, settings: ServerSettings, **more: Any) -> uvicorn.Config:
     """How uvicorn serves it."""
     return uvicorn.Config(
@@ -383,38 +248,3 @@ def configuration(app: FastAPI, settings: ServerSettings, **more: Any) -> uvicor
         server_header=False,
         **more,
     )
-
-
-class _Server(uvicorn.Server):
-    """Says where it is once it listens."""
-
-    def __init__(self, config: uvicorn.Config, said: str) -> None:
-        super().__init__(config)
-        self._said = said
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        log.info(self._said)
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that listens at an address; who connects early waits until the tasks are open.
-
-    Raises:
-        HyperFormerError: the address is taken, or none of this machine's.
-    """
-    found = None
-    try:
-        family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, kind, number)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-        found.listen(BACKLOG)  # now: an address that is only bound can be bound again
-    except (OSError, UnicodeError) as error:
-        if found:
-            found.close()
-        reason = getattr(error, "strerror", None) or error
-        raise HyperFormerError(
-            f"{host}:{port} cannot be listened at ({reason}); take another address or port"
-        ) from None
-    return found

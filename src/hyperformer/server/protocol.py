@@ -23,10 +23,18 @@ HEADER = "Inference-Header-Content-Length"
 Datatype = Literal["BYTES", "FP32", "FP64", "BOOL"]
 DIGITS = 12  # of a length that could be
 BINARY, SIZE = "binary_data", "binary_data_size"
+MOST_TENSORS = 64  # inputs, or outputs, of a request
+SPARE_STRINGS = 1024  # strings of a request beside its texts: names, and values of parameters
+SPARE_BYTES = 64 << 10  # bytes of a request's JSON outside of strings, beside those around its texts
+TEXT_SPARE_BYTES = 64  # bytes around a text: a comma, brackets and indentation
 
 
 class BadRequest(HyperFormerError):
     """A request that cannot be understood, or does not fit the task."""
+
+
+class TooLarge(HyperFormerError):
+    """A body, or a number of rows, beyond the limit."""
 
 
 T = TypeVar("T")
@@ -59,8 +67,8 @@ class InferRequest(_Said):
     """Rows to be answered."""
 
     id: str | None = None
-    inputs: Annotated[Quick[InputTensor], Field(min_length=1)]
-    outputs: Quick[OutputWanted] | None = None
+    inputs: Annotated[Quick[InputTensor], Field(min_length=1, max_length=MOST_TENSORS)]
+    outputs: Annotated[Quick[OutputWanted], Field(max_length=MOST_TENSORS)] | None = None
     parameters: dict[str, Any] | None = None
 
 
@@ -133,13 +141,16 @@ def metadata(name: str, described: Manifest) -> ModelMetadata:
     )
 
 
-def parsed(body: bytes, json_length: str | None) -> tuple[InferRequest, bytes]:
-    """A request, and the tensors behind its JSON.
+def parse(body: bytes, json_length: str | None, most_texts: int) -> tuple[InferRequest, bytes]:
+    """Parse a request, and return it with the tensors behind its JSON.
 
     Args:
-        json_length: what the request's header says of it.
+        body: the request's body.
+        json_length: the value of its header `Inference-Header-Content-Length`.
+        most_texts: texts that a request of this task may hold.
     Raises:
-        BadRequest: it is none.
+        BadRequest: the body is no request.
+        TooLarge: its JSON holds more than a request can.
     """
     length = len(body)
     if json_length is not None:
@@ -148,6 +159,7 @@ def parsed(body: bytes, json_length: str | None) -> tuple[InferRequest, bytes]:
                 f"the header {HEADER} is {json_length[:20]!r}, expected the bytes of JSON among the body's {len(body)}"
             )
         length = int(json_length)
+    check_structure(body[:length], most_texts)
     try:
         return InferRequest.model_validate_json(body[:length]), body[length:]
     except ValidationError as error:
@@ -156,18 +168,46 @@ def parsed(body: bytes, json_length: str | None) -> tuple[InferRequest, bytes]:
         raise BadRequest(f"{where}: {fault['msg']}; send a request of the Open Inference Protocol, version 2") from None
 
 
-def rows_of(request: InferRequest, tensors: bytes, columns: Sequence[str]) -> list[dict[str, str]]:
-    """The rows of a request, by column.
+def check_structure(body: bytes, most_texts: int) -> None:
+    """Refuse a JSON of more strings or more structure than a request can have, without parsing it.
+
+    A parser holds the interpreter while it makes an object of each; searching bytes costs a thousandth of that.
 
     Raises:
+        TooLarge: there is more.
+    """
+    if b"\\" in body:  # without escapes every quote begins or ends a string
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    strings, most = body.count(b'"') // 2, most_texts + SPARE_STRINGS
+    if strings > most:
+        raise TooLarge(f"the JSON holds {strings} strings; expected at most {most}. Send several requests.")
+    outside, most = sum(map(len, body.split(b'"')[::2])), TEXT_SPARE_BYTES * most_texts + SPARE_BYTES
+    if outside > most:
+        raise TooLarge(
+            f"the JSON has {outside} bytes outside of strings; expected at most {most}. Remove what is no text."
+        )
+
+
+def rows_of(request: InferRequest, tensors: bytes, columns: Sequence[str], most: int) -> list[dict[str, str]]:
+    """Return the rows of a request, by column.
+
+    Args:
+        request: its inputs may hold their texts, or the size of their texts among the tensors.
+        tensors: the bytes behind the request's JSON.
+        columns: the inputs of the task.
+        most: rows of a request.
+    Raises:
         BadRequest: tensors do not fit the task's columns, each other, or their own shapes.
+        TooLarge: there are more rows.
     """
     found: dict[str, list[str]] = {}
     for tensor in request.inputs:
         if tensor.name in found:
             raise BadRequest(f"the input {tensor.name!r} stands twice; give it once")
         if tensor.name not in columns:
-            raise BadRequest(f"unknown input {tensor.name!r}; the task takes {', '.join(columns)}")
+            raise BadRequest(f"unknown input {tensor.name!r:.100}; the task takes {', '.join(columns)}")
+        if tensor.shape[0] > most:
+            raise TooLarge(f"the request holds {tensor.shape[0]} rows, expected at most {most}; send several requests")
         found[tensor.name], tensors = _values(tensor, tensors)
     missing = [name for name in columns if name not in found]
     if missing:
@@ -195,7 +235,7 @@ def _values(tensor: InputTensor, behind: bytes) -> tuple[list[str], bytes]:
     else:
         if type(size) is not int or not 0 <= size <= len(behind):
             raise BadRequest(f"the input {tensor.name!r} has {SIZE} {size!r:.20}, but {len(behind)} bytes are left")
-        values, behind = _strings(tensor.name, behind[:size]), behind[size:]
+        values, behind = _strings(tensor.name, behind[:size], tensor.shape[0]), behind[size:]
     rows, *more = tensor.shape
     if more not in ([], [1]) or rows != len(values):
         raise BadRequest(
@@ -205,20 +245,23 @@ def _values(tensor: InputTensor, behind: bytes) -> tuple[list[str], bytes]:
     return values, behind
 
 
-def _strings(name: str, data: bytes) -> list[str]:
-    """Texts, each behind its length in four bytes, the lowest first."""
-    found, place = [], 0
+def _strings(name: str, data: bytes, rows: int) -> list[str]:
+    """Read texts, each behind its length in four bytes, the lowest first, as many as the shape has rows."""
+    texts: list[str] = []
+    place = 0
     while place < len(data):
+        if len(texts) == rows:
+            raise BadRequest(f"the input {name!r} has more than {rows} texts, expected as many as its shape has rows")
         start = place + 4
         end = start + int.from_bytes(data[place:start], "little")
         if end > len(data):
             raise BadRequest(f"the input {name!r} ends in the middle of a text; give each text's length in four bytes")
         try:
-            found.append(data[start:end].decode())
+            texts.append(data[start:end].decode())
         except UnicodeDecodeError:
             raise BadRequest(f"the input {name!r} holds a text that is not UTF-8; encode it so") from None
         place = end
-    return found
+    return texts
 
 
 Output = tuple[Datatype, NDArray[Any] | list[str]]
@@ -249,9 +292,11 @@ def check_outputs(request: InferRequest, described: Manifest) -> None:
         _flag(wanted.parameters, BINARY)
         unknown = sorted(wanted.parameters.keys() - {BINARY}) if wanted.parameters else []
         if unknown:
-            raise BadRequest(f"unknown parameter {unknown[0]!r} of the output {wanted.name!r}; there is {BINARY}")
+            raise BadRequest(
+                f"unknown parameter {unknown[0]!r:.100} of the output {wanted.name!r:.100}; there is {BINARY}"
+            )
         if wanted.name not in known:
-            raise BadRequest(f"unknown output {wanted.name!r}; the task gives {', '.join(known)}")
+            raise BadRequest(f"unknown output {wanted.name!r:.100}; the task gives {', '.join(known)}")
 
 
 def _flag(parameters: Mapping[str, Any] | None, name: str, otherwise: bool = False) -> bool:

@@ -206,7 +206,7 @@ def test_a_full_queue_says_when_to_come_back_and_loses_nothing(bundles, rows, he
         waiting = [several.submit(server.infer, "mood", rows["mood"][n : n + 2]) for n in (2, 4)]
         while "hyperformer_waiting_rows 4.0" not in server.ask("GET", "/metrics")[1].decode():
             time.sleep(0.01)
-        status, body, headers = server.infer("mood", rows["mood"][:1])
+        status, body, headers = server.infer("mood", rows["mood"][:2])
         assert status == 429
         assert "4 rows are waiting" in body["error"]
         assert int(headers["retry-after"]) >= 1

@@ -51,7 +51,7 @@ def test_what_waits_meanwhile_is_one_batch_and_goes_back_to_each(busy, echo):
     assert echo.batches == [["first"], ["0a", "0b", "1a", "1b"], ["2a", "2b"]]
 
 
-def test_tasks_take_turns_by_how_long_they_wait(busy, echo):
+def test_tasks_take_turns(busy, echo):
     batcher, _ = busy
     other = Echo("other")
     other.batches = echo.batches
@@ -59,7 +59,7 @@ def test_tasks_take_turns_by_how_long_they_wait(busy, echo):
     asked = [batcher.ask(bundle, [text]) for bundle, text in ((echo, "1"), (other, "2"), (echo, "3"), (other, "4"))]
     echo.go.set()
     assert [one.result(30) for one in asked] == [["1"], ["2"], ["3"], ["4"]]
-    assert echo.batches == [["first"], ["1", "3"], ["2", "4"]]
+    assert echo.batches == [["first"], ["2", "4"], ["1", "3"]]
 
 
 def test_a_request_larger_than_a_batch_is_answered(busy, echo):
