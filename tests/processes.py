@@ -8,6 +8,7 @@ import io
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -102,13 +103,13 @@ class Fork:
             os.killpg(cast(int, self.process.pid), signal.SIGKILL)
         self.process.join()
 
-    def wait_for(self, text: str) -> None:
-        """Wait until standard output holds `text`."""
+    def wait_for(self, pattern: str) -> None:
+        """Wait until standard output holds a pattern."""
         end = time.monotonic() + SECONDS
-        while text not in self._files[0].read_text():
-            assert self.process.is_alive(), f"{text!r} is not in the output: {self.complete()}"
-            assert time.monotonic() < end, f"{text!r} is not in the output after {SECONDS} s"
-            time.sleep(0.02)
+        while not re.search(pattern, self._files[0].read_text()):
+            assert self.process.is_alive(), f"{pattern!r} is not in the output: {self.complete()}"
+            assert time.monotonic() < end, f"{pattern!r} is not in the output after {SECONDS} s"
+            time.sleep(0.01)
 
     def complete(self) -> Completed:
         """Wait for the end."""

@@ -197,14 +197,13 @@ def test_params_change_single_settings_of_blocks_that_base_alone_has(tree, env):
 TRAINING = ["--tags", "train", "--params", "training.steps=120,training.evaluate_every=40"]
 
 
-@pytest.mark.slow
 def test_a_killed_training_goes_on_and_ends_in_the_same_checkpoint(tree, tmp_path):
     straight = shutil.copytree(tree, tmp_path / "straight")
     assert kedro(straight, *TRAINING).returncode == 0
 
     killed = shutil.copytree(tree, tmp_path / "killed")
     with kedro_fork(killed, *TRAINING) as run:
-        run.wait_for("step 84 of 120")
+        run.wait_for(r"step (8[1-9]|9\d) of 120")  # the state of step 80 is complete
         run.kill()
     assert run.process.exitcode == -signal.SIGKILL
 

@@ -93,9 +93,7 @@ def refused(done: subprocess.CompletedProcess[str], said: str) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 24576])
-@pytest.mark.parametrize(
-    "stage", [pytest.param(name, marks=[] if name == "export" else pytest.mark.slow) for name in STAGES]
-)
+@pytest.mark.parametrize("stage", STAGES)
 def test_a_disk_that_fills_leaves_nothing_half_written(disk, stage, left):
     whole = artifacts(disk.data)
     for place in STAGES[stage]:
