@@ -164,23 +164,23 @@ def beside(port: int, rows: dict[str, Rows], hostile: int, seconds: float) -> It
         process.join()
 
 
-def ask_beside(given: argparse.Namespace, port: int, rows: Any, answers: Any, hostile: int) -> dict[str, float]:
+def ask_beside(options: argparse.Namespace, port: int, rows: Any, answers: Any, hostile: int) -> dict[str, float]:
     """Measure clients beside hostile ones."""
     clients = Clients(port, rows, answers, share=0)
-    with beside(port, rows, hostile, given.seconds + 2 * SETTLE):
-        clients.run(given.clients, given.seconds)
+    with beside(port, rows, hostile, options.seconds + 2 * SETTLE):
+        clients.run(options.clients, options.seconds)
     return {
         **clients.found,
-        "requests/s": clients.found["answered"] / given.seconds,
+        "requests/s": clients.found["answered"] / options.seconds,
         "ms, median": quantile(clients.seconds, 0.5),
         "ms, 99 of 100": quantile(clients.seconds, 0.99),
     }
 
 
-def ask_one_row(given: argparse.Namespace, port: int, rows: dict[str, Rows], largest: bool) -> dict[str, float]:
+def ask_one_row(options: argparse.Namespace, port: int, rows: dict[str, Rows], largest: bool) -> dict[str, float]:
     """Measure requests of one row, alone or beside the largest legal request to another task."""
     task, other = list(rows)[:2]
-    until, seconds = time.monotonic() + given.seconds / 2, list[float]()
+    until, seconds = time.monotonic() + options.seconds / 2, list[float]()
     body = largest_body(list(rows[other][0]))
     sending = threading.Thread(target=lambda: seconds.extend(repeat(port, other, body, until)))
     if largest:
@@ -197,22 +197,22 @@ def ask_one_row(given: argparse.Namespace, port: int, rows: dict[str, Rows], lar
     }
 
 
-def compare_with_hostile(given: argparse.Namespace, rows: Any, answers: Any) -> None:
+def compare_with_hostile(options: argparse.Namespace, rows: Any, answers: Any) -> None:
     """Print what clients see alone and beside hostile ones, the ratio, and the server's memory before and after."""
-    with serving(given.root, given.threads, 32) as (process, port):
-        Clients(port, rows, answers, share=0).run(given.clients, SETTLE)
+    with serving(options.root, options.threads, 32) as (process, port):
+        Clients(port, rows, answers, share=0).run(options.clients, SETTLE)
         memory = [resident(process.pid)]
         results = []
-        for hostile in (0, given.hostile):
-            results.append(ask_beside(given, port, rows, answers, hostile))
+        for hostile in (0, options.hostile):
+            results.append(ask_beside(options, port, rows, answers, hostile))
             memory.append(resident(process.pid))
             results[-1] |= {"memory at the start, MB": memory[-2], "memory at the end, MB": memory[-1]}
         for number, largest in enumerate((False, True)):
-            results[number] |= ask_one_row(given, port, rows, largest)
+            results[number] |= ask_one_row(options, port, rows, largest)
         process.send_signal(signal.SIGTERM)
         print(f"exit code {process.wait(60)}", file=sys.stderr)
-    print(f"{given.clients} clients, {given.seconds:g} s\n")
-    print(f"| | alone | beside {given.hostile} hostile | ratio |\n| --- | --- | --- | --- |")
+    print(f"{options.clients} clients, {options.seconds:g} s\n")
+    print(f"| | alone | beside {options.hostile} hostile | ratio |\n| --- | --- | --- | --- |")
     for name, alone in results[0].items():
         beside_them = results[1][name]
         ratio = f"{beside_them / alone:.2f}" if alone else ""
