@@ -27,6 +27,7 @@ from hyperformer import text
 from hyperformer.runtime import Bundle
 from hyperformer.server import protocol
 from hyperformer.server.batching import Batcher, Closing, QueueFull
+from hyperformer.server.hosts import HostCheck
 from hyperformer.server.metrics import Metrics
 from hyperformer.server.page import page
 from hyperformer.server.protocol import VERSION, InferRequest, InferResponse, ModelMetadata
@@ -133,7 +134,9 @@ def application(settings: ServerSettings) -> FastAPI:
         lifespan=life,
         docs_url=None,  # its pages come from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # its redirects hold the request's Host
     )
+    app.add_middleware(HostCheck, host=settings.host, names=settings.allowed_hosts)
     app.state.registry, app.state.batcher = registry, batcher
     app.openapi = lambda: described(app, registry)  # type: ignore[method-assign]
     _faults(app)
