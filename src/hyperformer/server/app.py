@@ -7,8 +7,10 @@ import logging
 import socket
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -27,6 +29,7 @@ from hyperformer import text
 from hyperformer.runtime import Bundle
 from hyperformer.server import protocol
 from hyperformer.server.batching import Batcher, Closing, QueueFull
+from hyperformer.server.connections import LimitedProtocol
 from hyperformer.server.hosts import HostCheck
 from hyperformer.server.metrics import Metrics
 from hyperformer.server.page import page
@@ -379,7 +382,8 @@ def configuration(app: FastAPI, settings: ServerSettings, **more: Any) -> uvicor
     """How uvicorn serves it."""
     return uvicorn.Config(
         app,
-        http="h11",  # which limits what a request line and headers may have
+        http=partial(LimitedProtocol, idle=OrderedDict()),  # type: ignore[arg-type]  # uvicorn only calls it
+        ws="none",
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=settings.shutdown_seconds,
