@@ -227,7 +227,7 @@ def _about(app: FastAPI, registry: Registry) -> None:
     def ready() -> Ready:
         """Can the server answer for any task?"""
         if not any(bundle for bundle, _ in registry.index().values()):
-            raise HTTPException(503, f"{registry.root} holds no task that can answer")
+            raise HTTPException(503, "no task can answer; POST /v2/repository/index says why")
         return Ready(ready=True)
 
     @app.post("/v2/repository/index")
