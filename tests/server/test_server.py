@@ -132,11 +132,6 @@ def test_a_request_that_does_not_fit_is_refused_with_a_sentence(server, change, 
         ("mood", {"inputs": [GOOD], "outputs": [{"name": "logits"}]}, {}, 400, "unknown output 'logits'"),
         (
             "mood",
-            {"inputs": [GOOD], "outputs": [{"name": "label", "parameters": {"classification": 1}}]},
-            *({}, 400, "unknown parameter 'classification' of the output 'label'; there is binary_data"),
-        ),
-        (
-            "mood",
             {"inputs": [GOOD], "parameters": {"binary_data_output": "false"}},
             *({}, 400, "the parameter binary_data_output is 'false', expected true or false"),
         ),

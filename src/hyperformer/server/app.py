@@ -40,7 +40,7 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+EXTENSIONS = ["binary_tensor_data"]  # not model_repository: its index is served, but the folder decides what is loaded
 PATIENCE = 16
 """So many times what a body may have is read, and dropped, before the connection is."""
 BACKLOG = 2048  # connections that wait to be taken
