@@ -297,6 +297,7 @@ def _lacking(what: str, error: ImportError, extra: str) -> HyperFormerError:
 SERVE = {
     "host": "the address to listen at",
     "port": "0 for any free one",
+    "allowed-hosts": "names that the Host header may hold, by commas; *: any; needed where the host is not loopback",
     "threads": "of onnxruntime",
     "batch": "rows that are answered at once at the most; 1: each for itself",
     "queue": "rows that may wait",
@@ -306,7 +307,13 @@ SERVE = {
     "poll-seconds": "how often the folder is looked at for changed tasks; 0: never",
     "shutdown-seconds": "how long accepted requests may take when the server is told to stop",
 }
-KINDS = {"host": str, "poll-seconds": float}
+
+
+def _names(listed: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in listed.split(","))
+
+
+KINDS: dict[str, Callable[[str], Any]] = {"host": str, "allowed-hosts": _names, "poll-seconds": float}
 
 
 def _serve_options(command: argparse.ArgumentParser) -> None:

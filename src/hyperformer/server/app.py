@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -22,6 +24,8 @@ from starlette.requests import ClientDisconnect
 
 from hyperformer.server import protocol
 from hyperformer.server.batching import Batcher, QueueFull
+from hyperformer.server.connections import LimitedProtocol
+from hyperformer.server.hosts import HostCheck
 from hyperformer.server.inference import GONE, JSON, OCTETS, STATUS, Inference, find_bundle
 from hyperformer.server.metrics import Metrics
 from hyperformer.server.page import page
@@ -32,7 +36,7 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-EXTENSIONS = ["binary_tensor_data", "model_repository"]
+EXTENSIONS = ["binary_tensor_data"]  # not model_repository: its index is served, but the folder decides what is loaded
 
 
 class Fault(BaseModel):
@@ -109,7 +113,9 @@ def application(settings: ServerSettings) -> FastAPI:
         lifespan=life,
         docs_url=None,  # its pages come from elsewhere
         redoc_url=None,
+        redirect_slashes=False,  # its redirects hold the request's Host
     )
+    app.add_middleware(HostCheck, host=settings.host, names=settings.allowed_hosts)
     app.state.registry, app.state.batcher = registry, batcher
     app.openapi = lambda: described(app, registry)  # type: ignore[method-assign]
     _faults(app)
@@ -196,7 +202,7 @@ def _about(app: FastAPI, registry: Registry) -> None:
     def ready() -> Ready:
         """Can the server answer for any task?"""
         if not any(bundle for bundle, _ in registry.index().values()):
-            raise HTTPException(503, f"{registry.root} holds no task that can answer")
+            raise HTTPException(503, "no task can answer; POST /v2/repository/index says why")
         return Ready(ready=True)
 
     @app.post("/v2/repository/index")
@@ -241,7 +247,8 @@ def configuration(app: FastAPI, settings: ServerSettings, **more: Any) -> uvicor
     """How uvicorn serves it."""
     return uvicorn.Config(
         app,
-        http="h11",  # which limits what a request line and headers may have
+        http=partial(LimitedProtocol, idle=OrderedDict()),  # type: ignore[arg-type]  # uvicorn only calls it
+        ws="none",
         access_log=False,
         log_level="warning",
         timeout_graceful_shutdown=settings.shutdown_seconds,

@@ -290,11 +290,6 @@ def check_outputs(request: InferRequest, described: Manifest) -> None:
     _flag(request.parameters, "binary_data_output")
     for wanted in request.outputs or []:
         _flag(wanted.parameters, BINARY)
-        unknown = sorted(wanted.parameters.keys() - {BINARY}) if wanted.parameters else []
-        if unknown:
-            raise BadRequest(
-                f"unknown parameter {unknown[0]!r:.100} of the output {wanted.name!r:.100}; there is {BINARY}"
-            )
         if wanted.name not in known:
             raise BadRequest(f"unknown output {wanted.name!r:.100}; the task gives {', '.join(known)}")
 

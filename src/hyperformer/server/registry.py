@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
+import stat
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from hyperformer import manifest
@@ -51,7 +54,8 @@ class Registry:
         precision: Precision,
         reloaded: Callable[[str, bool], None] = lambda name, good: None,
     ) -> None:
-        self.root, self._threads, self._precision = root, threads, precision
+        self.root = root.absolute()  # so that reasons can leave its path out
+        self._threads, self._precision = threads, precision
         self._entries: dict[str, Entry] = {}
         self._base: tuple[Mark, SharedBase] | None = None
         self._failed: Mark = ()
@@ -64,7 +68,7 @@ class Registry:
         self.refresh()
         if not any(entry.bundle for entry in self._entries.values()):
             first = next(iter(self._entries.values()))
-            raise HyperFormerError(f"no task of {root} can be opened: {first.reason}")
+            raise HyperFormerError(f"no task of {escape(str(root))} can be opened: {first.reason}")
         self._started = True
 
     def __getitem__(self, name: str) -> Bundle | None:
@@ -81,7 +85,7 @@ class Registry:
         with self._looking:
             if self._started and not self.root.is_dir():  # it is being replaced, or its disk is away
                 return
-            found = {place.name: place for place in places(self.root) if not place.name.startswith(".")}
+            found = {escape(place.name): place for place in places(self.root) if not place.name.startswith(".")}
             opener = self._opener()
             entries = dict(self._entries)
             for name, place in found.items():
@@ -107,6 +111,7 @@ class Registry:
         if self._base is not None or files[0].is_file():
             try:
                 mark = tuple(_marked(path, path.name) for path in files)
+                _check_files(files)
                 if mark != self._failed:
                     if self._base is None or mark != self._base[0]:
                         self._failed = mark  # not read again until it changes
@@ -115,9 +120,10 @@ class Registry:
             except (OSError, HyperFormerError) as error:
                 if not self._started:
                     raise
-                if str(error) != self._fault:
-                    log.error("the base of %s cannot be opened: %s", self.root, error)
-                self._fault = str(error)
+                reason = self._reason(error)
+                if reason != self._fault:
+                    log.error("the base cannot be opened: %s", reason)
+                self._fault = reason
         base = self._base
         if base is None:
             return lambda place: Bundle(place, self._threads, self._precision)
@@ -127,21 +133,79 @@ class Registry:
         self, name: str, place: Path, mark: Mark, opener: Callable[[Path], Bundle], before: Entry | None
     ) -> Entry:
         try:
-            entry = Entry(mark, opener(place))
+            _check_name(place.name)
+            _check_files(_files(place))
+            bundle = opener(place)
+            _check_manifest(bundle.manifest)
+            entry = Entry(mark, bundle)
             if self._started:
-                log.info("%s was opened anew", name)
-        except HyperFormerError as error:
-            entry = Entry(mark, before.bundle if before else None, str(error))
-            log.error("%s cannot be opened: %s", name, error)
+                log.info("%s was opened again", name)
+        except Exception as error:  # whatever is wrong with one task, the others are served
+            entry = Entry(mark, before.bundle if before else None, self._reason(error))
+            log.error("%s cannot be opened: %s", name, entry.reason)
         if self._started:
             self._reloaded(name, not entry.reason)
         return entry
 
+    def _reason(self, error: Exception) -> str:
+        """Describe a fault in a line that clients may read: without the path of the root."""
+        message = str(error) if isinstance(error, HyperFormerError) else f"{type(error).__name__}: {error}"
+        return escape(message.replace(f"{self.root}{os.sep}", "").replace(str(self.root), "the folder"))
+
+
+def escape(text: str) -> str:
+    """Escape what is not printable: line breaks, control characters, bytes that are not UTF-8."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+
+
+def _check_name(name: str) -> None:
+    """Refuse a folder whose name cannot be a task's, by the rule of the configuration.
+
+    Raises:
+        HyperFormerError: it holds a backslash, a control character or bytes that are not UTF-8, or is blank.
+    """
+    if not name.strip() or "\\" in name or not name.isprintable():
+        raise HyperFormerError(
+            f"the folder's name is {name!r}; expected printable UTF-8 without a backslash. Rename the folder."
+        )
+
+
+def _check_manifest(described: manifest.Manifest) -> None:
+    """Refuse texts that no answer and no line of the log can hold.
+
+    Raises:
+        HyperFormerError: one has a character that is not Unicode's, or the task's name one that is not printable.
+    """
+    try:
+        json.dumps(asdict(described), ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise HyperFormerError(
+            f"{manifest.FILE} holds a surrogate ({error.reason}); expected Unicode text. Export the task again."
+        ) from None
+    if not described.task.isprintable():
+        raise HyperFormerError(
+            f"{manifest.FILE} has the task {described.task!r}; expected a printable name. Export the task again."
+        )
+
+
+def _check_files(files: Iterable[Path]) -> None:
+    """Refuse what would block its reader, or never end.
+
+    Raises:
+        HyperFormerError: one is a FIFO, a socket or a device.
+    """
+    for path in files:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise HyperFormerError(f"{path} is a FIFO, a socket or a device; expected a regular file. Remove it.")
+
+
+def _files(place: Path) -> list[Path]:
+    return sorted(path for path in place.rglob("*") if path.exists() and not path.is_dir())
+
 
 def _mark(place: Path) -> Mark:
     """What tells a folder's files from others in their place, without reading them."""
-    files = sorted(path for path in place.rglob("*") if path.is_file())
-    return tuple(_marked(path, path.relative_to(place).as_posix()) for path in files)
+    return tuple(_marked(path, path.relative_to(place).as_posix()) for path in _files(place))
 
 
 def _marked(path: Path, name: str) -> tuple[str, int, int, int, int]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from hyperformer.runtime.bundle import Precision
+from hyperformer.server.hosts import ANY, is_host, is_loopback
 from hyperformer.types import HyperFormerError
 
 
@@ -22,6 +23,9 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 8000
     """0 for any free one."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names without a port that the Host header may hold beside localhost; `*` is any. Needed where `host` is not
+    loopback."""
     threads: int | None = None
     """Of onnxruntime; None for its own choice."""
     precision: Precision = "float32"
@@ -41,6 +45,7 @@ class ServerSettings:
     """How long accepted requests may take after the server was told to stop."""
 
     def __post_init__(self) -> None:
+        self._check_hosts()
         for name, least in LEAST.items():
             value = getattr(self, name)
             if value is not None and not value >= least:  # nan is neither
@@ -53,6 +58,19 @@ class ServerSettings:
             raise HyperFormerError(
                 f"rows is {self.rows} and queue {self.queue}: a request of so many rows could never wait; make the "
                 "queue longer"
+            )
+
+    def _check_hosts(self) -> None:
+        for name in self.allowed_hosts:
+            if name != ANY and not is_host(name):
+                raise HyperFormerError(
+                    f"allowed_hosts has {name!r}; expected a name or an address without scheme and port, or {ANY}. "
+                    "Separate several by commas."
+                )
+        if not self.allowed_hosts and not is_loopback(self.host):
+            raise HyperFormerError(
+                f"host is {self.host}; expected allowed_hosts beside it, as it is not loopback. Give "
+                f"--allowed-hosts NAME[,NAME…], the names by which clients reach the server, or {ANY} for any."
             )
 
 
