@@ -111,7 +111,7 @@ def test_requests_that_wait_for_an_answer_stay_and_more_than_half_of_the_limit_c
             assert body["error"] == "4 requests wait for an answer, and no more may; send it again in 1 s"
             assert server.ask("GET", "/v2/health/ready")[0] == 200
         held.set()
-        assert [one.result(60) for one in asked] == [200] * len(asked)
+        assert [answer.result(60) for answer in asked] == [200] * len(asked)
         assert server.infer("mood", rows["mood"][:1])[0] == 200
 
 
@@ -190,10 +190,10 @@ def test_a_connection_is_used_for_several_requests(server, rows):
     body = json.dumps(request_of(rows["mood"][:1])).encode()
     request = b"POST /v2/models/mood/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % len(body) + body
     with connected(server, 1, request * 3 + b"GET /v2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") as [
-        one
+        connection
     ]:
         answers = b""
-        while part := one.recv(4096):
+        while part := connection.recv(4096):
             answers += part
     assert answers.count(b"HTTP/1.1 200") == 4
 
