@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from hyperformer.backbones import load
 from hyperformer.config import BackboneSettings
-from hyperformer.runtime.bundle import reader
+from hyperformer.runtime.bundle import open_tokenizer
 from hyperformer.string_graph.characters import PLANES
 from hyperformer.string_graph.graph import PROBES, opened, reading
 from hyperformer.types import HyperFormerError
@@ -37,6 +37,13 @@ TEXTS = (
     "\u1112\u1161\u11ab\u1100\u1173\u11af \u0438\u0306 \u0435\u0308 \u304b\u3099 \uff8a\uff9f \u0627\u0653",
     "I love it \U0001fa77\U0001fae8 \U00031350 \ufffe \u0378\u0379 \U000e0fff \U000f0000 \ue000\ue001",
 )
+
+
+def reader(file: Path, longest: int) -> Tokenizer:
+    """The tokenizer of a file, which truncates by itself."""
+    tokenizer = open_tokenizer(file)
+    tokenizer.enable_truncation(longest)
+    return tokenizer
 
 
 def bert(texts: list[str], **changes: bool) -> Tokenizer:
@@ -111,7 +118,7 @@ def random_texts(count: int) -> list[str]:
 def read(
     template: str | tuple[str, str], file: Path, texts: dict[str, list[str]], longest: int = LONGEST
 ) -> list[list[int]]:
-    session = opened(reading(template, reader(file, longest), longest))
+    session = opened(reading(template, open_tokenizer(file), longest))
     ids, mask = session.run(None, {name: np.array(given, dtype=object) for name, given in texts.items()})
     assert ids.shape == mask.shape
     assert not ids[mask == 0].any()
