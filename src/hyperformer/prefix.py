@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hyperformer.types import Source
 
@@ -24,18 +23,17 @@ BATCH = 1 << 16
 """Characters that are encoded at once, which bounds the memory."""
 
 
-@dataclass(frozen=True)
-class _Tokens:
+class _Tokens(NamedTuple):
     """Tokens of a text, without special tokens.
 
     Attributes:
         ids: the first ones, as many as a source may have.
-        count: tokens of the text; of a prefix, those that no later character changes.
+        length: tokens of the text; of a prefix, those that no later character changes.
         is_whole: whether all that is read of the text was encoded.
     """
 
     ids: list[int]
-    count: int
+    length: int
     is_whole: bool
 
 
@@ -56,7 +54,7 @@ def encode(tokenizer: Any, sources: Sequence[Source], longest: int) -> tuple[lis
         marks = special[len(row)]
         room = max(0, longest - sum(map(len, marks)))
         tokens = _complete(tokenizer, row, [next(prefixes) for _ in row], longest, room)
-        counts = [min(text.count, CHARACTERS * longest) for text in tokens]
+        counts = [min(text.length, CHARACTERS * longest) for text in tokens]
         joined = list(marks[0])
         for text, kept, after in zip(tokens, share(counts, room), marks[1:], strict=True):
             joined += text.ids[:kept] + after
@@ -97,8 +95,8 @@ def _read(tokenizer: Any, texts: Sequence[str], longest: int, scale: int) -> Ite
         encodings = tokenizer.encode_batch([text[:characters] for text in batch], add_special_tokens=False)
         for text, encoding in zip(batch, encodings, strict=True):
             is_whole = scale == CHARACTERS or len(text) <= characters
-            count = len(encoding) if is_whole else _count_settled(encoding.word_ids)
-            yield _Tokens(encoding.ids[:longest], count, is_whole)
+            size = len(encoding) if is_whole else _count_settled(encoding.word_ids)
+            yield _Tokens(encoding.ids[:longest], size, is_whole)
 
 
 def _batches(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
@@ -124,19 +122,17 @@ def _count_settled(pre_tokens: list[int]) -> int:
 def _complete(tokenizer: Any, texts: Sequence[str], tokens: list[_Tokens], longest: int, room: int) -> list[_Tokens]:
     """Encode all that is read of those texts whose prefix has too few tokens."""
     for place, text in enumerate(texts):
-        others = [*tokens[:place], *tokens[place + 1 :]]
-        if not _suffices(tokens[place], others, longest, room):
+        if not tokens[place].is_whole and tokens[place].length <= _needed(tokens, place, longest, room):
             tokens[place] = next(_read(tokenizer, [text], longest, CHARACTERS))
     return tokens
 
 
-def _suffices(tokens: _Tokens, others: Sequence[_Tokens], longest: int, room: int) -> bool:
-    """Tell whether what is kept of each text is known.
+def _needed(tokens: Sequence[_Tokens], place: int, longest: int, room: int) -> int:
+    """Return the tokens that a prefix must exceed, so that what is kept of each text is certain.
 
-    More than `room` tokens of a single text are. Of two texts it must also be known which is longer.
+    More than `room` tokens of a single text are. Of two texts it must also be certain which is longer.
     """
-    if tokens.is_whole:
-        return True
+    others = [other for number, other in enumerate(tokens) if number != place]
     if all(other.is_whole for other in others):
-        return tokens.count > min(max([room, *(other.count for other in others)]), CHARACTERS * longest)
-    return tokens.count > CHARACTERS * longest
+        return min(max([room, *(other.length for other in others)]), CHARACTERS * longest)
+    return CHARACTERS * longest
