@@ -56,6 +56,20 @@ def wordpieces(texts: list[str]) -> PreTrainedTokenizerFast:
     return BertTokenizerFast(tokenizer_object=tokenizer)
 
 
+def bert_tokenizer(texts: list[str], **changes: bool) -> Tokenizer:
+    """A WordPiece tokenizer that knows each letter of the texts, as a first piece and as a later one."""
+    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(**changes)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    letters = {char for text in texts for char in text}
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(letters - {" "}), *(f"##{char}" for char in sorted(letters))]
+    made.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special[:4]))
+    pieces = dict.fromkeys([*special, *sorted(made.get_vocab())])
+    made.model = models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
+    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return made
+
+
 def byte_pairs(texts: list[str]) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()

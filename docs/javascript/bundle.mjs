@@ -8,6 +8,7 @@
 import { Tokenizer } from "@huggingface/tokenizers";
 
 const FORMAT = 3;
+const CHARACTERS = 32; // that are read of a text, per token of max_source_tokens: as hyperformer/prefix.py
 
 export class Bundle {
   // `read` gives the bytes of a file of the bundle's folder.
@@ -55,15 +56,19 @@ export class Bundle {
     });
   }
 
-  // Token ids of a row, cut to what the task reads.
+  // Token ids of a row, truncated to what the task reads.
   encode(row) {
-    const parts = [this.manifest.text].flat().map((template) => rendered(template, row));
+    const limit = CHARACTERS * this.manifest.max_source_tokens;
+    const texts = [this.manifest.text].flat().map((template) => rendered(template, row));
+    const parts = texts.map((text) => limited(text, limit));
+    const longer = texts.some((text, part) => text.length > parts[part].length);
     const bare = parts.map((part) => this.tokenizer.encode(part, { add_special_tokens: false }).ids);
     const whole = this.tokenizer.encode(parts[0], { text_pair: parts[1] ?? null }).ids;
     const marks = whole.length - bare.flat().length;
     const most = this.manifest.max_source_tokens - marks;
-    if (bare.flat().length <= most) return { ids: whole, truncated: false };
-    const kept = bare.length === 1 ? [most] : shared(bare[0].length, bare[1].length, most);
+    if (bare.flat().length <= most) return { ids: whole, truncated: longer };
+    const counts = bare.map((ids) => Math.min(ids.length, limit));
+    const kept = counts.length === 1 ? [most] : shared(...counts, most);
     const cut = [];
     let place = 0;
     bare.forEach((ids, part) => {
@@ -83,6 +88,13 @@ function rendered(template, row) {
       throw new Error(`the row has no text in ${column}`);
     return String(row[column]);
   });
+}
+
+// The first `limit` characters of a text; one beyond U+FFFF is two units of a string.
+function limited(text, limit) {
+  let end = 0;
+  for (let count = 0; count < limit && end < text.length; count++) end += text.codePointAt(end) > 0xffff ? 2 : 1;
+  return text.slice(0, end);
 }
 
 // How much is kept of two texts of these lengths: the longer one is cut first, as `tokenizers` does.

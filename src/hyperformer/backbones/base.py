@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.activations import ACT2FN
 
+from hyperformer import prefix
 from hyperformer.backbones.adapters import AdapterPlaces, AdapterSite, ConstantAdapter
 from hyperformer.backbones.heads import AnswerHeads
 from hyperformer.config import BackboneSettings
@@ -117,6 +118,14 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def encode(self, examples: Sequence[Example], settings: BackboneSettings) -> list[dict[str, list[int]]]:
         """Each example's `input_ids`, cut to the settings' lengths, and `labels`: what it is to learn."""
+
+    def encode_sources(self, sources: Sequence[Source], settings: BackboneSettings) -> list[list[int]]:
+        """Encode sources into token ids, truncated to the settings' length, as a bundle encodes them."""
+        backend = self.tokenizer.backend_tokenizer
+        backend.no_truncation()  # calls of the tokenizer leave theirs
+        backend.no_padding()
+        backend.encode_special_tokens = self.tokenizer.split_special_tokens
+        return prefix.encode(backend, sources, settings.max_source_tokens)[0]
 
     @abstractmethod
     def template(self, source: Source) -> Source:

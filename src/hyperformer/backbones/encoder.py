@@ -102,10 +102,10 @@ class EncoderBackbone(Backbone):
         """
         if not examples:
             return []
-        found = self.tokenizer([e.source for e in examples], truncation=True, max_length=settings.max_source_tokens)
+        encoded = self.encode_sources([e.source for e in examples], settings)
         return [
             {"input_ids": ids, "labels": [] if e.label is None else [e.label]}
-            for e, ids in zip(examples, found["input_ids"], strict=True)
+            for e, ids in zip(examples, encoded, strict=True)
         ]
 
     def template(self, source: Source) -> Source:

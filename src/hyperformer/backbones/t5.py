@@ -105,12 +105,11 @@ class T5Backbone(Backbone):
         """Token ids of each example, cut to the settings' lengths: `input_ids` and `labels`; both end in </s>."""
         if not examples:
             return []
-        texts = [joined(e.source) for e in examples]
-        sources = self.tokenizer(texts, truncation=True, max_length=settings.max_source_tokens)
+        sources = self.encode_sources([joined(e.source) for e in examples], settings)
         targets = self.tokenizer([e.answer for e in examples], truncation=True, max_length=settings.max_target_tokens)
         return [
             {"input_ids": source, "labels": target}
-            for source, target in zip(sources["input_ids"], targets["input_ids"], strict=True)
+            for source, target in zip(sources, targets["input_ids"], strict=True)
         ]
 
     def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:

@@ -34,6 +34,7 @@ ROOMS = (
     "manifest.py",
     "methods",
     "model.py",
+    "prefix.py",
     "progress.py",
     "runtime",
     "tasks",

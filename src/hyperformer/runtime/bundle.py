@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from hyperformer import manifest, text
+from hyperformer import manifest, prefix, text
 from hyperformer.manifest import Manifest
 from hyperformer.types import Answer, HyperFormerError, Scores, Source
 
@@ -128,13 +128,13 @@ def opened(graph: Path, threads: int | None) -> Any:
     )
 
 
-def reader(file: Path, longest: int) -> Any:
-    """The tokenizer of a file: it cuts texts at so many tokens."""
-    found = tried(lambda: Tokenizer.from_file(str(file)), f"{file} cannot be opened")
-    found.no_padding()
-    found.enable_truncation(longest)
-    found.encode_special_tokens = True  # what a text holds is text
-    return found
+def open_tokenizer(file: Path) -> Any:
+    """Open the tokenizer of a file, without truncation: `prefix.encode` truncates."""
+    tokenizer = tried(lambda: Tokenizer.from_file(str(file)), f"{file} cannot be opened")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.encode_special_tokens = True  # what a text holds is text
+    return tokenizer
 
 
 def checked(threads: int | None, precision: Precision) -> None:
@@ -174,7 +174,7 @@ class Bundle:
                 f"{graph} gives scores {shape}, expected one for each of {len(self.manifest.labels)} labels; export "
                 "the task again"
             )
-        self._tokenizer = reader(self.folder / manifest.TOKENIZER, self.manifest.max_source_tokens)
+        self._tokenizer = open_tokenizer(self.folder / manifest.TOKENIZER)
 
     def source(self, row: Mapping[str, Any]) -> Source:
         """The text, or the two, that a row is read as.
@@ -194,9 +194,8 @@ class Bundle:
         return source
 
     def encode(self, sources: Sequence[Source]) -> tuple[list[list[int]], list[bool]]:
-        """Token ids of each text, and whether it was cut to the task's longest."""
-        found = self._tokenizer.encode_batch(list(sources))
-        return [one.ids for one in found], [bool(one.overflowing) for one in found]
+        """Encode sources; returns token ids of each, and whether it was truncated. See `prefix`."""
+        return prefix.encode(self._tokenizer, sources, self.manifest.max_source_tokens)
 
     def scores(self, sources: Sequence[Source], batch_size: int = 64) -> list[Scores]:
         """Log-probabilities of the labels for each source text; rows are batched by length and come back in order."""

@@ -15,8 +15,8 @@ from hyperformer.runtime.bundle import (
     Precision,
     checked,
     described,
+    open_tokenizer,
     opened,
-    reader,
     tried,
     verify,
     verify_files,
@@ -50,7 +50,7 @@ class SharedBase:
         found = verified_base(folder)
         self.sha256 = found.files[manifest.GRAPH]
         self.session = opened(folder / manifest.GRAPH, threads)
-        self.tokenizer = reader(folder / manifest.TOKENIZER, found.max_source_tokens)
+        self.tokenizer = open_tokenizer(folder / manifest.TOKENIZER)
 
 
 def adapter(file: Path) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,10 +18,10 @@ import onnxruntime_extensions
 from onnx import TensorProto, compose, helper
 from tokenizers import Tokenizer
 
-from hyperformer import manifest, text
+from hyperformer import manifest, prefix, text
 from hyperformer.manifest import Manifest
 from hyperformer.runtime import Bundle
-from hyperformer.runtime.bundle import ERRORS, graph_of, reader
+from hyperformer.runtime.bundle import ERRORS, graph_of, open_tokenizer
 from hyperformer.string_graph.nodes import CONTRIBUTED, Nodes
 from hyperformer.string_graph.tokenizing import Texts, operators
 from hyperformer.types import Answer, HyperFormerError, Source
@@ -78,8 +79,7 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
     if any(name.startswith(f"{graph.name}.") for name in found.files):
         raise HyperFormerError(f"{graph} has its constants in a file of its own; give tokens to the bundle's graph")
     columns, nodes = list(dict.fromkeys(text.columns(found.text))), Nodes()
-    longest = found.max_source_tokens
-    tokens = _tokens(nodes, found.text, reader(folder / manifest.TOKENIZER, longest), longest)
+    tokens = _tokens(nodes, found.text, open_tokenizer(folder / manifest.TOKENIZER), found.max_source_tokens)
     whole = _whole(nodes, tokens, columns, onnx.load(graph), found)
     compare = _Compared(bundle, columns, _tokens_only(nodes, tokens, columns), whole)
     for batch in _batches(chain(_probes(columns), rows)):
@@ -103,12 +103,37 @@ def _tokens(nodes: Nodes, template: Source, tokenizer: Tokenizer, longest: int) 
     """Adds what reads the columns as the tokenizer does."""
     templates = [template] if isinstance(template, str) else list(template)
     reads = operators(tokenizer)
-    texts = [reads.texts(nodes, _rendered(nodes, one)) for one in templates]
-    marks = _marks(tokenizer, len(texts))
-    lengths = [one.lengths for one in texts]
+    limited = [_limited(nodes, _rendered(nodes, one), longest) for one in templates]
+    texts = [reads.texts(nodes, one) for one, _ in limited]
+    marks = prefix.special_tokens(tokenizer, len(texts))
+    most = nodes.constant(prefix.CHARACTERS * longest)
+    lengths = [nodes("Min", one.lengths, most) for one in texts]
     kept, truncated = _cut(nodes, lengths, longest - sum(map(len, marks)))
+    for _, is_longer in limited:
+        truncated = nodes("Or", truncated, is_longer)
     input_ids, attention_mask = _joined(nodes, texts, kept, marks)
     return _Tokens(input_ids, attention_mask, truncated)
+
+
+def _limited(nodes: Nodes, texts: str, longest: int) -> tuple[str, str]:
+    """Adds what takes the characters of texts [B] that are read; gives these, and whether a text has more, [B].
+
+    No operator cuts strings at a number of characters: they are split into chunks, of which the first are joined again.
+    """
+    pattern = nodes.words(f"((?s:.{{{prefix.CHARACTERS}}}))")
+    split = nodes.several("StringRegexSplitWithOffsets", 4, texts, pattern, pattern, domain=CONTRIBUTED)
+    bounds, most, rows = split[3], nodes.constant(longest), nodes.constant([1])
+    starts = nodes("Slice", bounds, nodes.constant([0]), nodes.constant([-1]))
+    counts = nodes("Sub", nodes("Slice", bounds, rows, nodes.constant([sys.maxsize])), starts)
+    kept = nodes("Min", counts, most)
+    width = nodes("Add", nodes("ReduceMax", kept, keepdims=0), nodes.constant(1))  # a text may have no chunk
+    places = nodes("Range", nodes.constant(0), width, nodes.constant(1))
+    inside = nodes("Less", places, nodes("Unsqueeze", kept, rows))
+    at = nodes("Add", nodes("Add", places, nodes("Unsqueeze", starts, rows)), nodes.constant(1))
+    chunks = nodes("Concat", nodes.words(""), split[0], axis=0)  # the first for where a text has no more
+    chosen = nodes("Gather", chunks, nodes("Where", inside, at, nodes.constant(0)))
+    joined = nodes.contributed("StringJoin", chosen, nodes.words(""), nodes.constant([1]))
+    return joined, nodes("Greater", counts, most)
 
 
 def _rendered(nodes: Nodes, template: str) -> str:
@@ -120,21 +145,6 @@ def _rendered(nodes: Nodes, template: str) -> str:
         for part in [*parts, *([column] if column else [])]:
             whole = nodes.contributed("StringConcat", whole, part) if whole else part
     return whole
-
-
-def _marks(tokenizer: Tokenizer, count: int) -> list[list[int]]:
-    """The special tokens before, between and after texts."""
-    plain = Tokenizer.from_str(tokenizer.to_str())
-    plain.no_truncation()
-    read = plain.encode(*["a"] * count)
-    marks: list[list[int]] = [[] for _ in range(count + 1)]
-    place = 0
-    for token, sequence in zip(read.ids, read.sequence_ids, strict=True):
-        if sequence is None:
-            marks[place].append(token)
-        else:
-            place = sequence + 1
-    return marks
 
 
 def _cut(nodes: Nodes, lengths: Sequence[str], most: int) -> tuple[list[str], str]:

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from encoders import bert_tokenizer
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from hyperformer.backbones import load
 from hyperformer.config import BackboneSettings
-from hyperformer.runtime.bundle import reader
+from hyperformer.runtime.bundle import open_tokenizer
 from hyperformer.string_graph.characters import PLANES
 from hyperformer.string_graph.graph import PROBES, opened, reading
 from hyperformer.types import HyperFormerError
@@ -39,17 +40,11 @@ TEXTS = (
 )
 
 
-def bert(texts: list[str], **changes: bool) -> Tokenizer:
-    made = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    made.normalizer = normalizers.BertNormalizer(**changes)
-    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    letters = {char for text in texts for char in text}
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *sorted(letters - {" "}), *(f"##{char}" for char in sorted(letters))]
-    made.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=300, special_tokens=special[:4]))
-    pieces = dict.fromkeys([*special, *sorted(made.get_vocab())])
-    made.model = models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
-    made.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
-    return made
+def reader(file: Path, longest: int) -> Tokenizer:
+    """The tokenizer of a file, which truncates by itself."""
+    tokenizer = open_tokenizer(file)
+    tokenizer.enable_truncation(longest)
+    return tokenizer
 
 
 def unigrams(texts: list[str]) -> Tokenizer:
@@ -91,8 +86,8 @@ def file(
     sentencepiece_file: Path,
 ) -> Path:
     made = {
-        "bert": lambda: bert(texts),
-        "bert, cased": lambda: bert(texts, lowercase=False, strip_accents=False),
+        "bert": lambda: bert_tokenizer(texts),
+        "bert, cased": lambda: bert_tokenizer(texts, lowercase=False, strip_accents=False),
         "unigrams": lambda: unigrams(texts),
     }
     if request.param not in made:
@@ -111,7 +106,7 @@ def random_texts(count: int) -> list[str]:
 def read(
     template: str | tuple[str, str], file: Path, texts: dict[str, list[str]], longest: int = LONGEST
 ) -> list[list[int]]:
-    session = opened(reading(template, reader(file, longest), longest))
+    session = opened(reading(template, open_tokenizer(file), longest))
     ids, mask = session.run(None, {name: np.array(given, dtype=object) for name, given in texts.items()})
     assert ids.shape == mask.shape
     assert not ids[mask == 0].any()
@@ -132,7 +127,7 @@ def test_nearly_any_text_becomes_the_same_tokens(file):
 
 
 def test_two_texts_are_joined_and_cut_as_one_pair(tmp_path, texts):
-    bert(texts).save(str(tmp_path / "tokenizer.json"))
+    bert_tokenizer(texts).save(str(tmp_path / "tokenizer.json"))
     words = "the film is dull " * 8
     least = reader(tmp_path / "tokenizer.json", 4)
     short = [("film", ""), ("", "film"), ("film", "is dull")]
@@ -156,7 +151,7 @@ def test_a_vocabulary_that_the_operators_do_not_know_is_refused(tmp_path, texts)
     made.pre_tokenizer = pre_tokenizers.ByteLevel()
     with pytest.raises(HyperFormerError, match="is BPE with the normalizer none, expected BERT's WordPiece or a voc"):
         reading("{text}", made, LONGEST)
-    one_sided = bert(texts)
+    one_sided = bert_tokenizer(texts)
     pieces = {piece: number for piece, number in one_sided.get_vocab().items() if piece != "##f"}
     one_sided.model = models.WordPiece(pieces, unk_token="[UNK]")
     with pytest.raises(HyperFormerError, match="has 'f' not both as a first piece of a word and as a later one"):

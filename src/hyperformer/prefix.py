@@ -1,0 +1,138 @@
+"""Encode texts at a cost that depends on `max_source_tokens`, not on the length of a text.
+
+Only the first `CHARACTERS * max_source_tokens` characters of a text are read. Of these a shorter prefix is encoded
+first. A tokenizer encodes each pre-token independently, so all but the last pre-tokens of a prefix have the same tokens
+in the whole text; where they are enough, nothing else is encoded.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+from hyperformer.types import Source
+
+CHARACTERS = 32
+"""Characters that are read of a text, per token of `max_source_tokens`; as many tokens count in comparing two texts."""
+PREFIX = 8
+"""Characters that are encoded first, per token of `max_source_tokens`; words of any script need fewer."""
+UNSETTLED = 8
+"""Pre-tokens at the end of a prefix that the characters after it might change: the mark <extra_id_0> can be seven."""
+BATCH = 1 << 16
+"""Characters that are encoded at once, which bounds the memory."""
+
+
+class _Tokens(NamedTuple):
+    """Tokens of a text, without special tokens.
+
+    Attributes:
+        ids: the first ones, as many as a source may have.
+        length: tokens of the text; of a prefix, those that no later character changes.
+        is_whole: whether all that is read of the text was encoded.
+    """
+
+    ids: list[int]
+    length: int
+    is_whole: bool
+
+
+def encode(tokenizer: Any, sources: Sequence[Source], longest: int) -> tuple[list[list[int]], list[bool]]:
+    """Encode sources of a text, or of two, with the tokenizer's special tokens.
+
+    Args:
+        tokenizer: a `tokenizers.Tokenizer` without truncation and padding.
+        longest: tokens that a source has at most.
+    Returns:
+        Token ids of each source, and whether it was truncated.
+    """
+    rows = [[source] if isinstance(source, str) else list(source) for source in sources]
+    prefixes = _read(tokenizer, [text for row in rows for text in row], longest, PREFIX)
+    special = {count: special_tokens(tokenizer, count) for count in {len(row) for row in rows}}
+    ids, truncated = [], []
+    for row in rows:
+        marks = special[len(row)]
+        room = max(0, longest - sum(map(len, marks)))
+        tokens = _complete(tokenizer, row, [next(prefixes) for _ in row], longest, room)
+        counts = [min(text.length, CHARACTERS * longest) for text in tokens]
+        joined = list(marks[0])
+        for text, kept, after in zip(tokens, share(counts, room), marks[1:], strict=True):
+            joined += text.ids[:kept] + after
+        ids.append(joined)
+        truncated.append(sum(counts) > room or any(len(text) > CHARACTERS * longest for text in row))
+    return ids, truncated
+
+
+def special_tokens(tokenizer: Any, count: int) -> list[list[int]]:
+    """Return the special tokens before, between and after `count` texts."""
+    encoding = tokenizer.encode(*["a"] * count)
+    marks: list[list[int]] = [[] for _ in range(count + 1)]
+    place = 0
+    for token, sequence in zip(encoding.ids, encoding.sequence_ids, strict=True):
+        if sequence is None:
+            marks[place].append(token)
+        else:
+            place = sequence + 1
+    return marks
+
+
+def share(counts: Sequence[int], room: int) -> list[int]:
+    """Return how many tokens are kept of each text; of two, the longer is truncated first, as `tokenizers` does."""
+    if sum(counts) <= room:
+        return list(counts)
+    if len(counts) == 1:
+        return [room]
+    short, long = min(counts), max(min(counts), room - min(counts))
+    if short + long > room:
+        short, long = room // 2, room - room // 2
+    return [long, short] if counts[0] > counts[1] else [short, long]
+
+
+def _read(tokenizer: Any, texts: Sequence[str], longest: int, scale: int) -> Iterator[_Tokens]:
+    """Encode the first `scale * longest` characters of each text."""
+    characters = scale * longest
+    for batch in _batches(texts, characters):
+        encodings = tokenizer.encode_batch([text[:characters] for text in batch], add_special_tokens=False)
+        for text, encoding in zip(batch, encodings, strict=True):
+            is_whole = scale == CHARACTERS or len(text) <= characters
+            size = len(encoding) if is_whole else _count_settled(encoding.word_ids)
+            yield _Tokens(encoding.ids[:longest], size, is_whole)
+
+
+def _batches(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
+    """Split texts into batches of at most `BATCH` characters, or of a single text."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        length = min(len(text), characters)
+        if batch and size + length > BATCH:
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += length
+    if batch:
+        yield batch
+
+
+def _count_settled(pre_tokens: list[int]) -> int:
+    """Count the tokens of a prefix that no later character changes, from the number of each token's pre-token."""
+    return bisect_left(pre_tokens, pre_tokens[-1] - UNSETTLED + 1) if pre_tokens else 0
+
+
+def _complete(tokenizer: Any, texts: Sequence[str], tokens: list[_Tokens], longest: int, room: int) -> list[_Tokens]:
+    """Encode all that is read of those texts whose prefix has too few tokens."""
+    for place, text in enumerate(texts):
+        if not tokens[place].is_whole and tokens[place].length <= _needed(tokens, place, longest, room):
+            tokens[place] = next(_read(tokenizer, [text], longest, CHARACTERS))
+    return tokens
+
+
+def _needed(tokens: Sequence[_Tokens], place: int, longest: int, room: int) -> int:
+    """Return the tokens that a prefix must exceed, so that what is kept of each text is certain.
+
+    More than `room` tokens of a single text are. Of two texts it must also be certain which is longer.
+    """
+    others = [other for number, other in enumerate(tokens) if number != place]
+    if all(other.is_whole for other in others):
+        return min(max([room, *(other.length for other in others)]), CHARACTERS * longest)
+    return CHARACTERS * longest
