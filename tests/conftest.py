@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import toys
-import traces
 from toys import task_settings, toy_pairs, toy_sentences, train_settings
 
 pytest_plugins = ["cpu_times", "suites"]
@@ -58,6 +57,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def traced(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
     """The folder in which the traces of graphs are shared by all workers."""
+    import traces
+
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "traces"
     with traces.reused(folder):
@@ -67,6 +68,8 @@ def traced(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator
 @pytest.fixture
 def traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace graphs as an export does outside of tests."""
+    import traces
+
     from hyperformer.export import classifier, shared_base
 
     for module in (classifier, shared_base):

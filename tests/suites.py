@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from experiments import cells, tables
-from experiments.plan import ComparisonSuite, TransferSuite
-
 OURS = "hyperformer_plus_plus"
 COMPARED = {"environment": "test", "contenders": {OURS: {"method": OURS}}, "rates": [1e-3, 1e-2], "seeds": [0, 1]}
 TRANSFERRED = {
@@ -23,6 +20,8 @@ TRANSFERRED = {
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """Cells and what is on the way to them, in a folder of the test's."""
+    from experiments import cells, tables
+
     monkeypatch.setattr(cells, "CELLS", tmp_path / "cells")
     monkeypatch.setattr(cells, "WORK", tmp_path / "work")
     monkeypatch.setattr(tables, "RESULTS", tmp_path / "results.md")
@@ -32,6 +31,8 @@ def places(tmp_path, monkeypatch):
 
 @pytest.fixture
 def suite(backbone_folder):
+    from experiments.plan import ComparisonSuite
+
     changes = {"backbone.path": str(backbone_folder), "training.steps": 2, "training.evaluate_every": 2}
     rows = {"embedded.train": 20, "embedded.validation": 10, "embedded.test": 10}
     return ComparisonSuite(**COMPARED, test_rows=10, changes=changes | rows)
@@ -39,5 +40,7 @@ def suite(backbone_folder):
 
 @pytest.fixture
 def few(backbone_folder):
+    from experiments.plan import TransferSuite
+
     rows = {"embedded.train": 20, "embedded.validation": 10, "embedded.test": 10, "transfer.steps": 2}
     return TransferSuite(**TRANSFERRED, changes=rows)
