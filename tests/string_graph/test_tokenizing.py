@@ -111,7 +111,7 @@ def random_texts(count: int) -> list[str]:
 def read(
     template: str | tuple[str, str], file: Path, texts: dict[str, list[str]], longest: int = LONGEST
 ) -> list[list[int]]:
-    session = opened(reading(template, reader(file, longest), longest))
+    session = opened(reading(template, reader(file.read_bytes(), longest), longest))
     ids, mask = session.run(None, {name: np.array(given, dtype=object) for name, given in texts.items()})
     assert ids.shape == mask.shape
     assert not ids[mask == 0].any()
@@ -120,13 +120,15 @@ def read(
 
 def test_a_text_becomes_the_same_tokens(file):
     texts = [*TEXTS, *PROBES]
-    expected = [one.ids for one in reader(file, LONGEST).encode_batch([f"about: {text}" for text in texts])]
+    expected = [
+        one.ids for one in reader(file.read_bytes(), LONGEST).encode_batch([f"about: {text}" for text in texts])
+    ]
     assert read("about: {text}", file, {"text": texts}) == expected
 
 
 def test_nearly_any_text_becomes_the_same_tokens(file):
     texts = random_texts(400)
-    expected = [one.ids for one in reader(file, LONGEST).encode_batch(texts)]
+    expected = [one.ids for one in reader(file.read_bytes(), LONGEST).encode_batch(texts)]
     same = sum(one == other for one, other in zip(read("{text}", file, {"text": texts}), expected, strict=True))
     assert same >= 396
 
@@ -134,20 +136,20 @@ def test_nearly_any_text_becomes_the_same_tokens(file):
 def test_two_texts_are_joined_and_cut_as_one_pair(tmp_path, texts):
     bert(texts).save(str(tmp_path / "tokenizer.json"))
     words = "the film is dull " * 8
-    least = reader(tmp_path / "tokenizer.json", 4)
+    least = reader((tmp_path / "tokenizer.json").read_bytes(), 4)
     short = [("film", ""), ("", "film"), ("film", "is dull")]
     given = {"a": [one for one, _ in short], "b": [other for _, other in short]}
     expected = [one.ids for one in least.encode_batch(short)]
     assert read(("{a}", "{b}"), tmp_path / "tokenizer.json", given, 4) == expected
     pairs = [(words[: 5 * i], words[: 5 * j]) for i in range(0, 26, 5) for j in range(0, 26, 5)]
-    expected = [one.ids for one in reader(tmp_path / "tokenizer.json", LONGEST).encode_batch(pairs)]
+    expected = [one.ids for one in reader((tmp_path / "tokenizer.json").read_bytes(), LONGEST).encode_batch(pairs)]
     assert any(len(ids) == LONGEST for ids in expected)
     given = {"a": [one for one, _ in pairs], "b": [other for _, other in pairs]}
     assert read(("{a}", "{b}"), tmp_path / "tokenizer.json", given) == expected
 
 
 def test_texts_without_a_token_are_read(file):
-    reads = reader(file, LONGEST)
+    reads = reader(file.read_bytes(), LONGEST)
     assert read("{text}", file, {"text": ["", " "]}) == [one.ids for one in reads.encode_batch(["", " "])]
 
 
@@ -174,6 +176,6 @@ def test_every_character_becomes_the_same_tokens_but_some_marks(backbone, otherw
         pytest.skip(f"needs {backbone}: make minilm")
     texts = [f"the {chr(code)}lm a{chr(code)}b" for code in chain(*PLANES)]
     found = read("{text}", file, {"text": texts})
-    expected = [one.ids for one in reader(file, LONGEST).encode_batch(texts)]
+    expected = [one.ids for one in reader(file.read_bytes(), LONGEST).encode_batch(texts)]
     pairs = zip(chain(*PLANES), found, expected, strict=True)
     assert {code for code, one, other in pairs if one != other} == otherwise
