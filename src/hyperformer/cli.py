@@ -25,7 +25,7 @@ from hyperformer.runtime import Bundle, load
 from hyperformer.runtime.files import described, read_base, read_bundle
 from hyperformer.runtime.router import places
 from hyperformer.runtime.triton import write_repository
-from hyperformer.types import Answer, HyperFormerError
+from hyperformer.types import Answer, HyperFormerError, RowError
 
 Row = Mapping[str, Any]
 CHUNK = 256  # rows that are read, answered and written at once, unless told otherwise
@@ -182,7 +182,12 @@ def _answered(bundle: Bundle, rows: Iterator[tuple[str, Row]], count: int) -> _C
             good.append(row)
     except HyperFormerError as error:
         mistake = f"{places[-1]}: {error}" if len(places) > len(good) else str(error)
-    return _Chunk(bundle.answer(good), mistake)
+    while True:
+        try:
+            return _Chunk(bundle.answer(good), mistake)
+        except RowError as error:  # a row before it may fail too
+            mistake = f"{places[error.row]}: {error.reason}"
+            del good[error.row :]
 
 
 def _bundle(given: argparse.Namespace) -> Bundle:
@@ -377,6 +382,13 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
     except HyperFormerError as error:
         print(f"hyperformer: {error}", file=sys.stderr)
+        return 1
+    except UnicodeEncodeError as error:
+        print(
+            f"hyperformer: the output is in {error.encoding}, which has no {error.object[error.start]!r}; expected "
+            "UTF-8. Set PYTHONIOENCODING=utf-8, or a UTF-8 locale, and run again.",
+            file=sys.stderr,
+        )
         return 1
     except BrokenPipeError:  # who reads has had enough
         _let_go()

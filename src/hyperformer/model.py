@@ -218,14 +218,18 @@ class MultiTaskModel(nn.Module):
     def answer(
         self, task: str, rows: Sequence[Mapping[str, Any]], settings: EvaluationSettings = SCORED
     ) -> list[Answer]:
-        """The answers to rows of a task: a closed task's likeliest, or what is generated, as the settings say."""
+        """Answer rows of a task: by a label's score, or by what is generated, as the settings say.
+
+        Raises:
+            RowError: a row's scores are not finite.
+        """
         self._group_of(task)
         self.check(settings)
         known = self.tasks[task]
         sources = [self.source(task, row) for row in rows]
         if task in self.answers and settings.closed_tasks != "generated":
             found = self.scores(task, sources, settings.batch_size, settings.closed_tasks)
-            return [text.combine(scores.values, known.answers, known.numbers) for scores in found]
+            return text.answers((scores.values for scores in found), known.answers, known.numbers)
         labels = {self.backbone.written(label): label for label in known.answers}
         numbers = dict(zip(known.answers, known.numbers or [], strict=False))
         written = [labels.get(words, words) for words in self.generate(task, sources, settings)]

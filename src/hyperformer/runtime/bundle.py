@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from hyperformer import manifest, text
-from hyperformer.runtime.files import graph_files, graph_name, read_bundle, tried
-from hyperformer.types import Answer, HyperFormerError, Scores, Source
+from hyperformer.runtime.files import graph_files, graph_name, on_rows, read_bundle, tried
+from hyperformer.types import Answer, HyperFormerError, RowError, Scores, Source
 
 Precision = Literal["float32", "int8"]
-ERRORS = 3  # onnxruntime's level of log messages that are mistakes
+FATAL = 4  # onnxruntime's level of log messages; its errors are raised too, and would be printed
 CONSTANTS_FOLDER = "session.model_external_initializers_file_folder_path"
 """onnxruntime's option: where a graph's constants lie that are in files of their own; else the working directory."""
 NOWHERE = os.devnull
@@ -35,7 +35,7 @@ def opened(graph: Path, contents: Mapping[str, bytes], threads: int | None) -> A
     options = onnxruntime.SessionOptions()
     # both grow with every new length of a batch, and a run is as fast without them
     options.enable_mem_pattern = options.enable_cpu_mem_arena = False
-    options.log_severity_level = ERRORS  # it warns of every input of a base that has a value of its own
+    options.log_severity_level = FATAL  # it warns of every input of a base that has a value of its own
     if threads is not None:
         options.intra_op_num_threads = threads
     options.add_session_config_entry(CONSTANTS_FOLDER, NOWHERE)
@@ -123,7 +123,14 @@ class Bundle:
         return source
 
     def encode(self, sources: Sequence[Source]) -> tuple[list[list[int]], list[bool]]:
-        """Token ids of each text, and whether it was cut to the task's longest."""
+        """Encode texts into token ids, and tell which were truncated to the task's longest.
+
+        Raises:
+            RowError: the tokenizer fails on a text.
+        """
+        return on_rows(self._encode, sources, "the tokenizer cannot read the text")
+
+    def _encode(self, sources: Sequence[Source]) -> tuple[list[list[int]], list[bool]]:
         found = self._tokenizer.encode_batch(list(sources))
         return [one.ids for one in found], [bool(one.overflowing) for one in found]
 
@@ -138,13 +145,16 @@ class Bundle:
         found: dict[int, Scores] = {}
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            values = self._run([encoded[i] for i in chosen])
+            try:
+                values = on_rows(self._run, [encoded[i] for i in chosen], "the graph cannot read the row's tokens")
+            except RowError as error:
+                raise RowError(chosen[error.row], error.reason) from None
             found.update(
                 (i, Scores(self.manifest.task, tuple(row))) for i, row in zip(chosen, values.tolist(), strict=True)
             )
         return [found[i] for i in range(len(encoded))]
 
-    def _run(self, rows: list[list[int]]) -> NDArray[np.float32]:
+    def _run(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
         """Scores [B, labels] of token ids."""
         input_ids = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
         mask = np.zeros_like(input_ids)
@@ -162,10 +172,14 @@ class Bundle:
         return self.answer_sources([self.source(row) for row in rows], batch_size)
 
     def answer_sources(self, sources: Sequence[Source], batch_size: int = 64) -> list[Answer]:
-        """The answers to source texts, as `source` makes them of rows."""
+        """Answer source texts, as `source` makes them of rows.
+
+        Raises:
+            RowError: the tokenizer or the graph fails on a row, or its scores are not finite.
+        """
         encoded, cut = self.encode(sources)
-        labels, numbers = self.manifest.labels, self.manifest.numbers
-        answers = [text.combine(scores.values, labels, numbers) for scores in self._scores(encoded, batch_size)]
+        scores = (found.values for found in self._scores(encoded, batch_size))
+        answers = text.answers(scores, self.manifest.labels, self.manifest.numbers)
         return [replace(answer, truncated=was) for answer, was in zip(answers, cut, strict=True)]
 
     def __call__(self, row: Mapping[str, Any]) -> Answer:

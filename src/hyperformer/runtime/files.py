@@ -8,11 +8,12 @@ from typing import TypeVar
 
 from hyperformer import manifest, text
 from hyperformer.manifest import Base, Manifest
-from hyperformer.types import HyperFormerError
+from hyperformer.types import HyperFormerError, RowError
 
 LONGEST = 1 << 20  # tokens that a text may be said to have
 Contents = dict[str, bytes]
 """The bytes of files, by their path in the folder."""
+R = TypeVar("R")
 T = TypeVar("T")
 D = TypeVar("D", Manifest, Base)
 
@@ -131,14 +132,50 @@ def graph_files(graph: str, listed: Iterable[str]) -> list[str]:
     return [graph, *(name for name in listed if name.startswith(f"{graph}."))]
 
 
+def is_fault(error: BaseException) -> bool:
+    """Tell faults from requests to stop; a panic of a Rust library is no `Exception`, and its class has no name."""
+    return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what a library says of a fault, or the fault's kind."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+
+
 def tried(work: Callable[[], T], what: str) -> T:
     """What `work` gives; a fault of file or library as a sentence."""
     try:
         return work()
     except HyperFormerError:
         raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except BaseException as error:
+        if not is_fault(error):
+            raise
         raise HyperFormerError(
-            f"{what} ({reason:.300}); give the folder of an exported task, or export it again"
+            f"{what} ({first_line(error)}); give the folder of an exported task, or export it again"
         ) from None
+
+
+def on_rows(work: Callable[[Sequence[R]], T], rows: Sequence[R], what: str) -> T:
+    """Run a library's work on rows; where it fails, look for the first row on which it fails alone.
+
+    Args:
+        what: what cannot be done, for messages.
+    Raises:
+        RowError: the work fails on a row.
+        HyperFormerError: the work fails, but on no row alone.
+    """
+    try:
+        return work(rows)
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        fault = error
+    for number, row in enumerate(rows):
+        try:
+            work([row])
+        except BaseException as error:
+            if not is_fault(error):
+                raise
+            raise RowError(number, f"{what} ({first_line(error)}). Change the row, or export the task again.") from None
+    raise HyperFormerError(f"{what} ({first_line(fault)}). Ask fewer rows at once, or export the task again.")

@@ -20,7 +20,7 @@ from tokenizers import Tokenizer
 from hyperformer import manifest, text
 from hyperformer.manifest import Manifest
 from hyperformer.runtime import Bundle
-from hyperformer.runtime.bundle import ERRORS, reader
+from hyperformer.runtime.bundle import FATAL, reader
 from hyperformer.runtime.files import graph_files, graph_name, read_bundle
 from hyperformer.string_graph.nodes import CONTRIBUTED, Nodes
 from hyperformer.string_graph.tokenizing import Texts, operators
@@ -256,7 +256,7 @@ def opened(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """onnxruntime's session of a graph with the operators of onnxruntime-extensions."""
     options = onnxruntime.SessionOptions()
     options.register_custom_ops_library(onnxruntime_extensions.get_library_path())
-    options.log_severity_level = ERRORS
+    options.log_severity_level = FATAL
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

@@ -80,7 +80,7 @@ class BestCheckpoint(TrainerCallback):
         check_finite(self.model, state.global_step)
         own = list(self.validation)[args.process_index :: args.world_size]
         found = {
-            name: evaluation.evaluate(self.model.answer, self.model.tasks[name], self.validation[name])[0]
+            name: evaluation.evaluate(self.model.answer, self.model.tasks[name], self.validation[name], "validation")[0]
             for name in own
         }
         self.model.train()
