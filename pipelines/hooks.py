@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -161,14 +161,19 @@ class Alone:
     def after_context_created(self, context: Any) -> None:
         self._context = context
 
-    @hook_impl(tryfirst=True)
-    def before_pipeline_run(self) -> None:
+    @hook_impl(wrapper=True, tryfirst=True)  # around the checks: a run that they refuse gives the lock back
+    def before_pipeline_run(self) -> Generator[None, Any, Any]:
         config = self._context.config_loader
         folder = Path(self._context.project_path) / config["globals"]["data"]
         machines = config["parameters"].get("training", {}).get("machines", 1)
         with _one_sentence():
             folder.mkdir(parents=True, exist_ok=True)
             self._claim = _lock(folder, fcntl.LOCK_SH if machines > 1 else fcntl.LOCK_EX)  # machines share a folder
+        try:
+            return (yield)
+        except Exception:
+            self._ended()
+            raise
 
     @hook_impl
     def after_pipeline_run(self) -> None:

@@ -46,13 +46,18 @@ def tasks() -> Tasks:
 
 
 def wordpieces(texts: list[str]) -> PreTrainedTokenizerFast:
+    """Like MiniLM's: it holds every letter as a first piece of a word and as a later one, and its file pads."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer.train_from_iterator(texts, trainers.WordPieceTrainer(vocab_size=150, special_tokens=special))
+    letters = sorted({letter for text in texts for letter in text.lower()} - {" "})
+    pieces = dict.fromkeys([*special, *letters, *(f"##{letter}" for letter in letters), *sorted(tokenizer.get_vocab())])
+    tokenizer.model = models.WordPiece({piece: number for number, piece in enumerate(pieces)}, unk_token="[UNK]")
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    tokenizer.enable_padding(length=48)
     return BertTokenizerFast(tokenizer_object=tokenizer)
 
 

@@ -13,7 +13,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -21,11 +22,10 @@ from typing import Any, TextIO
 
 from hyperformer import manifest, text
 from hyperformer.runtime import Bundle, load
-from hyperformer.runtime.bundle import described, verify
+from hyperformer.runtime.files import described, read_base, read_bundle
 from hyperformer.runtime.router import places
-from hyperformer.runtime.shared import verified_base
 from hyperformer.runtime.triton import write_repository
-from hyperformer.types import Answer, HyperFormerError
+from hyperformer.types import Answer, HyperFormerError, RowError
 
 Row = Mapping[str, Any]
 CHUNK = 256  # rows that are read, answered and written at once, unless told otherwise
@@ -182,7 +182,12 @@ def _answered(bundle: Bundle, rows: Iterator[tuple[str, Row]], count: int) -> _C
             good.append(row)
     except HyperFormerError as error:
         mistake = f"{places[-1]}: {error}" if len(places) > len(good) else str(error)
-    return _Chunk(bundle.answer(good), mistake)
+    while True:
+        try:
+            return _Chunk(bundle.answer(good), mistake)
+        except RowError as error:  # a row before it may fail too
+            mistake = f"{places[error.row]}: {error.reason}"
+            del good[error.row :]
 
 
 def _bundle(given: argparse.Namespace) -> Bundle:
@@ -208,14 +213,11 @@ def _places(given: argparse.Namespace) -> list[Path]:
 def _inspect(given: argparse.Namespace) -> None:
     base = Path(given.bundle)
     if (base / manifest.BASE).is_file():
-        files = verified_base(base).files
-        size = sum((base / name).stat().st_size for name in files) / MEGABYTE
-        print(f"base of all tasks\n  {'files':12s}  {', '.join(files)} ({size:.1f} MB)")
+        files = read_base(base)[0].files
+        print(f"base of all tasks\n  {'files':12s}  {_sized(base, files)}")
     for folder in _places(given):
         found = described(folder)
-        present = [folder / name for name in found.files if (folder / name).is_file()]
-        size = sum(path.stat().st_size for path in present) / MEGABYTE
-        missing = [name for name in found.files if folder / name not in present]
+        missing = [name for name in found.files if not (folder / name).is_file()]
         lines = {
             "kind": found.kind,
             "text": text.named(found.text),
@@ -225,7 +227,7 @@ def _inspect(given: argparse.Namespace) -> None:
             "method": found.method,
             "metrics": ", ".join(f"{name} {value:.2f}" for name, value in found.metrics.items()),
             "parity": ", ".join(f"{name} {value:g}" for name, value in found.parity.items()),
-            "files": f"{', '.join(found.files)} ({size:.1f} MB)",
+            "files": _sized(folder, found.files),
             **({"missing": ", ".join(missing)} if missing else {}),
         }
         print(found.task)
@@ -233,18 +235,26 @@ def _inspect(given: argparse.Namespace) -> None:
             print(f"  {name:12s}  {value}")
 
 
+def _sized(folder: Path, files: Iterable[str]) -> str:
+    """Return the names of files and the size of those that are there."""
+    size = 0
+    for name in files:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            size += (folder / name).stat().st_size
+    return f"{', '.join(files)} ({size / MEGABYTE:.1f} MB)"
+
+
 def _verify(given: argparse.Namespace) -> None:
     mistakes = []
     base = Path(given.bundle)
     if (base / manifest.BASE).is_file():
         try:
-            print(f"base: {len(verified_base(base).files)} files are the ones that were exported")
+            print(f"base: {len(read_base(base)[0].files)} files are the ones that were exported")
         except HyperFormerError as error:
             mistakes.append(str(error))
     for folder in _places(given):
         try:
-            found = described(folder)
-            verify(folder, found)
+            found, _ = read_bundle(folder)
             foreign = manifest.foreign(folder, found)
             if foreign:
                 raise HyperFormerError(
@@ -379,6 +389,13 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
     except HyperFormerError as error:
         print(f"hyperformer: {error}", file=sys.stderr)
+        return 1
+    except UnicodeEncodeError as error:
+        print(
+            f"hyperformer: the output is in {error.encoding}, which has no {error.object[error.start]!r}; expected "
+            "UTF-8. Set PYTHONIOENCODING=utf-8, or a UTF-8 locale, and run again.",
+            file=sys.stderr,
+        )
         return 1
     except BrokenPipeError:  # who reads has had enough
         _let_go()

@@ -14,6 +14,7 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -135,20 +136,46 @@ def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterato
         yield pa.Table.from_batches(waiting, schema)
 
 
+@contextmanager
+def _undamaged(file: Path) -> Iterator[None]:
+    """Refuse a file of the project's data that cannot be read.
+
+    Raises:
+        HyperFormerError: it is missing or damaged.
+    """
+    try:
+        yield
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise HyperFormerError(
+            f"{file} cannot be read ({_reason(error)}); expected the file that an earlier stage wrote. Remove it, then "
+            "run that stage again."
+        ) from None
+
+
 def read_rows(folder: Path, task: str, split: Split) -> Rows:
-    """The rows that `write_rows` wrote, in memory."""
-    return Dataset(parquet.read_table(folder / task / f"{split}.parquet"))
+    """Read the rows that `write_rows` wrote into memory.
+
+    Raises:
+        HyperFormerError: their file is missing or damaged, as for every reader below.
+    """
+    file = folder / task / f"{split}.parquet"
+    with _undamaged(file):
+        return Dataset(parquet.read_table(file))
 
 
 def stream_rows(folder: Path, task: str, split: Split) -> Iterator[dict[str, Any]]:
-    """The rows that `write_rows` wrote, in order, a few of them in memory."""
-    yield from _parquet_rows(folder / task / f"{split}.parquet")
+    """Read the rows that `write_rows` wrote in order, a few of them in memory."""
+    file = folder / task / f"{split}.parquet"
+    with _undamaged(file):
+        yield from _parquet_rows(file)
 
 
 def first_rows(folder: Path, task: str, split: Split, count: int) -> Rows:
-    """The first `count` of the rows that `write_rows` wrote, in memory; all where they are fewer."""
-    rows = _parquet_rows(folder / task / f"{split}.parquet", count)
-    return Dataset(pa.Table.from_batches(rows.batches(), rows.schema))
+    """Read the first `count` of the rows that `write_rows` wrote into memory; all where they are fewer."""
+    file = folder / task / f"{split}.parquet"
+    with _undamaged(file):
+        rows = _parquet_rows(file, count)
+        return Dataset(pa.Table.from_batches(rows.batches(), rows.schema))
 
 
 def drawn_rows(folder: Path, task: str, split: Split, count: int, seed: int) -> Rows:
@@ -157,12 +184,15 @@ def drawn_rows(folder: Path, task: str, split: Split, count: int, seed: int) -> 
     Raises:
         HyperFormerError: there are fewer.
     """
-    rows = _parquet_rows(folder / task / f"{split}.parquet")
+    file = folder / task / f"{split}.parquet"
+    with _undamaged(file):
+        rows = _parquet_rows(file)
     if count > len(rows):
         raise HyperFormerError(f"task {task!r} has {len(rows)} rows of {split}, expected {count}; take fewer samples")
     drawn = generator(seed, "samples", task).permutation(len(rows))[:count]
     chosen = rows.select(_among(drawn, len(rows)))
-    return Dataset(pa.Table.from_batches(chosen.batches(), chosen.schema))
+    with _undamaged(file):
+        return Dataset(pa.Table.from_batches(chosen.batches(), chosen.schema))
 
 
 def _parquet_rows(file: Path, most: int | None = None) -> StoredRows:
@@ -493,8 +523,20 @@ def _chunks(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def read_tokens(folder: Path, task: str) -> Dataset:
-    """The token ids that `write_tokens` wrote, memory-mapped."""
-    return Dataset.from_file(str(folder / f"{task}.arrow"))
+    """Open the token ids that `write_tokens` wrote, memory-mapped.
+
+    Raises:
+        HyperFormerError: their file is missing or damaged.
+    """
+    file = folder / f"{task}.arrow"
+    with _undamaged(file):
+        if not file.is_file():
+            raise FileNotFoundError("there is no such file")
+        tokens = Dataset.from_file(str(file))
+        if not tokens.data.schema.equals(TOKENS):
+            raise ValueError(f"its columns are {', '.join(tokens.column_names)}")
+        tokens.data.validate(full=True)
+        return tokens
 
 
 def gathered(rows: Iterable[Mapping[str, Any]], schema: pa.Schema | None = None) -> Rows:

@@ -21,7 +21,7 @@ from hyperformer import text
 from hyperformer.data import SPLITS, Rows, Writer, read_rows
 from hyperformer.progress import watched
 from hyperformer.tasks import Task
-from hyperformer.types import Answer
+from hyperformer.types import Answer, HyperFormerError, RowError, Split
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,16 @@ def _with_mean(found: Metrics) -> Metrics:
     return {**found, "mean": float(np.mean(list(found.values())))}
 
 
-def evaluate(answer: Answerer, task: Task, rows: Rows) -> tuple[Metrics, pd.DataFrame]:
-    """Metrics in percent, and one line a row: source, true answer, answer, its probability or number."""
-    answers = answer(task.name, list(rows))
+def evaluate(answer: Answerer, task: Task, rows: Rows, split: Split = "test") -> tuple[Metrics, pd.DataFrame]:
+    """Compute metrics in percent, and one line a row: source, true answer, answer, its probability or number.
+
+    Raises:
+        HyperFormerError: a row cannot be answered; task, split and row are named.
+    """
+    try:
+        answers = answer(task.name, list(rows))
+    except RowError as error:
+        raise HyperFormerError(f"task {task.name!r}, {split}, row {error.row + 1}: {error.reason}") from None
     table = pd.DataFrame(
         {
             "source": [text.joined(text.render(task.settings.text, row)) for row in rows],
@@ -86,7 +93,8 @@ def evaluate_all(
     for split in SPLITS[1:]:
         found[split] = {}
         for name, task in watched(tasks.items(), f"evaluating on {split}", len(tasks)):
-            found[split][name], tables[f"{name}/{split}.csv"] = evaluate(answer, task, read_rows(rows, name, split))
+            read = read_rows(rows, name, split)
+            found[split][name], tables[f"{name}/{split}.csv"] = evaluate(answer, task, read, split)
             log.info("%s, %s: %s", name, split, said(found[split][name]))
         found[split]["mean"] = {"mean": mean_of(found[split])}
 

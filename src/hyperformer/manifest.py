@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -117,15 +117,20 @@ def _read(folder: Path, name: str, kind: type[Manifest | Base], expected: int) -
     return found
 
 
-def verify(folder: Path, files: Mapping[str, str]) -> None:
-    """Sees to it that the files of a bundle, or of a base, are the ones that were exported.
+def verify(folder: Path, files: Mapping[str, str], wanted: Collection[str] = ()) -> dict[str, bytes]:
+    """Compare the files of a bundle, or of a base, with their checksums, and return those that are wanted.
+
+    Each file is read once, so that the bytes that are returned are the ones that were compared.
 
     Args:
         files: the sha256 of each by its path in the folder.
-
+        wanted: the names of listed files whose bytes are returned.
+    Returns:
+        The bytes of the wanted files by name.
     Raises:
         HyperFormerError: one lies outside of the folder, is missing, or has other bytes.
     """
+    contents = {}
     for name, expected in files.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise HyperFormerError(
@@ -134,10 +139,16 @@ def verify(folder: Path, files: Mapping[str, str]) -> None:
         path = folder / name
         if not path.is_file():
             raise HyperFormerError(f"the bundle {folder} lacks {name}; copy the whole folder")
-        if sha256(path) != expected:
+        if name in wanted:
+            contents[name] = path.read_bytes()
+            got = hashlib.sha256(contents[name]).hexdigest()
+        else:
+            got = sha256(path)
+        if got != expected:
             raise HyperFormerError(
                 f"{path} is not the file that was exported (its sha256 differs); export or copy it again"
             )
+    return contents
 
 
 def foreign(folder: Path, described: Manifest) -> list[str]:

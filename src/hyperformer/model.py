@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,10 +17,10 @@ from huggingface_hub.errors import HFValidationError
 from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
-from hyperformer import backbones, methods, tasks, text
+from hyperformer import backbones, manifest, methods, tasks, text
 from hyperformer.backbones import AnswerHeads, Answers
 from hyperformer.config import (
     AdapterSettings,
@@ -218,14 +219,18 @@ class MultiTaskModel(nn.Module):
     def answer(
         self, task: str, rows: Sequence[Mapping[str, Any]], settings: EvaluationSettings = SCORED
     ) -> list[Answer]:
-        """The answers to rows of a task: a closed task's likeliest, or what is generated, as the settings say."""
+        """Answer rows of a task: by a label's score, or by what is generated, as the settings say.
+
+        Raises:
+            RowError: a row's scores are not finite.
+        """
         self._group_of(task)
         self.check(settings)
         known = self.tasks[task]
         sources = [self.source(task, row) for row in rows]
         if task in self.answers and settings.closed_tasks != "generated":
             found = self.scores(task, sources, settings.batch_size, settings.closed_tasks)
-            return [text.combine(scores.values, known.answers, known.numbers) for scores in found]
+            return text.answers((scores.values for scores in found), known.answers, known.numbers)
         labels = {self.backbone.written(label): label for label in known.answers}
         numbers = dict(zip(known.answers, known.numbers or [], strict=False))
         written = [labels.get(words, words) for words in self.generate(task, sources, settings)]
@@ -245,11 +250,12 @@ class MultiTaskModel(nn.Module):
         """Writes trained tensors, configuration and a card; the frozen backbone by reference, with its checksum."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        files = {}
         for number, group in enumerate(self.groups):
             inactive = self._trained and number != self._group
-            save_file(
-                self._trained[number] if inactive else trained_tensors(self), folder / _weights(self.groups, group)
-            )
+            name = _weights(self.groups, group)
+            save_file(self._trained[number] if inactive else trained_tensors(self), folder / name)
+            files[name] = manifest.sha256(folder / name)
         configuration = {
             "backbone": {
                 **self.backbone_settings.model_dump(),
@@ -259,6 +265,7 @@ class MultiTaskModel(nn.Module):
             "methods": {self.method_settings.name: self.method_settings.settings.model_dump()},
             "tasks": self.task_settings.model_dump(),
             "groups": self.groups,
+            "files": files,
         }
         (folder / CONFIGURATION).write_text(json.dumps(configuration, indent=2) + "\n", encoding="utf-8")
         (folder / CARD).write_text(self._card(), encoding="utf-8")
@@ -343,7 +350,11 @@ model.predict("{first}", {row})
                 f"{got[:12]}…, expected {expected[:12]}…; give the right one (backbone=, or transfer.backbone), or "
                 "train again"
             )
-        model.assemble([_tensors(folder, _weights(model.groups, group)) for group in model.groups])
+        names = [_weights(model.groups, group) for group in model.groups]
+        with _damage(folder):
+            files = {**configuration.get("files", {})}
+            checksums = [files[name] if files else None for name in names]  # earlier versions stored none
+        model.assemble([_tensors(folder, name, sha256) for name, sha256 in zip(names, checksums, strict=True)])
         return model.eval()
 
 
@@ -439,9 +450,16 @@ def _damage(folder: Path) -> Iterator[None]:
         ) from None
 
 
-def _tensors(folder: Path, name: str) -> dict[str, Tensor]:
+def _tensors(folder: Path, name: str, sha256: str | None) -> dict[str, Tensor]:
+    """Read a file of trained tensors once, and compare its bytes with their checksum, where there is one."""
     try:
-        return load_file(folder / name)
+        content = (folder / name).read_bytes()
+        if sha256 is not None and hashlib.sha256(content).hexdigest() != sha256:
+            raise HyperFormerError(
+                f"{folder / name} is not the file that was saved with {CONFIGURATION} (its sha256 differs); copy the "
+                "whole checkpoint again, or train again"
+            )
+        return load(content)
     except OSError as error:
         if (folder / name).exists():
             raise HyperFormerError(f"{folder / name} cannot be read ({error}); see to its rights") from None

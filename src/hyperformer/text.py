@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hyperformer.types import Answer, HyperFormerError, Source
+from hyperformer.types import Answer, HyperFormerError, RowError, Source
 
 
 def columns(template: Source) -> list[str]:
@@ -112,3 +112,24 @@ def combine(scores: Sequence[float], labels: Sequence[str], numbers: Sequence[fl
     best = max(range(len(scores)), key=lambda i: (scores[i], -i))
     value = None if numbers is None else sum(share * number for share, number in zip(shares, numbers, strict=True))
     return Answer(labels[best], dict(zip(labels, shares, strict=True)), value)
+
+
+def answers(
+    scores: Iterable[Sequence[float]], labels: Sequence[str], numbers: Sequence[float] | None = None
+) -> list[Answer]:
+    """Combine the scores of each row into its answer; arguments are those of `combine`, for several rows.
+
+    Raises:
+        RowError: a row's scores are not finite.
+    """
+    combined = []
+    for number, row in enumerate(scores):
+        if not all(map(math.isfinite, row)):
+            shown = ", ".join(f"{score:g}" for score in row[:3]) + (", …" if len(row) > 3 else "")
+            raise RowError(
+                number,
+                f"the model's scores are {shown}; expected finite numbers. Check the model's weights, then train or "
+                "export it again.",
+            )
+        combined.append(combine(row, labels, numbers))
+    return combined

@@ -19,6 +19,19 @@ class HyperFormerError(Exception):
     """A mistake that the user can mend. Its text says what was got, what was expected, and what to do."""
 
 
+class RowError(HyperFormerError):
+    """A row that cannot be answered.
+
+    Attributes:
+        row: its index among the rows that were asked for, from 0.
+        reason: why, without the row's number.
+    """
+
+    def __init__(self, row: int, reason: str) -> None:
+        super().__init__(f"row {row + 1}: {reason}")
+        self.row, self.reason = row, reason
+
+
 @dataclass(frozen=True)
 class Example:
     """A row as text: what the backbone reads and what it should answer.

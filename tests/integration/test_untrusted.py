@@ -18,7 +18,7 @@ from toys import train_settings
 from hyperformer import backbones
 from hyperformer.config import BackboneSettings
 from hyperformer.manifest import sha256
-from hyperformer.model import WEIGHTS, MultiTaskModel
+from hyperformer.model import CONFIGURATION, WEIGHTS, MultiTaskModel
 from hyperformer.runtime import load
 from hyperformer.types import HyperFormerError
 
@@ -87,6 +87,9 @@ def test_a_checkpoint_with_pickled_weights_is_refused_unread(checkpoint, tmp_pat
     place, code = trap
     folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
     (folder / WEIGHTS).write_bytes(code)
+    configuration = json.loads((folder / CONFIGURATION).read_text())
+    configuration["files"][WEIGHTS] = sha256(folder / WEIGHTS)
+    (folder / CONFIGURATION).write_text(json.dumps(configuration))
     with pytest.raises(HyperFormerError, match="is damaged"):
         MultiTaskModel.from_pretrained(folder)
     assert not place.exists()

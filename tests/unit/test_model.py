@@ -14,6 +14,7 @@ from transformers import T5Config
 
 from hyperformer import model as models
 from hyperformer.config import BackboneSettings, EvaluationSettings, Tasks
+from hyperformer.manifest import sha256
 from hyperformer.methods import METHODS
 from hyperformer.model import CARD, CONFIGURATION, WEIGHTS, MultiTaskModel, parameter_counts
 from hyperformer.types import Example, HyperFormerError
@@ -159,6 +160,9 @@ def test_tensors_that_do_not_fit_are_refused_by_name(saved, tmp_path, fault):
     else:
         tensors[name] = torch.zeros(3)
     save_file(tensors, tmp_path / WEIGHTS)
+    configuration = json.loads((tmp_path / CONFIGURATION).read_text())
+    configuration["files"][WEIGHTS] = sha256(tmp_path / WEIGHTS)
+    (tmp_path / CONFIGURATION).write_text(json.dumps(configuration))
     with pytest.raises(HyperFormerError, match=f"do not fit the model: 1 .*'{name}'"):
         MultiTaskModel.from_pretrained(tmp_path)
 

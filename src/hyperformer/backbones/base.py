@@ -76,6 +76,11 @@ class Backbone(nn.Module, ABC):
     def width(self) -> int:
         """The width d of the hidden states."""
 
+    @property
+    @abstractmethod
+    def vocabulary(self) -> int:
+        """The number of tokens that the model knows."""
+
     @abstractmethod
     def sites(self) -> list[Site]:
         """Every place where an adapter can sit."""

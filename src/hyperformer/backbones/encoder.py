@@ -75,6 +75,11 @@ class EncoderBackbone(Backbone):
         """The width d of the hidden states."""
         return int(self.encoder.config.hidden_size)
 
+    @property
+    def vocabulary(self) -> int:
+        """The number of tokens that the model knows."""
+        return int(self.encoder.config.vocab_size)
+
     def sites(self) -> list[Site]:
         """Every place where an adapter can sit."""
         layers = range(len(self.encoder.encoder.layer))

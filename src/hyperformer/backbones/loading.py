@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from tokenizers import normalizers
+from tokenizers import Tokenizer, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hyperformer.config import BackboneSettings
@@ -66,9 +66,10 @@ def strict(
             f"the tokenizer of {settings.path!r} is a {type(found).__name__}, expected one with a tokenizer.json, or "
             "that transformers makes one of; bundles hold nothing else"
         )
-    if len(found) > embeddings:
+    tokens = 1 + max(found.get_vocab().values(), default=-1)
+    if tokens > embeddings:
         raise HyperFormerError(
-            f"the tokenizer of {settings.path!r} has {len(found)} tokens, but the model knows {embeddings}; give the "
+            f"the tokenizer of {settings.path!r} has {tokens} tokens, but the model knows {embeddings}; give the "
             "tokenizer that belongs to it"
         )
     least = found.num_special_tokens_to_add(pair=pairs) + 1 + pairs
@@ -81,9 +82,26 @@ def strict(
     found.truncation_side = "right"
     backend = found.backend_tokenizer
     backend.encode_special_tokens = True
+    backend.no_padding()  # a file may ask for it, as MiniLM's does: [PAD] would be among the tokens of any text
+    most = max(backend.encode("a", "a" if pairs else None).ids, default=0)
+    if most >= embeddings:
+        raise HyperFormerError(
+            f"the tokenizer of {settings.path!r} adds the token id {most} to a text; expected ids below {embeddings}, "
+            "which the model knows. Use the tokenizer that belongs to it."
+        )
     marks = zip(found.all_special_tokens, found.all_special_ids, strict=True)
-    read = [mark for mark, number in marks if number in backend.encode(mark, add_special_tokens=False).ids]
+    read = [mark for mark, number in marks if number in _ids(backend, mark) != _ids(backend, _apart(mark))]
     if read:  # a Unigram vocabulary holds its marks as words
-        apart = [normalizers.Replace(mark, f"{mark[0]} {mark[1:]}") for mark in read]
+        apart = [normalizers.Replace(mark, _apart(mark)) for mark in read]
         backend.normalizer = normalizers.Sequence([*apart, *([backend.normalizer] if backend.normalizer else [])])
     return found
+
+
+def _apart(mark: str) -> str:
+    """Return a mark with a blank after its first character, as a vocabulary does not hold it."""
+    return f"{mark[0]} {mark[1:]}"
+
+
+def _ids(tokenizer: Tokenizer, words: str) -> list[int]:
+    """Encode a text without special tokens."""
+    return list(tokenizer.encode(words, add_special_tokens=False).ids)

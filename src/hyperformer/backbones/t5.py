@@ -83,6 +83,11 @@ class T5Backbone(Backbone):
         """The width d of the hidden states."""
         return self.t5.model_dim
 
+    @property
+    def vocabulary(self) -> int:
+        """The number of tokens that the model knows."""
+        return int(self.t5.config.vocab_size)
+
     def sites(self) -> list[Site]:
         """Every place where an adapter can sit."""
         return [

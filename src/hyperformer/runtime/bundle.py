@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import onnxruntime
@@ -13,124 +14,48 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from hyperformer import manifest, prefix, text
-from hyperformer.manifest import Manifest
-from hyperformer.types import Answer, HyperFormerError, Scores, Source
+from hyperformer.runtime.files import graph_files, graph_name, on_rows, read_bundle, tried
+from hyperformer.types import Answer, HyperFormerError, RowError, Scores, Source
 
 Precision = Literal["float32", "int8"]
-ERRORS = 3  # onnxruntime's level of log messages that are mistakes
-LONGEST = 1 << 20  # tokens that a text may be said to have
-T = TypeVar("T")
+FATAL = 4  # onnxruntime's level of log messages; its errors are raised too, and would be printed
+CONSTANTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""onnxruntime's option: where a graph's constants lie that are in files of their own; else the working directory."""
+NOWHERE = os.devnull
+"""No file lies in it: constants come from verified bytes only."""
 
 
-def described(folder: Path) -> Manifest:
-    """The manifest of a bundle, if what it says can be.
-
-    Raises:
-        HyperFormerError: the folder is no bundle, or its manifest contradicts itself.
-    """
-    found = tried(lambda: manifest.read(folder), f"{folder} is no bundle")
-    labels, numbers = found.labels, found.numbers
-    wrong = [
-        name
-        for name, right in {
-            "text": isinstance(found.text, str) or [type(part) for part in found.text] == [str, str],
-            "labels": all(isinstance(one, str) for one in labels) and len(set(labels)) == len(labels) != 1,
-            "numbers": numbers is None
-            or (len(numbers) == len(labels) and all(type(one) in (int, float) for one in numbers)),
-            "max_source_tokens": type(found.max_source_tokens) is int and 0 < found.max_source_tokens <= LONGEST,
-            "files": all(isinstance(one, str) for one in found.files.values()),
-            **{
-                name: all(type(one) in (int, float) for one in getattr(found, name).values())
-                for name in ("metrics", "parity", "int8")
-            },
-        }.items()
-        if not right
-    ]
-    if wrong:
-        raise HyperFormerError(
-            f"{folder / manifest.FILE} has {wrong[0]!r} that cannot be, {getattr(found, wrong[0])!r:.80}; export "
-            "the task again"
-        )
-    text.columns(found.text)
-    return found
-
-
-def verify(folder: Path, found: Manifest) -> None:
-    """Sees to it that a bundle's files are there, and the ones that were exported.
-
-    Raises:
-        HyperFormerError: one is missing, not listed, or has other bytes.
-    """
-    alone = found.labels and manifest.ADAPTER not in found.files
-    verify_files(folder, manifest.FILE, found.files, [manifest.GRAPH, manifest.TOKENIZER] if alone else [])
-
-
-def graph_of(folder: Path, found: Manifest, int8: bool) -> Path:
-    """The classifier graph of a bundle, in float32 or int8.
-
-    Raises:
-        HyperFormerError: there is none.
-    """
-    graph = manifest.INT8 if int8 else manifest.GRAPH
-    if manifest.ADAPTER in found.files:
-        raise HyperFormerError(f"{folder} is on a shared base: export a bundle of its own")
-    if not found.labels:
-        raise HyperFormerError(
-            f"the task {found.task!r} writes texts: load {folder / manifest.GENERATION} with optimum's "
-            "ORTModelForSeq2SeqLM, as its README.md shows"
-        )
-    if graph not in found.files:
-        why = f": its metric fell by {found.int8['float32'] - found.int8['metric']:.2f} points" if found.int8 else ""
-        raise HyperFormerError(f"{folder} holds no {graph}{why}; use the graph in float32")
-    return folder / graph
-
-
-def verify_files(folder: Path, source: str, files: Mapping[str, str], needed: Sequence[str]) -> None:
-    """Sees to it that listed files are the ones that were exported, and that the needed ones are listed.
+def opened(graph: Path, contents: Mapping[str, bytes], threads: int | None) -> Any:
+    """Open onnxruntime's session of a graph; it reads no file.
 
     Args:
-        source: the file that lists them.
-        files: the sha256 of each by its path in the folder.
-    Raises:
-        HyperFormerError: they are not.
+        graph: where it lies, for messages; its name is that of its bytes.
+        contents: the bytes of the graph, and of the files of its constants, by name.
     """
-    for name in needed:
-        if name not in files:
-            raise HyperFormerError(f"{folder / source} does not list {name}; export the task again")
-    tried(lambda: manifest.verify(folder, files), f"the bundle {folder} cannot be checked")
-
-
-def tried(work: Callable[[], T], what: str) -> T:
-    """What `work` gives; a fault of file or library as a sentence."""
-    try:
-        return work()
-    except HyperFormerError:
-        raise
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise HyperFormerError(
-            f"{what} ({reason:.200}); give the folder of an exported task, or export it again"
-        ) from None
-
-
-def opened(graph: Path, threads: int | None) -> Any:
-    """onnxruntime's session of a graph."""
     options = onnxruntime.SessionOptions()
     # both grow with every new length of a batch, and a run is as fast without them
     options.enable_mem_pattern = options.enable_cpu_mem_arena = False
-    options.log_severity_level = ERRORS  # it warns of every input of a base that has a value of its own
+    options.log_severity_level = FATAL  # it warns of every input of a base that has a value of its own
     if threads is not None:
         options.intra_op_num_threads = threads
+    options.add_session_config_entry(CONSTANTS_FOLDER, NOWHERE)
+    data = {name: contents[name] for name in graph_files(graph.name, contents) if name != graph.name}
+    if data:
+        options.add_external_initializers_from_files_in_memory(
+            list(data), list(data.values()), list(map(len, data.values()))
+        )
     providers, again = ["CPUExecutionProvider"], 0  # a second try would be the same, and printed
-    return tried(
-        lambda: onnxruntime.InferenceSession(str(graph), options, providers=providers, enable_fallback=again),
+    session = tried(
+        lambda: onnxruntime.InferenceSession(contents[graph.name], options, providers=providers, enable_fallback=again),
         f"{graph} cannot be opened",
     )
+    session._model_bytes = None  # it would keep them as long as it lives
+    return session
 
 
-def open_tokenizer(file: Path) -> Any:
-    """Open the tokenizer of a file, without truncation: `prefix.encode` truncates."""
-    tokenizer = tried(lambda: Tokenizer.from_file(str(file)), f"{file} cannot be opened")
+def open_tokenizer(content: bytes, file: Path = Path(manifest.TOKENIZER)) -> Any:
+    """Open the tokenizer of a file's bytes, without truncation: `prefix.encode` truncates."""
+    tokenizer = tried(lambda: Tokenizer.from_buffer(content), f"{file} cannot be opened")
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True  # what a text holds is text
@@ -163,10 +88,13 @@ class Bundle:
     def __init__(self, folder: str | Path, threads: int | None = None, precision: Precision = "float32") -> None:
         checked(threads, precision)
         self.folder = Path(folder)
-        self.manifest = described(self.folder)
-        verify(self.folder, self.manifest)
-        graph = graph_of(self.folder, self.manifest, precision == "int8")
-        self._session = opened(graph, threads)
+        int8 = precision == "int8"
+        self.manifest, contents = read_bundle(
+            self.folder,
+            lambda found: [*graph_files(graph_name(self.folder, found, int8), found.files), manifest.TOKENIZER],
+        )
+        graph = self.folder / graph_name(self.folder, self.manifest, int8)
+        self._session = opened(graph, contents, threads)
         self._options: Any = None
         shape = next((out.shape for out in self._session.get_outputs() if out.name == "scores"), None)
         if shape is None or shape[-1] != len(self.manifest.labels):
@@ -174,7 +102,7 @@ class Bundle:
                 f"{graph} gives scores {shape}, expected one for each of {len(self.manifest.labels)} labels; export "
                 "the task again"
             )
-        self._tokenizer = open_tokenizer(self.folder / manifest.TOKENIZER)
+        self._tokenizer = open_tokenizer(contents[manifest.TOKENIZER], self.folder / manifest.TOKENIZER)
 
     def source(self, row: Mapping[str, Any]) -> Source:
         """The text, or the two, that a row is read as.
@@ -194,7 +122,14 @@ class Bundle:
         return source
 
     def encode(self, sources: Sequence[Source]) -> tuple[list[list[int]], list[bool]]:
-        """Encode sources; returns token ids of each, and whether it was truncated. See `prefix`."""
+        """Encode sources into token ids, and tell which were truncated to the task's longest. See `prefix`.
+
+        Raises:
+            RowError: the tokenizer fails on a text.
+        """
+        return on_rows(self._encode, sources, "the tokenizer cannot read the text")
+
+    def _encode(self, sources: Sequence[Source]) -> tuple[list[list[int]], list[bool]]:
         return prefix.encode(self._tokenizer, sources, self.manifest.max_source_tokens)
 
     def scores(self, sources: Sequence[Source], batch_size: int = 64) -> list[Scores]:
@@ -208,13 +143,16 @@ class Bundle:
         found: dict[int, Scores] = {}
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
-            values = self._run([encoded[i] for i in chosen])
+            try:
+                values = on_rows(self._run, [encoded[i] for i in chosen], "the graph cannot read the row's tokens")
+            except RowError as error:
+                raise RowError(chosen[error.row], error.reason) from None
             found.update(
                 (i, Scores(self.manifest.task, tuple(row))) for i, row in zip(chosen, values.tolist(), strict=True)
             )
         return [found[i] for i in range(len(encoded))]
 
-    def _run(self, rows: list[list[int]]) -> NDArray[np.float32]:
+    def _run(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
         """Scores [B, labels] of token ids."""
         input_ids = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
         mask = np.zeros_like(input_ids)
@@ -232,10 +170,14 @@ class Bundle:
         return self.answer_sources([self.source(row) for row in rows], batch_size)
 
     def answer_sources(self, sources: Sequence[Source], batch_size: int = 64) -> list[Answer]:
-        """The answers to source texts, as `source` makes them of rows."""
+        """Answer source texts, as `source` makes them of rows.
+
+        Raises:
+            RowError: the tokenizer or the graph fails on a row, or its scores are not finite.
+        """
         encoded, cut = self.encode(sources)
-        labels, numbers = self.manifest.labels, self.manifest.numbers
-        answers = [text.combine(scores.values, labels, numbers) for scores in self._scores(encoded, batch_size)]
+        scores = (found.values for found in self._scores(encoded, batch_size))
+        answers = text.answers(scores, self.manifest.labels, self.manifest.numbers)
         return [replace(answer, truncated=was) for answer, was in zip(answers, cut, strict=True)]
 
     def __call__(self, row: Mapping[str, Any]) -> Answer:

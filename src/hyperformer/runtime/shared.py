@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -10,29 +9,9 @@ from typing import Any
 import onnxruntime
 
 from hyperformer import manifest
-from hyperformer.runtime.bundle import (
-    Bundle,
-    Precision,
-    checked,
-    described,
-    open_tokenizer,
-    opened,
-    tried,
-    verify,
-    verify_files,
-)
+from hyperformer.runtime.bundle import Bundle, Precision, checked, open_tokenizer, opened
+from hyperformer.runtime.files import read_base, read_bundle, tried
 from hyperformer.types import HyperFormerError
-
-
-def verified_base(folder: Path) -> manifest.Base:
-    """What a folder says of its base, whose files are the ones that were exported.
-
-    Raises:
-        HyperFormerError: they are not, or there is no base.
-    """
-    found = tried(lambda: manifest.read_base(folder), f"{folder} has no base")
-    verify_files(folder, manifest.BASE, found.files, [manifest.GRAPH, manifest.TOKENIZER])
-    return found
 
 
 class SharedBase:
@@ -47,17 +26,18 @@ class SharedBase:
 
     def __init__(self, folder: Path, threads: int | None) -> None:
         self.folder = folder
-        found = verified_base(folder)
+        found, contents = read_base(folder, lambda base: list(base.files))
         self.sha256 = found.files[manifest.GRAPH]
-        self.session = opened(folder / manifest.GRAPH, threads)
-        self.tokenizer = open_tokenizer(folder / manifest.TOKENIZER)
+        self.session = opened(folder / manifest.GRAPH, contents, threads)
+        self.tokenizer = open_tokenizer(contents[manifest.TOKENIZER], folder / manifest.TOKENIZER)
 
 
-def adapter(file: Path) -> Any:
-    """onnxruntime's adapter of a file, which it maps: of a copy of its own, so that a change of the file is no harm."""
+def adapter(content: bytes) -> Any:
+    """Open onnxruntime's adapter of a file's bytes; it can only map a file, so it maps one that nobody else has."""
     found = onnxruntime.LoraAdapter()
-    with tempfile.NamedTemporaryFile(suffix=file.suffix) as copy:
-        shutil.copyfile(file, copy.name)
+    with tempfile.NamedTemporaryFile(suffix=Path(manifest.ADAPTER).suffix) as copy:
+        copy.write(content)
+        copy.flush()
         found.Load(copy.name)
     return found
 
@@ -70,16 +50,15 @@ class SharedBundle(Bundle):
     """
 
     def __init__(self, folder: Path, base: SharedBase) -> None:
-        self.folder, self.manifest = folder, described(folder)
-        verify(folder, self.manifest)
+        self.folder = folder
+        self.manifest, contents = read_bundle(folder, lambda _: [manifest.ADAPTER])
         if manifest.ADAPTER not in self.manifest.files:
             raise HyperFormerError(f"{folder / manifest.FILE} does not list {manifest.ADAPTER}; export the tasks again")
         if self.manifest.made_from.get("base") != base.sha256:
             raise HyperFormerError(f"{folder} was exported with another base than {base.folder}; export both again")
         self._session, self._tokenizer = base.session, base.tokenizer
-        self._adapter = tried(
-            lambda: adapter(folder / manifest.ADAPTER), f"{folder / manifest.ADAPTER} cannot be opened"
-        )
+        file = folder / manifest.ADAPTER
+        self._adapter = tried(lambda: adapter(contents[manifest.ADAPTER]), f"{file} cannot be opened")
         self._options = onnxruntime.RunOptions()  # which only points to the adapter
         self._options.add_active_adapter(self._adapter)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hyperformer import manifest
 from hyperformer.manifest import Manifest
-from hyperformer.runtime.bundle import described, graph_of, verify
+from hyperformer.runtime.files import graph_files, graph_name, read_bundle
 from hyperformer.types import HyperFormerError
 
 CONFIGURATION, LABELS, VERSION = "config.pbtxt", "labels.txt", "1"
@@ -53,19 +53,19 @@ def write_repository(bundles: Sequence[Path], repository: Path, int8: bool = Fal
 
 def _write_model(bundle: Path, repository: Path, int8: bool) -> str | None:
     """Writes one model; None where the task writes its answers."""
-    found = described(bundle)
-    verify(bundle, found)
+    found, _ = read_bundle(bundle)
     if not found.labels:
         return None
-    graph = graph_of(bundle, found, int8)
+    graph = graph_name(bundle, found, int8)
     folder = repository / bundle.name
     (folder / VERSION).mkdir(parents=True)
-    shutil.copyfile(graph, folder / VERSION / manifest.GRAPH)
-    for name in found.files:
-        if name.startswith(f"{graph.name}."):  # the constants of a large one, which it names
-            shutil.copyfile(bundle / name, folder / VERSION / name)
-    for name in (manifest.TOKENIZER, manifest.FILE):
-        shutil.copyfile(bundle / name, folder / name)
+    copies = {name: folder / VERSION / name for name in graph_files(graph, found.files)}
+    copies |= {graph: folder / VERSION / manifest.GRAPH, manifest.TOKENIZER: folder / manifest.TOKENIZER}
+    for name, copy in copies.items():
+        shutil.copyfile(bundle / name, copy)
+        if manifest.sha256(copy) != found.files[name]:
+            raise HyperFormerError(f"{bundle / name} was replaced while it was copied; run again")
+    found.write(folder)
     (folder / LABELS).write_text("".join(f"{label}\n" for label in found.labels), encoding="utf-8")
     (folder / CONFIGURATION).write_text(configuration(bundle.name, found), encoding="utf-8")
     return bundle.name

@@ -21,7 +21,8 @@ from tokenizers import Tokenizer
 from hyperformer import manifest, prefix, text
 from hyperformer.manifest import Manifest
 from hyperformer.runtime import Bundle
-from hyperformer.runtime.bundle import ERRORS, graph_of, open_tokenizer
+from hyperformer.runtime.bundle import FATAL, open_tokenizer
+from hyperformer.runtime.files import graph_files, graph_name, read_bundle
 from hyperformer.string_graph.nodes import CONTRIBUTED, Nodes
 from hyperformer.string_graph.tokenizing import Texts, operators
 from hyperformer.types import Answer, HyperFormerError, Source
@@ -74,13 +75,17 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
     if path.resolve().is_relative_to(folder.resolve()):
         raise HyperFormerError(f"{path} is in the bundle itself, whose files are signed; write it beside the bundle")
     bundle = Bundle(folder, precision="int8" if int8 else "float32")
-    found = bundle.manifest
-    graph = graph_of(folder, found, int8)
-    if any(name.startswith(f"{graph.name}.") for name in found.files):
-        raise HyperFormerError(f"{graph} has its constants in a file of its own; give tokens to the bundle's graph")
+    graph = graph_name(folder, bundle.manifest, int8)
+    found, contents = read_bundle(folder, lambda _: [graph, manifest.TOKENIZER])
+    if found != bundle.manifest:
+        raise HyperFormerError(f"{folder} was replaced while it was read; run again")
+    if len(graph_files(graph, found.files)) > 1:
+        raise HyperFormerError(
+            f"{folder / graph} has its constants in a file of its own; give tokens to the bundle's graph"
+        )
     columns, nodes = list(dict.fromkeys(text.columns(found.text))), Nodes()
-    tokens = _tokens(nodes, found.text, open_tokenizer(folder / manifest.TOKENIZER), found.max_source_tokens)
-    whole = _whole(nodes, tokens, columns, onnx.load(graph), found)
+    tokens = _tokens(nodes, found.text, open_tokenizer(contents[manifest.TOKENIZER]), found.max_source_tokens)
+    whole = _whole(nodes, tokens, columns, onnx.load_model_from_string(contents[graph]), found)
     compare = _Compared(bundle, columns, _tokens_only(nodes, tokens, columns), whole)
     for batch in _batches(chain(_probes(columns), rows)):
         compare(batch)
@@ -261,7 +266,7 @@ def opened(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     """onnxruntime's session of a graph with the operators of onnxruntime-extensions."""
     options = onnxruntime.SessionOptions()
     options.register_custom_ops_library(onnxruntime_extensions.get_library_path())
-    options.log_severity_level = ERRORS
+    options.log_severity_level = FATAL
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

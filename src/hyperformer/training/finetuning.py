@@ -27,6 +27,7 @@ from hyperformer.training.distributed import gathered, launch, rank
 from hyperformer.training.engine import Curve, Row, Work, check_finite, run_loop
 from hyperformer.training.sampling import TaskSampler, task_shares
 from hyperformer.training.states import alone, damaged, fresh_state, work_of
+from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class BestCheckpoint(TrainerCallback):
         check_finite(self.model, state.global_step)
         own = list(self.validation)[args.process_index :: args.world_size]
         found = {
-            name: evaluation.evaluate(self.model.answer, self.model.tasks[name], self.validation[name])[0]
+            name: evaluation.evaluate(self.model.answer, self.model.tasks[name], self.validation[name], "validation")[0]
             for name in own
         }
         self.model.train()
@@ -272,12 +273,30 @@ def mixed_batches(
         parts: each task's encoded training rows, and its share of the batches.
     """
     tokens = {name: part for name, (part, _) in parts.items()}
+    for name, part in tokens.items():
+        _check_ids(name, part, model.backbone.vocabulary)
     shares = [share for _, share in parts.values()]
     sampler = TaskSampler(lengths(tokens), shares, seed, settings.steps, settings.batch_size, settings.batch_tokens)
     said = ", ".join(f"{name} {share:.0%}" for name, share in zip(parts, shares, strict=True))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     log.info("training %d parameters on %d tasks (%s)", trained, len(parts), said)
     return sampled(model, tokens, sampler)
+
+
+def _check_ids(task: str, tokens: Rows, vocabulary: int) -> None:
+    """Refuse token ids that the model does not know.
+
+    Raises:
+        HyperFormerError: there are some.
+    """
+    for column in tokens.column_names:
+        ends = pc.min_max(pc.list_flatten(tokens.data.column(column))).as_py()
+        if ends["min"] is not None and not 0 <= ends["min"] <= ends["max"] < vocabulary:
+            odd = ends["min"] if ends["min"] < 0 else ends["max"]
+            raise HyperFormerError(
+                f"task {task!r}: the training rows hold the token id {odd} in {column!r}; expected ids from 0 to "
+                f"{vocabulary - 1}, which the backbone knows. Encode the rows again with the backbone's own tokenizer."
+            )
 
 
 def lengths(tokens: Mapping[str, Rows]) -> list[Any]:

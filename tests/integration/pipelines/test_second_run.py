@@ -29,7 +29,7 @@ from pipelines.datasets import FolderDataset, JSONDataset
 from pipelines.hooks import Alone
 alone, config = Alone(), {"globals": {"data": "data"}, "parameters": {}}
 alone.after_context_created(SimpleNamespace(project_path=Path.cwd(), config_loader=config))
-alone.before_pipeline_run()
+next(alone.before_pipeline_run())
 FolderDataset("data/03_primary/rows").save(lambda folder: (folder / "new").write_text("new"))
 JSONDataset(filepath="data/03_primary/split_counts.json").save("new")
 alone.after_pipeline_run()
@@ -40,7 +40,7 @@ def claim(project: Path, **training: Any) -> Alone:
     """Claim a project's data folder, as a run does before its first node."""
     alone, config = Alone(), {"globals": {"data": "data"}, "parameters": {"training": training}}
     alone.after_context_created(SimpleNamespace(project_path=project, config_loader=config))
-    alone.before_pipeline_run()
+    next(alone.before_pipeline_run())
     return alone
 
 

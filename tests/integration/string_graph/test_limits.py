@@ -31,7 +31,7 @@ TEXTS = [
 
 
 def read(template: str | tuple[str, str], file: Path, columns: dict[str, list[str]]) -> list[list[int]]:
-    session = opened(reading(template, open_tokenizer(file), LONGEST))
+    session = opened(reading(template, open_tokenizer(file.read_bytes()), LONGEST))
     ids, mask = session.run(None, {name: np.array(texts, dtype=object) for name, texts in columns.items()})
     return [row[kept == 1].tolist() for row, kept in zip(ids, mask, strict=True)]
 
@@ -42,7 +42,7 @@ def test_a_graph_reads_the_characters_that_the_runtime_reads(kind, backbone_fold
     if kind == "bert":
         file = tmp_path / "tokenizer.json"
         bert_tokenizer(texts).save(str(file))
-    expected, _ = prefix.encode(open_tokenizer(file), TEXTS, LONGEST)
+    expected, _ = prefix.encode(open_tokenizer(file.read_bytes()), TEXTS, LONGEST)
     assert read("{text}", file, {"text": TEXTS}) == expected
 
 
@@ -51,7 +51,7 @@ def test_a_graph_truncates_two_long_texts_as_the_runtime_does(texts, tmp_path):
     words = "the film is dull "
     lengths = (words, words * 8, words * 9, words * LIMIT, "字" * LIMIT)
     pairs = [pair for a in lengths for b in (words * 8, "ﬁ" * LIMIT) for pair in ((a, b), (b, a))]
-    tokenizer = open_tokenizer(tmp_path / "tokenizer.json")
+    tokenizer = open_tokenizer((tmp_path / "tokenizer.json").read_bytes())
     session = opened(reading(("{a}", "{b}"), tokenizer, LONGEST))
     columns = {name: np.array([pair[place] for pair in pairs], dtype=object) for place, name in enumerate("ab")}
     ids, mask = session.run(None, columns)

@@ -42,7 +42,7 @@ TEXTS = (
 
 def reader(file: Path, longest: int) -> Tokenizer:
     """The tokenizer of a file, which truncates by itself."""
-    tokenizer = open_tokenizer(file)
+    tokenizer = open_tokenizer(file.read_bytes())
     tokenizer.enable_truncation(longest)
     return tokenizer
 
@@ -106,7 +106,7 @@ def random_texts(count: int) -> list[str]:
 def read(
     template: str | tuple[str, str], file: Path, texts: dict[str, list[str]], longest: int = LONGEST
 ) -> list[list[int]]:
-    session = opened(reading(template, open_tokenizer(file), longest))
+    session = opened(reading(template, open_tokenizer(file.read_bytes()), longest))
     ids, mask = session.run(None, {name: np.array(given, dtype=object) for name, given in texts.items()})
     assert ids.shape == mask.shape
     assert not ids[mask == 0].any()

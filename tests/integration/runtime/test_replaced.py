@@ -1,0 +1,288 @@
+"""Bundles that are replaced while they are opened: what is verified is what answers."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from tokenizers import Tokenizer
+
+from hyperformer import manifest
+from hyperformer.cli import main
+from hyperformer.manifest import GRAPH, TOKENIZER, sha256
+from hyperformer.runtime import Bundle, bundle, load
+from hyperformer.runtime.triton import write_repository
+from hyperformer.string_graph import graph
+from hyperformer.types import HyperFormerError
+
+ROW = {"sentence": "the film is dull"}
+CONSTANTS = f"{GRAPH}.data"
+VALUES = np.log(np.array([0.25, 0.75], dtype=np.float32))
+
+
+def signed(folder: Path, name: str, content: bytes) -> None:
+    """Puts a file into a bundle as if it were exported."""
+    (folder / name).write_bytes(content)
+    described = json.loads((folder / manifest.FILE).read_text())
+    described["files"][name] = sha256(folder / name)
+    (folder / manifest.FILE).write_text(json.dumps(described))
+
+
+def a_graph(location: str, pad: int = 0) -> bytes:
+    """A classifier graph that gives every row the scores that lie in a file, and holds `pad` more bytes."""
+    scores = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location, "offset": "0", "length": "8"}.items():
+        scores.external_data.add(key=key, value=value)
+    rest = numpy_helper.from_array(np.zeros(max(pad, 1), dtype=np.uint8), "pad")
+    zero, two = (numpy_helper.from_array(np.array([n], dtype=np.int64), f"n{n}") for n in (0, 2))
+    nodes = [
+        helper.make_node("Shape", ["input_ids"], ["shape"]),
+        helper.make_node("Gather", ["shape", "n0"], ["rows"]),
+        helper.make_node("Concat", ["rows", "n2"], ["size"], axis=0),
+        helper.make_node("Expand", ["w", "size"], ["scores"]),
+        helper.make_node("Identity", ["pad"], ["padding"]),
+    ]
+    ids = [helper.make_tensor_value_info(n, TensorProto.INT64, ["b", "l"]) for n in ("input_ids", "attention_mask")]
+    outs = [
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["b", 2]),
+        helper.make_tensor_value_info("padding", TensorProto.UINT8, [max(pad, 1)]),
+    ]
+    graph = helper.make_graph(nodes, "g", ids, outs, [scores, rest, zero, two])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10).SerializeToString()
+
+
+@pytest.fixture
+def copied(bundles: Path, tmp_path: Path) -> Path:
+    """A bundle that a test may damage."""
+    return shutil.copytree(bundles / "mood", tmp_path / "mood")
+
+
+@pytest.fixture
+def large(copied: Path) -> Path:
+    """A bundle whose graph has its constants in a file of its own."""
+    signed(copied, GRAPH, a_graph(CONSTANTS))
+    signed(copied, CONSTANTS, VALUES.tobytes())
+    return copied
+
+
+class Swap:
+    """Exchanges two bundles whose answers differ: before every `every`-th time that something of one is opened."""
+
+    def __init__(self, place: Path, other: Path, exchange: Callable[[Path, Path], None]) -> None:
+        self.place, self.other, self._exchange = place, other, exchange
+        self.every = self.opens = self.swaps = 0
+
+    def __call__(self) -> None:
+        self.opens += 1
+        if self.every and self.opens % self.every == 0:
+            self._exchange(self.place, self.other)
+            self.swaps += 1
+
+
+def by_rename(place: Path, other: Path) -> None:
+    place.rename(place.with_name("aside"))
+    other.rename(place)
+    place.with_name("aside").rename(other)
+
+
+def by_symlink(place: Path, other: Path) -> None:
+    targets = [path.readlink() for path in (place, other)]
+    for path, target in zip((place, other), reversed(targets), strict=True):
+        new = path.with_name(f"{path.name}.new")
+        new.symlink_to(target)
+        new.replace(path)
+
+
+def hooked(swap: Swap, patch: pytest.MonkeyPatch) -> None:
+    """Lets a swap see every file that Python opens, and every graph and tokenizer that a library does."""
+
+    def before(own: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*given: Any, **more: Any) -> Any:
+            swap()
+            return own(*given, **more)
+
+        return run
+
+    class Opener:
+        from_buffer = staticmethod(before(Tokenizer.from_buffer))
+        from_file = staticmethod(before(Tokenizer.from_file))
+
+    patch.setattr(io, "open", before(io.open))  # pathlib's
+    patch.setattr(bundle.onnxruntime, "InferenceSession", before(bundle.onnxruntime.InferenceSession))
+    patch.setattr(bundle, "Tokenizer", Opener)
+
+
+@pytest.fixture(params=[by_rename, by_symlink])
+def swap(request: pytest.FixtureRequest, bundles: Path, tmp_path: Path) -> Swap:
+    for name, scores in (("first", VALUES), ("second", VALUES[::-1].copy())):
+        folder = shutil.copytree(bundles / "mood", tmp_path / name)
+        signed(folder, GRAPH, a_graph(CONSTANTS))
+        signed(folder, CONSTANTS, scores.tobytes())
+    if request.param is by_rename:
+        return Swap(tmp_path / "first", tmp_path / "second", by_rename)
+    for link, name in (("mood", "first"), ("other", "second")):
+        (tmp_path / link).symlink_to(tmp_path / name)
+    return Swap(tmp_path / "mood", tmp_path / "other", by_symlink)
+
+
+def test_fifty_replacements_of_a_bundle_as_it_is_opened_answer_as_one_of_both_or_are_refused(swap, monkeypatch):
+    right = {manifest.read(place).files[CONSTANTS]: load(place)(ROW).label for place in (swap.place, swap.other)}
+    assert sorted(right.values()) == ["negative", "positive"]
+    hooked(swap, monkeypatch)
+    answers, refusals = [], []
+    for swap.every in (*range(1, 13), *range(1, 13)):  # a bundle is opened by eight
+        swap.opens = 0
+        try:
+            found = load(swap.place)
+        except HyperFormerError as error:
+            refusals.append(str(error))
+        else:
+            answers.append((found(ROW).label, right[found.manifest.files[CONSTANTS]]))
+    assert swap.swaps >= 50
+    assert len(answers) > 4
+    assert all(label == wanted for label, wanted in answers)
+    assert all("is not the file that was exported" in refusal for refusal in refusals)
+
+
+def test_a_bundle_that_is_replaced_once_is_opened_all_the_same(swap, monkeypatch):
+    hooked(swap, monkeypatch)
+    for swap.every in range(1, 12):
+        swap.opens = swap.swaps = 0
+        exchange = swap._exchange
+        swap._exchange = lambda *places, exchange=exchange: exchange(*places) if not swap.swaps else None
+        assert load(swap.place)(ROW).label in ("negative", "positive")
+        swap._exchange = exchange
+
+
+def test_a_bundle_is_away_for_a_moment_and_is_opened_all_the_same(copied, monkeypatch):
+    own, away = manifest.read, copied.with_name("away")
+
+    def read(folder: Path) -> manifest.Manifest:
+        if copied.exists():
+            copied.rename(away)
+            try:
+                return own(folder)
+            finally:
+                away.rename(copied)
+                monkeypatch.setattr(manifest, "read", own)
+        return own(folder)
+
+    monkeypatch.setattr(manifest, "read", read)
+    assert load(copied)(ROW).label
+
+
+def test_a_base_and_an_adapter_that_are_replaced_are_what_was_verified(shared_base, tmp_path, monkeypatch):
+    root = shutil.copytree(shared_base, tmp_path / "shared")
+    wanted = load(root)["mood"](ROW)
+    own = manifest.verify
+
+    def verify(folder: Path, listed: Any, wanted: Any = ()) -> Any:
+        contents = own(folder, listed, wanted)
+        for name in listed:
+            (folder / name).write_bytes(b"something else")
+        return contents
+
+    monkeypatch.setattr(manifest, "verify", verify)
+    assert load(root)["mood"](ROW) == wanted
+
+
+@pytest.mark.parametrize("name", [GRAPH, TOKENIZER])
+def test_a_triton_model_is_what_was_verified(bundles, tmp_path, monkeypatch, name):
+    root = shutil.copytree(bundles / "mood", tmp_path / "mood")
+    own = manifest.verify
+
+    def verify(*given: Any) -> Any:
+        contents = own(*given)
+        (root / name).write_bytes(b"something else")
+        return contents
+
+    monkeypatch.setattr(manifest, "verify", verify)
+    with pytest.raises(HyperFormerError, match=f"{name} was replaced while it was copied; run again"):
+        write_repository([root], tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_string_graph_is_of_the_bundle_that_it_is_compared_with(bundles, tmp_path, monkeypatch):
+    root = shutil.copytree(bundles / "mood", tmp_path / "mood")
+
+    def replaced(*given: Any, **more: Any) -> Any:
+        found = Bundle(*given, **more)
+        signed(root, GRAPH, a_graph(CONSTANTS))
+        return found
+
+    monkeypatch.setattr(graph, "Bundle", replaced)
+    with pytest.raises(HyperFormerError, match="mood was replaced while it was read; run again"):
+        graph.write_string_graph(root, tmp_path / "mood.onnx")
+
+
+def test_a_bundle_that_goes_as_it_is_inspected_is_missing_its_files(copied, monkeypatch, capsys):
+    own = manifest.read
+
+    def read(folder: Path) -> manifest.Manifest:
+        found = own(folder)
+        shutil.rmtree(folder)
+        return found
+
+    monkeypatch.setattr(manifest, "read", read)
+    assert main(["inspect", str(copied)]) == 0
+    assert f"missing       {manifest.CARD}, " in capsys.readouterr().out
+
+
+# --- constants in files of their own
+
+
+def test_constants_in_a_listed_file_are_read_from_the_verified_bytes(large, monkeypatch):
+    assert load(large)(ROW).probabilities == pytest.approx({"negative": 0.25, "positive": 0.75})
+    own = manifest.verify
+
+    def verify(*given: Any) -> Any:
+        contents = own(*given)
+        (large / CONSTANTS).write_bytes(VALUES[::-1].tobytes())
+        return contents
+
+    monkeypatch.setattr(manifest, "verify", verify)
+    assert load(large)(ROW).probabilities == pytest.approx({"negative": 0.25, "positive": 0.75})
+
+
+@pytest.mark.parametrize("listed", [(), (CONSTANTS,)], ids=["alone", "beside a listed file"])
+@pytest.mark.parametrize("location", ["weights.bin", "./weights.bin", "deep/weights.bin", "../mood/weights.bin"])
+def test_constants_in_a_file_that_is_not_listed_are_refused(copied, monkeypatch, location, listed):
+    """Wherever it lies: in the bundle's folder or in the one that Python works in."""
+    signed(copied, GRAPH, a_graph(location))
+    for name in listed:
+        signed(copied, name, VALUES.tobytes())
+    (copied / "deep").mkdir()
+    for name in ("weights.bin", "deep/weights.bin"):
+        (copied / name).write_bytes(VALUES.tobytes())
+    monkeypatch.chdir(copied)
+    with pytest.raises(HyperFormerError, match=r"model.onnx cannot be opened \(.*weights.bin"):
+        load(copied)
+
+
+def test_constants_that_are_listed_and_missing_are_named(large):
+    (large / CONSTANTS).unlink()
+    with pytest.raises(HyperFormerError, match=f"lacks {CONSTANTS}; copy the whole folder"):
+        load(large)
+
+
+def test_the_bytes_of_a_graph_do_not_stay_in_memory(copied):
+    size = 8_000_000
+    signed(copied, GRAPH, a_graph(CONSTANTS, size))
+    signed(copied, CONSTANTS, VALUES.tobytes())
+    tracemalloc.start()
+    try:
+        found = load(copied)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found(ROW).label == "positive"
+    assert kept < size / 2
+    assert most < 1.5 * size

@@ -1,0 +1,185 @@
+"""Rows that a tokenizer, a graph or its scores cannot answer: each is refused by its number, and never as a label."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hyperformer import evaluation, text
+from hyperformer.cli import main
+from hyperformer.manifest import FILE, TOKENIZER, sha256
+from hyperformer.runtime import Bundle, bundle, load
+from hyperformer.runtime.files import on_rows
+from hyperformer.types import HyperFormerError, RowError
+
+ROWS = [{"sentence": words} for words in ("a good film", "the film is dull although", "bright", "a book")]
+SICK = {"sentence": "the song is wicked although nobody had expected it"}
+
+
+@pytest.fixture
+def copied(bundles: Path, tmp_path: Path) -> Path:
+    """A bundle that a test may damage."""
+    return shutil.copytree(bundles / "mood", tmp_path / "mood")
+
+
+def with_tokenizer(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Changes a bundle's tokenizer as if it were exported so."""
+    described = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
+    change(described)
+    (folder / TOKENIZER).write_text(json.dumps(described), encoding="utf-8")
+    said = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    said["files"][TOKENIZER] = sha256(folder / TOKENIZER)
+    (folder / FILE).write_text(json.dumps(said), encoding="utf-8")
+    return folder
+
+
+class Session:
+    """A session whose scores of one text are not finite."""
+
+    def __init__(self, own: Any, ids: list[int], value: float) -> None:
+        self._own, self._ids, self._value = own, ids, value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._own, name)
+
+    def run(self, names: list[str], inputs: dict[str, Any], options: Any = None) -> Any:
+        (scores,) = self._own.run(names, inputs, options)
+        for number, (ids, mask) in enumerate(zip(inputs["input_ids"], inputs["attention_mask"], strict=True)):
+            if ids[mask == 1].tolist() == self._ids:
+                scores[number, -1] = self._value
+        return [scores]
+
+
+def sickened(found: Bundle, value: float = math.nan) -> Bundle:
+    [ids], _ = found.encode([found.source(SICK)])
+    found._session = Session(found._session, ids, value)
+    return found
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("batch_size", [1, 3, 64])
+def test_scores_that_are_not_finite_are_refused_by_the_rows_number(bundles, value, batch_size):
+    found = sickened(load(bundles / "mood"), value)
+    with pytest.raises(RowError, match=rf"^row 3: the model's scores are .*{value}; expected finite numbers") as caught:
+        found.answer([*ROWS[:2], SICK, *ROWS[2:]], batch_size)
+    assert caught.value.row == 2
+    assert caught.value.reason in str(caught.value)
+    assert [answer.label for answer in found.answer(ROWS)] == [a.label for a in load(bundles / "mood").answer(ROWS)]
+
+
+def test_predict_names_the_line_of_a_row_whose_scores_are_not_finite_and_keeps_those_before(
+    bundles, tmp_path, capsys, monkeypatch
+):
+    own = bundle.opened
+    [ids], _ = load(bundles / "mood").encode([load(bundles / "mood").source(SICK)])
+    monkeypatch.setattr(bundle, "opened", lambda *given: Session(own(*given), ids, math.nan))
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, [*ROWS[:2], SICK, ROWS[2], SICK, {"text": "x"}])))
+    assert main(["predict", str(bundles / "mood"), str(file)]) == 1
+    printed = capsys.readouterr()
+    assert [json.loads(line)["label"] for line in printed.out.splitlines()] == [
+        answer.label for answer in load(bundles / "mood").answer(ROWS[:2])
+    ]
+    assert printed.err.startswith(f"hyperformer: {file}, line 3: the model's scores are ")
+    assert printed.err.endswith("(rows answered before it: 2)\n")
+    assert len(printed.err.splitlines()) == 1
+
+
+def test_an_evaluation_names_task_split_and_row_of_scores_that_are_not_finite(toy_rows, make_model):
+    import torch
+
+    model = make_model()
+
+    def answer(task: str, rows: Any) -> Any:
+        answers = model.answer(task, rows)
+        if task == "mood3":
+            return text.answers([[0.0, 0.0], [0.0, math.nan]], ["a", "b"])
+        return answers
+
+    with pytest.raises(HyperFormerError, match=r"^task 'mood3', validation, row 2: the model's scores are 0, nan; exp"):
+        evaluation.evaluate_all(answer, model.tasks, toy_rows)
+    with torch.no_grad():
+        next(p for p in model.parameters() if p.requires_grad).fill_(math.nan)
+    with pytest.raises(HyperFormerError, match=r"^task 'mood', validation, row 1: the model's scores are nan, nan; "):
+        evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
+
+
+def test_a_tokenizer_that_panics_is_an_error_of_its_row(copied, capfd):
+    """Its pattern tries more ways than the library allows."""
+
+    def change(described: dict[str, Any]) -> None:
+        slow = {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated", "invert": False}
+        described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [slow, described["pre_tokenizer"]]}
+
+    found = load(with_tokenizer(copied, change))
+    assert len(found.answer(ROWS)) == len(ROWS)
+    with pytest.raises(RowError, match=r"^row 2: the tokenizer cannot read the text \(.*[Rr]egex") as caught:
+        found.answer([ROWS[0], {"sentence": "x" * 60}, ROWS[1]])
+    assert caught.value.row == 1
+    rows = [json.dumps(ROWS[0]), json.dumps({"sentence": "x" * 60})]
+    assert main(["predict", str(copied), *rows]) == 1
+    printed = capfd.readouterr()
+    assert len(printed.out.splitlines()) == 1
+    assert printed.err.splitlines()[-1].startswith("hyperformer: the row 2: the tokenizer cannot read the text (")
+
+
+def test_a_token_id_that_the_graph_does_not_know_is_an_error_of_its_row(copied):
+    ids = load(copied).encode(["bright"])[0][0]
+
+    def change(described: dict[str, Any]) -> None:
+        vocabulary = described["model"]["vocab"]
+        vocabulary.update({piece: 99_999 for piece, number in vocabulary.items() if number == ids[-2]})
+
+    found = load(with_tokenizer(copied, change))
+    with pytest.raises(RowError, match=r"^row 2: the graph cannot read the row's tokens \(.*99999") as caught:
+        found.answer([{"sentence": "a film"}, {"sentence": "bright"}, {"sentence": "a dull film today"}])
+    assert caught.value.row == 1
+
+
+def test_work_that_fails_on_all_rows_together_only_is_an_error_of_none():
+    def work(rows: Any) -> int:
+        if len(rows) > 1:
+            raise MemoryError
+        return len(rows)
+
+    with pytest.raises(HyperFormerError, match=r"^it fails \(MemoryError\)\. Ask fewer rows at once") as caught:
+        on_rows(work, [1, 2], "it fails")
+    assert not isinstance(caught.value, RowError)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_a_request_to_stop_is_no_fault_of_a_row(error):
+    def work(rows: Any) -> None:
+        raise error
+
+    with pytest.raises(error):
+        on_rows(work, [1, 2], "it fails")
+
+
+@pytest.mark.parametrize("words", [["predict"], ["predict", "--csv"], ["inspect"]], ids=" ".join)
+def test_a_label_that_the_output_has_no_letters_for_is_one_sentence(copied, capsys, monkeypatch, words):
+    said = json.loads((copied / FILE).read_text(encoding="utf-8"))
+    (copied / FILE).write_text(json.dumps({**said, "labels": ["négatif", "très positif"]}), encoding="utf-8")
+    rows = [json.dumps(ROWS[0])] if words[0] == "predict" else []
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+        assert main([*words, str(copied), *rows]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("hyperformer: the output is in ascii, which has no '")
+    assert error.endswith("expected UTF-8. Set PYTHONIOENCODING=utf-8, or a UTF-8 locale, and run again.\n")
+    assert len(error.splitlines()) == 1
+    assert main([*words, str(copied), *rows]) == 0
+
+
+def test_finite_scores_are_combined_row_by_row():
+    rows = np.log([[0.25, 0.75], [0.5, 0.5]]).tolist()
+    assert text.answers(rows, ["a", "b"]) == [text.combine(row, ["a", "b"]) for row in rows]
