@@ -32,7 +32,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is imported out of garbage collections: accelerate asks for one a run, of a second each otherwise."""
+    """Import what closes log handlers when it is imported, and leave what is imported out of garbage collections.
+
+    accelerate asks for a collection a training run, of a second each otherwise.
+    """
+    import kedro.framework.project  # noqa: F401
+
     gc.collect()
     gc.freeze()
 

@@ -224,6 +224,7 @@ def _restored() -> Iterator[None]:
         mock.patch.dict(os.environ),
         mock.patch.object(sys, "path", sys.path[:]),
         mock.patch.object(sys, "argv", sys.argv),
+        mock.patch.object(logging, "shutdown"),  # Kedro's configuration closes all handlers, absl's its stream too
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")  # as at the shell, warnings are no errors
