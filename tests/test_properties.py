@@ -20,7 +20,7 @@ from hyperformer.backbones.trie import trie
 from hyperformer.config import DataSettings, Tasks
 from hyperformer.data import prepare
 from hyperformer.manifest import FORMAT, Manifest
-from hyperformer.runtime.bundle import described
+from hyperformer.runtime.files import described
 from hyperformer.tasks import make
 from hyperformer.training.sampling import Permutations, TaskSampler, task_shares
 from hyperformer.types import HyperFormerError
