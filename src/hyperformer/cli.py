@@ -254,13 +254,13 @@ def _verify(given: argparse.Namespace) -> None:
             mistakes.append(str(error))
     for folder in _places(given):
         try:
-            found, _ = read_bundle(folder)
-            foreign = manifest.foreign(folder, found)
+            bundle, _ = read_bundle(folder)
+            foreign = manifest.foreign(folder, bundle)
             if foreign:
                 raise HyperFormerError(
                     f"{folder} holds {', '.join(foreign)}, which its manifest does not list; remove it"
                 )
-            print(f"{found.task}: {len(found.files)} files are the ones that were exported")
+            print(f"{bundle.task}: {len(bundle.files)} files are the ones that were exported")
         except HyperFormerError as error:
             mistakes.append(str(error))
     if mistakes:

@@ -143,10 +143,10 @@ def without_checksums(folder: Path, **changes: object) -> Path:
 
 
 def test_a_checkpoint_of_an_earlier_version_is_loaded_without_a_checksum(saved, checkpoint):
-    found = trained_tensors(MultiTaskModel.from_pretrained(without_checksums(saved)))
+    loaded = trained_tensors(MultiTaskModel.from_pretrained(without_checksums(saved)))
     wanted = trained_tensors(MultiTaskModel.from_pretrained(checkpoint))
-    assert found.keys() == wanted.keys()
-    assert all(torch.equal(found[name], tensor) for name, tensor in wanted.items())
+    assert loaded.keys() == wanted.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in wanted.items())
 
 
 @pytest.mark.parametrize("files", [None, 3, {"other.safetensors": "0" * 64}])

@@ -102,6 +102,6 @@ def _apart(mark: str) -> str:
     return f"{mark[0]} {mark[1:]}"
 
 
-def _ids(tokenizer: Tokenizer, words: str) -> list[int]:
+def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
     """Encode a text without special tokens."""
-    return list(tokenizer.encode(words, add_special_tokens=False).ids)
+    return list(tokenizer.encode(text, add_special_tokens=False).ids)

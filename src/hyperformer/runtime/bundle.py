@@ -91,7 +91,7 @@ class Bundle:
         int8 = precision == "int8"
         self.manifest, contents = read_bundle(
             self.folder,
-            lambda found: [*graph_files(graph_name(self.folder, found, int8), found.files), manifest.TOKENIZER],
+            lambda read: [*graph_files(graph_name(self.folder, read, int8), read.files), manifest.TOKENIZER],
         )
         graph = self.folder / graph_name(self.folder, self.manifest, int8)
         self._session = opened(graph, contents, threads)
@@ -176,7 +176,7 @@ class Bundle:
             RowError: the tokenizer or the graph fails on a row, or its scores are not finite.
         """
         encoded, cut = self.encode(sources)
-        scores = (found.values for found in self._scores(encoded, batch_size))
+        scores = (row.values for row in self._scores(encoded, batch_size))
         answers = text.answers(scores, self.manifest.labels, self.manifest.numbers)
         return [replace(answer, truncated=was) for answer, was in zip(answers, cut, strict=True)]
 

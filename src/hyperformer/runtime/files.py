@@ -10,7 +10,7 @@ from hyperformer import manifest, text
 from hyperformer.manifest import Base, Manifest
 from hyperformer.types import HyperFormerError, RowError
 
-LONGEST = 1 << 20  # tokens that a text may be said to have
+LONGEST = 1 << 20  # largest max_source_tokens of a manifest, in tokens
 Contents = dict[str, bytes]
 """The bytes of files, by their path in the folder."""
 R = TypeVar("R")
@@ -19,7 +19,7 @@ D = TypeVar("D", Manifest, Base)
 
 
 def read_bundle(
-    folder: Path, wanted: Callable[[Manifest], Sequence[str]] = lambda found: ()
+    folder: Path, wanted: Callable[[Manifest], Sequence[str]] = lambda description: ()
 ) -> tuple[Manifest, Contents]:
     """Read a bundle's manifest, verify all of its files, and keep the bytes of some.
 
@@ -29,13 +29,17 @@ def read_bundle(
         HyperFormerError: the folder is no bundle, or a file is missing, not listed, or not the one that was exported.
     """
 
-    def required(found: Manifest) -> list[str]:
-        return [manifest.GRAPH, manifest.TOKENIZER] if found.labels and manifest.ADAPTER not in found.files else []
+    def required(description: Manifest) -> list[str]:
+        return (
+            [manifest.GRAPH, manifest.TOKENIZER]
+            if description.labels and manifest.ADAPTER not in description.files
+            else []
+        )
 
     return _read(folder, described, manifest.FILE, required, wanted)
 
 
-def read_base(folder: Path, wanted: Callable[[Base], Sequence[str]] = lambda found: ()) -> tuple[Base, Contents]:
+def read_base(folder: Path, wanted: Callable[[Base], Sequence[str]] = lambda description: ()) -> tuple[Base, Contents]:
     """Read what a folder says of its base, verify the base's files, and keep the bytes of some.
 
     Args:
@@ -60,13 +64,15 @@ def _read(
     wanted: Callable[[D], Sequence[str]],
 ) -> tuple[D, Contents]:
     def attempt() -> tuple[D, Contents]:
-        found = describe(folder)
-        for name in required(found):
-            if name not in found.files:
+        description = describe(folder)
+        for name in required(description):
+            if name not in description.files:
                 raise HyperFormerError(f"{folder / source} does not list {name}; export the task again")
-        names = wanted(found)
-        read = tried(lambda: manifest.verify(folder, found.files, names), f"the bundle {folder} cannot be checked")
-        return found, read
+        names = wanted(description)
+        read = tried(
+            lambda: manifest.verify(folder, description.files, names), f"the bundle {folder} cannot be checked"
+        )
+        return description, read
 
     try:
         return attempt()
@@ -80,19 +86,20 @@ def described(folder: Path) -> Manifest:
     Raises:
         HyperFormerError: the folder is no bundle, or its manifest contradicts itself.
     """
-    found = tried(lambda: manifest.read(folder), f"{folder} is no bundle")
-    labels, numbers = found.labels, found.numbers
+    description = tried(lambda: manifest.read(folder), f"{folder} is no bundle")
+    labels, numbers = description.labels, description.numbers
     wrong = [
         name
         for name, right in {
-            "text": isinstance(found.text, str) or [type(part) for part in found.text] == [str, str],
-            "labels": all(isinstance(one, str) for one in labels) and len(set(labels)) == len(labels) != 1,
+            "text": isinstance(description.text, str) or [type(part) for part in description.text] == [str, str],
+            "labels": all(isinstance(label, str) for label in labels) and len(set(labels)) == len(labels) != 1,
             "numbers": numbers is None
-            or (len(numbers) == len(labels) and all(type(one) in (int, float) for one in numbers)),
-            "max_source_tokens": type(found.max_source_tokens) is int and 0 < found.max_source_tokens <= LONGEST,
-            "files": all(isinstance(one, str) for one in found.files.values()),
+            or (len(numbers) == len(labels) and all(type(number) in (int, float) for number in numbers)),
+            "max_source_tokens": type(description.max_source_tokens) is int
+            and 0 < description.max_source_tokens <= LONGEST,
+            "files": all(isinstance(sha256, str) for sha256 in description.files.values()),
             **{
-                name: all(type(one) in (int, float) for one in getattr(found, name).values())
+                name: all(type(value) in (int, float) for value in getattr(description, name).values())
                 for name in ("metrics", "parity", "int8")
             },
         }.items()
@@ -100,29 +107,33 @@ def described(folder: Path) -> Manifest:
     ]
     if wrong:
         raise HyperFormerError(
-            f"{folder / manifest.FILE} has {wrong[0]!r} that cannot be, {getattr(found, wrong[0])!r:.80}; export "
+            f"{folder / manifest.FILE} has {wrong[0]!r} that cannot be, {getattr(description, wrong[0])!r:.80}; export "
             "the task again"
         )
-    text.columns(found.text)
-    return found
+    text.columns(description.text)
+    return description
 
 
-def graph_name(folder: Path, found: Manifest, int8: bool) -> str:
+def graph_name(folder: Path, description: Manifest, int8: bool) -> str:
     """Return the file name of a bundle's classifier graph, in float32 or int8.
 
     Raises:
         HyperFormerError: there is none.
     """
     graph = manifest.INT8 if int8 else manifest.GRAPH
-    if manifest.ADAPTER in found.files:
+    if manifest.ADAPTER in description.files:
         raise HyperFormerError(f"{folder} is on a shared base: export a bundle of its own")
-    if not found.labels:
+    if not description.labels:
         raise HyperFormerError(
-            f"the task {found.task!r} writes texts: load {folder / manifest.GENERATION} with optimum's "
+            f"the task {description.task!r} writes texts: load {folder / manifest.GENERATION} with optimum's "
             "ORTModelForSeq2SeqLM, as its README.md shows"
         )
-    if graph not in found.files:
-        why = f": its metric fell by {found.int8['float32'] - found.int8['metric']:.2f} points" if found.int8 else ""
+    if graph not in description.files:
+        why = (
+            f": its metric fell by {description.int8['float32'] - description.int8['metric']:.2f} points"
+            if description.int8
+            else ""
+        )
         raise HyperFormerError(f"{folder} holds no {graph}{why}; use the graph in float32")
     return graph
 

@@ -26,20 +26,20 @@ class SharedBase:
 
     def __init__(self, folder: Path, threads: int | None) -> None:
         self.folder = folder
-        found, contents = read_base(folder, lambda base: list(base.files))
-        self.sha256 = found.files[manifest.GRAPH]
+        base, contents = read_base(folder, lambda base: list(base.files))
+        self.sha256 = base.files[manifest.GRAPH]
         self.session = opened(folder / manifest.GRAPH, contents, threads)
         self.tokenizer = open_tokenizer(contents[manifest.TOKENIZER], folder / manifest.TOKENIZER)
 
 
 def adapter(content: bytes) -> Any:
     """Open onnxruntime's adapter of a file's bytes; it can only map a file, so it maps one that nobody else has."""
-    found = onnxruntime.LoraAdapter()
+    loaded = onnxruntime.LoraAdapter()
     with tempfile.NamedTemporaryFile(suffix=Path(manifest.ADAPTER).suffix) as copy:
         copy.write(content)
         copy.flush()
-        found.Load(copy.name)
-    return found
+        loaded.Load(copy.name)
+    return loaded
 
 
 class SharedBundle(Bundle):

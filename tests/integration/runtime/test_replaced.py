@@ -74,7 +74,7 @@ def large(copied: Path) -> Path:
 
 
 class Swap:
-    """Exchanges two bundles whose answers differ: before every `every`-th time that something of one is opened."""
+    """Exchanges two bundles whose answers differ: before every `every`-th opening of a file, graph or tokenizer."""
 
     def __init__(self, place: Path, other: Path, exchange: Callable[[Path, Path], None]) -> None:
         self.place, self.other, self._exchange = place, other, exchange
@@ -104,10 +104,10 @@ def by_symlink(place: Path, other: Path) -> None:
 def hooked(swap: Swap, patch: pytest.MonkeyPatch) -> None:
     """Lets a swap see every file that Python opens, and every graph and tokenizer that a library does."""
 
-    def before(own: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*given: Any, **more: Any) -> Any:
+    def before(original: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any, **more: Any) -> Any:
             swap()
-            return own(*given, **more)
+            return original(*arguments, **more)
 
         return run
 
@@ -141,11 +141,11 @@ def test_fifty_replacements_of_a_bundle_as_it_is_opened_answer_as_one_of_both_or
     for swap.every in (*range(1, 13), *range(1, 13)):  # a bundle is opened by eight
         swap.opens = 0
         try:
-            found = load(swap.place)
+            opened = load(swap.place)
         except HyperFormerError as error:
             refusals.append(str(error))
         else:
-            answers.append((found(ROW).label, right[found.manifest.files[CONSTANTS]]))
+            answers.append((opened(ROW).label, right[opened.manifest.files[CONSTANTS]]))
     assert swap.swaps >= 50
     assert len(answers) > 4
     assert all(label == wanted for label, wanted in answers)
@@ -163,17 +163,17 @@ def test_a_bundle_that_is_replaced_once_is_opened_all_the_same(swap, monkeypatch
 
 
 def test_a_bundle_is_away_for_a_moment_and_is_opened_all_the_same(copied, monkeypatch):
-    own, away = manifest.read, copied.with_name("away")
+    original, away = manifest.read, copied.with_name("away")
 
     def read(folder: Path) -> manifest.Manifest:
         if copied.exists():
             copied.rename(away)
             try:
-                return own(folder)
+                return original(folder)
             finally:
                 away.rename(copied)
-                monkeypatch.setattr(manifest, "read", own)
-        return own(folder)
+                monkeypatch.setattr(manifest, "read", original)
+        return original(folder)
 
     monkeypatch.setattr(manifest, "read", read)
     assert load(copied)(ROW).label
@@ -182,10 +182,10 @@ def test_a_bundle_is_away_for_a_moment_and_is_opened_all_the_same(copied, monkey
 def test_a_base_and_an_adapter_that_are_replaced_are_what_was_verified(shared_base, tmp_path, monkeypatch):
     root = shutil.copytree(shared_base, tmp_path / "shared")
     wanted = load(root)["mood"](ROW)
-    own = manifest.verify
+    original = manifest.verify
 
     def verify(folder: Path, listed: Any, wanted: Any = ()) -> Any:
-        contents = own(folder, listed, wanted)
+        contents = original(folder, listed, wanted)
         for name in listed:
             (folder / name).write_bytes(b"something else")
         return contents
@@ -197,10 +197,10 @@ def test_a_base_and_an_adapter_that_are_replaced_are_what_was_verified(shared_ba
 @pytest.mark.parametrize("name", [GRAPH, TOKENIZER])
 def test_a_triton_model_is_what_was_verified(bundles, tmp_path, monkeypatch, name):
     root = shutil.copytree(bundles / "mood", tmp_path / "mood")
-    own = manifest.verify
+    original = manifest.verify
 
-    def verify(*given: Any) -> Any:
-        contents = own(*given)
+    def verify(*arguments: Any) -> Any:
+        contents = original(*arguments)
         (root / name).write_bytes(b"something else")
         return contents
 
@@ -213,10 +213,10 @@ def test_a_triton_model_is_what_was_verified(bundles, tmp_path, monkeypatch, nam
 def test_a_string_graph_is_of_the_bundle_that_it_is_compared_with(bundles, tmp_path, monkeypatch):
     root = shutil.copytree(bundles / "mood", tmp_path / "mood")
 
-    def replaced(*given: Any, **more: Any) -> Any:
-        found = Bundle(*given, **more)
+    def replaced(*arguments: Any, **more: Any) -> Any:
+        opened = Bundle(*arguments, **more)
         signed(root, GRAPH, a_graph(CONSTANTS))
-        return found
+        return opened
 
     monkeypatch.setattr(graph, "Bundle", replaced)
     with pytest.raises(HyperFormerError, match="mood was replaced while it was read; run again"):
@@ -224,12 +224,12 @@ def test_a_string_graph_is_of_the_bundle_that_it_is_compared_with(bundles, tmp_p
 
 
 def test_a_bundle_that_goes_as_it_is_inspected_is_missing_its_files(copied, monkeypatch, capsys):
-    own = manifest.read
+    original = manifest.read
 
     def read(folder: Path) -> manifest.Manifest:
-        found = own(folder)
+        opened = original(folder)
         shutil.rmtree(folder)
-        return found
+        return opened
 
     monkeypatch.setattr(manifest, "read", read)
     assert main(["inspect", str(copied)]) == 0
@@ -241,10 +241,10 @@ def test_a_bundle_that_goes_as_it_is_inspected_is_missing_its_files(copied, monk
 
 def test_constants_in_a_listed_file_are_read_from_the_verified_bytes(large, monkeypatch):
     assert load(large)(ROW).probabilities == pytest.approx({"negative": 0.25, "positive": 0.75})
-    own = manifest.verify
+    original = manifest.verify
 
-    def verify(*given: Any) -> Any:
-        contents = own(*given)
+    def verify(*arguments: Any) -> Any:
+        contents = original(*arguments)
         (large / CONSTANTS).write_bytes(VALUES[::-1].tobytes())
         return contents
 
@@ -279,10 +279,10 @@ def test_the_bytes_of_a_graph_do_not_stay_in_memory(copied):
     signed(copied, CONSTANTS, VALUES.tobytes())
     tracemalloc.start()
     try:
-        found = load(copied)
+        opened = load(copied)
         kept, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert found(ROW).label == "positive"
+    assert opened(ROW).label == "positive"
     assert kept < size / 2
     assert most < 1.5 * size

@@ -21,7 +21,7 @@ from hyperformer.runtime import Bundle, bundle, load
 from hyperformer.runtime.files import on_rows
 from hyperformer.types import HyperFormerError, RowError
 
-ROWS = [{"sentence": words} for words in ("a good film", "the film is dull although", "bright", "a book")]
+ROWS = [{"sentence": sentence} for sentence in ("a good film", "the film is dull although", "bright", "a book")]
 SICK = {"sentence": "the song is wicked although nobody had expected it"}
 
 
@@ -36,52 +36,52 @@ def with_tokenizer(folder: Path, change: Callable[[dict[str, Any]], None]) -> Pa
     described = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
     change(described)
     (folder / TOKENIZER).write_text(json.dumps(described), encoding="utf-8")
-    said = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    said["files"][TOKENIZER] = sha256(folder / TOKENIZER)
-    (folder / FILE).write_text(json.dumps(said), encoding="utf-8")
+    configuration = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    configuration["files"][TOKENIZER] = sha256(folder / TOKENIZER)
+    (folder / FILE).write_text(json.dumps(configuration), encoding="utf-8")
     return folder
 
 
 class Session:
     """A session whose scores of one text are not finite."""
 
-    def __init__(self, own: Any, ids: list[int], value: float) -> None:
-        self._own, self._ids, self._value = own, ids, value
+    def __init__(self, original: Any, ids: list[int], value: float) -> None:
+        self._original, self._ids, self._value = original, ids, value
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._own, name)
+        return getattr(self._original, name)
 
     def run(self, names: list[str], inputs: dict[str, Any], options: Any = None) -> Any:
-        (scores,) = self._own.run(names, inputs, options)
+        (scores,) = self._original.run(names, inputs, options)
         for number, (ids, mask) in enumerate(zip(inputs["input_ids"], inputs["attention_mask"], strict=True)):
             if ids[mask == 1].tolist() == self._ids:
                 scores[number, -1] = self._value
         return [scores]
 
 
-def sickened(found: Bundle, value: float = math.nan) -> Bundle:
-    [ids], _ = found.encode([found.source(SICK)])
-    found._session = Session(found._session, ids, value)
-    return found
+def sickened(opened: Bundle, value: float = math.nan) -> Bundle:
+    [ids], _ = opened.encode([opened.source(SICK)])
+    opened._session = Session(opened._session, ids, value)
+    return opened
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_scores_that_are_not_finite_are_refused_by_the_rows_number(bundles, value, batch_size):
-    found = sickened(load(bundles / "mood"), value)
+    opened = sickened(load(bundles / "mood"), value)
     with pytest.raises(RowError, match=rf"^row 3: the model's scores are .*{value}; expected finite numbers") as caught:
-        found.answer([*ROWS[:2], SICK, *ROWS[2:]], batch_size)
+        opened.answer([*ROWS[:2], SICK, *ROWS[2:]], batch_size)
     assert caught.value.row == 2
     assert caught.value.reason in str(caught.value)
-    assert [answer.label for answer in found.answer(ROWS)] == [a.label for a in load(bundles / "mood").answer(ROWS)]
+    assert [answer.label for answer in opened.answer(ROWS)] == [a.label for a in load(bundles / "mood").answer(ROWS)]
 
 
 def test_predict_names_the_line_of_a_row_whose_scores_are_not_finite_and_keeps_those_before(
     bundles, tmp_path, capsys, monkeypatch
 ):
-    own = bundle.opened
+    original = bundle.opened
     [ids], _ = load(bundles / "mood").encode([load(bundles / "mood").source(SICK)])
-    monkeypatch.setattr(bundle, "opened", lambda *given: Session(own(*given), ids, math.nan))
+    monkeypatch.setattr(bundle, "opened", lambda *arguments: Session(original(*arguments), ids, math.nan))
     file = tmp_path / "rows.jsonl"
     file.write_text("\n".join(map(json.dumps, [*ROWS[:2], SICK, ROWS[2], SICK, {"text": "x"}])))
     assert main(["predict", str(bundles / "mood"), str(file)]) == 1
@@ -120,10 +120,10 @@ def test_a_tokenizer_that_panics_is_an_error_of_its_row(copied, capfd):
         slow = {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated", "invert": False}
         described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [slow, described["pre_tokenizer"]]}
 
-    found = load(with_tokenizer(copied, change))
-    assert len(found.answer(ROWS)) == len(ROWS)
+    opened = load(with_tokenizer(copied, change))
+    assert len(opened.answer(ROWS)) == len(ROWS)
     with pytest.raises(RowError, match=r"^row 2: the tokenizer cannot read the text \(.*[Rr]egex") as caught:
-        found.answer([ROWS[0], {"sentence": "x" * 60}, ROWS[1]])
+        opened.answer([ROWS[0], {"sentence": "x" * 60}, ROWS[1]])
     assert caught.value.row == 1
     rows = [json.dumps(ROWS[0]), json.dumps({"sentence": "x" * 60})]
     assert main(["predict", str(copied), *rows]) == 1
@@ -139,9 +139,9 @@ def test_a_token_id_that_the_graph_does_not_know_is_an_error_of_its_row(copied):
         vocabulary = described["model"]["vocab"]
         vocabulary.update({piece: 99_999 for piece, number in vocabulary.items() if number == ids[-2]})
 
-    found = load(with_tokenizer(copied, change))
+    opened = load(with_tokenizer(copied, change))
     with pytest.raises(RowError, match=r"^row 2: the graph cannot read the row's tokens \(.*99999") as caught:
-        found.answer([{"sentence": "a film"}, {"sentence": "bright"}, {"sentence": "a dull film today"}])
+        opened.answer([{"sentence": "a film"}, {"sentence": "bright"}, {"sentence": "a dull film today"}])
     assert caught.value.row == 1
 
 
@@ -165,19 +165,19 @@ def test_a_request_to_stop_is_no_fault_of_a_row(error):
         on_rows(work, [1, 2], "it fails")
 
 
-@pytest.mark.parametrize("words", [["predict"], ["predict", "--csv"], ["inspect"]], ids=" ".join)
-def test_a_label_that_the_output_has_no_letters_for_is_one_sentence(copied, capsys, monkeypatch, words):
-    said = json.loads((copied / FILE).read_text(encoding="utf-8"))
-    (copied / FILE).write_text(json.dumps({**said, "labels": ["négatif", "très positif"]}), encoding="utf-8")
-    rows = [json.dumps(ROWS[0])] if words[0] == "predict" else []
+@pytest.mark.parametrize("command", [["predict"], ["predict", "--csv"], ["inspect"]], ids=" ".join)
+def test_a_label_that_the_output_has_no_letters_for_is_one_sentence(copied, capsys, monkeypatch, command):
+    configuration = json.loads((copied / FILE).read_text(encoding="utf-8"))
+    (copied / FILE).write_text(json.dumps({**configuration, "labels": ["négatif", "très positif"]}), encoding="utf-8")
+    rows = [json.dumps(ROWS[0])] if command[0] == "predict" else []
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
-        assert main([*words, str(copied), *rows]) == 1
+        assert main([*command, str(copied), *rows]) == 1
     error = capsys.readouterr().err
     assert error.startswith("hyperformer: the output is in ascii, which has no '")
     assert error.endswith("expected UTF-8. Set PYTHONIOENCODING=utf-8, or a UTF-8 locale, and run again.\n")
     assert len(error.splitlines()) == 1
-    assert main([*words, str(copied), *rows]) == 0
+    assert main([*command, str(copied), *rows]) == 0
 
 
 def test_finite_scores_are_combined_row_by_row():

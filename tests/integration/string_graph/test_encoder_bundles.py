@@ -25,12 +25,12 @@ def test_strings_become_the_answers_of_an_encoders_bundle(encoder_bundles, tmp_p
     written = write_string_graph(encoder_bundles / task, tmp_path / "task.onnx")
     session = opened(onnx.load(tmp_path / "task.onnx"))
     rows = [dict.fromkeys(COLUMNS[task], text) for text in ("the film is dull", "[PAD] [UNK]", *PROBES)]
-    given = {column: np.array([row[column] for row in rows], dtype=object) for column in COLUMNS[task]}
-    found = dict(zip(written.outputs, session.run(None, given), strict=True))
+    inputs = {column: np.array([row[column] for row in rows], dtype=object) for column in COLUMNS[task]}
+    outputs = dict(zip(written.outputs, session.run(None, inputs), strict=True))
     for number, answer in enumerate(Bundle(encoder_bundles / task).answer(rows)):
-        assert found["probabilities"][number].tolist() == pytest.approx(list(answer.probabilities.values()), abs=1e-5)
-        assert found["truncated"][number] == answer.truncated
-        best = answer.probabilities[found["label"][number]]
+        assert outputs["probabilities"][number].tolist() == pytest.approx(list(answer.probabilities.values()), abs=1e-5)
+        assert outputs["truncated"][number] == answer.truncated
+        best = answer.probabilities[outputs["label"][number]]
         assert best == pytest.approx(answer.probabilities[answer.label], abs=1e-5)
 
 
