@@ -25,8 +25,8 @@ export TOKENIZERS_PARALLELISM = false
 # Put before a recipe that runs tools: the environment's own come first, for the tools' children too.
 USE_VENV = PATH="$$(cd "$(VENV)/bin" && pwd -P):$$PATH"; export PATH; unset PYTHONHOME
 
-# A worker for each CPU; tests that share fixtures go to the same one.
-PYTEST = pytest -n auto --dist loadgroup
+# A worker for each CPU; tests that share fixtures go to the same one (tests/conftest.py).
+PYTEST = pytest -n auto
 
 .PHONY: help env demo minilm javascript check test unit all coverage lint types slow clean
 

@@ -15,20 +15,24 @@ from toys import task_settings, toy_pairs, toy_sentences, train_settings
 
 pytest_plugins = ["cpu_times", "suites"]
 
-HERE = Path(__file__).parent
-
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has a CPU, and so has what it starts
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the same arithmetic on every machine
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group the tests that share fixtures, for `--dist loadgroup`: those of a file, and those of the Kedro project."""
-    for item in items:
-        group = "tree" if "tree" in getattr(item, "fixturenames", ()) else item.path.relative_to(HERE).as_posix()
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which asks it with -n only
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Send the tests that share fixtures to one worker: those of a folder of tests/integration, or of a file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduler(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file = Path(nodeid.partition("::")[0])
+            shares = file.parts[1] == "integration" and len(file.parts) > 3
+            return str(file.parent if shares else file)
+
+    return Scheduler(config, log)
 
 
 def pytest_collection_finish() -> None:

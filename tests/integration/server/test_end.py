@@ -14,7 +14,8 @@ import pytest
 from serving import request_of
 
 SERVE = """
-import ctypes, sys, time
+import ctypes, signal, sys, time
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where tests run under nohup
 from hyperformer.runtime.bundle import Bundle
 from hyperformer.server.registry import Registry
 
