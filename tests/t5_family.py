@@ -56,7 +56,7 @@ def sentencepiece_folder(folder: Path, texts: list[str]) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 10}))
 
 
-def a_folder(folder: Path, name: str, texts: list[str]) -> Path:
+def a_folder(folder: Path, name: str, texts: list[str], **changes: int) -> Path:
     """A small random model of the family, with the kind of tokenizer that it has on the hub."""
     kind, config, sizes = FAMILY[name]
     if name == "byt5":
@@ -69,7 +69,7 @@ def a_folder(folder: Path, name: str, texts: list[str]) -> Path:
         sentencepiece_folder(folder, texts)
         vocabulary = 176
     torch.manual_seed(0)
-    kind(config(vocab_size=vocabulary, **SIZES, **sizes)).save_pretrained(folder)
+    kind(config(vocab_size=vocabulary, **{**SIZES, **sizes, **changes})).save_pretrained(folder)
     return folder
 
 

@@ -51,7 +51,6 @@ def test_the_card_holds_lines_that_answer_with_onnxruntime_alone(bundles, task):
         assert float(value[0]) == pytest.approx(answer.value, abs=1e-4)
 
 
-@pytest.mark.usefixtures("traced_again")
 def test_a_second_export_elsewhere_gives_the_same_bytes(bundles, checkpoint, toy_rows, export_settings, tmp_path):
     model = MultiTaskModel.from_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)

@@ -113,6 +113,7 @@ def test_the_file_tells_nothing_of_sources_or_paths(file):
         assert words.encode() not in content, words
 
 
+@pytest.mark.usefixtures("traced_again")
 def test_exporting_twice_gives_identical_bytes(file, checkpoint, export_settings, tmp_path):
     model = MultiTaskModel.from_pretrained(checkpoint)
     Classifier(model, export_settings, SCORED).write(model.tasks[TASK], tmp_path)

@@ -132,8 +132,10 @@ def test_the_death_of_a_process_ends_the_run_with_its_own_error(given, dies, sai
 
 
 @pytest.mark.timeout(180)
-def test_training_by_two_processes_ends_in_one_checkpoint(train, tmp_path, monkeypatch):
-    monkeypatch.undo()  # the ranks are started as a launcher does
+@pytest.mark.parametrize("start", ["forked", pytest.param("started as a launcher does", marks=pytest.mark.slow)])
+def test_training_by_two_processes_ends_in_one_checkpoint(train, tmp_path, monkeypatch, start):
+    if start != "forked":
+        monkeypatch.undo()
     writer, alone = train(train_settings(), 0, tmp_path / "alone states")
     writer(tmp_path / "alone")
     writer, shared = train(train_settings(processes=2), 0, tmp_path / "shared states")

@@ -25,6 +25,11 @@ PARAMETERS = ("parameters.yml", "parameters_tasks.yml")
 OUTPUTS = ("outs", "metrics", "plots")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def project() -> None:
+    configure_project("pipelines")
+
+
 @pytest.fixture(scope="module")
 def stages() -> dict[str, Any]:
     """Of the default run, and beyond it."""
@@ -57,7 +62,6 @@ def rooms(graph: grimp.ImportGraph, module: str) -> set[str]:
 
 def expected(name: str, catalog: dict[str, Any], graph: grimp.ImportGraph) -> dict[str, set[str]]:
     """What a stage of dvc.yaml should list."""
-    configure_project("pipelines")
     flow, datasets = pipelines[name].only_nodes_with_tags(name), DataCatalog.from_config(catalog)
     code = rooms(graph, f"pipelines.{name}")
 
@@ -125,7 +129,6 @@ def test_dvc_lists_what_every_stage_reads_makes_and_runs(stages, catalog, graph)
 
 
 def test_every_pipeline_is_a_stage(stages):
-    configure_project("pipelines")
     beyond = {"transfer", "times"}  # of tasks that the default does not have; a machine's figures, no commit's
     assert set(stages) == set(pipelines) - {"__default__"} - beyond
 
@@ -141,7 +144,6 @@ def test_dvc_deletes_no_output_before_its_stage_runs(stages):
 
 
 def test_what_is_written_while_a_stage_runs_lies_in_its_workplace(stages, catalog):
-    configure_project("pipelines")
     written = {name: outputs(stage).keys() - listed(stage, catalog)["outs"] for name, stage in stages.items()}
     assert {name for name, paths in written.items() if paths} == {"train"}
     inputs = pipelines["train"].only_nodes_with_tags("train").inputs()
@@ -196,7 +198,6 @@ def test_an_artifact_that_moved_is_refused(stages, catalog, graph):
 
 def test_no_layer_comes_both_before_and_after_another(catalog):
     """Kedro-Viz draws no layers otherwise."""
-    configure_project("pipelines")
     before = defaultdict(set)
     layers = {name: entry["metadata"]["kedro-viz"]["layer"] for name, entry in catalog.items()}
     for node in pipelines["__default__"].nodes:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import unicodedata
+from functools import cache
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -103,10 +105,16 @@ def random_texts(count: int) -> list[str]:
     return ["".join(draw.choice(plain if draw.random() < 0.9 else odd) for _ in range(30)) for _ in range(count)]
 
 
+@cache
+def session_of(template: str | tuple[str, str], tokenizer: bytes, longest: int) -> Any:
+    """The session of a string graph, made once of each tokenizer: that takes seconds."""
+    return opened(reading(template, open_tokenizer(tokenizer), longest))
+
+
 def read(
     template: str | tuple[str, str], file: Path, texts: dict[str, list[str]], longest: int = LONGEST
 ) -> list[list[int]]:
-    session = opened(reading(template, open_tokenizer(file.read_bytes()), longest))
+    session = session_of(template, file.read_bytes(), longest)
     ids, mask = session.run(None, {name: np.array(given, dtype=object) for name, given in texts.items()})
     assert ids.shape == mask.shape
     assert not ids[mask == 0].any()
