@@ -15,7 +15,8 @@ from serving import request_of
 
 SERVE = """
 import ctypes, signal, sys, time
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where tests run under nohup
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup, or in the background of a shell
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from hyperformer.runtime.bundle import Bundle
 from hyperformer.server.registry import Registry
 
