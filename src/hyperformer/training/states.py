@@ -65,7 +65,7 @@ def fresh_state(states: Path, work: Mapping[str, Any], resume_from: Path | None 
         if other.is_dir() and other.resolve() not in kept:
             differences = _differences(other, work) or ["it is unfinished or foreign"]
             log.info("a state of other work is not used (%s): %s is removed", "; ".join(differences[:3]), other)
-            shutil.rmtree(other)
+            _remove(other)
     if resume_from is not None and resume_from.resolve() != state.resolve():
         beside = state.with_name(f".{state.name}.new")
         shutil.rmtree(beside, ignore_errors=True)
@@ -97,8 +97,17 @@ def alone(states: Path) -> Iterator[None]:
 
 
 def remove_states(states: Path) -> None:
-    """Removes the states of one kind of work: what they led to is there."""
-    shutil.rmtree(states, ignore_errors=True)
+    """Remove the states of one kind of work, whose results are saved."""
+    if states.exists():
+        _remove(states)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that is renamed first: a run killed meanwhile leaves no part that another would resume."""
+    beside = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(beside, ignore_errors=True)
+    folder.rename(beside)
+    shutil.rmtree(beside, ignore_errors=True)
 
 
 def damaged(file: Path, error: Exception) -> HyperFormerError:

@@ -8,7 +8,8 @@ import shutil
 import pytest
 from toys import train_settings
 
-from hyperformer.training.states import fresh_state, work_of
+from hyperformer.training import states
+from hyperformer.training.states import fresh_state, remove_states, work_of
 from hyperformer.types import HyperFormerError
 
 
@@ -95,3 +96,25 @@ def test_a_state_whose_work_is_no_table_is_none(tmp_path):
     (other / "work.json").write_text("[1]")
     with pytest.raises(HyperFormerError, match=r"holds no work\.json"):
         fresh_state(tmp_path / "states", a_state(tmp_path), other)
+
+
+def test_no_part_of_states_is_left_to_resume_when_their_removal_is_killed(tmp_path, monkeypatch):
+    state = tmp_path / "states" / "train" / "a" / "1"
+    state.mkdir(parents=True)
+    (state / "best.safetensors").write_text("")
+    (state / "history.json").write_text("")
+
+    def killed(folder, **_):
+        if folder.exists():
+            next(folder.rglob("best.safetensors")).unlink()
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(states.shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        remove_states(tmp_path / "states" / "train")
+    assert not (tmp_path / "states" / "train").exists()
+    monkeypatch.undo()
+    (tmp_path / "states" / "train").mkdir()
+    remove_states(tmp_path / "states" / "train")
+    remove_states(tmp_path / "states" / "train")
+    assert list((tmp_path / "states").iterdir()) == []
