@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, cast
 from unittest import mock
 
+import psutil
+
 ROOT = Path(__file__).parents[1]
 SECONDS = 280
 """A process has this long to end."""
@@ -59,7 +61,7 @@ _fork_seconds: list[float] = []
 
 
 def fork_seconds() -> float:
-    """Return the CPU time of the forks that have ended; of one that was killed, its whole life."""
+    """Return the CPU time of the forks that have ended."""
     return sum(_fork_seconds)
 
 
@@ -83,21 +85,23 @@ class Fork:
         self._files = [Path(self._folder.name) / name for name in ("stdout", "stderr", "seconds")]
         for file in self._files:
             file.touch()
+        self._killed_after = 0.0
         start = (function, arguments, str(cwd or Path.cwd()), {**os.environ, **environment}, self._files)
         self.process: ForkServerProcess = fork_server().Process(target=_start, args=start)
 
     def __enter__(self) -> Fork:
         self.process.start()
-        self._start = time.monotonic()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        _fork_seconds.append(float(self._files[2].read_text() or time.monotonic() - self._start))
+        _fork_seconds.append(float(self._files[2].read_text() or self._killed_after))
         self._folder.cleanup()
 
     def kill(self) -> None:
         """Kill the process and its children with SIGKILL, if they are still there."""
+        with contextlib.suppress(psutil.Error):
+            self._killed_after = sum(psutil.Process(self.process.pid).cpu_times()[:2])
         self.process.kill()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(cast(int, self.process.pid), signal.SIGKILL)
