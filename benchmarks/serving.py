@@ -122,7 +122,7 @@ def serving(root: Path, threads: int, batch: int) -> Iterator[tuple[subprocess.P
 
 
 def loaded(given: argparse.Namespace, batch: int, rows: Any, answers: Any) -> dict[str, Any]:
-    """What clients saw of one server."""
+    """Collect the figures of one server under clients."""
     with serving(given.root, given.threads, batch) as (process, port):
         clients = Clients(port, rows, answers)
         memory: list[float] = []

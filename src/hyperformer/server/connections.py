@@ -16,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from hyperformer.server.hosts import is_probe
 
 SECONDS = {"header": 10.0, "body": 60.0, "response": 60.0}
-"""How long a client may take to send a request's header, to send its body, and to read what waits to be sent."""
+"""Seconds in which a client has to send a header, to send a body, and to read what waits to be sent."""
 MOST_CONNECTIONS = 2048
 SHARE = 0.75
 """Of the file descriptors that the process may have, those for connections; models and files need the rest."""

@@ -181,7 +181,7 @@ def test_a_clock_that_is_set_back_meanwhile_changes_nothing(tree, copy, tmp_path
 
 
 def state() -> dict[str, object]:
-    """What runs of one process could change for each other."""
+    """Return the state of this process that one run could change for another."""
     names = ["", "kedro", "kedro.runner", "hyperformer", "hyperformer.training", "pipelines"]
     return {
         "folder": Path.cwd(),

@@ -1,4 +1,4 @@
-"""Which extensions of the protocol there are, and what becomes of parameters of others."""
+"""The extensions of the protocol that the server lists, and the parameters that it ignores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which Host and Origin headers the server accepts."""
+"""The server accepts its own Host and Origin headers and refuses others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where requests are read and written, and how little of those that are refused."""
+"""Requests are read and written outside of the event loop, and refused before they are parsed."""
 
 from __future__ import annotations
 

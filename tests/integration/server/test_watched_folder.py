@@ -28,7 +28,7 @@ def as_fifo(path):
 
 
 def within_time(work):
-    """What a function returns; a failure where it does not end."""
+    """Return what a function returns, and fail where it does not end."""
     results = []
     thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
     thread.start()
