@@ -150,6 +150,7 @@ def _start(
 def _execute(code: str, arguments: tuple[object, ...]) -> None:
     sys.argv = ["-c", *map(str, arguments)]
     sys.path.insert(0, "")
+    logging.root.handlers.clear()  # of Kedro, which was imported with the libraries and logs to standard output
     exec(compile(code, "<code>", "exec"), {"__name__": "__main__"})
 
 
