@@ -45,7 +45,7 @@ from hyperformer.training.finetuning import mixed_batches
 BACKBONE = BackboneSettings(
     path=str(Path(__file__).parents[1] / "data/06_models/backbone"), max_source_tokens=64, max_target_tokens=32
 )
-SIZES = {"task_embedding": 64, "projector": {"hidden": 128, "projected": 64}}
+SIZES = {"task_embedding_dim": 64, "projector": {"hidden_dim": 128, "output_dim": 64}}
 TASK = {
     "source": {"name": "mood"},
     "text": "sentence: {sentence}",

@@ -39,7 +39,7 @@ LABELS = {
     "qnli": ["entailment", "not_entailment"],
     "rte": ["entailment", "not_entailment"],
 }
-HYPERNETWORK = {"reduction_factor": 32, "task_embedding": 64, "projector": {"hidden": 128, "projected": 64}}
+HYPERNETWORK = {"reduction_factor": 32, "task_embedding_dim": 64, "projector": {"hidden_dim": 128, "output_dim": 64}}
 ONE = "mnli"
 
 

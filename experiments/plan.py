@@ -54,8 +54,8 @@ class Adapted(_Plan):
 
     trained: str
     """A contender of the comparison."""
-    start: Literal["nearest", "mean", "noise"] = "nearest"
-    trains: Literal["all", "own"] = "all"
+    initialize_from: Literal["nearest", "mean", "random"] = "nearest"
+    train: Literal["all", "task_specific"] = "all"
 
 
 class TransferSuite(Suite):

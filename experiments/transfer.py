@@ -130,8 +130,8 @@ class Transfer:
             update={
                 "checkpoint": str(checkpoint),
                 "samples": samples,
-                "start": contender.start,
-                "trains": contender.trains,
+                "initialize_from": contender.initialize_from,
+                "train": contender.train,
             }
         )
         alone = Tasks({task: self.settings.tasks.root[task]})

@@ -77,9 +77,9 @@ class UserMistakes:
 
                 check_method(settings.chosen_method.name)
             exported = {"bundles", "shared_base"} & made_here
-            if exported and closed and settings.evaluation.closed_tasks == "generated":
+            if exported and closed and settings.evaluation.label_scoring == "generated":
                 raise HyperFormerError(
-                    "evaluation.closed_tasks is 'generated', but graphs of closed tasks score their answers; export "
+                    "evaluation.label_scoring is 'generated', but graphs of closed tasks score their answers; export "
                     "with constrained or likelihood, or run --tags evaluate or --pipelines evaluate alone"
                 )
 

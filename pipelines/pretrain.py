@@ -20,7 +20,7 @@ def make_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed
 def pretrain_backbone(corpus, pretraining: PretrainingSettings, rows: Path, seed: int, resume_states: Path):
     from hyperformer.training import pretrain
 
-    inputs = {"rows": rows, **({"text": Path(pretraining.text)} if pretraining.text else {})}
+    inputs = {"rows": rows, **({"text": Path(pretraining.text_file)} if pretraining.text_file else {})}
     return pretrain(corpus, pretraining, inputs, seed, resume_states / "pretrain")
 
 

@@ -118,8 +118,8 @@ def all_sites(encoder: int, decoder: int) -> list[Site]:
     ]
 
 
-HYPERNETWORK_SIZES: dict[str, Any] = {"task_embedding": 6, "projector": {"hidden": 10, "projected": 8}}
-PAPER: dict[str, Any] = {"task_embedding": 64, "projector": {"hidden": 128, "projected": 64}}
+HYPERNETWORK_SIZES: dict[str, Any] = {"task_embedding_dim": 6, "projector": {"hidden_dim": 10, "output_dim": 8}}
+PAPER: dict[str, Any] = {"task_embedding_dim": 64, "projector": {"hidden_dim": 128, "output_dim": 64}}
 """The sizes of the paper's hypernetworks."""
 
 

@@ -81,14 +81,14 @@ class PretrainingSettings(LoopSettings):
     """Rows in a batch."""
     rows: Positive
     """Rows of pretraining text."""
-    text: str | None = None
-    """A file to read, one paragraph a line, along with the texts of all training rows; none: the embedded language."""
-    vocabulary: Positive
+    text_file: str | None = None
+    """One paragraph a line, read along with the texts of all training rows; null for the embedded language."""
+    vocab_size: Positive
     sizes: T5Sizes
     max_tokens: Positive
     """Longest piece of text."""
     noise_density: Rate = 0.15
-    mean_span: Annotated[float, Field(ge=1)] = 3.0
+    mean_noise_span_length: Annotated[float, Field(ge=1)] = 3.0
 
 
 class BackboneSettings(_Settings):
@@ -224,7 +224,7 @@ class AdapterSettings(_Settings):
     """After which layers of a block adapters sit."""
     stacks: Literal["both", "encoder", "decoder"] = "both"
     """Whose blocks have adapters."""
-    start: Literal["authors", "identity"] = "authors"
+    adapter_init: Literal["paper", "identity"] = "paper"
     """What adapters do before training: a little, as the authors' do, or nothing: gains and shifts of their layer norms
     at 0. A layer norm makes much of little, and where a backbone's sublayers say little, as BERT's, that drowns them.
     """
@@ -233,8 +233,8 @@ class AdapterSettings(_Settings):
 class ProjectorSettings(_Settings):
     """The two layers between embeddings and generators."""
 
-    hidden: Positive
-    projected: Positive
+    hidden_dim: Positive
+    output_dim: Positive
 
 
 class HyperFormerSettings(AdapterSettings):
@@ -243,7 +243,7 @@ class HyperFormerSettings(AdapterSettings):
     head: Literal["generated", "trained"] = "generated"
     """The head of a task on a backbone that answers by one: from the task embedding, or a trained one a task."""
 
-    task_embedding: Positive
+    task_embedding_dim: Positive
     """The size of every embedding."""
     projector: ProjectorSettings | None
     """None: generators read the embeddings themselves."""
@@ -252,7 +252,7 @@ class HyperFormerSettings(AdapterSettings):
 
     @model_validator(mode="after")
     def _one_start(self) -> HyperFormerSettings:
-        if self.start == "identity" and self.layer_norm == "conditional_from_one":
+        if self.adapter_init == "identity" and self.layer_norm == "conditional_from_one":
             raise ValueError("adapters that start as the identity have gains of 0; take layer_norm: conditional")
         return self
 
@@ -353,11 +353,11 @@ class TransferSettings(LoopSettings):
     """Where its backbone lies, if not where the checkpoint says."""
     samples: Positive | None = None
     """Training rows of each task that are used, drawn by the seed; all where empty."""
-    start: Literal["nearest", "mean", "noise"] = "nearest"
+    initialize_from: Literal["nearest", "mean", "random"] = "nearest"
     """Where a task's own weights (its embedding; of Adapters† its adapters) start: at those of the trained task with
     the lowest loss on the task's samples, at their mean over the trained tasks, or anew.
     """
-    trains: Literal["all", "own"] = "all"
+    train: Literal["all", "task_specific"] = "all"
     """All that the method trains, or the tasks' own weights alone."""
     batch_size: Positive
     """Rows in a batch."""
@@ -368,12 +368,12 @@ class EvaluationSettings(_Settings):
 
     batch_size: Positive
     """Rows answered at once."""
-    closed_tasks: Scoring | Literal["generated"] = "constrained"
+    label_scoring: Scoring | Literal["generated"] = "constrained"
     """Tasks with a closed set of answers: the likeliest of them, an answer's tokens each among those that may follow in
     the task's answers (`constrained`) or among the whole vocabulary (`likelihood`); or whatever is generated, as in the
     paper.
     """
-    beams: Positive = 1
+    num_beams: Positive = 1
     """Beams of generating; 1 is greedy."""
 
 
@@ -407,19 +407,73 @@ class Settings(_Settings):
         return self.methods.named(self.method)
 
 
+RENAMED = {
+    "evaluation.beams": "evaluation.num_beams",
+    "evaluation.closed_tasks": "evaluation.label_scoring",
+    "methods.*.projector.hidden": "methods.*.projector.hidden_dim",
+    "methods.*.projector.projected": "methods.*.projector.output_dim",
+    "methods.*.start": "methods.*.adapter_init",
+    "methods.*.task_embedding": "methods.*.task_embedding_dim",
+    "pretraining.mean_span": "pretraining.mean_noise_span_length",
+    "pretraining.text": "pretraining.text_file",
+    "pretraining.vocabulary": "pretraining.vocab_size",
+    "transfer.start": "transfer.initialize_from",
+    "transfer.trains": "transfer.train",
+}
+"""Names of version 0.1 and today's, beside each other in the same block; `*` is any method."""
+RENAMED_VALUES = {
+    "methods.*.adapter_init": {"authors": "paper"},
+    "transfer.initialize_from": {"noise": "random"},
+    "transfer.train": {"own": "task_specific"},
+}
+"""Values of version 0.1 and today's, by today's name of the setting."""
+
+
 def check(parameters: dict[str, Any]) -> Settings:
-    """The typed settings of a parameter tree.
+    """Validate a parameter tree and return its typed settings.
 
     Raises:
-        ConfigurationError: a key is unknown (with the nearest right name), missing, or has a value that cannot be used;
-            every fault of the tree is named.
+        ConfigurationError: a key is unknown, renamed or missing, or its value is invalid; names every fault.
     """
     try:
         settings = Settings.model_validate(parameters)
     except ValidationError as error:
-        raise ConfigurationError("; ".join(_sentence(fault) for fault in error.errors())) from None
+        faults = error.errors()
+        renamed = {_new_name(fault["loc"]) for fault in faults if fault["type"] == "extra_forbidden"}
+        sentences = [
+            _sentence(fault) for fault in faults if fault["type"] != "missing" or _generic(fault["loc"]) not in renamed
+        ]
+        raise ConfigurationError("; ".join(sentences)) from None
     settings.methods.named(settings.method)
     return settings
+
+
+def rename_settings(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return a parameter tree of version 0.1 under today's names; a tree of today is returned as it is."""
+    return _renamed(parameters, ())
+
+
+def _renamed(tree: Any, path: tuple[int | str, ...]) -> Any:
+    if not isinstance(tree, dict):
+        return RENAMED_VALUES.get(_generic(path), {}).get(tree, tree) if isinstance(tree, str) else tree
+    renamed = {}
+    for name, value in tree.items():
+        new = _new_name((*path, name))
+        today = new.rpartition(".")[2] if new else name
+        renamed[today] = _renamed(value, (*path, today))
+    return renamed
+
+
+def _new_name(path: tuple[int | str, ...]) -> str | None:
+    return RENAMED.get(_generic(path))
+
+
+def _generic(path: tuple[int | str, ...]) -> str:
+    """Return the dotted name of a setting, with `*` for a method's name."""
+    names = list(map(str, path))
+    if len(names) > 2 and names[0] == "methods":
+        names[1] = "*"
+    return ".".join(names)
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -431,10 +485,14 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def _sentence(fault: Any) -> str:
     path, known = _place(fault["loc"])
     where = ".".join(path)
+    if fault["type"] == "extra_forbidden" and (new := _new_name(fault["loc"])):
+        return f"the setting {where!r} is now called {new.rpartition('.')[2]!r}; rename it"
     if fault["type"] == "extra_forbidden":
         return f"unknown setting {where!r}; {nearest(path[-1], known)}"
     if fault["type"] == "missing":
         return f"the setting {where!r} is missing; add it to the parameters"
+    if fault["type"] == "literal_error" and (new := _new_value(fault)):
+        return f"the setting {where!r} is {fault['input']!r}, which is now called {new!r}; rename it"
     if fault["type"] == "literal_error":
         return f"the setting {where!r} is {fault['input']!r}; {nearest(str(fault['input']), _choices(fault))}"
     if isinstance(fault["input"], bool) and fault["type"] == "string_type":
@@ -442,6 +500,10 @@ def _sentence(fault: Any) -> str:
         return f"the setting {where!r} is what YAML takes for {fault['input']}; {quoted}"
     got = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
     return f"the setting {where!r} cannot be used: {fault['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _new_value(fault: Any) -> str | None:
+    return RENAMED_VALUES.get(_generic(fault["loc"]), {}).get(str(fault["input"]))
 
 
 def _choices(fault: Any) -> list[str]:

@@ -29,6 +29,7 @@ from hyperformer.config import (
     Methods,
     MethodSettings,
     Tasks,
+    rename_settings,
 )
 from hyperformer.tasks import Task
 from hyperformer.types import Answer, Example, HeadWeights, HyperFormerError, Scores, Scoring, Source
@@ -186,7 +187,7 @@ class MultiTaskModel(nn.Module):
         assert longest is not None  # a backbone that writes has it
 
         def write(input_ids: Tensor, attention_mask: Tensor) -> list[str]:
-            return self.backbone.generate(input_ids, attention_mask, longest, settings.beams)
+            return self.backbone.generate(input_ids, attention_mask, longest, settings.num_beams)
 
         return self._batched(task, sources, settings.batch_size, write)
 
@@ -210,9 +211,9 @@ class MultiTaskModel(nn.Module):
         Raises:
             HyperFormerError: answers are to be generated, and it writes none.
         """
-        if settings.closed_tasks == "generated" and not self.backbone.writes:
+        if settings.label_scoring == "generated" and not self.backbone.writes:
             raise HyperFormerError(
-                f"evaluation.closed_tasks is 'generated', but the backbone {self.backbone_settings.path!r} writes no "
+                f"evaluation.label_scoring is 'generated', but the backbone {self.backbone_settings.path!r} writes no "
                 "answers; take constrained"
             )
 
@@ -228,8 +229,8 @@ class MultiTaskModel(nn.Module):
         self.check(settings)
         known = self.tasks[task]
         sources = [self.source(task, row) for row in rows]
-        if task in self.answers and settings.closed_tasks != "generated":
-            found = self.scores(task, sources, settings.batch_size, settings.closed_tasks)
+        if task in self.answers and settings.label_scoring != "generated":
+            found = self.scores(task, sources, settings.batch_size, settings.label_scoring)
             return text.answers((scores.values for scores in found), known.answers, known.numbers)
         labels = {self.backbone.written(label): label for label in known.answers}
         numbers = dict(zip(known.answers, known.numbers or [], strict=False))
@@ -435,7 +436,7 @@ def _configuration(folder: Path) -> dict[str, Any]:
         raise HyperFormerError(
             f"the checkpoint {folder} is damaged ({CONFIGURATION} has no {lacking[0]!r}); train again, or name another"
         )
-    return found
+    return rename_settings(found)
 
 
 @contextmanager

@@ -39,7 +39,9 @@ def rows(file: str, extra: Iterable[str], count: int, words: int, seed: int) -> 
         parts = line.split()
         pieces += [parts[i : i + words] for i in range(0, len(parts), words) if len(parts[i : i + words]) >= FEWEST]
     if not pieces:
-        raise HyperFormerError(f"pretraining.text: {file} holds no text of more than four words; name a file with text")
+        raise HyperFormerError(
+            f"pretraining.text_file: {file} holds no text of more than four words; name a file with text"
+        )
     random = Random(f"{seed}/text")
     rare = _Rare(word for piece in pieces for word in piece)
     random.shuffle(pieces)
@@ -106,5 +108,5 @@ def _lines(file: str) -> list[str]:
         return Path(file).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise HyperFormerError(
-            f"pretraining.text: {file} cannot be read as UTF-8 text ({error}); name a readable file"
+            f"pretraining.text_file: {file} cannot be read as UTF-8 text ({error}); name a readable file"
         ) from None

@@ -142,8 +142,12 @@ def without_checksums(folder: Path, **changes: object) -> Path:
     return folder
 
 
-def test_a_checkpoint_of_an_earlier_version_is_loaded_without_a_checksum(saved, checkpoint):
-    loaded = trained_tensors(MultiTaskModel.from_pretrained(without_checksums(saved)))
+def test_a_checkpoint_of_an_earlier_version_is_loaded_without_a_checksum_and_by_its_names(saved, checkpoint):
+    methods = json.loads((saved / CONFIGURATION).read_text(encoding="utf-8"))["methods"]
+    (settings,) = methods.values()
+    settings["start"] = {"paper": "authors"}[settings.pop("adapter_init")]
+    settings["task_embedding"] = settings.pop("task_embedding_dim")
+    loaded = trained_tensors(MultiTaskModel.from_pretrained(without_checksums(saved, methods=methods)))
     wanted = trained_tensors(MultiTaskModel.from_pretrained(checkpoint))
     assert loaded.keys() == wanted.keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in wanted.items())

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from kedro.config import OmegaConfigLoader
 
-from hyperformer.config import ConfigurationError, Settings, check
+from hyperformer.config import RENAMED, RENAMED_VALUES, ConfigurationError, Settings, check, rename_settings
 from hyperformer.methods import METHODS
 from hyperformer.tasks import make
 
@@ -79,7 +79,7 @@ def test_settings_cannot_be_changed(base: dict[str, Any]) -> None:
         (("pretraining",), "noise_densty", "noise_density"),
         (("pretraining", "sizes"), "num_layer", "num_layers"),
         (("methods", "adapters_per_task"), "reduction_factr", "reduction_factor"),
-        (("methods", "hyperformer", "projector"), "hiden", "hidden"),
+        (("methods", "hyperformer", "projector"), "hiden_dim", "hidden_dim"),
         (("tasks", "sentiment"), "lables", "labels"),
         (("tasks", "sentiment", "source"), "pth", "path"),
         (("tasks", "sentiment", "splits"), "validaton", "validation"),
@@ -107,15 +107,53 @@ def test_a_task_is_not_named_as_no_folder_can_be(tree: dict[str, Any], name: str
 
 def test_an_unknown_key_that_is_near_to_none_lists_the_known_ones(tree: dict[str, Any]) -> None:
     tree["evaluation"]["zzz"] = 1
-    assert fault(tree) == "unknown setting 'evaluation.zzz'; known here: batch_size, beams, closed_tasks"
+    assert fault(tree) == "unknown setting 'evaluation.zzz'; known here: batch_size, label_scoring, num_beams"
 
 
 def test_a_setting_of_another_method_is_unknown(tree: dict[str, Any]) -> None:
     tree["methods"]["adapters_multi_task"]["share_layers"] = True
     assert fault(tree) == (
-        "unknown setting 'methods.adapters_multi_task.share_layers'; known here: activation, positions, "
-        "reduction_factor, stacks, start"
+        "unknown setting 'methods.adapters_multi_task.share_layers'; known here: activation, "
+        "adapter_init, positions, reduction_factor, stacks"
     )
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED.items())
+def test_the_error_for_a_renamed_setting_gives_its_name_of_today(tree: dict[str, Any], old: str, new: str) -> None:
+    *block, today = new.replace("*", "hyperformer").split(".")
+    *_, before = old.split(".")
+    node = tree
+    for name in block:
+        node = node[name]
+    node[before] = node.pop(today, None)
+    assert fault(tree) == f"the setting {'.'.join((*block, before))!r} is now called {today!r}; rename it"
+
+
+@pytest.mark.parametrize(("setting", "old"), [(name, old) for name, olds in RENAMED_VALUES.items() for old in olds])
+def test_the_error_for_a_renamed_value_gives_its_name_of_today(tree: dict[str, Any], setting: str, old: str) -> None:
+    *block, name = setting.replace("*", "hyperformer").split(".")
+    node = tree
+    for part in block:
+        node = node[part]
+    node[name] = old
+    today = RENAMED_VALUES[setting][old]
+    assert fault(tree) == (
+        f"the setting {'.'.join((*block, name))!r} is {old!r}, which is now called {today!r}; rename it"
+    )
+
+
+def test_a_tree_of_the_version_before_is_renamed_to_the_same_settings(tree: dict[str, Any]) -> None:
+    old = copy.deepcopy(tree)
+    hyperformer = old["methods"]["hyperformer"]
+    hyperformer["start"] = "authors"
+    hyperformer["task_embedding"] = hyperformer.pop("task_embedding_dim")
+    hyperformer["projector"] = dict(zip(("hidden", "projected"), hyperformer["projector"].values(), strict=True))
+    old["transfer"]["trains"], old["transfer"]["start"] = "own", "noise"
+    for name in ("train", "initialize_from"):
+        old["transfer"].pop(name, None)
+    tree["transfer"] |= {"train": "task_specific", "initialize_from": "random"}
+    assert check(rename_settings(old)) == check(tree)
+    assert rename_settings(tree) == tree
 
 
 def test_every_method_is_chosen_by_one_value(tree: dict[str, Any]) -> None:

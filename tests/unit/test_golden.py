@@ -96,7 +96,7 @@ def make_reference_model(tmp_path: Path, reference: Reference) -> Callable[[], M
     }
     name = METHODS[described["method"]]
     projector = {"hidden": described["task_hidden_dim"], "projected": described["projected_task_embedding_dim"]}
-    sizes = {"task_embedding": described["task_embedding_dim"], "projector": projector}
+    sizes = {"task_embedding_dim": described["task_embedding_dim"], "projector": projector}
     method = {
         "reduction_factor": described["reduction_factor"],
         "activation": described["non_linearity"],

@@ -329,7 +329,7 @@ def test_more_beams_find_answers_that_are_at_least_as_likely(make_writer):
         batch = model.backbone.collate(rows, [model.task_id("echo")] * len(rows))
         return -float(model.row_losses(batch.task_ids, batch.tensors).sum().detach())
 
-    one, four = (model.generate("echo", sources, EvaluationSettings(batch_size=8, beams=n)) for n in (1, 4))
+    one, four = (model.generate("echo", sources, EvaluationSettings(batch_size=8, num_beams=n)) for n in (1, 4))
     assert one != four
     assert likelihood(four) >= likelihood(one)
 
@@ -339,7 +339,7 @@ SHORT = BackboneSettings(path="", max_source_tokens=32, max_target_tokens=16)
 
 def test_a_closed_task_may_generate_and_an_answer_outside_is_left_as_it_is(make_writer):
     model = make_writer()
-    generated = EvaluationSettings(batch_size=4, closed_tasks="generated")
+    generated = EvaluationSettings(batch_size=4, label_scoring="generated")
     answers = model.answer("mood", SENTENCES, generated)
     longest = model.answers["mood"].longest
     assert [a.label for a in answers] == [
@@ -350,7 +350,7 @@ def test_a_closed_task_may_generate_and_an_answer_outside_is_left_as_it_is(make_
 
 def test_a_generated_answer_of_a_closed_task_is_known_again(make_writer, monkeypatch):
     model = make_writer()
-    generated = EvaluationSettings(batch_size=4, closed_tasks="generated")
+    generated = EvaluationSettings(batch_size=4, label_scoring="generated")
     monkeypatch.setattr(model.backbone, "generate", lambda *_: ["quite bad"])
     assert model.answer("mood3", SENTENCES[:1], generated)[0].label == "quite bad"
     monkeypatch.setattr(model.backbone, "generate", lambda *_: ["2"])

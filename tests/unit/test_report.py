@@ -81,7 +81,7 @@ def toy(tmp_path) -> Run:
     checkpoint.mkdir()
     configuration = {
         "backbone": {"path": str(tmp_path / "some" / "backbone"), "revision": None, "sha256": "0123"},
-        "method": ODD, "methods": {ODD: {"task_embedding": 4}}, "groups": [list(known)],
+        "method": ODD, "methods": {ODD: {"task_embedding_dim": 4}}, "groups": [list(known)],
     }  # fmt: skip
     (checkpoint / run.CONFIGURATION).write_text(json.dumps(configuration))
     vectors = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)

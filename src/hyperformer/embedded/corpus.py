@@ -289,15 +289,15 @@ def pairs(count: int, seed: int) -> Iterator[Pair]:
 
 
 def pretraining_rows(settings: PretrainingSettings, tasks: Mapping[str, Task], rows: Path, seed: int) -> Rows:
-    """What a backbone is pretrained on: a text file and the tasks' training texts where `settings.text` names one, else
-    the embedded language's `corpus`.
+    """Return pretraining rows: of `settings.text_file` and the tasks' training texts, or of the embedded language's
+    `corpus` where it is None.
 
     Args:
         rows: the folder of checked rows.
     """
-    if settings.text:
+    if settings.text_file:
         extra = training_texts(rows, tasks)
-        made = plaintext.rows(settings.text, extra, settings.rows, settings.max_tokens // 2, seed)
+        made = plaintext.rows(settings.text_file, extra, settings.rows, settings.max_tokens // 2, seed)
     else:
         made = corpus(settings.rows, seed)
     return gathered(watched(made, "making pretraining rows", settings.rows))

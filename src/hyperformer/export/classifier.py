@@ -34,8 +34,8 @@ class ClosedTarget(Target):
 
     def __init__(self, model: MultiTaskModel, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
         super().__init__(model, settings, evaluation)
-        assert evaluation.closed_tasks != "generated"  # the gate before a run sees to it
-        self.scoring: Scoring = evaluation.closed_tasks
+        assert evaluation.label_scoring != "generated"  # the gate before a run sees to it
+        self.scoring: Scoring = evaluation.label_scoring
 
     def check(
         self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], made: Manifest

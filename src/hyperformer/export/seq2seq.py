@@ -34,7 +34,7 @@ class Seq2Seq(Target):
         model, merged = baked.generator()
         place.mkdir()
         model.generation_config.max_new_tokens = self.model.backbone_settings.max_target_tokens
-        model.generation_config.num_beams = self.evaluation.beams
+        model.generation_config.num_beams = self.evaluation.num_beams
         with graphs.quiet():
             onnx_export_from_model(
                 model,

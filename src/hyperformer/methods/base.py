@@ -33,7 +33,7 @@ def bottleneck(settings: AdapterSettings, width: int) -> int:
 
 def initial_gain(settings: AdapterSettings) -> float:
     """Where the gain of a trained layer norm starts."""
-    return 0.0 if settings.start == "identity" else 1.0
+    return 0.0 if settings.adapter_init == "identity" else 1.0
 
 
 def adapted(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]:

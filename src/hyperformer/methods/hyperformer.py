@@ -26,7 +26,7 @@ class HyperFormer(HypernetworkMethod):
         head_rows: int = 0,
     ) -> None:
         super().__init__(settings, tasks, sites, width, head_rows)
-        self.projector, projected = projector(settings.task_embedding, settings.projector)
+        self.projector, projected = projector(settings.task_embedding_dim, settings.projector)
         self.generators = Generators(settings, projected, width, len(self.sites), adapters=len(self.sites))
 
     def weights(self, task_ids: Tensor) -> AdapterWeights:

@@ -27,7 +27,7 @@ class StackHypernetwork(nn.Module):
 
     def __init__(self, settings: HyperFormerPlusPlusSettings, sites: Sequence[Site], width: int) -> None:
         super().__init__()
-        size = settings.task_embedding
+        size = settings.task_embedding_dim
         layers, positions = (sorted({getattr(site, kind) for site in sites}) for kind in ("layer", "position"))
         layer = torch.tensor([layers.index(site.layer) for site in sites])
         position = torch.tensor([positions.index(site.position) for site in sites])

@@ -24,8 +24,10 @@ def projector(inputs: int, settings: ProjectorSettings | None) -> tuple[nn.Modul
     """Embeddings of this size → what the generators read, and its size."""
     if settings is None:
         return nn.Identity(), inputs
-    layers = nn.Sequential(linear(inputs, settings.hidden), nn.ReLU(), linear(settings.hidden, settings.projected))
-    return layers, settings.projected
+    layers = nn.Sequential(
+        linear(inputs, settings.hidden_dim), nn.ReLU(), linear(settings.hidden_dim, settings.output_dim)
+    )
+    return layers, settings.output_dim
 
 
 class GeneratedHeads(nn.Module):
@@ -56,8 +58,8 @@ class HypernetworkMethod(Method):
         generated = head_rows > 0 and settings.head == "generated"
         super().__init__(settings, tasks, sites, width, 0 if generated else head_rows)
         self.sites = adapted(settings, sites)
-        self.task_embedding = nn.Embedding(len(tasks), settings.task_embedding)
-        self.generated_heads = GeneratedHeads(settings.task_embedding, head_rows, width) if generated else None
+        self.task_embedding = nn.Embedding(len(tasks), settings.task_embedding_dim)
+        self.generated_heads = GeneratedHeads(settings.task_embedding_dim, head_rows, width) if generated else None
 
     def head(self, task_ids: Tensor) -> HeadWeights | None:
         if self.generated_heads is None:
@@ -114,7 +116,7 @@ class ConditionalLayerNorms(nn.Module):
         self.width, self.start = width, 1.0 if settings.layer_norm == "conditional_from_one" else 0.0
         self.gain = linear(projected, adapters * width)
         self.shift = linear(projected, adapters * width)
-        for layer in (self.gain, self.shift) if settings.start == "identity" else ():
+        for layer in (self.gain, self.shift) if settings.adapter_init == "identity" else ():
             nn.init.zeros_(layer.weight)
 
     def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:

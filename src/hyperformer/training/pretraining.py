@@ -58,7 +58,7 @@ def pretrain(
 def _pretrained(corpus: Rows, settings: PretrainingSettings, seed: int, state: Path) -> Writer:
     began = time.monotonic()
     texts = (text for row in watched(corpus, "reading words", len(corpus)) for text in row.values() if text)
-    tokenizer = backbones.train_tokenizer(texts, settings.vocabulary)
+    tokenizer = backbones.train_tokenizer(texts, settings.vocab_size)
     rows = _tokens(tokenizer, corpus, settings.max_tokens)
     set_seed(seed)
     backbone = backbones.new(tokenizer, settings.sizes.model_dump())
@@ -126,9 +126,9 @@ def _batches(
 
 
 def _card(settings: PretrainingSettings, seed: int, size: int, vocabulary: int) -> str:
-    if settings.text:
+    if settings.text_file:
         source = (
-            f"{Path(settings.text).name} and the tasks' training texts: span corruption, and the objectives that "
+            f"{Path(settings.text_file).name} and the tasks' training texts: span corruption, and the objectives that "
             "`hyperformer.plaintext` makes of the texts themselves"
         )
     else:
@@ -157,7 +157,7 @@ def corrupt(
         (source, target) token ids without </s>.
     """
     noisy = min(max(round(len(ids) * settings.noise_density), 1), len(ids) - 1)
-    spans = min(max(round(noisy / settings.mean_span), 1), len(sentinels), noisy, len(ids) - noisy)
+    spans = min(max(round(noisy / settings.mean_noise_span_length), 1), len(sentinels), noisy, len(ids) - noisy)
     lengths = _composition(noisy, spans, rng)
     gaps = _composition(len(ids) - noisy, spans, rng)
     source: list[int] = []

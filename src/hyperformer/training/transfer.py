@@ -40,9 +40,9 @@ def trained_model(settings: TransferSettings) -> MultiTaskModel:
             f"transfer.checkpoint is {settings.checkpoint!r}, whose method {method} trained a model a task; expected "
             "one model for all tasks: train by a multi-task method"
         )
-    if settings.trains == "own" and not found.method.own_names():
+    if settings.train == "task_specific" and not found.method.own_names():
         raise HyperFormerError(
-            f"transfer.trains is 'own', but {method} has no weights of a task's own on this backbone; take all"
+            f"transfer.train is 'task_specific', but {method} has no weights of a task's own on this backbone; take all"
         )
     return found
 
@@ -64,7 +64,7 @@ def adapt(
         curves: starts what shows losses as they come.
     Returns:
         What writes the checkpoint of all tasks; and from where each one's own weights started: the name of a trained
-        task, `mean`, `noise`, or `shared` where the method has no weights of a task's own.
+        task, `mean`, `random`, or `shared` where the method has no weights of a task's own.
     Raises:
         HyperFormerError: see `trained_model`; or a task has fewer rows than `samples`.
     """
@@ -98,7 +98,7 @@ def _adapted(
             )
         )
         tokens = encoded(model, name, rows, settings, seed)
-        starts[name] = started(model, trained, tokens, settings.start)
+        starts[name] = started(model, trained, tokens, settings.initialize_from)
         log.info("adapting to %s from %d rows, started from %s", name, len(tokens), starts[name])
         own = curve and after(number * settings.steps, curve)
         adapted.append(_fit(model, name, tokens, settings, seed, state / name, own))
@@ -131,9 +131,9 @@ def started(model: MultiTaskModel, trained: MultiTaskModel, tokens: Rows, start:
     if not own:
         _put(model, tensors)
         return "shared"
-    if start == "noise":
+    if start == "random":
         _put(model, {name: tensor for name, tensor in tensors.items() if name not in own})
-        return "noise"
+        return "random"
     if start == "mean":
         _put(model, {name: t.mean(0, keepdim=True) if name in own else t for name, t in tensors.items()})
         return "mean"
@@ -186,7 +186,7 @@ def _fit(
     """Trains the model of one task to the last step; its trained tensors."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     own = {OWN + name for name in model.method.own_names()}
-    if settings.trains == "own":
+    if settings.train == "task_specific":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in own)
     state.mkdir(exist_ok=True)

@@ -108,8 +108,10 @@ def test_times_are_measured_beside_the_report_once_there_are_graphs(copy, monkey
     assert "run the pipeline that makes it first" in done.stderr
 
 
-def test_closed_tasks_may_be_evaluated_by_what_is_generated(copy):
-    done = kedro(copy, "--tags", "evaluate,report", "--params", "evaluation.closed_tasks=generated,evaluation.beams=2")
+def test_label_scoring_may_be_evaluated_by_what_is_generated(copy):
+    done = kedro(
+        copy, "--tags", "evaluate,report", "--params", "evaluation.label_scoring=generated,evaluation.num_beams=2"
+    )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads((copy / "data/test/08_reporting/metrics.json").read_text())["test"]
     assert found["sentiment"]["outside"] == 20.0  # an untrained backbone writes no answer
@@ -145,7 +147,7 @@ def test_a_second_training_gives_the_same_bytes(copy):
         ),
         (["--pipelines", "trian"], "unknown pipeline 'trian'; did you mean 'train'?"),
         (["--tags", "export", "--env", "glue"], "checkpoint is missing, expected in"),
-        (["--params", "evaluation.closed_tasks=generated"], "graphs of closed tasks score their answers; export"),
+        (["--params", "evaluation.label_scoring=generated"], "graphs of closed tasks score their answers; export"),
         (
             ["--pipelines", "shared_base", "--params", "method=fine_tuning_multi_task"],
             "the method fine_tuning_multi_task trains the backbone itself, so that its tasks share no frozen base",

@@ -199,7 +199,7 @@ def state() -> dict[str, object]:
 
 def test_runs_in_one_process_change_nothing_for_each_other(tree, copy):
     before = state()
-    other = "method=hyperformer,training.precision=bf16,seed=3,evaluation.beams=2"
+    other = "method=hyperformer,training.precision=bf16,seed=3,evaluation.num_beams=2"
     assert kedro(copy, "--tags", "train,evaluate", "--params", other).returncode == 0
     assert kedro(copy, "--tags", "train", "--params", "training.step=3").returncode == 1
     (copy / "data" / "test" / "03_primary" / "rows").rename(copy / "rows")

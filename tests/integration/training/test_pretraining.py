@@ -43,7 +43,7 @@ def reassembled(source: list[int], target: list[int], sentinels: list[int]) -> l
 
 def test_source_and_target_of_a_corrupted_text_reassemble_to_it():
     sentinels = list(range(900, 932))
-    settings = pretraining(noise_density=0.3, mean_span=2.0)
+    settings = pretraining(noise_density=0.3, mean_noise_span_length=2.0)
     for length in range(2, 60):
         ids = list(range(100, 100 + length))
         source, target = corrupt(ids, sentinels, settings, generator(0, length))
@@ -53,10 +53,10 @@ def test_source_and_target_of_a_corrupted_text_reassemble_to_it():
         assert len(used) < len(source), "something is left to read"
 
 
-@pytest.mark.parametrize(("density", "mean_span"), [(0.15, 3.0), (0.5, 5.0), (0.3, 1.0)])
-def test_corruption_hides_about_the_asked_share_in_spans_of_about_the_asked_length(density, mean_span):
+@pytest.mark.parametrize(("density", "mean_noise_span_length"), [(0.15, 3.0), (0.5, 5.0), (0.3, 1.0)])
+def test_corruption_hides_about_the_asked_share_in_spans_of_about_the_asked_length(density, mean_noise_span_length):
     sentinels = list(range(900, 932))
-    settings = pretraining(noise_density=density, mean_span=mean_span)
+    settings = pretraining(noise_density=density, mean_noise_span_length=mean_noise_span_length)
     hidden = spans = total = 0
     for number in range(100):
         ids = list(range(60))
@@ -66,7 +66,7 @@ def test_corruption_hides_about_the_asked_share_in_spans_of_about_the_asked_leng
         spans += marks
         total += len(ids)
     assert hidden / total == pytest.approx(density, rel=0.05)
-    assert hidden / spans == pytest.approx(mean_span, rel=0.15)
+    assert hidden / spans == pytest.approx(mean_noise_span_length, rel=0.15)
 
 
 def test_corruption_hides_other_places_each_time():
@@ -75,6 +75,8 @@ def test_corruption_hides_other_places_each_time():
 
 
 def test_corruption_stays_within_the_sentinels():
-    source, target = corrupt(range(60), [900, 901], pretraining(noise_density=0.5, mean_span=1.0), generator(0))
+    source, target = corrupt(
+        range(60), [900, 901], pretraining(noise_density=0.5, mean_noise_span_length=1.0), generator(0)
+    )
     assert [token for token in source if token >= 900] == [900, 901]
     assert reassembled(source, target, [900, 901]) == list(range(60))

@@ -89,9 +89,9 @@ def test_a_task_starts_from_the_one_that_its_samples_are_likeliest_under(adapted
     assert starts["again"] == "mood"
 
 
-@pytest.mark.parametrize("start", ["nearest", "mean", "noise"])
+@pytest.mark.parametrize("start", ["nearest", "mean", "random"])
 def test_what_is_shared_starts_as_it_was_trained_and_the_tasks_own_as_the_setting_says(start, adapted, checkpoint):
-    starts, folder = adapted(start=start, learning_rate=1e-30)
+    starts, folder = adapted(initialize_from=start, learning_rate=1e-30)
     before, after = trained_tensors(MultiTaskModel.from_pretrained(checkpoint)), tensors(folder, "again")
     embeddings = before.pop(EMBEDDING)
     found = after.pop(EMBEDDING)
@@ -110,9 +110,9 @@ def test_what_is_shared_starts_as_it_was_trained_and_the_tasks_own_as_the_settin
 
 
 @pytest.mark.parametrize("method", MULTI_TASK[:3])
-@pytest.mark.parametrize("trains", ["all", "own"])
+@pytest.mark.parametrize("trains", ["all", "task_specific"])
 def test_exactly_what_the_setting_names_is_trained(method, trains, adapted, trained):
-    _, folder = adapted(trains=trains, checkpoint=str(trained(method)))
+    _, folder = adapted(train=trains, checkpoint=str(trained(method)))
     model = MultiTaskModel.from_pretrained(trained(method))
     own = {f"method.{name}" for name in model.method.own_names()}
     before, after = trained_tensors(model), tensors(folder, "again")
@@ -213,8 +213,8 @@ def test_models_of_a_task_each_are_refused(adapted, trained):
 def test_a_backbone_that_is_trained_itself_has_nothing_of_a_tasks_own(adapted, trained):
     starts, _ = adapted(checkpoint=str(trained("fine_tuning_multi_task")))
     assert starts == {"again": "shared", "praise": "shared"}
-    with pytest.raises(HyperFormerError, match="'own', but fine_tuning_multi_task has no weights of a task's own"):
-        adapted(checkpoint=str(trained("fine_tuning_multi_task")), trains="own")
+    with pytest.raises(HyperFormerError, match="'task_specific', but fine_tuning_multi_task has no weights"):
+        adapted(checkpoint=str(trained("fine_tuning_multi_task")), train="task_specific")
 
 
 def test_answers_that_no_sample_has_are_named(adapted, caplog):

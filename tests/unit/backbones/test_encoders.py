@@ -309,7 +309,7 @@ def test_an_encoder_writes_nothing_and_has_no_decoder(bert):
     with pytest.raises(HyperFormerError, match=r"answers of task 'echo' are to be written, but .* only"):
         MultiTaskModel(where(bert), method_settings("hyperformer"), Tasks({"echo": echo}))
     with pytest.raises(HyperFormerError, match=r"'generated', but the backbone .* writes no answers"):
-        a_model(bert).answer("mood", rows_of("mood"), EvaluationSettings(batch_size=4, closed_tasks="generated"))
+        a_model(bert).answer("mood", rows_of("mood"), EvaluationSettings(batch_size=4, label_scoring="generated"))
     with pytest.raises(HyperFormerError, match="the method's stacks are 'decoder', but the backbone has none"):
         a_model(bert, stacks="decoder")
 

@@ -68,7 +68,7 @@ def test_a_member_generates_as_transformers_does(member):
     wanted = plain.generate(**ids, max_new_tokens=6, do_sample=False, use_cache=False)
     text = model.backbone.tokenizer.decode(wanted[0], skip_special_tokens=True).strip()
     assert model.backbone.generate(ids["input_ids"], ids["attention_mask"], 6, 1) == [text]
-    model.generate("mood", [SOURCE], EvaluationSettings(batch_size=1, beams=3))
+    model.generate("mood", [SOURCE], EvaluationSettings(batch_size=1, num_beams=3))
 
 
 TEXTS = ["the film is dull", "  two  blanks", "déjà vu — 好!", "a</s>b", "tab\tand\nline"]
