@@ -1,10 +1,10 @@
-"""The report of a run: its results as a table in Markdown, all there is to ask of it as one page, its pictures."""
+"""Reports of a run: a Markdown table of results, an HTML page and its charts as SVG files."""
 
 from __future__ import annotations
 
-from hyperformer.report.document import page
-from hyperformer.report.pictures import write as write_pictures
+from hyperformer.report.document import render_page
+from hyperformer.report.pictures import write_charts
 from hyperformer.report.run import Run
-from hyperformer.report.scores import tables
+from hyperformer.report.scores import render_results
 
-__all__ = ["Run", "page", "tables", "write_pictures"]
+__all__ = ["Run", "render_page", "render_results", "write_charts"]

@@ -1,39 +1,43 @@
-"""The page of a run: a question a section, its answer in a sentence, and the tables and pictures that show it."""
+"""The HTML page of a run: each section answers one question with a sentence, charts and tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from hyperformer.report import answers, lineage, predictions
-from hyperformer.report.figures import Picture
-from hyperformer.report.markup import Table, answer, details, escaped, grid, paragraph, table
-from hyperformer.report.pictures import lowest, pictures, validated
+from hyperformer.report.figures import Chart
+from hyperformer.report.markup import Table, answer, details, escape, grid, paragraph, table
+from hyperformer.report.pictures import choose_axis_minimum, draw_charts, list_curves
 from hyperformer.report.run import Run
-from hyperformer.report.scores import BASELINES, by_task, means, scores
+from hyperformer.report.scores import BASELINES, average_scores, build_score_table, collect_scores
 from hyperformer.report.style import STYLE
 
 
-def page(run: Run) -> str:
-    """The report as one HTML page that needs nothing else, of the same bytes for the same run."""
-    shown = pictures(run)
+def render_page(run: Run) -> str:
+    """Render the report as one self-contained HTML page; the same run always gives the same bytes."""
+    charts = draw_charts(run)
     sections = {
-        "How good is it?": _scores(run, shown["scores"]),
-        "Did it learn to the end?": _learning(run, shown["learning"]),
-        "Where is it wrong?": answers.mistakes(run, shown["numbers"]),
-        "Can its probabilities be believed?": answers.calibration(run, shown["calibration"]),
-        "What does it think is alike?": _alike(run, shown["embeddings"]),
-        "What does it cost?": lineage.cost(run),
-        "Do the graphs answer as the model did?": lineage.parity(run),
-        "Where does it come from?": lineage.lineage(run),
+        "How good are the test scores?": _render_scores(run, charts["scores"]),
+        "Was training long enough?": _render_learning(run, charts["learning"]),
+        "Which mistakes does it make?": answers.render_mistakes(run, charts["numbers"]),
+        "Are its probabilities calibrated?": answers.render_calibration(run, charts["calibration"]),
+        "Which tasks have similar embeddings?": _render_similarity(run, charts["embeddings"]),
+        "How large is it?": lineage.render_size(run),
+        "Do the exported graphs match the model?": lineage.render_parity(run),
+        "What was it made from?": lineage.render_lineage(run),
     }
     title = f"{run.method} on {len(run.tasks)} task{'s' if len(run.tasks) > 1 else ''}"
-    return whole(
-        title, "What a run reached on its test split, and how far that can be trusted. Scores are in percent.", sections
-    )
+    return render_document(title, "Results of one run on the test split. Scores are in percent.", sections)
 
 
-def whole(title: str, about: str, sections: Mapping[str, str]) -> str:
-    """A page that needs nothing else: questions, and what answers each."""
+def render_document(title: str, introduction: str, sections: Mapping[str, str]) -> str:
+    """Render a self-contained HTML page.
+
+    Args:
+        title: The title of the page.
+        introduction: The text below the title.
+        sections: HTML content by heading.
+    """
     links = "".join(f'<li><a href="#q{number}">{name}</a></li>' for number, name in enumerate(sections, 1))
     body = "".join(
         f'<section id="q{number}" aria-labelledby="h{number}">\n<h2 id="h{number}">{name}</h2>\n{content}</section>\n'
@@ -44,15 +48,15 @@ def whole(title: str, about: str, sections: Mapping[str, str]) -> str:
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{escaped(title)} · HyperFormer report</title>
+<title>{escape(title)} · HyperFormer report</title>
 <link rel="icon" href="data:,">
 <style>
 {STYLE}</style>
 </head>
 <body>
 <header>
-<h1>{escaped(title)}</h1>
-<p>{escaped(about)}</p>
+<h1>{escape(title)}</h1>
+<p>{escape(introduction)}</p>
 <nav aria-label="Questions"><ol>{links}</ol></nav>
 </header>
 <main>
@@ -62,79 +66,83 @@ def whole(title: str, about: str, sections: Mapping[str, str]) -> str:
 """
 
 
-def _scores(run: Run, shown: Mapping[str, Picture]) -> str:
-    found, mean = by_task(run), means(run)
+def _render_scores(run: Run, charts: Mapping[str, Chart]) -> str:
+    scores, mean = collect_scores(run), average_scores(run)
     best = max(BASELINES, key=lambda kind: mean[kind])
-    behind = [name for name, one in found.items() if one["model"] <= max(one[kind] for kind in BASELINES)]
-    beaten = f"Not above its best baseline: {', '.join(behind)}." if behind else "Every task is above its baselines."
+    behind = [name for name, score in scores.items() if score["model"] <= max(score[kind] for kind in BASELINES)]
+    comparison = (
+        f"Tasks that do not beat their best baseline: {', '.join(behind)}."
+        if behind
+        else "Every task beats its baselines."
+    )
     return (
         answer(
-            f"The mean over tasks is {mean['model']:.1f} ± {mean['error']:.1f}; the best baseline, "
-            f"{BASELINES[best]}, has {mean[best]:.1f}. {beaten}"
+            f"The mean test score is {mean['model']:.1f} ± {mean['error']:.1f}; the best baseline, "
+            f"{BASELINES[best]}, reaches {mean[best]:.1f}. {comparison}"
         )
-        + str(shown["tasks"])
-        + table(scores(run), "Test split, percent")
+        + str(charts["tasks"])
+        + table(build_score_table(run), "Test split, percent")
         + paragraph(
-            "A task of several metrics shows their mean; s.e. is one standard error. Baselines: the commonest answer; "
-            "logistic regression on words and word pairs (TF-IDF), on these and how two texts overlap, and on the "
-            "frozen backbone's embeddings."
+            "The score of a task with several metrics is their mean. Baselines: the most frequent answer (majority), "
+            "and logistic regression on words and word pairs (TF-IDF), on these and the overlap of the two texts "
+            "(TF-IDF + overlap), and on embeddings of the frozen backbone (frozen embeddings)."
         )
     )
 
 
-def _learning(run: Run, shown: Mapping[str, Picture]) -> str:
+def _render_learning(run: Run, charts: Mapping[str, Chart]) -> str:
     history = run.history
     if not history:
-        return answer("Nothing was validated while it was trained.")
+        return answer("Training recorded no validation scores.")
     last = history[-1]["step"]
-    names = validated(run)
+    names = list_curves(run)
     best = {name: max(history, key=lambda line: line[name])["step"] for name in names}
     peak = max(line["mean"] for line in history)
-    told = f"The best validation mean, {peak:.1f}, is at step {best['mean']:.0f} of {last:.0f}"
+    summary = f"The best mean validation score is {peak:.1f}, at step {best['mean']:.0f} of {last:.0f}"
     if best["mean"] == last:
-        told += ", the last one: more steps may help." if len(history) > 1 else "."
+        summary += ", the last one: more steps may help." if len(history) > 1 else "."
     else:
-        told += ": it was past its best at the end."
+        summary += "; it did not improve after that."
     rising = [name for name in names[1:] if best[name] == last and len(history) > 1]
     values = Table(
         ["step", *names], [[f"{line['step']:.0f}", *(f"{line[name]:.1f}" for name in names)] for line in history]
     )
     return (
-        answer(told)
+        answer(summary)
         + paragraph(
-            f"Validation during training, percent by step, on one scale from {lowest(run):.0f} to 100; a ring marks "
-            f"the best. At their best at the last step: {', '.join(rising) or 'none'}."
+            f"Validation scores in percent by training step, on one scale from {choose_axis_minimum(run):.0f} to 100; "
+            f"a ring marks the best. Tasks that are best at the last step: {', '.join(rising) or 'none'}."
         )
-        + grid(map(str, shown.values()))
-        + details("The numbers", table(values, "Validation, percent by step"))
+        + grid(map(str, charts.values()))
+        + details("Values", table(values, "Validation scores by step, percent"))
     )
 
 
-def _alike(run: Run, shown: Mapping[str, Picture]) -> str:
-    found = run.embeddings()
-    if found is None:
-        return answer(f"The method {run.method} has no task embeddings: nothing in it says how alike tasks are.")
-    names, embeddings = found
+def _render_similarity(run: Run, charts: Mapping[str, Chart]) -> str:
+    embeddings = run.read_task_embeddings()
+    if embeddings is None:
+        return answer(f"The method {run.method} has no task embeddings to compare.")
+    names, vectors = embeddings
     if len(names) == 1:
-        return answer("There is one task only, so there is none to be like.")
-    cosines = predictions.cosines(embeddings)
+        return answer("There is only one task, so there is nothing to compare.")
+    cosines = predictions.cosine_similarity(vectors)
     pairs = [(cosines[i, j], names[i], names[j]) for i in range(len(names)) for j in range(i)]
     most, least = max(pairs), min(pairs)
-    chance = 1.96 / embeddings.shape[1] ** 0.5
-    alike = "" if most[0] > chance else " No two are more alike than random vectors may be."
+    chance = 1.96 / vectors.shape[1] ** 0.5
+    caveat = "" if most[0] > chance else " No pair is more similar than random vectors can be."
     rows = [
         [name, *(f"{value:.2f}" for value in line)] for name, line in zip(names, cosines.round(2) + 0.0, strict=True)
     ]
     return (
         answer(
-            f"Most alike are {most[2]} and {most[1]} (cosine {most[0]:.2f}), least {least[2]} and {least[1]} "
-            f"({least[0]:.2f}).{alike}"
+            f"The most similar tasks are {most[2]} and {most[1]} (cosine {most[0]:.2f}), the least similar are "
+            f"{least[2]} and {least[1]} ({least[0]:.2f}).{caveat}"
         )
         + paragraph(
-            "The learned embeddings of tasks, from which the method writes their adapters. Of random vectors of this "
-            f"size, {embeddings.shape[1]}, the cosine of 19 pairs in 20 is within ±{chance:.2f}: "
-            "only what is beyond says anything. The map shows as much as its two components hold of the variance."
+            "The method generates the adapters of each task from its learned embedding. The cosine of 95% of random "
+            f"pairs of vectors of this size ({vectors.shape[1]}) is within ±{chance:.2f}: only values beyond that are "
+            "meaningful. The map shows the share of the variance that each of its two components explains."
         )
-        + str(shown["tasks"])
+        + str(charts["tasks"])
         + table(Table(["task", *names], rows), "Cosine similarity of task embeddings", abs(cosines).tolist())
     )

@@ -1,4 +1,4 @@
-"""The sections on what was made of a run: what its graphs cost, how they answer, and what all came from."""
+"""The report's sections on exported bundles: size, parity with the model, and lineage."""
 
 from __future__ import annotations
 
@@ -6,56 +6,56 @@ import json
 from pathlib import Path
 
 from hyperformer import manifest
-from hyperformer.report.markup import Safe, Table, answer, details, escaped, paragraph, table
+from hyperformer.report.markup import Markup, Table, answer, details, escape, paragraph, table
 from hyperformer.report.run import Run
-from hyperformer.report.scores import parameters
+from hyperformer.report.scores import build_parameter_table
 
-NONE = "No task of this run was exported."
-KINDS = {"graph": manifest.GRAPH, "int8": manifest.INT8, "generation": manifest.GENERATION}
-"""What is told apart of a bundle's files, by how their names begin."""
+NO_EXPORT = "No task of this run was exported."
+FILE_KINDS = {"float32 graph": manifest.GRAPH, "int8 graph": manifest.INT8, "generation": manifest.GENERATION}
+"""Kinds of files in a bundle, with the prefix of their names."""
 
 
-def cost(run: Run) -> str:
-    """What it costs: parameters, and megabytes of each bundle."""
-    percent = run.parameters["trained_percent_per_task"]
-    told = (
-        f"It trains {percent:.1f}% of the backbone's parameters a task, and all tasks together need "
-        f"{run.parameters['total_ratio']:.2f} backbones"
+def render_size(run: Run) -> str:
+    """Render parameter counts, and the size of each bundle in megabytes."""
+    summary = (
+        f"Trainable parameters per task are {run.parameters['trained_percent_per_task']:.1f}% of the backbone; the "
+        f"model for all tasks has {run.parameters['total_ratio']:.2f} times the backbone's parameters"
     )
-    shown = table(parameters(run), "Parameters")
+    parameters = table(build_parameter_table(run), "Parameters")
     if not run.manifests:
-        return answer(f"{told}.") + shown + paragraph(NONE)
+        return answer(f"{summary}.") + parameters + paragraph(NO_EXPORT)
     rows = []
-    for name, found in run.manifests.items():
-        sizes = {file: (run.bundles / name / file).stat().st_size / 1e6 for file in found.files}
-        parts = [sum(size for file, size in sizes.items() if file.startswith(start)) for start in KINDS.values()]
+    for name, description in run.manifests.items():
+        sizes = {file: (run.bundles / name / file).stat().st_size / 1e6 for file in description.files}
+        kinds = [sum(size for file, size in sizes.items() if file.startswith(prefix)) for prefix in FILE_KINDS.values()]
         total = sum(sizes.values())
         rows.append(
-            [name, *(f"{size:.1f}" if size else "none" for size in parts), f"{total - sum(parts):.1f}", f"{total:.1f}"]
+            [name, *(f"{size:.1f}" if size else "none" for size in kinds), f"{total - sum(kinds):.1f}", f"{total:.1f}"]
         )
     largest = max(float(row[-1]) for row in rows)
+    header = ["task", *FILE_KINDS, "tokenizer and model card", "total"]
     return (
-        answer(f"{told}. The largest bundle has {largest:.1f} MB.")
-        + shown
-        + table(Table(["task", *KINDS, "tokenizer and card", "all"], rows), "Size of each bundle, MB (10⁶ bytes)")
+        answer(f"{summary}. The largest bundle is {largest:.1f} MB.")
+        + parameters
+        + table(Table(header, rows), "Size of each bundle, MB (10⁶ bytes)")
         + paragraph(
-            Safe(
-                f"Times are a machine's: {_code('kedro run --pipelines times')} measures them, into "
-                f"{_code('times/times.html')} beside this page."
+            Markup(
+                f"Latency depends on the machine: {_code('kedro run --pipelines times')} measures it and writes "
+                f"{_code('times/times.html')} next to this page."
             )
         )
     )
 
 
-def parity(run: Run) -> str:
-    """Whether the graphs answer as the model did, in float32 and in int8."""
+def render_parity(run: Run) -> str:
+    """Render the comparison of each exported graph with the model, in float32 and int8."""
     if not run.manifests:
-        return answer(NONE)
+        return answer(NO_EXPORT)
     rows = []
-    for name, found in run.manifests.items():
-        told, int8 = found.parity, found.int8
-        beyond = f"{told['beyond']:.0f}" if "beyond" in told else "not told"
-        less = (
+    for name, description in run.manifests.items():
+        parity, int8 = description.parity, description.int8
+        beyond = f"{parity['beyond']:.0f}" if "beyond" in parity else "not recorded"
+        quantized = (
             [
                 f"{int8['float32']:.2f}",
                 f"{int8['metric']:.2f}",
@@ -65,70 +65,72 @@ def parity(run: Run) -> str:
             if int8
             else ["none"] * 4
         )
-        rows.append(
-            [name, f"{told['rows']:.0f}", f"{told['ties']:.0f}", beyond, f"{told['largest_difference']:.1e}", *less]
-        )
-    count = sum(int(found.parity["rows"]) for found in run.manifests.values())
-    ties = sum(int(found.parity["ties"]) for found in run.manifests.values())
-    head = [
+        difference = f"{parity['largest_difference']:.1e}"
+        rows.append([name, f"{parity['rows']:.0f}", f"{parity['ties']:.0f}", beyond, difference, *quantized])
+    count = sum(int(description.parity["rows"]) for description in run.manifests.values())
+    ties = sum(int(description.parity["ties"]) for description in run.manifests.values())
+    header = [
         "task",
         "rows",
         "ties",
-        "beyond tolerance",
-        "largest difference",
-        "float32",
-        "int8",
+        "rows beyond tolerance",
+        "largest score difference",
+        "float32 metric",
+        "int8 metric",
         "change",
-        "int8 published",
+        "int8 exported",
     ]
     return (
         answer(
-            f"Of {count:,} validation rows {count - ties:,} have the same answer in graph and model; {ties:,} are ties."
+            f"Graph and model give the same answer on {count - ties:,} of {count:,} validation rows; {ties:,} are ties."
         )
         + paragraph(
-            f"A graph is published only if its scores differ by at most {run.tolerance:g} on nearly all rows, and its "
-            "answers only where two are as good (ties). In int8 it is published where its metric is near enough."
+            f"A graph is exported only if its scores differ from the model's by at most {run.tolerance:g} on nearly "
+            "all rows, and its answers differ only between equally good ones (ties). The int8 graph is exported only "
+            "if its metric is close enough to float32."
         )
-        + table(Table(head, rows), "Graph beside model, on the validation split")
+        + table(Table(header, rows), "Exported graphs compared with the model, on the validation split")
     )
 
 
-def lineage(run: Run) -> str:
-    """What it comes from, by hashes; nothing that depends on when, where or by which commit."""
-    made = {name: found.made_from for name, found in run.manifests.items()}
-    keys = list(dict.fromkeys(key for found in made.values() for key in found))
-    same = {
-        key: values.pop() for key in keys if len(values := {found.get(key, "none") for found in made.values()}) == 1
+def render_lineage(run: Run) -> str:
+    """Render the hashes of what the run was made from; the time, machine and commit of the run are left out."""
+    origins = {name: description.made_from for name, description in run.manifests.items()}
+    keys = list(dict.fromkeys(key for origin in origins.values() for key in origin))
+    shared = {
+        key: values.pop()
+        for key in keys
+        if len(values := {origin.get(key, "none") for origin in origins.values()}) == 1
     }
     backbone = run.configuration["backbone"]
     path = Path(backbone["path"])
-    said = {
+    entries = {
         "method": run.method,
         "seed": str(run.seed),
-        "backbone": path.name if path.is_absolute() else backbone["path"],  # where it lies on a host is not told
+        "backbone": path.name if path.is_absolute() else backbone["path"],  # do not reveal paths of the machine
         "revision": backbone["revision"] or "not pinned",
-        "sha256 of the backbone": Safe(_code(backbone["sha256"])),
-        **{f"sha256 of {key}": Safe(_code(value)) for key, value in same.items()},
+        "SHA-256 of the backbone": Markup(_code(backbone["sha256"])),
+        **{f"SHA-256 of {key}": Markup(_code(value)) for key, value in shared.items()},
     }
-    listed = "".join(f"<dt>{escaped(key)}</dt><dd>{escaped(text)}</dd>\n" for key, text in said.items())
-    own = [key for key in keys if key not in same]
+    items = "".join(f"<dt>{escape(key)}</dt><dd>{escape(text)}</dd>\n" for key, text in entries.items())
+    per_task = [key for key in keys if key not in shared]
     rows = [
         [
             name,
-            *(Safe(_code(made[name].get(key, "none"))) for key in own),
-            Safe(_code(found.files.get(manifest.GRAPH, "none"))),
+            *(Markup(_code(origins[name].get(key, "none"))) for key in per_task),
+            Markup(_code(description.files.get(manifest.GRAPH, "none"))),
         ]
-        for name, found in run.manifests.items()
+        for name, description in run.manifests.items()
     ]
     settings = json.dumps(run.configuration["methods"], indent=2, ensure_ascii=False)
-    hashes = table(Table(["task", *own, "graph"], rows), "sha256 by task") if rows else paragraph(NONE)
+    hashes = table(Table(["task", *per_task, "graph"], rows), "SHA-256 by task") if rows else paragraph(NO_EXPORT)
     return (
-        answer(f"It is {run.method}, trained with seed {run.seed}.")
-        + f"<dl>\n{listed}</dl>\n"
+        answer(f"The method is {run.method}, trained with seed {run.seed}.")
+        + f"<dl>\n{items}</dl>\n"
         + hashes
-        + details("The method's settings", f"<pre>{escaped(settings)}</pre>\n")
+        + details("Settings of the method", f"<pre>{escape(settings)}</pre>\n")
     )
 
 
 def _code(text: str) -> str:
-    return f"<code>{escaped(text)}</code>"
+    return f"<code>{escape(text)}</code>"

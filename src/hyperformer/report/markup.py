@@ -1,4 +1,4 @@
-"""Pieces of Markdown and HTML; every text is escaped but for `Safe` ones."""
+"""Builders of Markdown and HTML, named after the elements that they build; all text except `Markup` is escaped."""
 
 from __future__ import annotations
 
@@ -7,77 +7,83 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
-class Safe(str):
-    """Markup as it is."""
+class Markup(str):
+    """HTML that is inserted without escaping."""
 
     __slots__ = ()
 
 
-class Strong(str):
-    """A text that stands out."""
+class Emphasis(str):
+    """Text that is set in bold."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells by row under a head; the first cell of a row names it."""
+    """Rows of text below a header; the first entry of each row is its name."""
 
-    head: Sequence[str]
+    header: Sequence[str]
     rows: Sequence[Sequence[str]]
 
 
-def escaped(text: str) -> str:
-    """A text in HTML, also inside of quotes."""
-    if isinstance(text, Strong):
+def escape(text: str) -> str:
+    """Escape a text for HTML, including quotes in attributes."""
+    if isinstance(text, Emphasis):
         return f"<strong>{html.escape(text)}</strong>"
-    return text if isinstance(text, Safe) else html.escape(text)
+    return text if isinstance(text, Markup) else html.escape(text)
 
 
-def markdown(table: Table) -> str:
-    def line(cells: Iterable[str]) -> str:
-        told = (cell.replace("|", "\\|") for cell in cells)
-        return f"| {' | '.join(told)} |"
+def to_markdown(content: Table) -> str:
+    """Render a table as Markdown."""
 
-    body = [[f"**{cell}**" if isinstance(cell, Strong) else cell for cell in row] for row in table.rows]
-    return "\n".join(map(line, [table.head, ["---"] * len(table.head), *body])) + "\n"
+    def line(entries: Iterable[str]) -> str:
+        escaped = (entry.replace("|", "\\|") for entry in entries)
+        return f"| {' | '.join(escaped)} |"
+
+    body = [[f"**{entry}**" if isinstance(entry, Emphasis) else entry for entry in row] for row in content.rows]
+    return "\n".join(map(line, [content.header, ["---"] * len(content.header), *body])) + "\n"
 
 
-def table(shown: Table, caption: str, shares: Sequence[Sequence[float]] | None = None) -> str:
-    """A table in HTML, in a box that scrolls by itself where it is wider than the page.
+def table(content: Table, caption: str, shares: Sequence[Sequence[float]] | None = None) -> str:
+    """Render a table as HTML, in a box that scrolls when the table is wider than the page.
 
     Args:
-        shares: of every cell but the rows' names, from 0 to 1: how dark it is.
+        content: The table.
+        caption: The caption, also read by screen readers.
+        shares: The shade of each entry except the row names, from 0 to 1; no shading without it.
     """
-    head = "".join(f'<th scope="col">{escaped(cell)}</th>' for cell in shown.head)
+    header = "".join(f'<th scope="col">{escape(entry)}</th>' for entry in content.header)
     lines = []
-    for number, (name, *cells) in enumerate(shown.rows):
-        own = shares[number] if shares else [None] * len(cells)
+    for number, (name, *entries) in enumerate(content.rows):
+        shades = shares[number] if shares else [None] * len(entries)
         rest = "".join(
-            f"<td>{escaped(cell)}</td>" if share is None else f'<td style="--share:{share:.2f}">{escaped(cell)}</td>'
-            for cell, share in zip(cells, own, strict=True)
+            f"<td>{escape(entry)}</td>" if share is None else f'<td style="--share:{share:.2f}">{escape(entry)}</td>'
+            for entry, share in zip(entries, shades, strict=True)
         )
-        lines.append(f'<tr><th scope="row">{escaped(name)}</th>{rest}</tr>\n')
+        lines.append(f'<tr><th scope="row">{escape(name)}</th>{rest}</tr>\n')
     kind = ' class="heat"' if shares else ""
-    return f"""<div class="scroll" role="group" tabindex="0" aria-label="{escaped(caption)}">
-<table{kind}><caption><span>{escaped(caption)}</span></caption><thead><tr>{head}</tr></thead><tbody>
+    return f"""<div class="scroll" role="group" tabindex="0" aria-label="{escape(caption)}">
+<table{kind}><caption><span>{escape(caption)}</span></caption><thead><tr>{header}</tr></thead><tbody>
 {"".join(lines)}</tbody></table></div>
 """
 
 
 def details(summary: str, content: str) -> str:
-    return f"<details><summary>{escaped(summary)}</summary>\n{content}</details>\n"
+    """Render HTML content that is folded behind a summary."""
+    return f"<details><summary>{escape(summary)}</summary>\n{content}</details>\n"
 
 
 def answer(text: str) -> str:
-    """The sentence that answers a section's question."""
-    return f'<p class="answer">{escaped(text)}</p>\n'
+    """Render the sentence that answers a section's question."""
+    return f'<p class="answer">{escape(text)}</p>\n'
 
 
 def paragraph(text: str) -> str:
-    return f"<p>{escaped(text)}</p>\n"
+    """Render a paragraph."""
+    return f"<p>{escape(text)}</p>\n"
 
 
-def grid(parts: Iterable[str], kind: str = "grid") -> str:
-    """Parts side by side, as many as there is room for: `grid`, or `grid broad` for broad ones."""
-    return f'<div class="{kind}">\n{"".join(parts)}</div>\n'
+def grid(items: Iterable[str], css_class: str = "grid") -> str:
+    """Render HTML items side by side, in as many columns as fit; the class `grid broad` has wider columns."""
+    return f'<div class="{css_class}">\n{"".join(items)}</div>\n'

@@ -1,4 +1,4 @@
-"""The pictures of a run, for the page and as files."""
+"""The charts of a run, for its page and as SVG files."""
 
 from __future__ import annotations
 
@@ -7,91 +7,96 @@ from pathlib import Path
 import numpy as np
 
 from hyperformer.report import figures, predictions
-from hyperformer.report.figures import Picture
+from hyperformer.report.figures import Chart
 from hyperformer.report.predictions import Calibration
 from hyperformer.report.run import Run
-from hyperformer.report.scores import by_task, means
+from hyperformer.report.scores import average_scores, collect_scores
 
-MATRIX = 12
-"""The most labels of a matrix."""
+MAX_MATRIX_LABELS = 12
+"""The most labels of a task whose confusion matrix is shown."""
 
 
-def pictures(run: Run) -> dict[str, dict[str, Picture]]:
-    """What they show → a task's name, `mean` or `tasks` → the picture.
+def draw_charts(run: Run) -> dict[str, dict[str, Chart]]:
+    """Draw every chart of a run.
 
-    `scores`, `learning`, `confusion` of classification, `numbers` of regression, `calibration`, and `embeddings`,
-    each for what has any.
+    Returns:
+        Charts by kind, then by task, `mean` or `tasks`. Kinds are `scores`, `learning`, `confusion` (classification),
+        `numbers` (regression), `calibration` and `embeddings`; a kind without data is empty.
     """
     return {
-        "scores": {"tasks": figures.bars(run.method, {**by_task(run), "mean": means(run)})},
-        "learning": _learning(run),
-        "confusion": _confusion(run),
-        "numbers": _numbers(run),
-        "calibration": {name: figures.reliability(name, found) for name, found in calibrations(run).items()},
-        "embeddings": _embeddings(run),
+        "scores": {"tasks": figures.draw_scores(run.method, {**collect_scores(run), "mean": average_scores(run)})},
+        "learning": _draw_learning(run),
+        "confusion": _draw_confusion(run),
+        "numbers": _draw_numbers(run),
+        "calibration": {
+            name: figures.draw_reliability(name, calibration) for name, calibration in measure_calibrations(run).items()
+        },
+        "embeddings": _draw_embeddings(run),
     }
 
 
-def write(run: Run, folder: Path) -> None:
-    """Writes each picture as `<what it shows>/<name>.svg`."""
-    for kind, shown in pictures(run).items():
-        for name, picture in shown.items():
+def write_charts(run: Run, folder: Path) -> None:
+    """Write each chart to `<kind>/<name>.svg`."""
+    for kind, charts in draw_charts(run).items():
+        for name, chart in charts.items():
             file = folder / kind / f"{name}.svg"
             file.parent.mkdir(exist_ok=True)
-            file.write_text(picture.alone(), encoding="utf-8")
+            file.write_text(chart.render_file(), encoding="utf-8")
 
 
-def calibrations(run: Run) -> dict[str, Calibration]:
-    """Of the classification tasks whose answers have probabilities."""
-    found = {}
+def measure_calibrations(run: Run) -> dict[str, Calibration]:
+    """Measure the calibration of each classification task whose answers have probabilities."""
+    calibrations = {}
     for name, task in run.tasks.items():
-        if task.answers and task.numbers is None and "probability" in run.answers[name]:
-            scored = run.answers[name].dropna(subset="probability")
+        if task.answers and task.numbers is None and "probability" in run.test_predictions[name]:
+            scored = run.test_predictions[name].dropna(subset="probability")
             right = (scored["truth"] == scored["answer"]).to_numpy()
-            found[name] = predictions.calibration(scored["probability"].to_numpy(dtype=np.float64), right)
-    return found
+            probabilities = scored["probability"].to_numpy(dtype=np.float64)
+            calibrations[name] = predictions.measure_calibration(probabilities, right)
+    return calibrations
 
 
-def validated(run: Run) -> list[str]:
-    """What there is a curve of: the mean, and the tasks."""
+def list_curves(run: Run) -> list[str]:
+    """Return the names of the validation curves: `mean`, then the tasks."""
     return ["mean", *(name for name in run.tasks if name in run.history[0])] if run.history else []
 
 
-def lowest(run: Run) -> float:
-    """Where the curves' common scale begins, in percent."""
-    values = [line[name] for line in run.history for name in validated(run)]
+def choose_axis_minimum(run: Run) -> float:
+    """Choose the lower end of the axis that all validation curves share, in percent."""
+    values = [line[name] for line in run.history for name in list_curves(run)]
     return min(90.0, 10.0 * (min(values) // 10.0))
 
 
-def _learning(run: Run) -> dict[str, Picture]:
+def _draw_learning(run: Run) -> dict[str, Chart]:
     steps = [line["step"] for line in run.history]
     return {
-        name: figures.curve(name, steps, [line[name] for line in run.history], lowest(run), steps[-1])
-        for name in validated(run)
+        name: figures.draw_curve(name, steps, [line[name] for line in run.history], choose_axis_minimum(run), steps[-1])
+        for name in list_curves(run)
     }
 
 
-def _confusion(run: Run) -> dict[str, Picture]:
-    found = {}
+def _draw_confusion(run: Run) -> dict[str, Chart]:
+    charts = {}
     for name, task in run.tasks.items():
-        if task.answers and task.numbers is None and len(task.answers) <= MATRIX:
-            given = run.answers[name]
-            counts = predictions.confusion(given["truth"].tolist(), given["answer"].tolist(), task.answers)
-            found[name] = figures.matrix(name, task.answers, counts)
-    return found
+        if task.answers and task.numbers is None and len(task.answers) <= MAX_MATRIX_LABELS:
+            table = run.test_predictions[name]
+            counts = predictions.confusion_matrix(table["truth"].tolist(), table["answer"].tolist(), task.answers)
+            charts[name] = figures.draw_confusion_matrix(name, task.answers, counts)
+    return charts
 
 
-def _numbers(run: Run) -> dict[str, Picture]:
-    found = {}
+def _draw_numbers(run: Run) -> dict[str, Chart]:
+    charts = {}
     for name, task in run.tasks.items():
-        if task.numbers is not None and not run.answers[name]["value"].isna().all():
-            grouped = predictions.by_truth(run.answers[name], task.answers, task.numbers)
-            found[name] = figures.boxes(name, grouped, task.numbers[0], task.numbers[-1])
-    return found
+        if task.numbers is not None and not run.test_predictions[name]["value"].isna().all():
+            summary = predictions.summarize_by_truth(run.test_predictions[name], task.answers, task.numbers)
+            charts[name] = figures.draw_boxes(name, summary, task.numbers[0], task.numbers[-1])
+    return charts
 
 
-def _embeddings(run: Run) -> dict[str, Picture]:
-    found = run.embeddings()
-    if found is None or len(found[0]) == 1:
+def _draw_embeddings(run: Run) -> dict[str, Chart]:
+    embeddings = run.read_task_embeddings()
+    if embeddings is None or len(embeddings[0]) == 1:
         return {}
-    return {"tasks": figures.scatter(found[0], *predictions.principal(found[1]))}
+    names, vectors = embeddings
+    return {"tasks": figures.draw_scatter(names, *predictions.principal(vectors))}

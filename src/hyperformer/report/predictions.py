@@ -1,4 +1,4 @@
-"""What the predictions of a task's test split say: where it is wrong, and whether its probabilities can be believed."""
+"""Statistics of a task's test predictions: confusions, calibration, errors, and similarity of task embeddings."""
 
 from __future__ import annotations
 
@@ -11,92 +11,114 @@ import pandas as pd
 from numpy.typing import NDArray
 
 BINS = 10
+"""Bins of equal width in probability, for the calibration error."""
 
 
-def read(folder: Path, task: str) -> pd.DataFrame:
-    """The test predictions of a task as evaluation wrote them; texts as they are, also `NA` and none."""
+def read_predictions(folder: Path, task: str) -> pd.DataFrame:
+    """Read the test predictions of a task; texts such as `NA` and empty texts stay strings."""
     table = pd.read_csv(folder / task / "test.csv", dtype=str, keep_default_na=False)
     for column in {"probability", "value"} & set(table.columns):
         table[column] = pd.to_numeric(table[column])
     return table
 
 
-def confusion(truths: Sequence[str], answers: Sequence[str], labels: Sequence[str]) -> NDArray[np.int64]:
-    """How many rows of each truth got each answer, [labels, labels + 1]; last come answers that are no label."""
-    places = {label: place for place, label in enumerate(labels)}
+def confusion_matrix(truths: Sequence[str], answers: Sequence[str], labels: Sequence[str]) -> NDArray[np.int64]:
+    """Count the rows of each true label by answer, [labels, labels + 1]; the last column is for other answers."""
+    indices = {label: index for index, label in enumerate(labels)}
     counts = np.zeros((len(labels), len(labels) + 1), dtype=np.int64)
     for truth, answer in zip(truths, answers, strict=True):
-        counts[places[truth], places.get(answer, len(labels))] += 1
+        counts[indices[truth], indices.get(answer, len(labels))] += 1
     return counts
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Bins of equal width in probability, and their gaps; shares are from 0 to 1.
-
-    `rows`, `probability` (mean) and `right` (share of right answers) are [bins]; of an empty bin the last two are 0.
-    `error` is the expected calibration error, and `chance` what it would be on average if every probability were true.
-    """
+    """Reliability of a task's probabilities, in bins of equal width; shares are from 0 to 1."""
 
     rows: NDArray[np.int64]
+    """Rows in each bin, [bins]."""
     probability: NDArray[np.float64]
+    """Mean probability in each bin, [bins]; 0 in an empty bin."""
     right: NDArray[np.float64]
+    """Share of correct answers in each bin, [bins]; 0 in an empty bin."""
     error: float
+    """Expected calibration error."""
     chance: float
+    """Expected calibration error of a perfectly calibrated model on as many rows, on average."""
 
 
-def calibration(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
-    """The reliability of probabilities [rows]: expected calibration error as in Guo et al. 2017, section 2.
+def measure_calibration(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
+    """Measure the calibration of probabilities as in Guo et al. 2017, section 2.
 
-    A probability on the edge of two bins counts to the lower one. Of a bin, `chance` takes the mean distance of a
-    normal variable from its mean, which is sqrt(2/pi) of its standard deviation.
+    A probability on the edge of two bins belongs to the lower bin. `chance` takes sqrt(2/pi) of the standard deviation
+    of each bin: the mean absolute deviation of a normal variable.
+
+    Args:
+        probabilities: The probability of each answer, [rows].
+        right: Whether each answer is correct, [rows].
     """
     bins = np.clip(np.ceil(probabilities * BINS).astype(np.int64) - 1, 0, BINS - 1)
     rows = np.bincount(bins, minlength=BINS)
-    some = np.maximum(rows, 1)
-    mean = np.bincount(bins, weights=probabilities, minlength=BINS) / some
-    share = np.bincount(bins, weights=right.astype(np.float64), minlength=BINS) / some
-    spread = np.bincount(bins, weights=probabilities * (1.0 - probabilities), minlength=BINS)
+    nonzero_rows = np.maximum(rows, 1)
+    mean = np.bincount(bins, weights=probabilities, minlength=BINS) / nonzero_rows
+    share = np.bincount(bins, weights=right.astype(np.float64), minlength=BINS) / nonzero_rows
+    variance = np.bincount(bins, weights=probabilities * (1.0 - probabilities), minlength=BINS)
     error = float(np.sum(rows * np.abs(share - mean)) / len(bins))
-    chance = float(np.sqrt(2.0 / np.pi) * np.sum(np.sqrt(spread)) / len(bins))
+    chance = float(np.sqrt(2.0 / np.pi) * np.sum(np.sqrt(variance)) / len(bins))
     return Calibration(rows, mean, share, error, chance)
 
 
-def by_truth(table: pd.DataFrame, answers: Sequence[str], numbers: Sequence[float]) -> pd.DataFrame:
-    """Of a regression task by true number: `rows`, and of the predicted numbers their mean and percentiles.
+def summarize_by_truth(table: pd.DataFrame, answers: Sequence[str], numbers: Sequence[float]) -> pd.DataFrame:
+    """Summarize the predicted numbers of a regression task for each true number.
 
-    Columns: truth, rows, mean, p5, p25, p50, p75, p95. Answers that are no number are left out.
+    Args:
+        table: Predictions, as `read_predictions` returns them; rows whose answer is not a number are left out.
+        answers: The answers of the task, as texts.
+        numbers: The number of each answer.
+
+    Returns:
+        The columns truth, rows, mean, and the percentiles p5, p25, p50, p75 and p95.
     """
     truth = table["truth"].map(dict(zip(answers, numbers, strict=True)))
     lines = []
     for number, values in table["value"].dropna().groupby(truth):
-        low, first, middle, third, high = np.percentile(values, [5, 25, 50, 75, 95])
-        lines.append((number, len(values), values.mean(), low, first, middle, third, high))
+        percentiles = np.percentile(values, [5, 25, 50, 75, 95])
+        lines.append((number, len(values), values.mean(), *percentiles))
     return pd.DataFrame(lines, columns=["truth", "rows", "mean", "p5", "p25", "p50", "p75", "p95"])
 
 
-def worst(table: pd.DataFrame, numbers: dict[str, float] | None, most: int) -> pd.DataFrame:
-    """The worst answers, worst first: the surest wrong ones, or those farthest off where answers are numbers."""
+def select_worst(table: pd.DataFrame, numbers: dict[str, float] | None, limit: int) -> pd.DataFrame:
+    """Select the worst predictions, worst first.
+
+    Args:
+        table: Predictions, as `read_predictions` returns them.
+        numbers: The number of each answer of a regression task, whose worst predictions have the largest errors; None
+            for other tasks, whose worst predictions are the wrong ones of highest probability.
+        limit: The most rows to select.
+    """
     if numbers is not None:
-        gap = (table["truth"].map(numbers) - table["value"]).abs().fillna(np.inf)
-        return table.loc[gap.sort_values(ascending=False, kind="stable").index[:most]]
+        error = (table["truth"].map(numbers) - table["value"]).abs().fillna(np.inf)
+        return table.loc[error.sort_values(ascending=False, kind="stable").index[:limit]]
     wrong = table[table["truth"] != table["answer"]]
     if "probability" in wrong:
         wrong = wrong.sort_values("probability", ascending=False, kind="stable")
-    return wrong.head(most)
+    return wrong.head(limit)
 
 
-def cosines(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The cosine similarity of each two rows, [n, n]."""
+def cosine_similarity(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the cosine similarity of each pair of rows, [n, n]."""
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
-    found: NDArray[np.float64] = unit @ unit.T
-    return found
+    similarity: NDArray[np.float64] = unit @ unit.T
+    return similarity
 
 
 def principal(embeddings: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Rows [n, e], n > 1, on their first two principal components, [n, 2], and the share of variance of each, [2].
+    """Project rows [n, e], n > 1, onto their first two principal components.
 
-    Of either sign of a component the one is taken whose farthest row is positive.
+    The sign of each component is the one that makes its largest coordinate positive.
+
+    Returns:
+        The points, [n, 2], and the share of variance of each component, [2].
     """
     centred = embeddings - embeddings.mean(axis=0)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)

@@ -1,4 +1,4 @@
-"""What a report is made from."""
+"""The results of a run that a report is rendered from."""
 
 from __future__ import annotations
 
@@ -16,59 +16,70 @@ from safetensors import safe_open
 
 from hyperformer import manifest
 from hyperformer.manifest import Manifest
-from hyperformer.report.predictions import read
+from hyperformer.report.predictions import read_predictions
 from hyperformer.tasks import Task
 
-CONFIGURATION, WEIGHTS, EMBEDDING = "configuration.json", "trained.safetensors", "method.task_embedding.weight"
-"""A checkpoint's files and tensor as hyperformer.model writes them, which cannot be imported without torch."""
+# The names that hyperformer.model writes; importing it would import torch.
+CONFIGURATION = "configuration.json"
+"""The file of a checkpoint's settings."""
+WEIGHTS = "trained.safetensors"
+"""The file of a checkpoint's weights, where all tasks share a model."""
+EMBEDDING = "method.task_embedding.weight"
+"""The tensor of task embeddings."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run's tasks, its figures as the stages left them, and where the rest lies.
-
-    `metrics`, `baselines` and `history` are in percent; `counts` are rows by task and split; `parameters` are those of
-    `model.parameter_counts`; `bundles`, `predictions` and `checkpoint` are folders; `tolerance` is `export.tolerance`.
-    """
+    """A run's tasks, the metrics that its stages saved, and the paths of its artifacts."""
 
     tasks: Mapping[str, Task]
     metrics: Mapping[str, Any]
+    """Metrics by split and task, in percent."""
     baselines: Mapping[str, Any]
+    """Test metrics by task and baseline, in percent."""
     counts: Mapping[str, Any]
+    """Rows by task and split."""
     parameters: Mapping[str, float]
+    """Parameter counts, as `hyperformer.model.parameter_counts` returns them."""
     history: Sequence[Mapping[str, float]]
+    """Validation metrics by step, in percent."""
     bundles: Path
+    """Folder of exported bundles."""
     predictions: Path
+    """Folder of predictions by task."""
     checkpoint: Path
+    """Folder of the trained checkpoint."""
     seed: int
     tolerance: float
+    """The setting `export.tolerance`."""
 
     @cached_property
     def manifests(self) -> dict[str, Manifest]:
-        """Of the tasks that were exported."""
+        """Manifests of the exported tasks, by task."""
         return {name: manifest.read(self.bundles / name) for name in self.tasks if (self.bundles / name).is_dir()}
 
     @cached_property
-    def answers(self) -> dict[str, pd.DataFrame]:
-        """The test predictions of each task."""
-        return {name: read(self.predictions, name) for name in self.tasks}
+    def test_predictions(self) -> dict[str, pd.DataFrame]:
+        """Test predictions by task."""
+        return {name: read_predictions(self.predictions, name) for name in self.tasks}
 
     @cached_property
     def configuration(self) -> dict[str, Any]:
-        """The checkpoint's own settings."""
-        found: dict[str, Any] = json.loads((self.checkpoint / CONFIGURATION).read_text(encoding="utf-8"))
-        return found
+        """Settings that are saved in the checkpoint."""
+        settings: dict[str, Any] = json.loads((self.checkpoint / CONFIGURATION).read_text(encoding="utf-8"))
+        return settings
 
     @property
     def method(self) -> str:
+        """Name of the method."""
         return str(self.configuration["method"])
 
-    def embeddings(self) -> tuple[list[str], NDArray[np.float64]] | None:
-        """Names of tasks and their embeddings [tasks, e]; None where the method has none."""
+    def read_task_embeddings(self) -> tuple[list[str], NDArray[np.float64]] | None:
+        """Read the names of the tasks and their embeddings [tasks, e]; None if the method has no embeddings."""
         file = self.checkpoint / WEIGHTS  # a method with embeddings has one model for all tasks
         if not file.is_file():
             return None
         with safe_open(file, framework="numpy") as tensors:
-            if EMBEDDING not in tensors.keys():  # noqa: SIM118 - it is no mapping
+            if EMBEDDING not in tensors.keys():  # noqa: SIM118 - safe_open returns no mapping
                 return None
             return self.configuration["groups"][0], tensors.get_tensor(EMBEDDING).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The look of the page and of its pictures, in light and dark."""
+"""CSS of the page and of its charts, in light and dark."""
 
 from __future__ import annotations
 

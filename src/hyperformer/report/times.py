@@ -1,4 +1,4 @@
-"""How long a run's steps took, and how fast its graphs answer: a machine's figures, apart from what a commit gives."""
+"""Durations of a run's steps and speed of its graphs, as one machine measures them; no other report depends on them."""
 
 from __future__ import annotations
 
@@ -15,110 +15,126 @@ import numpy as np
 from hyperformer.data import first_rows
 from hyperformer.manifest import GRAPH, INT8
 from hyperformer.progress import noted, watched
-from hyperformer.report.document import whole
-from hyperformer.report.markup import Strong, Table, answer, paragraph, table
+from hyperformer.report.document import render_document
+from hyperformer.report.markup import Emphasis, Table, answer, paragraph, table
 from hyperformer.runtime import load
 
-LATENCY, PAGE = "latency.json", "times.html"
-ROWS, BATCH, LEAST = 256, 32, 8
-"""Validation rows of a task that are asked at most, of a batch, and asked alone at least."""
+LATENCY = "latency.json"
+PAGE = "times.html"
+ROWS = 256
+"""The most validation rows of a task that are answered."""
+BATCH = 32
+"""Rows in a batch, for the throughput."""
+MIN_REPEATS = 8
+"""The fewest measurements of single rows, and of batches."""
 
 
-def measure(bundles: Path, rows: Path, place: Path, seconds: float = 2.0) -> None:
-    """Times every bundle's graphs on validation rows, and writes the figures and their page.
+def measure(bundles: Path, rows: Path, folder: Path, seconds: float = 2.0) -> None:
+    """Time the graphs of all bundles on validation rows, and write the results as JSON and as an HTML page.
 
     Args:
-        bundles: the folder of bundles; those of generation tasks are left out.
-        rows: the folder of checked rows.
-        place: a folder, in which steps may be noted; `latency.json` and `times.html` are written there.
-        seconds: about how long each graph is asked, alone and in batches.
+        bundles: The folder of bundles; those of generation tasks are skipped.
+        rows: The folder of prepared rows.
+        folder: The folder to write `latency.json` and `times.html` to; durations of steps are read from it.
+        seconds: The time to measure each graph for, in seconds: once with single rows and once with batches.
     """
-    found: dict[str, Any] = {"machine": _machine(), "graphs": []}
+    results: dict[str, Any] = {"machine": _describe_machine(), "graphs": []}
     graphs = [path for kind in (GRAPH, INT8) for path in sorted(bundles.glob(f"*/{kind}"))]
     for graph in watched(graphs, "timing graphs", len(graphs)):
         task = graph.parent.name
-        asked = list(first_rows(rows, task, "validation", ROWS))
-        found["graphs"].append({"task": task, "int8": graph.name == INT8, **_latency(graph, asked, seconds)})
-    for name, text in ((LATENCY, json.dumps(found, indent=1) + "\n"), (PAGE, page(noted(place), found))):
-        beside = place / f".{name}.new"
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(place / name)
+        sample = list(first_rows(rows, task, "validation", ROWS))
+        results["graphs"].append({"task": task, "int8": graph.name == INT8, **_measure_latency(graph, sample, seconds)})
+    contents = {LATENCY: json.dumps(results, indent=1) + "\n", PAGE: render_page(noted(folder), results)}
+    for name, text in contents.items():
+        partial = folder / f".{name}.new"
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(folder / name)
 
 
-def _machine() -> dict[str, Any]:
-    """What the figures depend on; None for what the system does not tell."""
+def _describe_machine() -> dict[str, Any]:
+    """Return the machine and library that the measurements depend on; None for what the system does not report."""
     import onnxruntime
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {"processor": platform.machine(), "cores": cores, "onnxruntime": onnxruntime.__version__}
 
 
-def _latency(graph: Path, rows: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, float]:
-    """Milliseconds to open it and to answer a row alone, and rows a second in batches, whose order is the rows'."""
-    began = time.perf_counter()
+def _measure_latency(graph: Path, rows: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, float]:
+    """Measure the time to load a graph and to answer a single row, in milliseconds, and rows per second in batches."""
+    start = time.perf_counter()
     bundle = load(graph.parent, precision="int8" if graph.name == INT8 else "float32")
-    opened = time.perf_counter() - began
+    load_time = time.perf_counter() - start
     bundle(rows[0])  # type: ignore[operator]
 
-    def spent(batches: Sequence[Sequence[Mapping[str, Any]]]) -> list[float]:
-        took: list[float] = []
-        while len(took) < LEAST or sum(took) < seconds:
-            batch = batches[len(took) % len(batches)]
-            began = time.perf_counter()
+    def time_batches(batches: Sequence[Sequence[Mapping[str, Any]]]) -> list[float]:
+        durations: list[float] = []
+        while len(durations) < MIN_REPEATS or sum(durations) < seconds:
+            batch = batches[len(durations) % len(batches)]
+            start = time.perf_counter()
             bundle.answer(batch, BATCH)  # type: ignore[union-attr]
-            took.append(time.perf_counter() - began)
-        return took
+            durations.append(time.perf_counter() - start)
+        return durations
 
-    alone = spent([[row] for row in rows])
+    single = time_batches([[row] for row in rows])
     batches = [rows[first : first + BATCH] for first in range(0, len(rows), BATCH)]
-    together = spent(batches)
-    answered = sum(len(batches[turn % len(batches)]) for turn in range(len(together)))
+    batched = time_batches(batches)
+    answered = sum(len(batches[turn % len(batches)]) for turn in range(len(batched)))
     return {
-        "open_ms": round(1e3 * opened, 1),
-        "median_ms": round(1e3 * float(np.median(alone)), 3),
-        "p95_ms": round(1e3 * float(np.percentile(alone, 95)), 3),
-        "rows_per_second": round(answered / sum(together), 1),
+        "open_ms": round(1e3 * load_time, 1),
+        "median_ms": round(1e3 * float(np.median(single)), 3),
+        "p95_ms": round(1e3 * float(np.percentile(single, 95)), 3),
+        "rows_per_second": round(answered / sum(batched), 1),
     }
 
 
-def page(steps: Mapping[str, float], found: Mapping[str, Any]) -> str:
-    """The figures as a page in the report's look."""
-    machine, graphs = found["machine"], found["graphs"]
+def render_page(steps: Mapping[str, float], results: Mapping[str, Any]) -> str:
+    """Render the measurements as an HTML page in the style of the report.
+
+    Args:
+        steps: Seconds by artifact.
+        results: The content of `latency.json`.
+    """
+    machine, graphs = results["machine"], results["graphs"]
     if graphs:
-        slow = max(graphs, key=lambda one: one["median_ms"])
+        slowest = max(graphs, key=lambda graph: graph["median_ms"])
         rows = [
             [
-                one["task"],
-                "int8" if one["int8"] else "float32",
-                f"{one['open_ms']:.0f}",
-                Strong(f"{one['median_ms']:.2f}"),
-                f"{one['p95_ms']:.2f}",
-                f"{one['rows_per_second']:,.0f}",
+                graph["task"],
+                "int8" if graph["int8"] else "float32",
+                f"{graph['open_ms']:.0f}",
+                Emphasis(f"{graph['median_ms']:.2f}"),
+                f"{graph['p95_ms']:.2f}",
+                f"{graph['rows_per_second']:,.0f}",
             ]
-            for one in sorted(graphs, key=lambda one: (one["task"], one["int8"]))
+            for graph in sorted(graphs, key=lambda graph: (graph["task"], graph["int8"]))
         ]
-        head = ["task", "graph", "to open, ms", "a row alone, ms", "95th percentile, ms", "rows a second"]
-        answers = (
-            answer(f"A row alone takes {slow['median_ms']:.1f} ms at most, in the median ({slow['task']}).")
-            + paragraph(
-                f"Validation rows, on {machine['cores']} cores of {machine['processor']} with onnxruntime "
-                f"{machine['onnxruntime']} and its own number of threads; the last column in batches of {BATCH}."
+        header = ["task", "graph", "load, ms", "single row, ms", "95th percentile, ms", "rows per second"]
+        latency = (
+            answer(
+                f"A single row takes {slowest['median_ms']:.1f} ms at most (median latency of {slowest['task']}, the "
+                "slowest graph)."
             )
-            + table(Table(head, rows), "How fast each graph answers")
+            + paragraph(
+                f"Measured on validation rows, on {machine['cores']} {machine['processor']} cores, with onnxruntime "
+                f'{machine["onnxruntime"]} and its default number of threads. "Single row" is the median; rows per '
+                f"second are for batches of {BATCH}."
+            )
+            + table(Table(header, rows), "Latency and throughput of each graph")
         )
     else:
-        answers = answer("No graph was exported.")
+        latency = answer("No graph was exported.")
     longest = max(steps, key=steps.__getitem__, default=None)
-    listed = [[name, f"{seconds:,.1f}"] for name, seconds in steps.items()]
-    return whole(
+    durations = [[name, f"{seconds:,.1f}"] for name, seconds in steps.items()]
+    return render_document(
         "Times of a run",
-        "A machine's figures, which the same commit and seed do not give again.",
+        "Measured on one machine: the same commit and seed will not give exactly the same times again.",
         {
-            "How fast do the graphs answer?": answers,
+            "How fast are the exported graphs?": latency,
             "How long did each step take?": (
-                answer(f"The longest was {longest}, {steps[longest]:,.0f} s.")
+                answer(f"The longest step was {longest}, {steps[longest]:,.0f} s.")
                 + table(
-                    Table(["artifact", "seconds"], listed), "From the start of its node; the last time each was made"
+                    Table(["artifact", "seconds"], durations),
+                    "Time from the start of the Kedro node until the artifact was saved, in its latest run",
                 )
             )
             if longest
