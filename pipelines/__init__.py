@@ -1,1 +1,1 @@
-"""The Kedro project: which nodes there are and what flows between them. Everything is computed in `hyperformer`."""
+"""The Kedro project: nodes, datasets and hooks. All computation is in the package `hyperformer`."""

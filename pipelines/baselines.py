@@ -1,4 +1,4 @@
-"""`baselines`: what simple methods reach on the same test rows."""
+"""The pipeline `baselines`: scores of simple methods on the same test rows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hyperformer.config import BackboneSettings, EvaluationSettings, Tasks
 
 
 def score_baselines(rows: Path, tasks: Tasks, backbone: BackboneSettings, evaluation: EvaluationSettings, seed: int):
+    """Score simple methods on the test rows of each task."""
     from hyperformer.evaluation import baselines_all
     from hyperformer.model import embeddings
     from hyperformer.tasks import make
@@ -18,6 +19,7 @@ def score_baselines(rows: Path, tasks: Tasks, backbone: BackboneSettings, evalua
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `baselines`."""
     return Pipeline(
         [
             node(

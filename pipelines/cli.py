@@ -1,4 +1,4 @@
-"""`kedro run`, with one sentence instead of a traceback where an environment, pipeline or tag does not exist."""
+"""The command `kedro run`, with a short error message if an environment, pipeline or tag does not exist."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from hyperformer.config import nearest
 
 @click.group(name="hyperformer")
 def cli() -> None:
-    """The project's own commands."""
+    """Run the commands of this project."""
 
 
-def _run(**given: Any) -> Any:
-    conf = Path(given["conf_source"] or "conf")
-    if given["env"] and conf.is_dir():
-        _known("environment", [given["env"]], [folder.name for folder in conf.iterdir() if folder.is_dir()])
-    _known("pipeline", [*(given["pipelines"] or []), *filter(None, [given["pipeline"]])], pipelines)
-    _known("tag", given["tags"], {tag for flow in pipelines.values() for node in flow.nodes for tag in node.tags})
-    return kedro_run.callback(**given)
+def _run(**options: Any) -> Any:
+    conf = Path(options["conf_source"] or "conf")
+    if options["env"] and conf.is_dir():
+        _check_names("environment", [options["env"]], [folder.name for folder in conf.iterdir() if folder.is_dir()])
+    _check_names("pipeline", [*(options["pipelines"] or []), *filter(None, [options["pipeline"]])], pipelines)
+    tags = {tag for pipeline in pipelines.values() for node in pipeline.nodes for tag in node.tags}
+    _check_names("tag", options["tags"], tags)
+    return kedro_run.callback(**options)
 
 
-def _known(what: str, names: Iterable[str], known: Collection[str]) -> None:
+def _check_names(kind: str, names: Iterable[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
-            raise click.ClickException(f"unknown {what} {name!r}; {nearest(name, known)}")
+            raise click.ClickException(f"unknown {kind} {name!r}; {nearest(name, known)}")
 
 
 cli.add_command(click.Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help))

@@ -1,4 +1,4 @@
-"""Curves of a run as they come, for `dvc plots` and `dvc exp show`."""
+"""Training curves, written with DVCLive while a run trains, for `dvc plots` and `dvc exp show`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Any
 from hyperformer.types import HyperFormerError
 
 
-def started(folder: Path) -> Callable[[int, dict[str, float]], None]:
-    """Begins anew in `folder`; what takes the values at a step, by name, writes them as DVCLive does."""
+def start_curves(folder: Path) -> Callable[[int, dict[str, float]], None]:
+    """Start new curves in `folder`, and return a function that logs values by name at a step.
+
+    Raises:
+        HyperFormerError: DVCLive cannot use the git repository around the folder.
+    """
     from dvclive import Live
     from scmrepo.exceptions import SCMError
 
@@ -18,19 +22,19 @@ def started(folder: Path) -> Callable[[int, dict[str, float]], None]:
         live = Live(str(folder), report=None, save_dvc_exp=False, dvcyaml=None)
     except SCMError as error:
         raise HyperFormerError(
-            f"the curves cannot be written ({error}); commit once in this git repository, or remove its .git"
+            f"cannot write the training curves ({error}). Create a first commit in this git repository, or remove .git."
         ) from None
 
-    def show(step: int, values: dict[str, float]) -> None:
+    def log(step: int, values: dict[str, float]) -> None:
         live.step = step
         for name, value in values.items():
             live.log_metric(name, value)
-        live.summary = _sorted(live.summary)  # the same bytes, in whatever order a resumed run learns of its values
+        live.summary = _sorted(live.summary)  # a resumed run logs names in another order
         live.make_summary()
 
-    return show
+    return log
 
 
 def _sorted(tree: Any) -> Any:
-    """A tree of dictionaries, its keys sorted."""
+    """Sort the keys of nested dictionaries."""
     return {key: _sorted(tree[key]) for key in sorted(tree)} if isinstance(tree, dict) else tree

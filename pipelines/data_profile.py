@@ -1,4 +1,4 @@
-"""`data_profile`: what the rows of every task hold, as the model will read them."""
+"""The pipeline `data_profile`: statistics of the rows of every task, as the model will read them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from hyperformer.config import BackboneSettings, Tasks
 
 
 def profile_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings, split_counts: dict[str, Any]):
+    """Compute statistics of the rows of each task."""
     from hyperformer.data_profile import profile
 
     return profile(rows, tasks, backbone, split_counts)
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `data_profile`."""
     return Pipeline(
         [
             node(

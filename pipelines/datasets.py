@@ -1,4 +1,4 @@
-"""Datasets for folders, which kedro-datasets has none for, and its own for files, which are put in place whole here."""
+"""Datasets for folders, which kedro-datasets lacks, and for JSON and text files that are replaced atomically."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from kedro_datasets import text as text_datasets
 from hyperformer.types import HyperFormerError
 
 HTMLPreview = NewType("HTMLPreview", str)
-"""Kedro-Viz goes by this name of what `preview` gives."""
+"""Kedro-Viz recognizes a preview by the name of this return type."""
 
 
 class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
-    """A folder artifact: saved by a function that fills an empty folder beside it, which then takes its place.
+    """A folder, saved by a function that fills an empty folder, which then replaces the previous one.
 
-    Loading gives the folder's path; what reads it knows its layout.
+    Loading returns the path of the folder.
     """
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
@@ -31,27 +31,33 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
         self.metadata = metadata
 
     def load(self) -> Path:
+        """Return the path of the folder."""
         return self._folder
 
     def save(self, data: Callable[[Path], None]) -> None:
-        beside = self._folder.with_name(f".{self._folder.name}.new")
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+        """Fill a new folder and replace the previous one with it; an error leaves the previous one unchanged.
+
+        Args:
+            data: A function that fills an empty folder.
+        """
+        new = self._folder.with_name(f".{self._folder.name}.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
         try:
-            data(beside)
+            data(new)
         except BaseException:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(new, ignore_errors=True)
             raise
-        mode = beside.stat().st_mode & 0o666  # some libraries write for the owner alone
-        for path in beside.rglob("*"):
+        mode = new.stat().st_mode & 0o666  # some libraries write files that only their owner can read
+        for path in new.rglob("*"):
             if path.is_file():
                 path.chmod(mode)
-        before = beside.with_suffix(".old")
-        shutil.rmtree(before, ignore_errors=True)
+        old = new.with_suffix(".old")
+        shutil.rmtree(old, ignore_errors=True)
         if self._folder.exists():
-            self._folder.rename(before)
-        beside.rename(self._folder)
-        shutil.rmtree(before, ignore_errors=True)
+            self._folder.rename(old)
+        new.rename(self._folder)
+        shutil.rmtree(old, ignore_errors=True)
 
     def _exists(self) -> bool:
         return self._folder.is_dir()
@@ -61,35 +67,42 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
 
 
 class FiguresDataset(FolderDataset):
-    """A folder of SVG files, which Kedro-Viz shows one below the other."""
+    """A folder of SVG files, with a preview in Kedro-Viz."""
 
     def preview(self) -> HTMLPreview:
-        shown = []
+        """Render the files as HTML, one below the other."""
+        images = []
         for path in sorted(self._folder.rglob("*.svg")):
             name, code = path.relative_to(self._folder).with_suffix(""), base64.b64encode(path.read_bytes()).decode()
-            shown.append(f'<p><img alt="{name}" style="max-width: 100%" src="data:image/svg+xml;base64,{code}"></p>')
-        return HTMLPreview("".join(shown))
+            images.append(f'<p><img alt="{name}" style="max-width: 100%" src="data:image/svg+xml;base64,{code}"></p>')
+        return HTMLPreview("".join(images))
 
 
 class WorkplaceDataset(AbstractDataset[None, Path]):
-    """A folder that a node works in and that no stage owns: loading makes it where it is missing and gives its path."""
+    """A folder that nodes write to while they run; loading creates it if it is missing, and returns its path."""
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:
         self._folder = Path(filepath)
         self.metadata = metadata
 
     def load(self) -> Path:
+        """Create the folder if it is missing, and return its path.
+
+        Raises:
+            HyperFormerError: The folder cannot be created.
+        """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise HyperFormerError(
-                f"{self._folder} cannot be used ({error.strerror}), expected a folder to work in; move away what is "
-                "there"
+                f"cannot create {self._folder} ({error.strerror}); expected a writable folder. Move or remove the file "
+                "at this path, or check its permissions."
             ) from None
         return self._folder
 
     def save(self, data: None) -> None:
-        raise NotImplementedError(f"{self._folder} is a workplace; nothing is saved to it as a whole")
+        """Refuse to save: nodes write to the folder themselves."""
+        raise NotImplementedError(f"{self._folder} cannot be saved; nodes write to this folder while they run")
 
     def _exists(self) -> bool:
         return True
@@ -99,30 +112,32 @@ class WorkplaceDataset(AbstractDataset[None, Path]):
 
 
 class JSONDataset(json_datasets.JSONDataset):
-    """A JSON file that is there as a whole, or as it was before."""
+    """A JSON file that is replaced atomically."""
 
     def save(self, data: Any) -> None:
-        with _whole(Path(self._filepath)) as file:
+        """Write the data to a new file, which then replaces the previous one."""
+        with _open_atomically(Path(self._filepath)) as file:
             json.dump(data, file, **self._save_args)
 
 
 class TextDataset(text_datasets.TextDataset):
-    """A text file that is there as a whole, or as it was before."""
+    """A text file that is replaced atomically."""
 
     def save(self, data: str) -> None:
-        with _whole(Path(self._filepath)) as file:
+        """Write the text to a new file, which then replaces the previous one."""
+        with _open_atomically(Path(self._filepath)) as file:
             file.write(data)
 
 
 @contextmanager
-def _whole(place: Path) -> Iterator[TextIO]:
-    """A file beside its place, which it takes once all is written."""
-    beside = place.with_name(f".{place.name}.new")
-    beside.parent.mkdir(parents=True, exist_ok=True)
+def _open_atomically(path: Path) -> Iterator[TextIO]:
+    """Open a new file for writing, which replaces the one at `path` once it is complete."""
+    new = path.with_name(f".{path.name}.new")
+    new.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with beside.open("w", encoding="utf-8") as file:
+        with new.open("w", encoding="utf-8") as file:
             yield file
     except BaseException:
-        beside.unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
         raise
-    beside.replace(place)
+    new.replace(path)

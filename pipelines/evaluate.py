@@ -1,4 +1,4 @@
-"""`evaluate`: metrics and predictions of the trained model."""
+"""The pipeline `evaluate`: metrics and predictions of the trained model."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from hyperformer.config import EvaluationSettings
 
 
 def evaluate_model(checkpoint: Path, rows: Path, evaluation: EvaluationSettings):
+    """Compute metrics and predictions of a checkpoint."""
     from hyperformer.evaluation import evaluate_all
     from hyperformer.model import MultiTaskModel, accelerated
 
@@ -19,6 +20,7 @@ def evaluate_model(checkpoint: Path, rows: Path, evaluation: EvaluationSettings)
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `evaluate`."""
     return Pipeline(
         [
             node(

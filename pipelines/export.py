@@ -1,4 +1,4 @@
-"""`export`: a checked bundle for each task."""
+"""The pipeline `export`: a verified ONNX bundle for each task."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from hyperformer.config import EvaluationSettings, ExportSettings
 def export_bundles(
     checkpoint: Path, rows: Path, metrics: dict[str, Any], export: ExportSettings, evaluation: EvaluationSettings
 ):
-    from hyperformer.export.bundle import export as bundles
+    """Export each task of a checkpoint as a bundle."""
+    from hyperformer.export.bundle import export as export_tasks
 
-    return bundles(checkpoint, rows, metrics, export, evaluation)
+    return export_tasks(checkpoint, rows, metrics, export, evaluation)
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `export`."""
     return Pipeline(
         [
             node(

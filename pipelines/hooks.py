@@ -1,4 +1,4 @@
-"""Checks before any node runs, what was made and how long it took, and one sentence for a user's mistake."""
+"""Kedro hooks: checks before the first node, short messages for user errors, a run lock, and a log of artifacts."""
 
 from __future__ import annotations
 
@@ -26,43 +26,43 @@ log = logging.getLogger(__name__)
 
 
 class UserMistakes:
-    """Turns known errors into plain messages, most of them before any work."""
+    """Hooks that report user errors as short messages without a traceback, most of them before the first node."""
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
-        """Refuses a parameter tree that `hyperformer.config` does not know; Kedro ignores what no node reads."""
-        with _one_sentence():
+        """Validate all parameters with `hyperformer.config`; Kedro ignores those that no node reads."""
+        with _short_message():
             try:
                 parameters = context.config_loader["parameters"]
             except YAMLError as error:
-                raise HyperFormerError(f"{error}; mend the YAML there".replace("\n", " ")) from None
+                raise HyperFormerError(f"{error} Fix the YAML in this file.".replace("\n", " ")) from None
             self._settings = check(parameters)
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
-        """Checks what nodes are about to use: artifacts, tasks, sources, and that backbone, method and answers fit."""
+        """Check that artifacts, data sources, backbone, method and tasks exist and are compatible."""
         from hyperformer import tasks
 
-        inputs, made_here, settings = pipeline.inputs(), pipeline.all_outputs(), self._settings
-        with _one_sentence():
+        inputs, outputs, settings = pipeline.inputs(), pipeline.all_outputs(), self._settings
+        with _short_message():
             if "history" in inputs:
-                _not_adapted(catalog, "it has no history to report")
-            if "history" in made_here:
-                _not_adapted(catalog, "training would replace it")
+                _refuse_adapted_checkpoint(catalog, "it has no history to report")
+            if "history" in outputs:
+                _refuse_adapted_checkpoint(catalog, "training would replace it")
             for name in sorted(inputs):
                 dataset = catalog.get(name)
                 if not name.startswith("params:") and not dataset.exists():
                     raise HyperFormerError(
-                        f"{name} is missing, expected in {_place(dataset)}; run the pipeline that makes it first, or "
-                        "this one without --tags"
+                        f"{name} is missing; expected it at {_path(dataset)}. Run the pipeline that creates it first, "
+                        "or run this one without --tags."
                     )
-            made = tasks.make(settings.tasks)
+            tasks_by_name = tasks.make(settings.tasks)
             if "params:data" in inputs:
                 from hyperformer.data import check_sources
 
-                check_sources(made, settings.data)
-            closed = [name for name, task in made.items() if task.answers]
-            if "tokens" in made_here | inputs and "pretrained_backbone" not in made_here:
+                check_sources(tasks_by_name, settings.data)
+            labelled = [name for name, task in tasks_by_name.items() if task.answers]
+            if "tokens" in outputs | inputs and "pretrained_backbone" not in outputs:
                 from hyperformer.model import MultiTaskModel
 
                 model = MultiTaskModel(settings.backbone, settings.chosen_method, settings.tasks)
@@ -70,48 +70,50 @@ class UserMistakes:
             if "params:transfer" in inputs:
                 from hyperformer.training import trained_model
 
-                _in_its_own_place(settings.transfer.checkpoint, catalog.get("checkpoint"))
+                _check_checkpoint_differs(settings.transfer.checkpoint, catalog.get("checkpoint"))
                 trained_model(settings.transfer).check(settings.evaluation)
-            if "shared_base" in made_here:
+            if "shared_base" in outputs:
                 from hyperformer.export.shared_base import check_method
 
                 check_method(settings.chosen_method.name)
-            exported = {"bundles", "shared_base"} & made_here
-            if exported and closed and settings.evaluation.label_scoring == "generated":
+            exported = {"bundles", "shared_base"} & outputs
+            if exported and labelled and settings.evaluation.label_scoring == "generated":
                 raise HyperFormerError(
-                    "evaluation.label_scoring is 'generated', but graphs of closed tasks score their answers; export "
-                    "with constrained or likelihood, or run --tags evaluate or --pipelines evaluate alone"
+                    "evaluation.label_scoring is 'generated'; expected 'constrained' or 'likelihood', because exported "
+                    "graphs score the answers of classification and regression tasks. Change the setting, or evaluate "
+                    "without export (--tags evaluate or --pipelines evaluate)."
                 )
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
-        with _one_sentence():
+        """Report an error of a node as a short message if the user can fix it."""
+        with _short_message():
             raise error
 
 
-def _in_its_own_place(trained: str, adapted: Any) -> None:
-    """Refuses to adapt a checkpoint where it lies."""
-    place = str(_place(adapted))
-    if Path(trained).resolve() == Path(place).resolve():
+def _check_checkpoint_differs(trained: str, adapted: Any) -> None:
+    """Refuse to overwrite the checkpoint that is adapted."""
+    path = str(_path(adapted))
+    if Path(trained).resolve() == Path(path).resolve():
         raise HyperFormerError(
-            f"transfer.checkpoint is {trained!r}, where this run would write the adapted one; adapt it in an "
-            "environment of its own, as --env transfer is one, or name another checkpoint"
+            f"transfer.checkpoint is {trained!r}, which this run would overwrite with the adapted checkpoint. Use "
+            "another environment, such as --env transfer, or another checkpoint."
         )
 
 
-def _not_adapted(catalog: Any, why: str) -> None:
-    """Refuses what is for trained checkpoints where the pipeline transfer has put an adapted one."""
+def _refuse_adapted_checkpoint(catalog: Any, reason: str) -> None:
+    """Refuse a checkpoint that the pipeline `transfer` wrote."""
     starts = catalog.get("transfer_starts")
     if starts.exists():
         raise HyperFormerError(
-            f"the checkpoint in {_place(catalog.get('checkpoint'))} was adapted by the pipeline transfer, and {why}; "
-            f"take another environment (--env), or remove {_place(starts)} if this one is to be trained anew"
+            f"the checkpoint in {_path(catalog.get('checkpoint'))} was adapted by the pipeline transfer, and {reason}. "
+            f"Use another environment (--env), or remove {_path(starts)} to train here from scratch."
         )
 
 
 @contextmanager
-def _one_sentence() -> Iterator[None]:
-    """The error inside as a plain message, where it is, or came of, one that the user can mend."""
+def _short_message() -> Iterator[None]:
+    """Replace an error inside by a short message if the user can fix it or its cause."""
     try:
         yield
     except Exception as error:
@@ -121,78 +123,84 @@ def _one_sentence() -> Iterator[None]:
                 raise click.ClickException(str(cause)) from None
         for cause in causes:
             if isinstance(cause, OSError) and cause.errno is not None:
-                said = f"{cause.filename}: {cause.strerror}" if cause.filename is not None else cause.strerror
-            elif os.strerror(errno.ENOSPC) in str(cause):  # as libraries say it that write by themselves
-                said = os.strerror(errno.ENOSPC)
+                message = f"{cause.filename}: {cause.strerror}" if cause.filename is not None else cause.strerror
+            elif os.strerror(errno.ENOSPC) in str(cause):  # libraries in C++ or Rust raise other types of errors
+                message = os.strerror(errno.ENOSPC)
             else:
                 continue
-            log.debug("the operating system's error", exc_info=error)
+            log.debug("error of the operating system", exc_info=error)
             raise click.ClickException(
-                f"{said}; see to the place, its rights and its room, and run again: what is finished is kept"
+                f"{message}. Check the path, its permissions and free disk space, then run again; finished stages are "
+                "kept."
             ) from None
         raise
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error, and what it came of."""
+    """Yield an error and its causes."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
         cause = cause.__cause__ or cause.__context__
 
 
-def _place(dataset: Any) -> str | None:
-    """Where an artifact is kept; None where it is in memory only."""
-    place = dataset._describe().get("filepath")
-    return str(place) if place else None
+def _path(dataset: Any) -> str | None:
+    """Return the path of a dataset; None if it is only in memory."""
+    path = dataset._describe().get("filepath")
+    return str(path) if path else None
 
 
 class Alone:
-    """Lock a data folder for one run at a time, and name the run at work to others; the lock ends with its process.
+    """Hooks that lock the data folder for one run at a time; a refused run reports which run holds the lock.
 
-    DVC leaves a stage's outputs in place until its run has replaced them (`persist` in dvc.yaml): what is refused
-    here has deleted nothing.
+    The lock ends with its process. A refused run has deleted nothing: DVC keeps the outputs of a stage until its run
+    has replaced them (`persist` in dvc.yaml).
     """
 
     def __init__(self) -> None:
-        self._claim: Any = None
+        self._lock_file: Any = None
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
+        """Keep the context for later hooks."""
         self._context = context
 
-    @hook_impl(wrapper=True, tryfirst=True)  # around the checks: a run that they refuse gives the lock back
+    @hook_impl(wrapper=True, tryfirst=True)  # around the checks, to release the lock if they fail
     def before_pipeline_run(self) -> Generator[None, Any, Any]:
+        """Lock the data folder, and release it if another hook refuses the run."""
         config = self._context.config_loader
         folder = Path(self._context.project_path) / config["globals"]["data"]
         machines = config["parameters"].get("training", {}).get("machines", 1)
-        with _one_sentence():
+        with _short_message():
             folder.mkdir(parents=True, exist_ok=True)
-            self._claim = _lock(folder, fcntl.LOCK_SH if machines > 1 else fcntl.LOCK_EX)  # machines share a folder
+            # The machines of one training share a folder.
+            self._lock_file = _lock(folder, fcntl.LOCK_SH if machines > 1 else fcntl.LOCK_EX)
         try:
             return (yield)
         except Exception:
-            self._ended()
+            self._release()
             raise
 
     @hook_impl
     def after_pipeline_run(self) -> None:
-        self._ended()
+        """Release the lock."""
+        self._release()
 
     @hook_impl(tryfirst=True)
     def on_pipeline_error(self) -> None:
-        self._ended()
+        """Release the lock."""
+        self._release()
 
-    def _ended(self) -> None:
-        if self._claim is not None:
-            self._claim.close()
+    def _release(self) -> None:
+        if self._lock_file is not None:
+            self._lock_file.close()
 
 
 def _lock(folder: Path, kind: int) -> BinaryIO:
-    """Lock a data folder, and write into the lock file who did.
+    """Lock a data folder, and write a description of this run to the lock file.
 
     Raises:
-        HyperFormerError: A run at work holds the lock; the message is the line that it wrote.
+        HyperFormerError: Another run holds the lock; the message contains its description.
     """
     file = (folder / ".lock").open("a+b", buffering=0)
     try:
@@ -211,28 +219,31 @@ def _lock(folder: Path, kind: int) -> BinaryIO:
 
 
 def _describe_run() -> str:
-    """Return this process's command, id, machine and time, in one line."""
+    """Return the command, process id, machine and start time of this run in one line."""
     command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
     since = datetime.now().strftime("%Y-%m-%d %H:%M:%S")
     return f"{' '.join(command.split())}, pid {os.getpid()} on {platform.node()}, since {since}"
 
 
 class Made:
-    """A line for every artifact: its name, its place, and how long its node took, which is noted beside the reports."""
+    """Hooks that log each saved artifact with its path and duration, and write the durations to the folder `times`."""
 
     @hook_impl
     def before_pipeline_run(self, catalog: Any) -> None:
+        """Keep the catalog for later hooks."""
         self._catalog = catalog
 
     @hook_impl
     def before_node_run(self, node: Any) -> None:
-        self._began = time.monotonic()
+        """Start the clock of a node."""
+        self._start = time.monotonic()
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
+        """Log a saved dataset, unless it is only in memory."""
         from hyperformer.progress import note
 
-        place, seconds = _place(self._catalog.get(dataset_name)), time.monotonic() - self._began
-        if place:
-            log.info("made %s in %s, %.0f s", dataset_name, place, seconds)
+        path, seconds = _path(self._catalog.get(dataset_name)), time.monotonic() - self._start
+        if path:
+            log.info("saved %s to %s (%.0f s)", dataset_name, path, seconds)
             note(self._catalog.load("times"), dataset_name, seconds)

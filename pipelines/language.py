@@ -1,4 +1,4 @@
-"""`language`: the rows of the embedded language."""
+"""The pipeline `language`: rows of the embedded synthetic language."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from hyperformer.config import DataSettings, EmbeddedSettings, Tasks
 
 
 def make_language_rows(tasks: Tasks, data: DataSettings, embedded: EmbeddedSettings, seed: int):
+    """Generate the rows of the embedded tasks."""
     from hyperformer.embedded.suite import language_rows
 
     return language_rows(tasks, data, embedded, seed)
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `language`."""
     return Pipeline(
         [
             node(

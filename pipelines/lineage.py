@@ -1,8 +1,8 @@
-"""From a bundle to what it was made from: commit, commands, settings and data, found through the history of dvc.lock.
+"""Trace a bundle to the commit, commands, settings and data that it was made from, through the history of dvc.lock.
 
     python -m pipelines.lineage BUNDLE
 
-says it as YAML. The commit's list of files is looked for in DVC's cache and its default remote.
+prints them as YAML. The files of each commit are looked up in the DVC cache and the default remote.
 """
 
 from __future__ import annotations
@@ -22,48 +22,50 @@ from hyperformer.types import HyperFormerError
 ROOT = Path(__file__).parents[1]
 LOCKS = ("dvc.lock", "pipelines/dvc.lock")
 BUNDLES = "06_models/onnx"
-"""How the paths of folders of bundles go on, from their layer."""
+"""Part of the path of each output that holds bundles."""
 Stages = Mapping[str, Mapping[str, Any]]
+"""Stages of dvc.lock by name."""
 
 
-def lineage(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
-    """What a bundle was made from.
+def trace_bundle(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
+    """Return what a bundle was made from.
 
     Args:
-        bundle: an exported task's folder, wherever it lies.
-        root: the project's git repository.
+        bundle: The folder of an exported task, at any path.
+        root: The git repository of the project.
+
     Returns:
-        The first commit whose dvc.lock holds the bundle's bytes; and of the stage that made it and all before it, by
-        name, the command, the parameters, and the MD5 of what it read and made of data.
+        The first commit whose dvc.lock contains the bundle, and for the stage that made it and each upstream stage, by
+        name: the command, the parameters, and the MD5 of the data that it read and made.
 
     Raises:
-        HyperFormerError: it is no bundle, a file of it was changed, or no commit holds it.
+        HyperFormerError: The folder is not a bundle, a file was changed, or no commit contains the bundle.
     """
-    described = manifest.read(bundle)
-    manifest.verify(bundle, described.files)
-    wanted = hashlib.md5((bundle / manifest.FILE).read_bytes(), usedforsecurity=False).hexdigest()
-    tried = unread = 0
+    description = manifest.read(bundle)
+    manifest.verify(bundle, description.files)
+    checksum = hashlib.md5((bundle / manifest.FILE).read_bytes(), usedforsecurity=False).hexdigest()
+    exports = missing = 0
     for commit, name, stages, files in _exports(root):
-        if wanted in files:
+        if checksum in files:
             date, subject = _git(root, "log", "-1", "--format=%ci%n%s", commit).splitlines()
             return {
-                "task": described.task,
+                "task": description.task,
                 "commit": commit,
                 "date": date,
                 "subject": subject,
-                "stages": dict(_before(name, stages)),
+                "stages": dict(_upstream_stages(name, stages)),
                 "again": f"git checkout {commit} && dvc pull && dvc repro",
             }
-        tried, unread = tried + 1, unread + (not files)
-    gone = f"; DVC's cache and remote lack {unread} of them: dvc fetch --all-commits" if unread else ""
+        exports, missing = exports + 1, missing + (not files)
+    hint = f" The DVC cache and remote lack {missing} of them: run dvc fetch --all-commits." if missing else ""
     raise HyperFormerError(
-        f"{bundle} is in none of the {tried} exports that the history of {' and '.join(LOCKS)} knows{gone}; was it "
-        "made by a run whose dvc.lock is not committed?"
+        f"{bundle} matches none of the {exports} exports in the git history of {' and '.join(LOCKS)}.{hint} Commit the "
+        "dvc.lock of the run that exported it."
     )
 
 
 def _exports(root: Path) -> Iterator[tuple[str, str, Stages, set[str]]]:
-    """(commit, stage, all stages, MD5s of the files) of every folder of bundles that was exported, the oldest first."""
+    """Yield (commit, stage, all stages, MD5s of the files) of each exported folder of bundles, oldest first."""
     seen = set()
     for commit in _git(root, "log", "--reverse", "--format=%h", "--", *LOCKS).split():
         stages: dict[str, Any] = {}
@@ -77,7 +79,7 @@ def _exports(root: Path) -> Iterator[tuple[str, str, Stages, set[str]]]:
 
 
 def _files(root: Path, commit: str, folder: str) -> set[str]:
-    """The MD5s of a folder's files at a commit; none where DVC has them no more."""
+    """Return the MD5s of the files of a folder at a commit; none if DVC no longer has them."""
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError
@@ -86,52 +88,55 @@ def _files(root: Path, commit: str, folder: str) -> set[str]:
         files = DVCFileSystem(str(root), rev=commit).find(folder, detail=True)
     except DataIndexDirError:
         return set()
-    except (DvcException, ImportError) as error:  # a kind of remote that needs a package, or is not set well
-        raise HyperFormerError(f"DVC cannot look into its cache and remote: {error}") from None
+    except (DvcException, ImportError) as error:  # the remote is misconfigured, or its type needs another package
+        raise HyperFormerError(f"DVC cannot read its cache or remote: {error}") from None
     return {file["md5"] for file in files.values() if file.get("md5")}
 
 
-def _before(name: str, stages: Stages) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A stage and those that made what it read, itself first; what they read of code is the commit's.
+def _upstream_stages(name: str, stages: Stages) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield a stage and all stages that it depends on, nearest first; their code is that of the commit.
 
-    A parameter that several read is told of the first one alone, unless its value is another.
+    A parameter is listed once, at the first stage that reads it, unless another stage has another value.
     """
     makers = {out["path"]: maker for maker, stage in stages.items() for out in stage.get("outs", [])}
-    ahead, told, values = [name], set(), {}
-    while ahead:
-        here = ahead.pop(0)
-        if here in told:
+    queue, visited, values = [name], set(), {}
+    while queue:
+        current = queue.pop(0)
+        if current in visited:
             continue
-        told.add(here)
-        stage = stages[here]
-        new = {
-            file: own
-            for file, given in stage.get("params", {}).items()
-            if (own := {key: value for key, value in given.items() if values.get((file, key)) != value})
+        visited.add(current)
+        stage = stages[current]
+        parameters = {
+            file: changed
+            for file, params in stage.get("params", {}).items()
+            if (changed := {key: value for key, value in params.items() if values.get((file, key)) != value})
         }
-        values |= {(file, key): value for file, own in new.items() for key, value in own.items()}
+        values |= {(file, key): value for file, changed in parameters.items() for key, value in changed.items()}
         data = {dep["path"]: dep["md5"] for dep in stage.get("deps", []) if dep["path"].startswith("data/")}
-        made = {out["path"]: out["md5"] for out in stage.get("outs", [])}
-        yield here, {"command": stage["cmd"], "parameters": new, "read": data, "made": made}
-        ahead += [makers[path] for path in data if path in makers]
+        outs = {out["path"]: out["md5"] for out in stage.get("outs", [])}
+        yield current, {"command": stage["cmd"], "parameters": parameters, "read": data, "made": outs}
+        queue += [makers[path] for path in data if path in makers]
 
 
-def _git(root: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=root, capture_output=True, text=True, check=False)
-    if done.returncode:
-        said = " ".join(done.stderr.split())
-        raise HyperFormerError(f"git cannot tell the history of {root} ({said}); run it in a clone")
-    return done.stdout
+def _git(root: Path, *arguments: str) -> str:
+    process = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=False)
+    if process.returncode:
+        message = " ".join(process.stderr.split())
+        raise HyperFormerError(
+            f"cannot read the git history of {root} ({message}). Run this command in a clone of the repository."
+        )
+    return process.stdout
 
 
 def main() -> None:
+    """Print the lineage of the bundle that the command line names."""
     parser = argparse.ArgumentParser(prog="python -m pipelines.lineage", description=__doc__.split("\n")[0])
-    parser.add_argument("bundle", type=Path, help="an exported task's folder")
+    parser.add_argument("bundle", type=Path, help="folder of an exported task")
     try:
-        found = lineage(parser.parse_args().bundle)
+        lineage = trace_bundle(parser.parse_args().bundle)
     except HyperFormerError as error:
         raise SystemExit(f"Error: {error}") from None
-    print(yaml.safe_dump(found, sort_keys=False, allow_unicode=True), end="")
+    print(yaml.safe_dump(lineage, sort_keys=False, allow_unicode=True), end="")
 
 
 if __name__ == "__main__":

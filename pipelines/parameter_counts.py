@@ -1,4 +1,4 @@
-"""`parameter_counts`: how many parameters the configuration adds, trains and keeps, without any weights."""
+"""The pipeline `parameter_counts`: added, trainable and total parameters, counted without loading weights."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from hyperformer.config import BackboneSettings, Methods, Tasks
 
 
 def count_parameters(backbone: BackboneSettings, method: str, methods: Methods, tasks: Tasks):
+    """Count the parameters of the configured method."""
     from hyperformer.model import parameter_counts
 
     return parameter_counts(backbone, methods.named(method), tasks)
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `parameter_counts`."""
     return Pipeline(
         [
             node(

@@ -1,4 +1,7 @@
-"""Every pipeline by name. Each holds what it needs upstream, so that a fresh clone runs it; a stage alone is a tag."""
+"""The pipelines by name.
+
+Each includes its upstream nodes, so that it runs in a fresh clone; `--tags` selects a single stage.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,7 @@ from pipelines import (
 
 
 def register_pipelines() -> dict[str, Pipeline]:
+    """Return every pipeline by name, as Kedro expects it."""
     rows = language.create_pipeline() + preprocess.create_pipeline()
     trained = rows + train.create_pipeline()
     evaluated = trained + evaluate.create_pipeline()

@@ -1,4 +1,4 @@
-"""`preprocess`: checked, disjoint splits of every task."""
+"""The pipeline `preprocess`: validated, disjoint splits of every task."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hyperformer.config import DataSettings, Tasks
 
 
 def prepare_rows(tasks: Tasks, data: DataSettings, language_rows: Path, seed: int):
+    """Validate and split the rows of each task."""
     from hyperformer.data import prepare, write_rows
     from hyperformer.tasks import make
 
@@ -18,6 +19,7 @@ def prepare_rows(tasks: Tasks, data: DataSettings, language_rows: Path, seed: in
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `preprocess`."""
     return Pipeline(
         [
             node(

@@ -1,4 +1,7 @@
-"""`pretrain`: a small backbone from text. Its default outcome is shipped; `kedro run` alone does not run it."""
+"""The pipeline `pretrain`: a small backbone from text.
+
+The backbone of the default settings is part of the repository, so `kedro run` without `--pipelines` skips this one.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ from pathlib import Path
 from kedro.pipeline import Pipeline, node
 
 from hyperformer.config import PretrainingSettings, Tasks
-from pipelines.states import states_removed
+from pipelines.states import create_cleanup_node
 
 
 def make_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed: int):
+    """Build the rows to pretrain on."""
     from hyperformer.embedded.corpus import pretraining_rows
     from hyperformer.tasks import make
 
@@ -18,6 +22,7 @@ def make_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed
 
 
 def pretrain_backbone(corpus, pretraining: PretrainingSettings, rows: Path, seed: int, resume_states: Path):
+    """Pretrain a backbone on the corpus."""
     from hyperformer.training import pretrain
 
     inputs = {"rows": rows, **({"text": Path(pretraining.text_file)} if pretraining.text_file else {})}
@@ -25,6 +30,7 @@ def pretrain_backbone(corpus, pretraining: PretrainingSettings, rows: Path, seed
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `pretrain`."""
     return Pipeline(
         [
             node(make_corpus, ["params:pretraining", "params:tasks", "rows", "params:seed"], "corpus", name="corpus"),
@@ -34,7 +40,7 @@ def create_pipeline() -> Pipeline:
                 "pretrained_backbone",
                 name="pretrained_backbone",
             ),
-            states_removed("pretrain", ["pretrained_backbone"]),
+            create_cleanup_node("pretrain", ["pretrained_backbone"]),
         ],
         tags="pretrain",
     )

@@ -1,4 +1,4 @@
-"""`report`: the table of results, the page that asks of a run what there is to ask, and its pictures."""
+"""The pipeline `report`: a table of results, an HTML page, and its charts."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ def write_report(
     seed: int,
     export: ExportSettings,
 ):
+    """Render the results as Markdown and HTML, and return a function that writes the charts to a folder."""
     from functools import partial
 
-    from hyperformer.report import Run, page, tables, write_pictures
+    from hyperformer.report import Run, render_page, render_results, write_charts
     from hyperformer.tasks import make
 
     run = Run(
@@ -41,10 +42,11 @@ def write_report(
         seed,
         export.tolerance,
     )
-    return tables(run), page(run), partial(write_pictures, run)
+    return render_results(run), render_page(run), partial(write_charts, run)
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `report`."""
     return Pipeline(
         [
             node(

@@ -1,4 +1,4 @@
-"""Project settings of Kedro: how configuration is read, and the checks when a run begins."""
+"""Kedro's project settings: the configuration loader and the hooks."""
 
 from __future__ import annotations
 
@@ -12,24 +12,26 @@ from pipelines.tracking import Tracked
 
 
 class ConfigLoader(OmegaConfigLoader):
-    """Environments replace each other's blocks as a whole; `--params` changes single settings of what comes out.
+    """Configuration in which `--params` changes single settings after environments have been merged.
 
-    Kedro's own loader puts `--params` into the environment's block first, which then replaces the whole block of base.
-    The catalog's root, `globals:data`, follows from the environment's name, so that no two environments share data.
+    A block of an environment replaces the same block of base. Kedro's loader merges `--params` into the environment
+    first, so that a single setting would replace the whole block of base. The root of the catalog, `globals:data`,
+    depends on the name of the environment, so that environments never share data.
     """
 
     def __getitem__(self, key: str) -> dict[str, Any]:
+        """Return the configuration of a kind, such as `parameters` or `catalog`."""
         if key == "globals":
-            own = self.env not in (None, self.base_env, self.default_run_env)
-            return {"data": f"data/{self.env}" if own else "data"}
+            named = self.env not in (None, self.base_env, self.default_run_env)
+            return {"data": f"data/{self.env}" if named else "data"}
         if key != "parameters":
             return super().__getitem__(key)
-        given, self.runtime_params = self.runtime_params, {}
+        overrides, self.runtime_params = self.runtime_params, {}
         try:
-            found = super().__getitem__(key)
+            parameters = super().__getitem__(key)
         finally:
-            self.runtime_params = given
-        merged = OmegaConf.to_container(OmegaConf.merge(found, given or {}), resolve=True)
+            self.runtime_params = overrides
+        merged = OmegaConf.to_container(OmegaConf.merge(parameters, overrides or {}), resolve=True)
         return dict(merged)  # type: ignore[arg-type]
 
 

@@ -1,4 +1,4 @@
-"""`shared_base`: one graph for all tasks, and a small checked file for each."""
+"""The pipeline `shared_base`: one ONNX graph for all tasks, and a small verified file for each."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from hyperformer.config import EvaluationSettings, ExportSettings
 def export_shared_base(
     checkpoint: Path, rows: Path, metrics: dict[str, Any], export: ExportSettings, evaluation: EvaluationSettings
 ):
-    from hyperformer.export.bundle import export_shared_base as shared
+    """Export all tasks of a checkpoint on one shared graph."""
+    from hyperformer.export.bundle import export_shared_base as export_tasks
 
-    return shared(checkpoint, rows, metrics, export, evaluation)
+    return export_tasks(checkpoint, rows, metrics, export, evaluation)
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `shared_base`."""
     return Pipeline(
         [
             node(

@@ -1,4 +1,4 @@
-"""The last node of long work: its resume states go when all that they led to is written."""
+"""The last node of a pipeline with long training: it removes the states that an interrupted run resumes from."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ from kedro.pipeline import node
 from kedro.pipeline.node import Node
 
 
-def states_removed(kind: str, made: Sequence[str]) -> Node:
-    """What removes the resume states of a kind of work after these artifacts: a run that ends before goes on."""
+def create_cleanup_node(kind: str, artifacts: Sequence[str]) -> Node:
+    """Create a node that removes the resume states of a kind of training once its artifacts are saved.
 
-    def remove(resume_states: Path, *made: Any) -> None:
+    A run that is interrupted before that resumes from its states.
+    """
+
+    def remove(resume_states: Path, *saved: Any) -> None:
         from hyperformer.training import remove_states
 
         remove_states(resume_states / kind)
 
-    return node(remove, ["resume_states", *made], None, name=f"{kind}_states_removed")
+    return node(remove, ["resume_states", *artifacts], None, name=f"{kind}_states_removed")

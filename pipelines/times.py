@@ -1,4 +1,7 @@
-"""`times`: how fast the exported graphs answer here, beside how long each step took. No stage: a machine's figures."""
+"""The pipeline `times`: latency of the exported graphs and duration of each step.
+
+It is not a DVC stage, because its results depend on the machine.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from kedro.pipeline import Pipeline, node
 
 
 def measure_times(bundles: Path, rows: Path, times: Path) -> bool:
+    """Measure the exported graphs, and write the results to the folder `times`."""
     from hyperformer.report.times import measure
 
     measure(bundles, rows, times)
@@ -15,4 +19,5 @@ def measure_times(bundles: Path, rows: Path, times: Path) -> bool:
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `times`."""
     return Pipeline([node(measure_times, ["bundles", "rows", "times"], "times_measured", name="times")], tags="times")

@@ -1,4 +1,4 @@
-"""Settings, metrics, curves and pages of a run for MLflow, where kedro-mlflow has begun one."""
+"""Logging of settings, metrics, curves and reports to MLflow, if kedro-mlflow has started a run."""
 
 from __future__ import annotations
 
@@ -9,59 +9,65 @@ from typing import Any
 
 from kedro.framework.hooks import hook_impl
 
-SCORED, SHOWN = ("metrics", "parameter_counts"), ("results", "report", "figures")
+METRICS = ("metrics", "parameter_counts")
+"""Datasets whose values are logged as metrics."""
+ARTIFACTS = ("results", "report", "figures")
+"""Datasets whose files are logged as artifacts."""
 
 
 class Tracked:
-    """Adds to the run of MLflow that kedro-mlflow began what its own hooks leave out, or keep as one long text."""
+    """Hooks that log to the MLflow run of kedro-mlflow what its own hooks omit or log as one long text."""
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
+        """Keep the configuration for later hooks."""
         self._settings = context.config_loader
 
-    @hook_impl(trylast=True)  # after kedro-mlflow's, which begins the run
+    @hook_impl(trylast=True)  # after the hook of kedro-mlflow, which starts the MLflow run
     def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
+        """Log the settings that the pipeline reads."""
         self._catalog = catalog
-        mlflow = _running()
+        mlflow = _active_mlflow()
         if mlflow is not None:
             read = {name.removeprefix("params:") for name in pipeline.inputs()}
             blocks = {name: block for name, block in self._settings["parameters"].items() if name in read}
-            mlflow.log_params(dict(_flat(blocks)))
+            mlflow.log_params(dict(_flatten(blocks)))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        mlflow = _running()
+        """Log a dataset that holds metrics, curves or reports."""
+        mlflow = _active_mlflow()
         if mlflow is None:
             return
-        if dataset_name in SCORED:
-            mlflow.log_metrics(dict(_flat(data)))
+        if dataset_name in METRICS:
+            mlflow.log_metrics(dict(_flatten(data)))
         elif dataset_name == "history":
             for line in data:
-                values = {f"curve.{_name(name)}": value for name, value in line.items() if name != "step"}
+                values = {f"curve.{_clean_name(name)}": value for name, value in line.items() if name != "step"}
                 mlflow.log_metrics(values, step=int(line["step"]))
-        elif dataset_name in SHOWN:
-            place = self._catalog.get(dataset_name)._describe()["filepath"]
+        elif dataset_name in ARTIFACTS:
+            path = self._catalog.get(dataset_name)._describe()["filepath"]
             if dataset_name == "figures":
-                mlflow.log_artifacts(str(place), dataset_name)
+                mlflow.log_artifacts(str(path), dataset_name)
             else:
-                mlflow.log_artifact(str(place))
+                mlflow.log_artifact(str(path))
 
 
-def _running() -> Any:
-    """MLflow, where it has a run; None elsewhere. kedro-mlflow has imported it, where it is installed."""
+def _active_mlflow() -> Any:
+    """Return the module `mlflow` if it has an active run, else None; kedro-mlflow has imported it if installed."""
     mlflow = sys.modules.get("mlflow")
     return mlflow if mlflow is not None and mlflow.active_run() is not None else None
 
 
-def _flat(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    """A tree's leaves by their dotted names."""
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of nested dictionaries by their dotted names."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{above}{_name(str(key))}.")
+            yield from _flatten(value, f"{prefix}{_clean_name(str(key))}.")
         else:
-            yield f"{above}{_name(str(key))}", value
+            yield f"{prefix}{_clean_name(str(key))}", value
 
 
-def _name(text: str) -> str:
-    """A text in the letters that MLflow takes for a name."""
+def _clean_name(text: str) -> str:
+    """Replace the characters that MLflow does not allow in names."""
     return re.sub(r"[^\w\-./ ]", "_", text)

@@ -1,4 +1,4 @@
-"""`train`: token ids, then all tasks together."""
+"""The pipeline `train`: token ids, then multi-task training."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from kedro.pipeline import Pipeline, node
 
 from hyperformer.config import BackboneSettings, Methods, Tasks, TrainingSettings
-from pipelines.curves import started
-from pipelines.states import states_removed
+from pipelines.curves import start_curves
+from pipelines.states import create_cleanup_node
 
 
 def encode_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings):
+    """Encode the rows of all tasks into token ids."""
     from hyperformer.training import encode
 
     return encode(rows, tasks, backbone)
@@ -30,13 +31,15 @@ def train_model(
     resume_states: Path,
     curves: Path,
 ):
+    """Train the configured method on all tasks."""
     from hyperformer.training import train
 
-    chosen, shown = methods.named(method), partial(started, curves)
-    return train(rows, tokens, tasks, backbone, chosen, training, seed, resume_states / "train", shown)
+    settings, start = methods.named(method), partial(start_curves, curves)
+    return train(rows, tokens, tasks, backbone, settings, training, seed, resume_states / "train", start)
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `train`."""
     return Pipeline(
         [
             node(encode_rows, ["rows", "params:tasks", "params:backbone"], "tokens", name="tokens"),
@@ -57,7 +60,7 @@ def create_pipeline() -> Pipeline:
                 ["checkpoint", "history"],
                 name="checkpoint",
             ),
-            states_removed("train", ["checkpoint", "history"]),
+            create_cleanup_node("train", ["checkpoint", "history"]),
         ],
         tags="train",
     )

@@ -1,4 +1,4 @@
-"""`transfer`: a trained model adapted to the tasks at hand, each from a few of its rows."""
+"""The pipeline `transfer`: few-shot adaptation of a trained model to new tasks."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ from pathlib import Path
 from kedro.pipeline import Pipeline, node
 
 from hyperformer.config import Tasks, TransferSettings
-from pipelines.curves import started
-from pipelines.states import states_removed
+from pipelines.curves import start_curves
+from pipelines.states import create_cleanup_node
 
 
 def adapt_model(rows: Path, tasks: Tasks, transfer: TransferSettings, seed: int, resume_states: Path, curves: Path):
+    """Adapt a trained checkpoint to each task on a few of its rows."""
     from hyperformer.training import adapt
 
-    return adapt(rows, tasks, transfer, seed, resume_states / "transfer", partial(started, curves))
+    return adapt(rows, tasks, transfer, seed, resume_states / "transfer", partial(start_curves, curves))
 
 
 def create_pipeline() -> Pipeline:
+    """Create the pipeline `transfer`."""
     return Pipeline(
         [
             node(
@@ -27,7 +29,7 @@ def create_pipeline() -> Pipeline:
                 ["checkpoint", "transfer_starts"],
                 name="adapted",
             ),
-            states_removed("transfer", ["checkpoint", "transfer_starts"]),
+            create_cleanup_node("transfer", ["checkpoint", "transfer_starts"]),
         ],
         tags="transfer",
     )
