@@ -15,12 +15,12 @@ import pytest
 LIMIT = 20.0
 """Seconds of CPU time of one test."""
 EXCEPTIONS = {
-    "tests/integration/pipelines/test_chain.py::test_a_model_for_each_task_goes_through_the_whole_chain_by_one_changed_value"
+    "tests/integration/pipelines/test_chain.py::test_per_task_models_run_through_all_stages_with_one_changed_setting"
     "[fine_tuning_per_task]": "traces three structures of its own",
-    "tests/integration/pipelines/test_chain.py::test_a_killed_training_goes_on_and_ends_in_the_same_checkpoint": (
+    "tests/integration/pipelines/test_chain.py::test_a_killed_training_resumes_and_ends_in_the_same_checkpoint": (
         "trains three times for 120 steps"
     ),
-    "tests/integration/pipelines/test_faults.py::test_a_run_killed_at_any_moment_is_made_whole_by_the_next[0]": (
+    "tests/integration/pipelines/test_faults.py::test_a_run_killed_at_any_moment_is_completed_by_the_next_run[0]": (
         "makes a whole run twice"
     ),
     "tests/integration/server/test_server.py::test_schemathesis_finds_nothing": "draws requests for every route",

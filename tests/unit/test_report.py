@@ -56,7 +56,7 @@ def write_bundle(folder: Path, task: str, method: str, parity: dict[str, float])
 
 @pytest.fixture
 def toy(tmp_path) -> Run:
-    """A run of a classification task whose texts hold markup, a regression task, and a generation task without export."""
+    """Return a run of classification (with markup in its texts), regression, and generation (without export)."""
     settings = task_settings()
     mood = {**settings["mood"], "labels": {0: "NA", 1: ODD}}
     write = {"text": "{a}", "kind": "generation", "label_column": "b", "metrics": ["exact_match"]}

@@ -1,4 +1,4 @@
-"""A project whose chain has run once."""
+"""Fixtures: a copy of the project whose default pipeline has run once."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ def copy_project(folder: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def audit() -> Audit:
-    """The files that the runs of `tree` opened."""
+    """Return the record of files that the runs of `tree` opened."""
     return Audit()
 
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory, audit):
-    """A copy of the project after the test environment's whole run. Tests only read it, or copy it."""
+    """Return a copy of the project after a run in the test environment; tests may only read or copy it."""
     copy = copy_project(tmp_path_factory.mktemp("tree"))
     with audit.watch():
         for arguments in (["--pipelines", "pretrain"], []):
-            done = kedro(copy, *arguments)
-            assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+            result = kedro(copy, *arguments)
+            assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     return copy
 
 
 @pytest.fixture
 def copy(tree, tmp_path):
-    """A copy of the tree, for a test to change."""
+    """Return a copy of `tree` that a test may change."""
     return shutil.copytree(tree, tmp_path / "copy")

@@ -1,4 +1,4 @@
-"""What goes wrong beside a run: a disk that fills or is read-only, kills, a second run, a clock set back."""
+"""Faults around a run: a full or read-only disk, kills, a second run, a clock that is set back."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ STAGES = {
     "export": ["06_models/onnx"],
     "report": ["08_reporting/results.md", "08_reporting/report.html", "08_reporting/figures"],
 }
-"""What each stage makes."""
+"""Outputs of each stage."""
 
 
 def artifacts(data: Path) -> dict[str, str]:
-    """The sha256 of every file that a run leaves under a final name, but for a machine's own figures."""
+    """Return the SHA-256 of each file of a run, except temporary files and measured times."""
     files = [path.relative_to(data) for path in sorted(data.rglob("*")) if path.is_file()]
-    kept = [
+    selected = [
         file for file in files if not any(part.startswith(".") for part in file.parts) and "times" not in file.parts
     ]
-    return {str(file): sha256(data / file) for file in kept}
+    return {str(file): sha256(data / file) for file in selected}
 
 
 class Disk:
-    """A small file system of its own under a project's data."""
+    """A small file system that is mounted at the data folder of a project."""
 
     def __init__(self, tree: Path) -> None:
         self.data = tree / "data" / "test"
@@ -54,19 +54,19 @@ class Disk:
         held = self.data.with_name("held")
         self.data.rename(held)
         self.data.mkdir()
-        done = subprocess.run(
+        result = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", self.data], capture_output=True, check=False
         )
-        if done.returncode:
-            pytest.skip(f"a file system cannot be mounted here: {done.stderr.decode().strip()}")
+        if result.returncode:
+            pytest.skip(f"a file system cannot be mounted here: {result.stderr.decode().strip()}")
         shutil.copytree(held, self.data, dirs_exist_ok=True)
         shutil.rmtree(held)
 
     def fill(self, left: int) -> None:
-        """Takes all room but so many bytes."""
+        """Fill the disk, except for `left` bytes."""
         with self.filler.open("wb") as file:
-            room = shutil.disk_usage(self.data).free - left
-            file.write(b"0" * max(room, 0))
+            size = shutil.disk_usage(self.data).free - left
+            file.write(b"0" * max(size, 0))
 
     def remount(self, options: str) -> None:
         subprocess.run(["mount", "-o", f"remount,{options}", self.data], check=True)
@@ -74,54 +74,55 @@ class Disk:
 
 @pytest.fixture
 def disk(copy) -> Iterator[Disk]:
-    made = None
+    mounted = None
     try:
-        made = Disk(copy)
-        yield made
+        mounted = Disk(copy)
+        yield mounted
     finally:
-        if made is not None:
-            subprocess.run(["umount", "-l", made.data], check=False)
+        if mounted is not None:
+            subprocess.run(["umount", "-l", mounted.data], check=False)
 
 
-def refused(done: subprocess.CompletedProcess[str], said: str) -> None:
-    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
-    last = done.stderr.splitlines()[-1]
+def assert_refused(result: subprocess.CompletedProcess[str], message: str) -> None:
+    assert result.returncode == 1, result.stdout[-3000:] + result.stderr[-3000:]
+    last = result.stderr.splitlines()[-1]
     assert last.startswith("Error: ")
-    assert said in last
-    assert "see to the place, its rights and its room, and run again" in last
-    assert "Traceback" not in done.stdout + done.stderr
+    assert message in last
+    assert "Check the path, its permissions and free disk space, then run again" in last
+    assert "Traceback" not in result.stdout + result.stderr
 
 
 @pytest.mark.parametrize("left", [0, 24576])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_disk_that_fills_leaves_nothing_half_written(disk, stage, left):
-    whole = artifacts(disk.data)
-    for place in STAGES[stage]:
-        shutil.rmtree(disk.data / place) if (disk.data / place).is_dir() else (disk.data / place).unlink()
+def test_a_full_disk_leaves_no_partial_file(disk, stage, left):
+    expected = artifacts(disk.data)
+    for output in STAGES[stage]:
+        path = disk.data / output
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     disk.fill(left)
-    done = kedro(disk.data.parents[1], "--tags", stage)
-    if not (left and done.returncode == 0):  # what is small has room in what is left
-        refused(done, "No space left on device")
-    there = artifacts(disk.data)
-    for place in STAGES[stage]:
-        files = {name: code for name, code in whole.items() if name == place or name.startswith(f"{place}/")}
-        assert {name: there[name] for name in files if name in there} in ({}, files), place
+    result = kedro(disk.data.parents[1], "--tags", stage)
+    if not (left and result.returncode == 0):  # a small output may still fit
+        assert_refused(result, "No space left on device")
+    actual = artifacts(disk.data)
+    for output in STAGES[stage]:
+        files = {name: code for name, code in expected.items() if name == output or name.startswith(f"{output}/")}
+        assert {name: actual[name] for name in files if name in actual} in ({}, files), output
     disk.filler.unlink()
-    done = kedro(disk.data.parents[1], "--tags", stage)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert artifacts(disk.data) == whole
+    result = kedro(disk.data.parents[1], "--tags", stage)
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert artifacts(disk.data) == expected
     assert not list(disk.data.rglob(".*.new"))
 
 
-def test_a_read_only_place_is_told_before_and_after_as_one_sentence(disk):
-    whole = artifacts(disk.data)
+def test_a_read_only_disk_is_reported_and_loses_nothing(disk):
+    expected = artifacts(disk.data)
     disk.remount("ro")
-    refused(kedro(disk.data.parents[1], "--tags", "report"), "Read-only file system")
+    assert_refused(kedro(disk.data.parents[1], "--tags", "report"), "Read-only file system")
     disk.remount("rw")
-    assert artifacts(disk.data) == whole
+    assert artifacts(disk.data) == expected
 
 
-def test_a_second_run_in_one_folder_is_refused_and_the_first_goes_on(tree, copy, traced):
+def test_a_second_run_in_one_folder_is_refused_and_the_first_continues(tree, copy, traced):
     with kedro_fork(copy, "--tags", "export", traced=traced) as first:
         first.wait_for("equal to torch")
         second = kedro(copy, "--tags", "report")
@@ -134,8 +135,8 @@ def test_a_second_run_in_one_folder_is_refused_and_the_first_goes_on(tree, copy,
     assert artifacts(copy / "data" / "test") == artifacts(tree / "data" / "test")
 
 
-def killed(copy: Path, moment: float, traced: Path) -> int:
-    """Kill a whole run after `moment` seconds; its exit status, also where it has ended before."""
+def kill_after(copy: Path, moment: float, traced: Path) -> int:
+    """Kill a run after `moment` seconds, and return its exit status, also if it ended before that."""
     with kedro_fork(copy, traced=traced) as run:
         run.process.join(moment)
         run.kill()
@@ -143,45 +144,45 @@ def killed(copy: Path, moment: float, traced: Path) -> int:
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
-def test_a_run_killed_at_any_moment_is_made_whole_by_the_next(copy, tmp_path, traced, seed):
-    whole = artifacts(copy / "data" / "test")
+def test_a_run_killed_at_any_moment_is_completed_by_the_next_run(copy, tmp_path, traced, seed):
+    expected = artifacts(copy / "data" / "test")
     backbone = copy / "data" / "test" / "06_models" / "backbone"
     moment = random.Random(seed).uniform(0.5, 8.0)
-    ended = 0
-    while ended != -signal.SIGKILL:  # on a fast machine the run may end before its moment
-        kept = shutil.move(backbone, tmp_path / "backbone")
+    status = 0
+    while status != -signal.SIGKILL:  # on a fast machine the run may end before it is killed
+        moved = shutil.move(backbone, tmp_path / "backbone")
         shutil.rmtree(copy / "data" / "test")
-        shutil.move(kept, backbone)
-        ended = killed(copy, moment, traced)
-        assert ended in (0, -signal.SIGKILL)
+        shutil.move(moved, backbone)
+        status = kill_after(copy, moment, traced)
+        assert status in (0, -signal.SIGKILL)
         moment /= 2
-    done = kedro(copy)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert artifacts(copy / "data" / "test") == whole
+    result = kedro(copy)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    assert artifacts(copy / "data" / "test") == expected
     assert not list((copy / "data").rglob(".*.new"))
     assert not list((copy / "data").rglob(".*.old"))
 
 
-BACK = """
+SET_CLOCK_BACK = """
 import time
-_now, _began = time.time, time.monotonic()
-time.time = lambda: _now() - (86400 * 365 if time.monotonic() - _began > 8 else 0)
+_now, _start = time.time, time.monotonic()
+time.time = lambda: _now() - (86400 * 365 if time.monotonic() - _start > 8 else 0)
 """
 
 
-def test_a_clock_that_is_set_back_meanwhile_changes_nothing(tree, copy, tmp_path):
+def test_a_clock_that_is_set_back_during_a_run_changes_nothing(tree, copy, tmp_path):
     (tmp_path / "clock").mkdir()
-    (tmp_path / "clock" / "sitecustomize.py").write_text(BACK)
+    (tmp_path / "clock" / "sitecustomize.py").write_text(SET_CLOCK_BACK)
     for path in (copy / "data").rglob("*"):
-        os.utime(path, (2e9, 2e9))  # and what is there comes from the future
+        os.utime(path, (2e9, 2e9))  # existing files are from the future
     path = f"{tmp_path / 'clock'}:{os.environ.get('PYTHONPATH', '')}"
-    done = kedro_process(copy, "--tags", "train,evaluate,report", PYTHONPATH=path)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    result = kedro_process(copy, "--tags", "train,evaluate,report", PYTHONPATH=path)
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     assert artifacts(copy / "data" / "test") == artifacts(tree / "data" / "test")
 
 
 def state() -> dict[str, object]:
-    """Return the state of this process that one run could change for another."""
+    """Return the global state of this process that a run could change."""
     names = ["", "kedro", "kedro.runner", "hyperformer", "hyperformer.training", "pipelines"]
     return {
         "folder": Path.cwd(),
@@ -197,10 +198,10 @@ def state() -> dict[str, object]:
     }
 
 
-def test_runs_in_one_process_change_nothing_for_each_other(tree, copy):
+def test_runs_in_one_process_do_not_affect_each_other(tree, copy):
     before = state()
-    other = "method=hyperformer,training.precision=bf16,seed=3,evaluation.num_beams=2"
-    assert kedro(copy, "--tags", "train,evaluate", "--params", other).returncode == 0
+    params = "method=hyperformer,training.precision=bf16,seed=3,evaluation.num_beams=2"
+    assert kedro(copy, "--tags", "train,evaluate", "--params", params).returncode == 0
     assert kedro(copy, "--tags", "train", "--params", "training.step=3").returncode == 1
     (copy / "data" / "test" / "03_primary" / "rows").rename(copy / "rows")
     assert kedro(copy, "--tags", "train").returncode == 1

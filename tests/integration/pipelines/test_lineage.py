@@ -1,4 +1,4 @@
-"""From a bundle to its commit through dvc.lock, and from the commit to the bundle through a remote."""
+"""From a bundle to its commit through dvc.lock, and from a commit to its bundles through a DVC remote."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from processes import run_python
 
 from hyperformer.types import HyperFormerError
-from pipelines.lineage import lineage
+from pipelines.lineage import trace_bundle
 
 MAKE = """
 import sys
@@ -45,124 +45,124 @@ SHARED = {
 }
 
 
-def run(place: Path, *words: str) -> str:
-    done = subprocess.run(words, cwd=place, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout + done.stderr
+def run(folder: Path, *command: str) -> str:
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout + result.stderr
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A repository with three commits: the first one's bundles, others by another seed, and those on a shared base."""
-    place = tmp_path_factory.mktemp("project")
-    run(place, "git", "init", "-q")
-    run(place, "dvc", "init", "-q")
-    run(place, "dvc", "remote", "add", "-q", "-d", "kept", str(place.with_name(f"{place.name} kept")))
-    (place / "make.py").write_text(MAKE)
-    (place / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
+    """Return a repository with three commits: bundles of two seeds, and bundles on a shared base."""
+    folder = tmp_path_factory.mktemp("project")
+    run(folder, "git", "init", "-q")
+    run(folder, "dvc", "init", "-q")
+    run(folder, "dvc", "remote", "add", "-q", "-d", "kept", str(folder.with_name(f"{folder.name} kept")))
+    (folder / "make.py").write_text(MAKE)
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
     for seed in (1, 2):
-        (place / "parameters.yml").write_text(f"seed: {seed}\n")
-        run(place, "dvc", "repro", "-q")
-        shutil.copytree(place / "data/06_models/onnx", place.with_name(f"{place.name} {seed}"))
-        commit(place, f"seed {seed}")
-        run(place, "dvc", "push", "-q")
-    (place / "pipelines").mkdir()
-    (place / "pipelines" / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"shared": SHARED}}))
-    run(place, "dvc", "repro", "-q", "pipelines/dvc.yaml")
-    commit(place, "shared")
-    run(place, "dvc", "push", "-q")
-    return place
+        (folder / "parameters.yml").write_text(f"seed: {seed}\n")
+        run(folder, "dvc", "repro", "-q")
+        shutil.copytree(folder / "data/06_models/onnx", folder.with_name(f"{folder.name} {seed}"))
+        commit(folder, f"seed {seed}")
+        run(folder, "dvc", "push", "-q")
+    (folder / "pipelines").mkdir()
+    (folder / "pipelines" / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"shared": SHARED}}))
+    run(folder, "dvc", "repro", "-q", "pipelines/dvc.yaml")
+    commit(folder, "shared")
+    run(folder, "dvc", "push", "-q")
+    return folder
 
 
-def commit(place: Path, told: str) -> None:
-    run(place, "git", "add", ".")
-    run(place, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", told)
+def commit(folder: Path, message: str) -> None:
+    run(folder, "git", "add", ".")
+    run(folder, "git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", message)
 
 
-def made(project: Path, seed: int) -> Path:
-    """What the run by a seed exported, as somebody has it elsewhere."""
+def exported(project: Path, seed: int) -> Path:
+    """Return the bundles that the run with a seed exported, copied out of the repository."""
     return project.with_name(f"{project.name} {seed}")
 
 
 def test_a_bundle_names_the_commit_that_made_it_and_what_it_was_made_from(project):
     commits = run(project, "git", "log", "--reverse", "--format=%h").split()
     for seed in (1, 2):
-        found = lineage(made(project, seed) / "mood", project)
-        assert (found["task"], found["commit"]) == ("mood", commits[seed - 1])
-        assert found["subject"] == f"seed {seed}"
-        export, rows = found["stages"]["export"], found["stages"]["rows"]
+        lineage = trace_bundle(exported(project, seed) / "mood", project)
+        assert (lineage["task"], lineage["commit"]) == ("mood", commits[seed - 1])
+        assert lineage["subject"] == f"seed {seed}"
+        export, rows = lineage["stages"]["export"], lineage["stages"]["rows"]
         assert export["parameters"] == {"parameters.yml": {"seed": seed}}
         assert export["command"] == STAGES["export"]["cmd"]
         assert list(export["read"]) == ["data/rows"]
         assert export["read"] == rows["made"]
 
 
-def test_bytes_that_a_later_commit_made_again_are_the_first_ones(project):
+def test_a_bundle_that_a_later_commit_made_again_belongs_to_the_first_commit(project):
     commits = run(project, "git", "log", "--reverse", "--format=%h").split()
-    assert lineage(made(project, 2) / "order", project)["commit"] == commits[0]
+    assert trace_bundle(exported(project, 2) / "order", project)["commit"] == commits[0]
 
 
-def test_a_stage_of_the_other_file_and_what_it_read_of_the_first_one(project):
-    found = lineage(project / "data/06_models/onnx_shared/mood", project)
-    assert found["subject"] == "shared"
-    assert list(found["stages"]) == ["shared", "export", "rows"]
+def test_a_stage_of_the_second_file_lists_its_upstream_stages_of_the_first(project):
+    lineage = trace_bundle(project / "data/06_models/onnx_shared/mood", project)
+    assert lineage["subject"] == "shared"
+    assert list(lineage["stages"]) == ["shared", "export", "rows"]
 
 
-def test_from_a_commit_back_to_its_bundles_with_nothing_to_do(project, tmp_path):
-    found = lineage(made(project, 1) / "mood", project)
+def test_a_commit_gives_back_its_bundles_without_running_a_stage(project, tmp_path):
+    lineage = trace_bundle(exported(project, 1) / "mood", project)
     run(tmp_path, "git", "clone", "-q", str(project), "clone")
     clone = tmp_path / "clone"
-    assert lineage(made(project, 1) / "mood", clone) == found  # the remote knows what the cache does not
-    checkout, pull, repro = (words.split() for words in found["again"].split(" && "))
+    assert trace_bundle(exported(project, 1) / "mood", clone) == lineage  # the remote has what the cache lacks
+    checkout, pull, repro = (command.split() for command in lineage["again"].split(" && "))
     run(clone, *checkout, "-q")
     run(clone, *pull)
     assert "Data and pipelines are up to date" in run(clone, *repro)
-    for file in (made(project, 1) / "mood").iterdir():
+    for file in (exported(project, 1) / "mood").iterdir():
         assert (clone / "data/06_models/onnx/mood" / file.name).read_bytes() == file.read_bytes()
 
 
-def test_a_removed_cache_is_made_again_by_a_rerun_and_fetched_from_a_remote(project, tmp_path):
+def test_a_removed_cache_is_restored_by_a_rerun_or_from_a_remote(project, tmp_path):
     run(tmp_path, "git", "clone", "-q", str(project), "clone")
     clone = tmp_path / "clone"
     run(clone, "dvc", "repro", "-q", "-P")
     shutil.rmtree(clone / ".dvc" / "cache")
     shutil.rmtree(clone / "data" / "06_models" / "onnx")
     run(clone, "dvc", "repro", "-q", "-P")
-    assert run(clone, "git", "status", "--porcelain") == ""  # the same bytes: dvc.lock is as it was
+    assert run(clone, "git", "status", "--porcelain") == ""  # the bytes are the same, so dvc.lock has not changed
     shutil.rmtree(clone / ".dvc" / "cache")
     run(clone, "dvc", "fetch", "-q")
     assert "up to date" in run(clone, "dvc", "status")
 
 
 @pytest.mark.parametrize("fault", ["changed", "unknown", "fetch", "remote", "no git"])
-def test_what_has_no_lineage_is_told_why(fault, project, tmp_path):
-    bundle, place = tmp_path / "mood", project
-    shutil.copytree(made(project, 1) / "mood", bundle)
+def test_a_bundle_without_lineage_is_an_error_with_its_reason(fault, project, tmp_path):
+    bundle, folder = tmp_path / "mood", project
+    shutil.copytree(exported(project, 1) / "mood", bundle)
     if fault == "changed":
         (bundle / "model.onnx").write_text("another")
-        said = "is not the file that was exported"
+        message = "is not the file that was exported"
     elif fault == "unknown":
         manifest = bundle / "manifest.json"
         manifest.write_text(manifest.read_text().replace('"t5"', '"t7"'))
-        said = r"is in none of the 3 exports that the history of dvc\.lock .* knows; was it made"
+        message = r"matches none of the 3 exports in the git history of dvc\.lock .*Commit the"
     elif fault == "fetch":
         run(tmp_path, "git", "clone", "-q", str(project), "clone")
-        place = tmp_path / "clone"
-        run(place, "dvc", "remote", "modify", "-q", "kept", "url", str(tmp_path / "elsewhere"))
-        said = "lack 3 of them: dvc fetch --all-commits"
+        folder = tmp_path / "clone"
+        run(folder, "dvc", "remote", "modify", "-q", "kept", "url", str(tmp_path / "elsewhere"))
+        message = "lack 3 of them: run dvc fetch --all-commits"
     elif fault == "remote":
         run(tmp_path, "git", "clone", "-q", str(project), "clone")
-        place = tmp_path / "clone"
-        run(place, "dvc", "remote", "modify", "-q", "kept", "url", "s3://models/kept")
-        said = "DVC cannot look into its cache and remote: s3 is supported, but requires 'dvc-s3'"
+        folder = tmp_path / "clone"
+        run(folder, "dvc", "remote", "modify", "-q", "kept", "url", "s3://models/kept")
+        message = "DVC cannot read its cache or remote: s3 is supported, but requires 'dvc-s3'"
     else:
-        place = tmp_path
-        said = "git cannot tell the history of .*; run it in a clone"
-    with pytest.raises(HyperFormerError, match=said):
-        lineage(bundle, place)
+        folder = tmp_path
+        message = r"cannot read the git history of .*\. Run this command in a clone"
+    with pytest.raises(HyperFormerError, match=message):
+        trace_bundle(bundle, folder)
 
 
-def test_the_command_answers_a_mistake_in_one_sentence(tmp_path):
-    done = run_python("import runpy; runpy.run_module('pipelines.lineage', run_name='__main__')", tmp_path)
-    said = f"Error: {tmp_path} holds no manifest.json; give the folder of an exported task"
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, said)
+def test_the_command_reports_an_error_without_a_traceback(tmp_path):
+    result = run_python("import runpy; runpy.run_module('pipelines.lineage', run_name='__main__')", tmp_path)
+    message = f"Error: {tmp_path} holds no manifest.json; give the folder of an exported task"
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (1, message)

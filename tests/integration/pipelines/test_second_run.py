@@ -1,4 +1,4 @@
-"""Two runs that meet in one data folder: the second is refused by name of the first, and nothing is deleted."""
+"""Two runs in one data folder: the second is refused, with the command of the first, and nothing is deleted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import click
 import pytest
 import yaml
 
-from pipelines.curves import started
+from pipelines.curves import start_curves
 from pipelines.datasets import FolderDataset, JSONDataset, TextDataset
 from pipelines.hooks import Alone
 
@@ -27,30 +27,30 @@ from pathlib import Path
 from types import SimpleNamespace
 from pipelines.datasets import FolderDataset, JSONDataset
 from pipelines.hooks import Alone
-alone, config = Alone(), {"globals": {"data": "data"}, "parameters": {}}
-alone.after_context_created(SimpleNamespace(project_path=Path.cwd(), config_loader=config))
-next(alone.before_pipeline_run())
+lock, config = Alone(), {"globals": {"data": "data"}, "parameters": {}}
+lock.after_context_created(SimpleNamespace(project_path=Path.cwd(), config_loader=config))
+next(lock.before_pipeline_run())
 FolderDataset("data/03_primary/rows").save(lambda folder: (folder / "new").write_text("new"))
 JSONDataset(filepath="data/03_primary/split_counts.json").save("new")
-alone.after_pipeline_run()
+lock.after_pipeline_run()
 """
 
 
-def claim(project: Path, **training: Any) -> Alone:
-    """Claim a project's data folder, as a run does before its first node."""
-    alone, config = Alone(), {"globals": {"data": "data"}, "parameters": {"training": training}}
-    alone.after_context_created(SimpleNamespace(project_path=project, config_loader=config))
-    next(alone.before_pipeline_run())
-    return alone
+def acquire(project: Path, **training: Any) -> Alone:
+    """Lock the data folder of a project, as a run does before its first node."""
+    lock, config = Alone(), {"globals": {"data": "data"}, "parameters": {"training": training}}
+    lock.after_context_created(SimpleNamespace(project_path=project, config_loader=config))
+    next(lock.before_pipeline_run())
+    return lock
 
 
 @contextmanager
 def running(project: Path, **training: Any) -> Iterator[None]:
-    alone = claim(project, **training)
+    lock = acquire(project, **training)
     try:
         yield
     finally:
-        alone.after_pipeline_run()
+        lock.after_pipeline_run()
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -59,9 +59,9 @@ def contents(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def project(tmp_path) -> Path:
-    """A DVC project with the outputs of the stage `preprocess`, whose own run claims the data folder and makes both.
+    """Return a DVC project with the outputs of the stage `preprocess`; its command locks the data folder.
 
-    DVC links outputs into its cache here, read-only: what would write to an output would write to the cache.
+    DVC links outputs to its cache here, read-only, so that writing into an output would change the cache.
     """
     stage = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]["preprocess"]
     stages = {"preprocess": {"cmd": f"{sys.executable} stage.py", "deps": ["stage.py"], "outs": stage["outs"]}}
@@ -80,7 +80,7 @@ def repro(project: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(["dvc", "repro"], cwd=project, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_dvc_repro_beside_a_run_deletes_nothing_and_after_it_replaces_everything(project):
+def test_dvc_repro_deletes_nothing_during_another_run_and_replaces_everything_after_it(project):
     primary = project / "data" / "03_primary"
     with running(project):
         refused = repro(project)
@@ -89,38 +89,39 @@ def test_dvc_repro_beside_a_run_deletes_nothing_and_after_it_replaces_everything
         assert f"another run is at work in {project / 'data'} (" in refused.stderr
         assert f", pid {os.getpid()} on " in refused.stderr
         assert not (project / "dvc.lock").exists()
-    done = repro(project)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = repro(project)
+    assert result.returncode == 0, result.stdout + result.stderr
     assert contents(primary) == {"rows/new": "new", "split_counts.json": '"new"'}
 
-    FolderDataset(str(primary / "rows")).save(lambda folder: (folder / "new").write_text("newer"))  # as kedro run does
+    # Save as `kedro run` does.
+    FolderDataset(str(primary / "rows")).save(lambda folder: (folder / "new").write_text("newer"))
     JSONDataset(filepath=str(primary / "split_counts.json")).save("newer")
     cache = [file for file in (project / ".dvc" / "cache" / "files" / "md5").rglob("*") if file.is_file()]
-    assert len(cache) == 3  # two files and the list of a folder
+    assert len(cache) == 3  # two files and the listing of a folder
     for file in cache:
-        code = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
-        assert f"{file.parent.name}{file.stem}" == code
+        checksum = hashlib.md5(file.read_bytes(), usedforsecurity=False).hexdigest()
+        assert f"{file.parent.name}{file.stem}" == checksum
 
 
-def test_a_refused_run_names_the_one_at_work_however_often_it_tries(tmp_path, monkeypatch):
+def test_each_refused_run_names_the_active_run(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/bin/kedro", "run", "--env", "base", "--tags", "train"])
     with running(tmp_path):
         monkeypatch.setattr(sys, "argv", ["/bin/kedro", "run", "--params", "a=\nb"])
         for _ in range(2):
             with pytest.raises(click.ClickException) as error:
-                claim(tmp_path)
+                acquire(tmp_path)
             assert f"{tmp_path / 'data'} (kedro run --env base --tags train, pid {os.getpid()} on" in str(error.value)
             assert "\n" not in str(error.value)
     with running(tmp_path), pytest.raises(click.ClickException, match=r"\(kedro run --params a= b, pid"):
-        claim(tmp_path)
+        acquire(tmp_path)
 
 
-def test_what_a_killed_run_left_in_the_lock_file_is_not_reported(tmp_path):
+def test_what_a_killed_run_wrote_to_the_lock_file_is_not_reported(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / ".lock").write_text(f"kedro run --tags stale, pid 1, {'since long ago ' * 20}\n")
     with running(tmp_path):
         with pytest.raises(click.ClickException, match=f"pid {os.getpid()} on") as error:
-            claim(tmp_path)
+            acquire(tmp_path)
         assert "--tags stale" not in str(error.value)
         assert "long ago" not in str(error.value)
 
@@ -129,42 +130,42 @@ def test_a_run_that_has_not_yet_written_its_line_still_refuses(tmp_path):
     with running(tmp_path):
         (tmp_path / "data" / ".lock").write_text("")
         with pytest.raises(click.ClickException, match=r"at work in \S+/data; expected a data folder that no run uses"):
-            claim(tmp_path)
+            acquire(tmp_path)
 
 
 def test_machines_of_one_training_share_a_folder_and_refuse_others(tmp_path):
     with running(tmp_path, machines=2):
         with running(tmp_path, machines=2), pytest.raises(click.ClickException, match="another run is at work"):
-            claim(tmp_path)
+            acquire(tmp_path)
         with pytest.raises(click.ClickException, match="another run is at work"):
-            claim(tmp_path, machines=1)
+            acquire(tmp_path, machines=1)
     with running(tmp_path), pytest.raises(click.ClickException, match="another run is at work"):
-        claim(tmp_path, machines=2)
+        acquire(tmp_path, machines=2)
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink])
 def test_saving_replaces_a_link_into_the_cache_and_never_writes_through_it(tmp_path, link):
-    kept, data = tmp_path / "kept", tmp_path / "data"
-    kept.write_text('"kept"')
-    kept.chmod(0o444)
+    cached, data = tmp_path / "kept", tmp_path / "data"
+    cached.write_text('"kept"')
+    cached.chmod(0o444)
     (data / "folder").mkdir(parents=True)
     for name in ("folder/file", "folder/stale", "json", "text"):
-        link(kept, data / name)
+        link(cached, data / name)
     FolderDataset(str(data / "folder")).save(lambda folder: (folder / "file").write_text("new"))
     JSONDataset(filepath=str(data / "json")).save("new")
     TextDataset(filepath=str(data / "text")).save("new")
     assert contents(data) == {"folder/file": "new", "json": '"new"', "text": "new"}
-    assert (kept.read_text(), kept.stat().st_mode & 0o777, kept.stat().st_nlink) == ('"kept"', 0o444, 1)
+    assert (cached.read_text(), cached.stat().st_mode & 0o777, cached.stat().st_nlink) == ('"kept"', 0o444, 1)
 
 
 @pytest.mark.parametrize("link", [os.link, os.symlink])
 def test_curves_replace_links_into_the_cache(tmp_path, monkeypatch, link):
     monkeypatch.chdir(tmp_path)
-    place, kept = tmp_path / "curves", tmp_path / "kept"
-    kept.write_text("kept")
-    (place / "plots" / "metrics" / "loss").mkdir(parents=True)
+    folder, cached = tmp_path / "curves", tmp_path / "kept"
+    cached.write_text("kept")
+    (folder / "plots" / "metrics" / "loss").mkdir(parents=True)
     for name in ("metrics.json", "plots/metrics/loss/a.tsv", "plots/metrics/stale.tsv"):
-        link(kept, place / name)
-    started(place)(1, {"loss/a": 2.0})
-    assert kept.read_text() == "kept"
-    assert contents(place).keys() == {"metrics.json", "plots/metrics/loss/a.tsv"}
+        link(cached, folder / name)
+    start_curves(folder)(1, {"loss/a": 2.0})
+    assert cached.read_text() == "kept"
+    assert contents(folder).keys() == {"metrics.json", "plots/metrics/loss/a.tsv"}

@@ -1,4 +1,4 @@
-"""What a run opens, and rows that would like to be more than text."""
+"""The files that a run opens, and rows that contain markup, paths and commands."""
 
 from __future__ import annotations
 
@@ -33,26 +33,26 @@ ENDINGS = {
     ".arrow", ".csv", ".html", ".json", ".lock", ".md", ".new", ".old", ".onnx", ".parquet", ".safetensors", ".svg",
     ".tsv", ".txt", ".model", ".data", "",
 }  # fmt: skip
-OWN = {".pt", ".pth", ".bin"}
-"""Of resume states, which are a machine's own; torch takes only numbers from them."""
+STATE_ENDINGS = {".pt", ".pth", ".bin"}
+"""Endings of resume states, which stay on one machine; torch loads only numbers from them."""
 
 
-def test_a_run_executes_nothing_that_it_reads_and_keeps_to_its_folders(tree, audit, traced):
+def test_a_run_executes_nothing_that_it_reads_and_writes_only_to_its_folders(tree, audit, traced):
     assert audit.unpickled == set()
     data = tree / "data"
-    mine = {path for path, _ in audit.opened if path.is_relative_to(data)}
-    assert len(mine) > 50
-    states = {path for path in mine if ".states" in path.parts}
-    assert {path.suffix for path in mine - states} <= ENDINGS
-    assert {path.suffix for path in states} <= ENDINGS | OWN
+    opened = {path for path, _ in audit.opened if path.is_relative_to(data)}
+    assert len(opened) > 50
+    states = {path for path in opened if ".states" in path.parts}
+    assert {path.suffix for path in opened - states} <= ENDINGS
+    assert {path.suffix for path in states} <= ENDINGS | STATE_ENDINGS
     outside = {path for path, writes in audit.opened if writes and not path.is_relative_to(data)}
-    stayed = {path for path in outside if path.is_file() and not path.is_relative_to(traced)}
-    assert {path for path in stayed if not {"__pycache__", ".viz"} & set(path.parts)} == set()
+    remaining = {path for path in outside if path.is_file() and not path.is_relative_to(traced)}
+    assert {path for path in remaining if not {"__pycache__", ".viz"} & set(path.parts)} == set()
 
 
 @pytest.fixture(scope="module")
 def odd(tree, tmp_path_factory) -> tuple[Path, str]:
-    """A project that was run on such rows and labels, and what it said."""
+    """Return a project after a run on such rows and labels, and the output of the run."""
     copy = shutil.copytree(tree, tmp_path_factory.mktemp("odd") / "tree")
     rows = copy / "rows"
     rows.mkdir()
@@ -68,40 +68,40 @@ def odd(tree, tmp_path_factory) -> tuple[Path, str]:
     name = "<script>x<script>"
     (copy / "conf" / "odd" / "parameters_tasks.yml").write_text(yaml.safe_dump({"tasks": {name: task}}))
     profiled = kedro(copy, "--pipelines", "data_profile", "--params", "export.tolerance=1", env="odd")
-    done = kedro(copy, "--params", "export.tolerance=1", env="odd")
-    assert done.returncode == profiled.returncode == 0, profiled.stderr[-2000:] + done.stderr[-3000:]
-    return copy, profiled.stdout + profiled.stderr + done.stdout + done.stderr
+    result = kedro(copy, "--params", "export.tolerance=1", env="odd")
+    assert result.returncode == profiled.returncode == 0, profiled.stderr[-2000:] + result.stderr[-3000:]
+    return copy, profiled.stdout + profiled.stderr + result.stdout + result.stderr
 
 
-def test_odd_rows_pass_through_as_they_are(odd):
+def test_odd_rows_are_stored_unchanged(odd):
     copy, _ = odd
     data = copy / "data" / "odd"
     (task,) = [path.name for path in (data / "03_primary" / "rows").iterdir()]
-    wanted = [f"{text} 2 {turn}" for text in ODD for turn in range(2)]
-    assert [row["text"] for row in read_rows(data / "03_primary" / "rows", task, "test")] == wanted
+    expected = [f"{text} 2 {turn}" for text in ODD for turn in range(2)]
+    assert [row["text"] for row in read_rows(data / "03_primary" / "rows", task, "test")] == expected
     with (data / "07_model_output" / "predictions" / task / "test.csv").open(newline="") as file:
-        assert [row["source"] for row in csv.DictReader(file)] == wanted
+        assert [row["source"] for row in csv.DictReader(file)] == expected
 
 
-def test_odd_rows_are_no_markup_and_no_command(odd):
-    copy, said = odd
+def test_odd_rows_are_escaped_in_reports_and_logs(odd):
+    copy, output = odd
     data = copy / "data" / "odd"
     pages = [*(data / "08_reporting").rglob("*.html"), *(data / "08_reporting").rglob("*.svg")]
     assert len(pages) > 3
     for page in pages:
         text = page.read_text()
-        for word in ("<script", "<img", "<svg/onload", "<b>", "<i>", "</td></tr></table><"):
-            assert word not in text.replace("</td></tr></tbody></table>", ""), (page, word)
-    assert "\x1b[31m" not in said
+        for markup in ("<script", "<img", "<svg/onload", "<b>", "<i>", "</td></tr></table><"):
+            assert markup not in text.replace("</td></tr></tbody></table>", ""), (page, markup)
+    assert "\x1b[31m" not in output
     assert not list(copy.parent.rglob("sprung"))
 
 
-def test_odd_rows_are_answered_at_the_shell_as_text(odd, capsysbinary, tmp_path):
+def test_odd_rows_are_plain_text_to_the_command_line(odd, capsysbinary, tmp_path):
     copy, _ = odd
     (bundle,) = (copy / "data" / "odd" / "06_models" / "onnx").iterdir()
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps({"text": text}) + "\n" for text in ODD))
     assert cli.main(["predict", str(bundle), str(file)]) == 0
     answers = [json.loads(line) for line in capsysbinary.readouterr().out.decode().splitlines()]
-    assert {one["label"] for one in answers} <= {"<b>yes</b>", "no | <i>no</i>"}
+    assert {answer["label"] for answer in answers} <= {"<b>yes</b>", "no | <i>no</i>"}
     assert len(answers) == len(ODD)
