@@ -52,9 +52,9 @@ def profile(
         For each task `splits`, `examples` as the model reads them, and `findings`: warnings, one sentence each. A split
         has `rows` and `removed`; `answers`, the rows of each answer (classification); `numbers`, the minimum, median
         and maximum (regression); `tokens` of the source with special tokens: median, 95th percentile and maximum;
-        `cut`, the number of truncated rows; `unknown`, the fraction of unknown tokens; `repeated`, the rows whose source
-        already occurred in the split, and `at_odds`, those of them with a different answer; `empty`, the rows with an
-        empty text, by column.
+        `cut`, the number of truncated rows; `unknown`, the fraction of unknown tokens; `repeated`, the rows that repeat
+        the source of an earlier row of the split, and `at_odds`, those of them with a different answer; `empty`, the
+        rows with an empty text, by column.
 
     Raises:
         HyperFormerError: The label of a row is invalid.
@@ -162,8 +162,8 @@ def _find_problems(
             f"have more than {backbone.max_source_tokens} tokens and are truncated (the longest has "
             f"{max(counted.lengths)}); increase backbone.max_source_tokens, or move the decisive text to the "
             "front": counted.truncated,
-            "duplicate an earlier row of the split; remove them": counted.repeated,
-            "duplicate an earlier row but have a different answer; fix the labels": counted.at_odds,
+            "repeat the text of an earlier row of the split; remove them": counted.repeated,
+            "repeat the text of an earlier row with a different answer; fix the labels": counted.at_odds,
             **{
                 f"have no text in {column!r}; fill the column, or remove it from the task's text": count
                 for column, count in counted.empty.items()

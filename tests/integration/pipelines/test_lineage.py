@@ -164,5 +164,5 @@ def test_what_has_no_lineage_is_told_why(fault, project, tmp_path):
 
 def test_the_command_answers_a_mistake_in_one_sentence(tmp_path):
     done = run_python("import runpy; runpy.run_module('pipelines.lineage', run_name='__main__')", tmp_path)
-    said = f"Error: {tmp_path} holds no manifest.json; give the folder of an exported task"
+    said = f"Error: {tmp_path} holds no manifest.json; use the folder of an exported task"
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, said)
