@@ -36,7 +36,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_finish() -> None:
-    """Import Kedro, which closes log handlers on import, and exclude all imported objects from garbage collection.
+    """Import Kedro, which closes log handlers on import, and freeze the garbage collector.
 
     accelerate starts a collection in each training run, which would otherwise take a second.
     """
@@ -163,7 +163,7 @@ def backbone(backbone_settings: Any) -> Any:
 
 @pytest.fixture
 def make_model(backbone_settings: Any, method_settings: Any, tasks: Any) -> Callable[..., Any]:
-    """Return a function that creates a model of the toy tasks; `loud`: with large weights, so that tasks differ."""
+    """Return a function that creates a toy model; `loud`: with large weights, so that tasks differ."""
     import torch
 
     from hyperformer.model import MultiTaskModel
@@ -223,7 +223,7 @@ def train(
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, train: Callable[..., Any]) -> Path:
-    """Train for a few steps at a high learning rate, so that tasks answer differently, and save a checkpoint."""
+    """Save a checkpoint after a few steps at a high learning rate, so that tasks answer differently."""
     folder = tmp_path_factory.mktemp("checkpoint")
     writer, _ = train(
         train_settings(steps=30, evaluate_every=30, learning_rate=0.03), 0, tmp_path_factory.mktemp("states")

@@ -66,7 +66,7 @@ def fork_seconds() -> float:
 
 
 def run_fork(code: str, *arguments: object, cwd: Path | None = None, **environment: str) -> Completed:
-    """Run `code` in a new process that shares no state with this one, and has the libraries already imported."""
+    """Run `code` in a new process that shares no state with this one, with the libraries imported."""
     with Fork(_execute, code, arguments, cwd=cwd, **environment) as fork:
         return fork.complete()
 
@@ -216,7 +216,7 @@ def run_kedro(tree: str, arguments: list[str]) -> int:
 
 @contextlib.contextmanager
 def _restored() -> Iterator[None]:
-    """Restore environment variables, working directory, paths, arguments, loggers and random states at the end."""
+    """Restore environment variables, folder, paths, arguments, loggers and random states at the end."""
     import random
 
     import numpy as np

@@ -21,7 +21,7 @@ PLAIN = (bool, int, float, str, type(None), tuple)
 
 
 def structure(module: nn.Module, arguments: dict[str, Any]) -> str:
-    """Return a hash of everything that determines a trace: classes, attributes, tensor shapes and arguments.
+    """Return a hash of what determines a trace: classes, attributes, tensor shapes and arguments.
 
     A wrong trace would be noticed: every export compares its graph with torch on all validation rows.
     """

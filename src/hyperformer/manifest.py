@@ -120,7 +120,7 @@ def _read(folder: Path, name: str, schema: type[Manifest | Base], expected: int)
 
 
 def verify(folder: Path, files: Mapping[str, str], wanted: Collection[str] = ()) -> dict[str, bytes]:
-    """Compare the files of a bundle, or of a base, with their checksums, and return the bytes of some of them.
+    """Compare the files of a bundle or base with their checksums, and return the bytes of some.
 
     Each file is read once, so that the returned bytes are the ones that were checked.
 

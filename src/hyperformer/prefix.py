@@ -79,7 +79,7 @@ def special_tokens(tokenizer: Any, count: int) -> list[list[int]]:
 
 
 def share(counts: Sequence[int], room: int) -> list[int]:
-    """Return the number of tokens to keep of each text; the longer of two is truncated first, as in `tokenizers`."""
+    """Return the number of tokens to keep of each text; like `tokenizers`, truncate the longer one first."""
     if sum(counts) <= room:
         return list(counts)
     if len(counts) == 1:
@@ -117,7 +117,7 @@ def _batches(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
 
 
 def _count_settled(pre_tokens: list[int]) -> int:
-    """Count the tokens of a prefix that no later character can change, from the pre-token index of each token."""
+    """Count the tokens that no later character can change, from the pre-token index of each token."""
     return bisect_left(pre_tokens, pre_tokens[-1] - UNSETTLED + 1) if pre_tokens else 0
 
 

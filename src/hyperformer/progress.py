@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 @contextmanager
 def bar(label: str, total: int, done: int = 0) -> Iterator[Any]:
-    """Show a progress bar below the log lines on a terminal, and nothing elsewhere; call `update` on the result."""
+    """Show a progress bar on a terminal, below the log lines; elsewhere show nothing."""
     if not sys.stderr.isatty():
         yield tqdm(disable=True)
         return

@@ -83,7 +83,7 @@ def joined(source: Source) -> str:
 
 
 def grid(minimum: float, maximum: float, step: float) -> list[tuple[str, float]]:
-    """Return the answers of a regression task as (text, number), from `minimum` to `maximum` in steps of `step`."""
+    """Return the answers of a regression task as (text, number), from `minimum` to `maximum`."""
     decimals = max(len(f"{number:.6f}".rstrip("0").partition(".")[2]) for number in (minimum, step))
     count = math.floor((maximum - minimum) / step + 1e-9) + 1
     return [(f"{minimum + i * step:.{decimals}f}", minimum + i * step) for i in range(count)]
@@ -103,7 +103,7 @@ def probabilities(scores: Sequence[float]) -> list[float]:
 
 
 def combine(scores: Sequence[float], labels: Sequence[str], numbers: Sequence[float] | None = None) -> Answer:
-    """Return the answer of a row: its most likely label (the first of equals) and, for regression, the mean number.
+    """Return the answer of a row: its most likely label (the first of equals), and the mean number.
 
     Args:
         scores: Log-likelihood of each label.
@@ -119,7 +119,7 @@ def combine(scores: Sequence[float], labels: Sequence[str], numbers: Sequence[fl
 def answers(
     scores: Iterable[Sequence[float]], labels: Sequence[str], numbers: Sequence[float] | None = None
 ) -> list[Answer]:
-    """Return the answer of each row; see `combine` for the arguments, which are here those of several rows.
+    """Return the answer of each row, from the scores of each; see `combine` for the arguments.
 
     Raises:
         RowError: The scores of a row are not finite.

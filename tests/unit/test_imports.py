@@ -20,7 +20,7 @@ FAMILY = {"t5", "mt5", "umt5", "byt5", "flan", "bert", "minilm", "electra", "rob
 
 @pytest.mark.parametrize("path", ABOVE, ids=lambda path: path.name)
 def test_nothing_above_the_backbones_depends_on_a_backbone_family(path):
-    """No import of a family's module, no name of a family, and no use of the model type in its configuration."""
+    """No module imports a family's module, names a family, or reads the model type."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -62,7 +62,7 @@ class Regression(Task):
         return math.nan if answer.value is None else answer.value
 
     def metrics(self, truths: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
-        """Return the metrics in percent; a generated answer outside the grid counts as the number farthest from truth."""
+        """Return the metrics in percent; NaN predictions count as the number farthest from the truth."""
         assert self.numbers is not None
         ends = self.numbers[0], self.numbers[-1]
         numbers = [
