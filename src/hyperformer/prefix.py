@@ -58,7 +58,7 @@ def encode(tokenizer: Any, sources: Sequence[Source], longest: int) -> tuple[lis
         tokens = _complete(tokenizer, row, [next(prefixes) for _ in row], longest, room)
         counts = [min(text.length, CHARACTERS * longest) for text in tokens]
         joined = list(delimiters[0])
-        for text, kept, after in zip(tokens, share(counts, room), delimiters[1:], strict=True):
+        for text, kept, after in zip(tokens, split_budget(counts, room), delimiters[1:], strict=True):
             joined += text.ids[:kept] + after
         ids.append(joined)
         truncated.append(sum(counts) > room or any(len(text) > CHARACTERS * longest for text in row))
@@ -78,7 +78,7 @@ def special_tokens(tokenizer: Any, count: int) -> list[list[int]]:
     return delimiters
 
 
-def share(counts: Sequence[int], room: int) -> list[int]:
+def split_budget(counts: Sequence[int], room: int) -> list[int]:
     """Return the number of tokens to keep of each text; like `tokenizers`, truncate the longer one first."""
     if sum(counts) <= room:
         return list(counts)

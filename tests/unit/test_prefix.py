@@ -33,7 +33,7 @@ TEXTS = RUNS.map(lambda runs: "".join(fragment * times for fragment, times in ru
 
 
 def sentencepiece(texts: list[str]) -> Tokenizer:
-    """Return a tokenizer like T5's, with escaped special tokens and one token for a run of unknown characters."""
+    """Return a tokenizer like T5's: special tokens are escaped, unknown characters are merged."""
     tokenizer = unigrams(texts).backend_tokenizer
     escapes = [normalizers.Replace(token, f"< {token[1:]}") for token in ("</s>", "<extra_id_0>")]
     tokenizer.normalizer = normalizers.Sequence([*escapes, normalizers.NFKC(), normalizers.Lowercase()])
