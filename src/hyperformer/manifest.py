@@ -12,12 +12,21 @@ from typing import Any
 from hyperformer.types import HyperFormerError, Source
 
 FORMAT = 3
+"""Version of the manifest's format."""
 FILE = "manifest.json"
-GRAPH, INT8, TOKENIZER, GENERATION, CARD = "model.onnx", "model.int8.onnx", "tokenizer.json", "generation", "README.md"
+GRAPH = "model.onnx"
+INT8 = "model.int8.onnx"
+TOKENIZER = "tokenizer.json"
+GENERATION = "generation"
+"""Folder of the graphs of a generation task."""
+CARD = "README.md"
+"""Model card."""
 ADAPTER = "task.onnx_adapter"
-"""Names of the files and folders of a bundle."""
-BASE, BASE_FORMAT = "base.json", 1
-"""Description of the base that the bundles of a folder share, and its format."""
+"""Adapter weights of a task whose graph is in a shared base."""
+BASE = "base.json"
+"""Description of the base that the bundles of a folder share."""
+BASE_FORMAT = 1
+"""Version of the format of `BASE`."""
 
 
 @dataclass(frozen=True)
