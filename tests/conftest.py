@@ -1,4 +1,4 @@
-"""What the tests of the torch rooms share: a tiny random T5, toy tasks, a trained toy checkpoint and its bundles."""
+"""Shared fixtures: a tiny random T5, toy tasks, a trained toy checkpoint and its exported bundles."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ pytest_plugins = ["cpu_times", "suites"]
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has a CPU, and so has what it starts
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one CPU for each worker, and for each process that it starts
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the same arithmetic on every machine
 
 
-@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which asks it with -n only
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which only calls it with -n
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Send the tests that share fixtures to one worker: those of a folder of tests/integration, or of a file."""
+    """Return a scheduler that runs each folder of tests/integration, and each other file, on one worker."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Scheduler(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
             file = Path(nodeid.partition("::")[0])
-            shares = file.parts[1] == "integration" and len(file.parts) > 3
-            return str(file.parent if shares else file)
+            in_folder = file.parts[1] == "integration" and len(file.parts) > 3
+            return str(file.parent if in_folder else file)
 
     return Scheduler(config, log)
 
 
 def pytest_collection_finish() -> None:
-    """Import what closes log handlers when it is imported, and leave what is imported out of garbage collections.
+    """Import Kedro, which closes log handlers on import, and freeze the garbage collector.
 
-    accelerate asks for a collection a training run, of a second each otherwise.
+    accelerate starts a collection in each training run, which would otherwise take a second.
     """
     import kedro.framework.project  # noqa: F401
 
@@ -47,7 +47,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The longest function and the longest file of the library, for whoever reads the run."""
+    """Print the longest function and the longest file of the library."""
     sizes: dict[str, list[tuple[int, str]]] = {"function": [], "file": []}
     for file in sorted((Path(__file__).parents[1] / "src").rglob("*.py")):
         source = file.read_text(encoding="utf-8")
@@ -65,7 +65,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def traced(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
-    """The folder in which the traces of graphs are shared by all workers."""
+    """Return the folder in which all workers share the traces of graphs."""
     import traces
 
     base = tmp_path_factory.getbasetemp()
@@ -76,7 +76,7 @@ def traced(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator
 
 @pytest.fixture
 def traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trace graphs as an export does outside of tests."""
+    """Trace graphs without the shared traces, as outside of tests."""
     import traces
 
     from hyperformer.export import classifier, shared_base
@@ -87,7 +87,7 @@ def traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Use one thread of torch and of onnxruntime: sums in one order, and a CPU for each worker."""
+    """Use one thread of torch and onnxruntime: sums in a fixed order, and one CPU for each worker."""
     import onnxruntime
     import torch
 
@@ -112,7 +112,7 @@ def texts() -> list[str]:
 
 @pytest.fixture(scope="session")
 def backbone_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
-    """A random T5 with dropout, made and saved by the project's own code: 16 wide, 2 + 2 layers."""
+    """Create and save a random T5 with dropout: hidden size 16, 2 encoder and 2 decoder layers."""
     import torch
 
     from hyperformer.backbones import t5
@@ -153,17 +153,17 @@ def tasks() -> Any:
 
 @pytest.fixture
 def backbone(backbone_settings: Any) -> Any:
-    """The tiny T5 in evaluation mode with a place at every site, fresh for each test."""
+    """Load the tiny T5 in evaluation mode with an adapter at every site, fresh for each test."""
     from hyperformer import backbones
 
-    found = backbones.load(backbone_settings)
-    found.place(found.sites(), "gelu_new")
-    return found
+    loaded = backbones.load(backbone_settings)
+    loaded.place(loaded.sites(), "gelu_new")
+    return loaded
 
 
 @pytest.fixture
 def make_model(backbone_settings: Any, method_settings: Any, tasks: Any) -> Callable[..., Any]:
-    """Makes a fresh model of the toy tasks; `loud` gives its adapters weights of size 1, so that tasks differ much."""
+    """Return a function that creates a toy model; `loud`: with large weights, so that tasks differ."""
     import torch
 
     from hyperformer.model import MultiTaskModel
@@ -183,7 +183,7 @@ def make_model(backbone_settings: Any, method_settings: Any, tasks: Any) -> Call
 
 @pytest.fixture(scope="session")
 def toy_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of checked rows of the toy tasks; every split holds several lengths."""
+    """Write the checked rows of the toy tasks; every split has several lengths."""
     from datasets import Dataset
 
     from hyperformer.data import write_rows
@@ -191,8 +191,8 @@ def toy_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     sentences, pairs = toy_sentences(), toy_pairs()
 
     def split(rows: list[dict[str, Any]]) -> dict[str, Any]:
-        parts = {"train": rows[: len(rows) // 2], "validation": rows[len(rows) // 2 :], "test": rows[::3]}
-        return {name: Dataset.from_list(part) for name, part in parts.items()}
+        splits = {"train": rows[: len(rows) // 2], "validation": rows[len(rows) // 2 :], "test": rows[::3]}
+        return {name: Dataset.from_list(split_rows) for name, split_rows in splits.items()}
 
     folder = tmp_path_factory.mktemp("rows")
     write_rows({"mood": split(sentences), "mood3": split(sentences[:40]), "likeness": split(pairs)})(folder)
@@ -212,7 +212,7 @@ def toy_tokens(tmp_path_factory: pytest.TempPathFactory, toy_rows: Path, tasks: 
 def train(
     toy_rows: Path, toy_tokens: Path, tasks: Any, backbone_settings: Any, method_settings: Any
 ) -> Callable[..., tuple[Callable[[Path], None], list[dict[str, float]]]]:
-    """Trains the toy tasks: (settings, seed, folder of resume states, method) → what `training.train` returns."""
+    """Return a function that trains the toy tasks: (settings, seed, folder of resume states, method)."""
     from hyperformer import training
 
     def run(settings: Any, seed: int, states: Path, method: Any = method_settings) -> Any:
@@ -223,7 +223,7 @@ def train(
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory, train: Callable[..., Any]) -> Path:
-    """A checkpoint after a few steps at a high rate: its tasks answer differently from one another."""
+    """Save a checkpoint after a few steps at a high learning rate, so that tasks answer differently."""
     folder = tmp_path_factory.mktemp("checkpoint")
     writer, _ = train(
         train_settings(steps=30, evaluate_every=30, learning_rate=0.03), 0, tmp_path_factory.mktemp("states")
@@ -241,7 +241,7 @@ def export_settings() -> Any:
 
 @pytest.fixture(scope="session")
 def bundles(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, toy_rows: Path, export_settings: Any) -> Path:
-    """The exported bundles of all toy tasks."""
+    """Export the bundles of all toy tasks."""
     from hyperformer import evaluation
     from hyperformer.export.bundle import export
     from hyperformer.model import SCORED, MultiTaskModel
@@ -257,7 +257,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, toy_rows
 def encoder_bundles(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], toy_rows: Path, export_settings: Any
 ) -> Path:
-    """The exported bundles of the toy tasks on a small random BERT, one of them of two texts."""
+    """Export the bundles of the toy tasks on a small random BERT; one task has text pairs."""
     from encoders import a_folder, a_model
 
     from hyperformer import evaluation
@@ -276,7 +276,7 @@ def encoder_bundles(
 def shared_base(
     tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, toy_rows: Path, export_settings: Any
 ) -> Path:
-    """The exported base of all toy tasks, and what each has beside it."""
+    """Export all toy tasks on a shared base."""
     folder = tmp_path_factory.mktemp("onnx_shared")
     toys.export_shared_base(checkpoint, toy_rows, export_settings, folder)
     return folder

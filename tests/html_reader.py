@@ -1,4 +1,4 @@
-"""A reader of HTML pages."""
+"""Parser of HTML pages for tests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LEFT_OPEN = {"circle", "line", "path", "polyline", "rect"}
 
 
 class Reader(HTMLParser):
-    """Reads a page as a browser would, and sees to it that what is opened is closed."""
+    """Parses a page, collects its tags, headings and text, and asserts that every opened tag is closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

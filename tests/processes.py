@@ -1,4 +1,4 @@
-"""Run code outside of a test: in a fresh interpreter, in a fork of one that has its libraries, or by Kedro in here."""
+"""Helpers that run code in a fresh interpreter, in a fork with imported libraries, or with Kedro in this process."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ import psutil
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 280
-"""A process has this long to end."""
+"""Seconds that a process has to end."""
 LIBRARIES = [
     "accelerate",
     "datasets",
@@ -42,7 +42,7 @@ LIBRARIES = [
     "transformers.models.bert.modeling_bert",
     "transformers.models.t5.modeling_t5",
 ]
-"""Imported once, by the process that all others are forked from."""
+"""Libraries that the fork server imports once, before it forks."""
 
 Completed = subprocess.CompletedProcess[str]
 
@@ -66,16 +66,16 @@ def fork_seconds() -> float:
 
 
 def run_fork(code: str, *arguments: object, cwd: Path | None = None, **environment: str) -> Completed:
-    """Run `code` in a new process that shares no state with this one, but has the libraries imported."""
+    """Run `code` in a new process that shares no state with this one, with the libraries imported."""
     with Fork(_execute, code, arguments, cwd=cwd, **environment) as fork:
         return fork.complete()
 
 
 class Fork:
-    """A function of a module that runs in a process of its own, forked from one with the libraries imported.
+    """A module-level function that runs in a separate process, forked from one with the libraries imported.
 
-    Leaving the context kills the process and its children. Libraries that read the environment when they are
-    imported have read this process's: use `run_python` where that matters.
+    Leaving the context kills the process and its children. Libraries that read environment variables on import have
+    read those of this process: use `run_python` where that matters.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Fork:
         self._folder.cleanup()
 
     def kill(self) -> None:
-        """Kill the process and its children with SIGKILL, if they are still there."""
+        """Kill the process and its children with SIGKILL, if they are still running."""
         with contextlib.suppress(psutil.Error):
             self._killed_after = sum(psutil.Process(self.process.pid).cpu_times()[:2])
         self.process.kill()
@@ -108,15 +108,15 @@ class Fork:
         self.process.join()
 
     def wait_for(self, pattern: str) -> None:
-        """Wait until standard output holds a pattern."""
-        end = time.monotonic() + SECONDS
+        """Wait until standard output matches a pattern."""
+        deadline = time.monotonic() + SECONDS
         while not re.search(pattern, self._files[0].read_text()):
             assert self.process.is_alive(), f"{pattern!r} is not in the output: {self.complete()}"
-            assert time.monotonic() < end, f"{pattern!r} is not in the output after {SECONDS} s"
+            assert time.monotonic() < deadline, f"{pattern!r} is not in the output after {SECONDS} s"
             time.sleep(0.01)
 
     def complete(self) -> Completed:
-        """Wait for the end."""
+        """Wait for the end of the process and return its result."""
         self.process.join(SECONDS)
         assert self.process.exitcode is not None, f"the process has not ended after {SECONDS} s"
         return Completed("fork", self.process.exitcode, *(file.read_text() for file in self._files[:2]))
@@ -150,7 +150,7 @@ def _start(
 def _execute(code: str, arguments: tuple[object, ...]) -> None:
     sys.argv = ["-c", *map(str, arguments)]
     sys.path.insert(0, "")
-    logging.root.handlers.clear()  # of Kedro, which was imported with the libraries and logs to standard output
+    logging.root.handlers.clear()  # Kedro, imported with the libraries, logs to standard output
     exec(compile(code, "<code>", "exec"), {"__name__": "__main__"})
 
 
@@ -158,7 +158,7 @@ def _execute(code: str, arguments: tuple[object, ...]) -> None:
 
 
 def kedro(tree: Path, *arguments: str, env: str = "test") -> Completed:
-    """Run `kedro run` in a copy of the project, in this process, and restore what such a run changes in it."""
+    """Run `kedro run` in a copy of the project, in this process, and restore the state of the process."""
     output, errors = io.StringIO(), io.StringIO()
     with _restored(), contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         code = run_kedro(str(tree), ["run", *(["--env", env] if env else []), *arguments])
@@ -166,7 +166,7 @@ def kedro(tree: Path, *arguments: str, env: str = "test") -> Completed:
 
 
 def kedro_process(tree: Path, *arguments: str, env: str = "test", **environment: str) -> Completed:
-    """Run the same at the command line, in a fresh interpreter."""
+    """Run `kedro run` in a copy of the project, in a fresh interpreter."""
     command = [sys.executable, "-m", "kedro", "run", "--env", env, *arguments]
     return subprocess.run(
         command,
@@ -180,7 +180,7 @@ def kedro_process(tree: Path, *arguments: str, env: str = "test", **environment:
 
 
 def kedro_fork(tree: Path, *arguments: str, traced: Path | None = None) -> Fork:
-    """Start the same in a process of its own, with the graphs that are traced already in a folder, if any."""
+    """Start `kedro run` in a fork; `traced` is a folder of graph traces to reuse."""
     return Fork(_exit_with_kedro, str(tree), ["run", "--env", "test", *arguments], traced, cwd=tree)
 
 
@@ -195,7 +195,7 @@ def run_kedro(tree: str, arguments: list[str]) -> int:
     """Run Kedro's command line as its console script does.
 
     Returns:
-        The exit status; 1 behind a traceback on standard error where an exception escapes.
+        The exit status; 1, with a traceback on standard error, for an exception.
     """
     import yaml
     from kedro.framework.cli.cli import KedroCLI
@@ -206,8 +206,8 @@ def run_kedro(tree: str, arguments: list[str]) -> int:
     LOGGING.configure(yaml.safe_load((Path(tree) / "conf" / "logging.yml").read_text()))
     try:
         KedroCLI(project_path=Path(tree)).main(args=arguments, prog_name="kedro")
-    except SystemExit as end:
-        return int(end.code or 0)
+    except SystemExit as error:
+        return int(error.code or 0)
     except Exception:
         traceback.print_exc()
         return 1
@@ -216,7 +216,7 @@ def run_kedro(tree: str, arguments: list[str]) -> int:
 
 @contextlib.contextmanager
 def _restored() -> Iterator[None]:
-    """Restore the environment, the folder, the paths, the arguments, the log and the seeds of this process."""
+    """Restore environment variables, folder, paths, arguments, loggers and random states at the end."""
     import random
 
     import numpy as np
@@ -224,7 +224,7 @@ def _restored() -> Iterator[None]:
 
     cwd, states = Path.cwd(), (random.getstate(), np.random.get_state(), torch.get_rng_state())
     loggers = [logging.root, *map(logging.getLogger, ("kedro", "kedro.runner", "hyperformer", "pipelines"))]
-    logged = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
+    saved_loggers = [(logger, logger.level, logger.handlers[:]) for logger in loggers]
     with (
         mock.patch.dict(os.environ),
         mock.patch.object(sys, "path", sys.path[:]),
@@ -232,12 +232,12 @@ def _restored() -> Iterator[None]:
         mock.patch.object(logging, "shutdown"),  # Kedro's configuration closes all handlers, absl's its stream too
         warnings.catch_warnings(),
     ):
-        warnings.simplefilter("ignore")  # as at the shell, warnings are no errors
+        warnings.simplefilter("ignore")  # as in the shell, warnings are not errors
         try:
             yield
         finally:
             os.chdir(cwd)
-            for logger, level, handlers in logged:
+            for logger, level, handlers in saved_loggers:
                 logger.setLevel(level)
                 logger.handlers[:] = handlers
             random.setstate(states[0])
@@ -245,21 +245,22 @@ def _restored() -> Iterator[None]:
             torch.set_rng_state(states[2])
 
 
-# --- what a run opens
+# --- opened files
 
 
 class Audit:
-    """The files that this process opens and the classes that it unpickles, while it is watched."""
+    """Record of the files that this process opens and the classes that it unpickles during `watch`."""
 
     def __init__(self) -> None:
         self.opened: set[tuple[Path, bool]] = set()
-        """Each file's path, and whether it was opened for writing."""
+        """Path of each file, and whether it was opened for writing."""
         self.unpickled: set[str] = set()
         self._watching = False
         sys.addaudithook(self._hook)  # hooks cannot be removed
 
     @contextlib.contextmanager
     def watch(self) -> Iterator[None]:
+        """Record opened files and unpickled classes until the end of the context."""
         self._watching = True
         try:
             yield

@@ -1,4 +1,4 @@
-"""A toy comparison of methods, and a toy transfer of what it trains."""
+"""Fixtures of a toy comparison of methods, and of a toy transfer of the trained models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TRANSFERRED = {
 
 @pytest.fixture
 def places(tmp_path, monkeypatch):
-    """Cells and what is on the way to them, in a folder of the test's."""
+    """Redirect results, working files and tables to a temporary folder."""
     from experiments import cells, tables
 
     monkeypatch.setattr(cells, "CELLS", tmp_path / "cells")

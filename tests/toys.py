@@ -1,4 +1,4 @@
-"""Toy rows, tasks, settings and methods."""
+"""Toy rows, tasks, settings and methods for tests."""
 
 from __future__ import annotations
 
@@ -18,17 +18,19 @@ FILLERS = ["", " today", " on the whole", " although nobody in the village had r
 
 
 def toy_sentences() -> list[dict[str, Any]]:
-    """Sentences of several lengths with a label that their adjective decides."""
+    """Return sentences of several lengths, with a label that depends on their adjective."""
     rows = []
     for i, noun in enumerate(NOUNS):
         for j in range(6):
-            for label, words in ((1, GOOD), (0, BAD)):
-                rows.append({"sentence": f"the {noun} is {words[j]}{FILLERS[(i + j) % len(FILLERS)]}", "label": label})
+            for label, adjectives in ((1, GOOD), (0, BAD)):
+                rows.append(
+                    {"sentence": f"the {noun} is {adjectives[j]}{FILLERS[(i + j) % len(FILLERS)]}", "label": label}
+                )
     return rows
 
 
 def toy_pairs() -> list[dict[str, Any]]:
-    """Pairs of sentences with a score: how many of three slots they share."""
+    """Return pairs of sentences, with a score that counts what they have in common, from 1 to 3."""
     rows = []
     for i, noun in enumerate(NOUNS):
         for j in range(4):
@@ -40,7 +42,7 @@ def toy_pairs() -> list[dict[str, Any]]:
 
 
 def task_settings() -> dict[str, Any]:
-    """Toy tasks of every kind, as a parameter tree."""
+    """Return the parameter tree of two classification tasks and a regression task."""
     return {
         "mood": {
             "text": "sentence: {sentence}",
@@ -69,10 +71,10 @@ def task_settings() -> dict[str, Any]:
 
 
 def train_settings(**changes: Any) -> Any:
-    """Settings of a run of a few steps."""
+    """Return the settings of a training run of a few steps."""
     from hyperformer.config import TrainingSettings
 
-    given = {
+    defaults = {
         "steps": 8,
         "batch_size": 6,
         "learning_rate": 1e-2,
@@ -82,11 +84,11 @@ def train_settings(**changes: Any) -> Any:
         "evaluate_every": 2,
         "validation_rows": 8,
     }
-    return TrainingSettings(**{**given, **changes})
+    return TrainingSettings(**{**defaults, **changes})
 
 
 def export_shared_base(checkpoint: Path, rows: Path, settings: Any, folder: Path) -> None:
-    """Exports a checkpoint's tasks on one base, after evaluating it."""
+    """Evaluate a checkpoint and export its tasks on a shared base."""
     from hyperformer import evaluation
     from hyperformer.export.bundle import export_shared_base as export
     from hyperformer.model import SCORED, MultiTaskModel
@@ -98,7 +100,7 @@ def export_shared_base(checkpoint: Path, rows: Path, settings: Any, folder: Path
 
 
 def no_dropout(model: Any) -> None:
-    """Turns every dropout of a model off; T5's attention keeps its own as a number."""
+    """Turn off all dropout of a model, also that of T5's attention, which is a number."""
     for module in model.modules():
         if isinstance(getattr(module, "dropout", None), float):
             module.dropout = 0.0
@@ -120,7 +122,7 @@ def all_sites(encoder: int, decoder: int) -> list[Site]:
 
 HYPERNETWORK_SIZES: dict[str, Any] = {"task_embedding_dim": 6, "projector": {"hidden_dim": 10, "output_dim": 8}}
 PAPER: dict[str, Any] = {"task_embedding_dim": 64, "projector": {"hidden_dim": 128, "output_dim": 64}}
-"""The sizes of the paper's hypernetworks."""
+"""Sizes of the hypernetworks in the paper."""
 
 
 def method_settings(name: str, **changes: Any) -> MethodSettings:
@@ -140,7 +142,7 @@ def a_method(name: str, tasks: int = 3, encoder: int = 3, decoder: int = 2, widt
 
 
 def loud(method: Method) -> Method:
-    """Weights of size 1, so that every input matters."""
+    """Set large random weights, so that every input affects the output."""
     import torch
 
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Trace each structure of a classifier graph once in a test session: torch's exporter takes seconds for a toy."""
+"""Cache of graph traces: each structure is traced once per test session, since torch's exporter takes seconds."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ PLAIN = (bool, int, float, str, type(None), tuple)
 
 
 def structure(module: nn.Module, arguments: dict[str, Any]) -> str:
-    """A hash of all that decides a trace: classes, attributes, the tensors' names and shapes, and the arguments.
+    """Return a hash of what determines a trace: classes, attributes, tensor shapes and arguments.
 
-    What is not captured would show: every export compares its graph with torch on each validation row.
+    A wrong trace would be noticed: every export compares its graph with torch on all validation rows.
     """
     lines = [f"{name}: {value if not name.startswith('own') else shapes(value)}" for name, value in arguments.items()]
-    for name, part in module.named_modules(remove_duplicate=False):
-        plain = {key: value for key, value in vars(part).items() if isinstance(value, PLAIN) and key != "training"}
-        lines.append(f"{name} {type(part).__module__}.{type(part).__qualname__} {sorted(plain.items())}")
-        lines.append(str(shapes(dict(part.named_buffers(recurse=False, remove_duplicate=False)))))
-        lines.append(str(shapes(dict(part.named_parameters(recurse=False, remove_duplicate=False)))))
+    for name, child in module.named_modules(remove_duplicate=False):
+        plain = {key: value for key, value in vars(child).items() if isinstance(value, PLAIN) and key != "training"}
+        lines.append(f"{name} {type(child).__module__}.{type(child).__qualname__} {sorted(plain.items())}")
+        lines.append(str(shapes(dict(child.named_buffers(recurse=False, remove_duplicate=False)))))
+        lines.append(str(shapes(dict(child.named_parameters(recurse=False, remove_duplicate=False)))))
     identities = [id(tensor) for tensor in module.buffers()]
     lines.append(
         str([identities.index(i) for i in map(id, dict(module.named_buffers(remove_duplicate=False)).values())])
@@ -39,21 +39,22 @@ def structure(module: nn.Module, arguments: dict[str, Any]) -> str:
 
 
 def shapes(tensors: Any) -> Any:
+    """Return the shape and type of each tensor by name."""
     return {name: (tuple(tensor.shape), str(tensor.dtype)) for name, tensor in (tensors or {}).items()}
 
 
 @contextmanager
 def reused(folder: Path) -> Iterator[None]:
-    """Take the trace of a structure from a folder, which several processes may use at once."""
+    """Read and write traces in a folder, which several processes can use at once."""
     folder.mkdir(parents=True, exist_ok=True)
 
-    def traced(*arguments: Any, **more: Any) -> onnx.ModelProto:
-        bound = inspect.signature(TRACE).bind(*arguments, **more).arguments
+    def traced(*arguments: Any, **options: Any) -> onnx.ModelProto:
+        bound = inspect.signature(TRACE).bind(*arguments, **options).arguments
         file = folder / structure(bound.pop("module"), bound)
         with file.with_suffix(".lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be at it
+            fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be tracing it
             if not file.exists():
-                file.write_bytes(TRACE(*arguments, **more).SerializeToString())
+                file.write_bytes(TRACE(*arguments, **options).SerializeToString())
         return onnx.ModelProto.FromString(file.read_bytes())
 
     with mock.patch.object(classifier, "traced", traced), mock.patch.object(shared_base, "traced", traced):

@@ -1,1 +1,1 @@
-"""HyperFormer: one frozen model, many tasks, adapters from a shared hypernetwork, graphs to deploy."""
+"""HyperFormer: many tasks on one frozen backbone, with adapters from a shared hypernetwork and export to ONNX."""

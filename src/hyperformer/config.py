@@ -1,4 +1,4 @@
-"""What a user may set: every parameter of the project, typed, checked before any work starts."""
+"""Settings of a run: typed parameters that are validated before any work starts."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ from pydantic import (
 
 from hyperformer.types import HyperFormerError, Scoring, Source
 
-MOST_ANSWERS = 1000
+MAX_ANSWERS = 1000
+"""Most steps between the minimum and the maximum of a regression task."""
 Positive = Annotated[int, Field(gt=0)]
-Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class ConfigurationError(HyperFormerError):
-    """A setting that cannot be used."""
+    """An invalid setting."""
 
 
 class _Settings(BaseModel):
@@ -35,17 +36,17 @@ class _Settings(BaseModel):
 
 
 class EmbeddedSettings(_Settings):
-    """How many rows of the embedded language to make for each task."""
+    """Number of rows to generate for each task of the embedded language, by split."""
 
     train: Positive
     small_train: Positive
-    """Training rows of the tasks that are meant to be small."""
+    """Training rows of the low-resource tasks, in place of `train`."""
     validation: Positive
     test: Positive
 
 
 class T5Sizes(_Settings):
-    """The sizes of a T5 to pretrain; names as in transformers' `T5Config`."""
+    """Sizes of the T5 to pretrain; names and meanings are those of transformers' `T5Config`."""
 
     d_model: Positive
     d_kv: Positive
@@ -53,79 +54,92 @@ class T5Sizes(_Settings):
     num_layers: Positive
     num_decoder_layers: Positive
     num_heads: Annotated[int, Field(ge=4)]
-    """Four or more: the first four begin with a part of their own."""
-    dropout_rate: Rate = 0.1
+    """At least 4: four heads of the encoder are initialized to attend to neighbors and to equal tokens."""
+    dropout_rate: Fraction = 0.1
     feed_forward_proj: str = "relu"
 
 
 class LoopSettings(_Settings):
-    """What pretraining and training share: the optimiser, its schedule, and the arithmetic."""
+    """Settings of the training loop that pretraining, training and transfer share."""
 
     steps: Positive
+    """Number of optimizer steps."""
     learning_rate: Annotated[float, Field(gt=0, lt=100)]
+    """Peak learning rate, reached after the warm-up."""
     warmup_steps: Annotated[int, Field(ge=0)]
-    """Steps of linear warm-up; after them the rate falls linearly to 0 at the last step."""
-    label_smoothing: Rate = 0.0
+    """Steps of linear warm-up; the learning rate then decays linearly to 0 at the last step."""
+    label_smoothing: Fraction = 0.0
+    """Label smoothing of the cross-entropy loss, from 0 (off) to below 1."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """`auto` takes bf16 where the processor or GPU computes it natively."""
+    """Arithmetic of the forward and backward pass; `auto` is bf16 where the GPU or CPU has native support for it."""
     gradient_accumulation_steps: Positive = 1
-    """Parts of like length that a batch is computed in, one after another: memory for one of them."""
+    """Number of micro-batches that each batch is split into, grouped by length; only one is in memory at a time."""
     gradient_checkpointing: bool = False
-    """Computes the activations of a block anew in the backward pass: less memory for more time."""
+    """Recompute the activations of each block in the backward pass: less memory, more time."""
 
 
 class PretrainingSettings(LoopSettings):
-    """How a small backbone is made from text."""
+    """Settings to pretrain a small backbone from text."""
 
     batch_size: Positive
-    """Rows in a batch."""
+    """Rows per batch."""
     rows: Positive
-    """Rows of pretraining text."""
+    """Number of pretraining rows to generate."""
     text_file: str | None = None
-    """One paragraph a line, read along with the texts of all training rows; null for the embedded language."""
+    """UTF-8 text file with one paragraph per line, used together with the training texts of all tasks.
+    null: generated text of the embedded language.
+    """
     vocab_size: Positive
+    """Number of tokens of the tokenizer that is trained on the text."""
     sizes: T5Sizes
     max_tokens: Positive
-    """Longest piece of text."""
-    noise_density: Rate = 0.15
+    """Longest source and longest target, in tokens; longer ones are truncated."""
+    noise_density: Fraction = 0.15
+    """Fraction of a source's tokens that span corruption masks."""
     mean_noise_span_length: Annotated[float, Field(ge=1)] = 3.0
+    """Mean length of a masked span, in tokens."""
 
 
 class BackboneSettings(_Settings):
-    """The frozen model under all tasks."""
+    """The pretrained model that all tasks share."""
 
     path: str
-    """A folder in transformers' layout, or a hub name."""
+    """Local folder in the layout of transformers, or the name of a model on the Hugging Face Hub."""
     revision: str | None = None
+    """Branch, tag or commit on the Hub; null: the default branch."""
     max_source_tokens: Positive
-    """Where a source text is cut."""
+    """Longest source, in tokens, including special tokens; longer sources are truncated."""
     max_target_tokens: Positive | None = None
-    """Where an answer to learn is cut, and where generating stops; </s> counts. Of backbones that write their answers.
+    """Longest answer, in tokens, including </s>: longer training answers are truncated, and generation stops there.
+    Required for seq2seq backbones, and not allowed for encoders.
     """
 
 
 class DataSettings(_Settings):
-    """Where rows come from unless a task says otherwise."""
+    """Default source of rows, for tasks whose `source` has no `path`."""
 
     source: str
-    """`embedded`, a local folder, or a hub name."""
+    """`embedded` (the generated tasks), a local folder, or the name of a dataset on the Hugging Face Hub."""
 
 
 class SourceSettings(_Settings):
-    """Where a task's rows are: `path` as in `data.source`, `name` a sub-folder or the hub's configuration name."""
+    """Location of a task's rows."""
 
     path: str | None = None
+    """Same values as `data.source`; null: `data.source` itself."""
     name: str | None = None
+    """Subfolder of a local `path`, configuration name of a dataset on the Hub, or name of an embedded task."""
     revision: str | None = None
+    """Branch, tag or commit on the Hub; null: the default branch."""
     rows: Positive | None = None
-    """At most so many rows of each split of the source, the first ones; from a hub they are streamed."""
+    """Use only the first `rows` rows of each source split; rows from the Hub are then streamed. null: all rows."""
 
 
 class SplitSettings(_Settings):
-    """Which of the source's splits are used, and how.
+    """Source split that each of the task's splits is read from.
 
-    Each is a split's name, or for one of them `halve_<other>` (the second half of <other>, which keeps the first) or
-    `hold_out_<N>` (N rows taken out of train).
+    A value is the name of a source split, `halve_<name>` (the second half of that split; the task split that uses
+    `<name>` itself keeps the first half), or, for validation and test, `hold_out_<N>` (N rows removed from train).
     """
 
     train: str = "train"
@@ -133,146 +147,159 @@ class SplitSettings(_Settings):
     test: str = "test"
 
     @model_validator(mode="after")
-    def _hold_out_counts(self) -> SplitSettings:
+    def _check_hold_out(self) -> SplitSettings:
         for split, source in (("train", self.train), ("validation", self.validation), ("test", self.test)):
             if source.startswith("hold_out_") and (split == "train" or not re.fullmatch(r"hold_out_[1-9]\d*", source)):
                 raise ValueError(
-                    f"{split} is {source!r}; expected a split's name, and for validation or test hold_out_<N>"
+                    f"{split} is {source!r}; expected the name of a split, or hold_out_<N> for validation and test"
                 )
         return self
 
 
-def _source(given: Any) -> Source:
-    if isinstance(given, str):
-        return given
-    if isinstance(given, list | tuple) and len(given) == 2 and all(isinstance(part, str) for part in given):
-        return given[0], given[1]
-    raise ValueError(f"expected a text, or a list of two texts, got {given!r}")
+def _parse_source(value: Any) -> Source:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(text, str) for text in value):
+        return value[0], value[1]
+    raise ValueError(f"expected a string, or a list of two strings, got {value!r}")
 
 
 class TaskSettings(_Settings):
-    """One task: where its rows are, how a row reads, and what its answers are."""
+    """A task: the location of its rows, their text template, and the possible answers."""
 
     source: SourceSettings = SourceSettings()
-    text: Annotated[Source, BeforeValidator(_source)]
-    """The source text, with columns in braces; or two, which a backbone pairs in its own way (T5 puts a blank between).
+    text: Annotated[Source, BeforeValidator(_parse_source)]
+    """Template of the source text, with column names in braces. A list of two templates is a text pair, which the
+    backbone encodes as its tokenizer does (T5 joins the two with a space).
     """
     kind: Literal["classification", "regression", "generation"]
     label_column: str
-    """The column of the label, the number, or the text to generate."""
+    """Column with the label, the number, or the text to generate."""
     labels: dict[str | int | bool, Annotated[str, Field(min_length=1)]] | None = None
-    """Classification: value in the column → answer text."""
+    """Classification only: maps each value of the label column to its answer text."""
     minimum: FiniteFloat | None = None
+    """Regression only: lowest answer."""
     maximum: FiniteFloat | None = None
+    """Regression only: upper bound of the answers."""
     step: FiniteFloat | None = None
-    """Regression: answers are the numbers from `minimum` to `maximum`, `step` apart."""
+    """Regression only: distance between adjacent answers, which are `minimum`, `minimum + step`, … up to `maximum`."""
     metrics: tuple[str, ...] = Field(min_length=1)
+    """Metrics to compute; their mean selects the best checkpoint."""
     splits: SplitSettings = SplitSettings()
     weight: Annotated[FiniteFloat, Field(gt=0)] = 1.0
-    """Multiplies the task's share of the batches."""
+    """Factor on the task's sampling probability, relative to the other tasks."""
 
     @model_validator(mode="after")
-    def _kind_has_its_answers(self) -> TaskSettings:
+    def _check_answers(self) -> TaskSettings:
         grid = (self.minimum, self.maximum, self.step)
         if self.kind == "classification":
             if self.labels is None or len(self.labels) < 2 or any(v is not None for v in grid):
                 raise ValueError("a classification task needs `labels`, at least two, and no minimum, maximum or step")
             if len(set(self.labels.values())) < len(self.labels):
-                raise ValueError("two labels have the same answer text; give each its own")
+                raise ValueError("two labels have the same answer text; use a different text for each")
             if len({str(value) for value in self.labels}) < len(self.labels):
-                raise ValueError("two labels stand for the same value of the column; give each its own")
+                raise ValueError("two labels have the same column value; use a different value for each")
         elif self.kind == "generation":
             if self.labels is not None or any(v is not None for v in grid):
-                raise ValueError("a generation task has neither labels nor minimum, maximum and step")
+                raise ValueError("a generation task accepts no labels, minimum, maximum or step; remove them")
         elif self.labels is not None or any(v is None for v in grid):
             raise ValueError("a regression task needs `minimum`, `maximum` and `step`, and no labels")
         elif self.step <= 0 or self.maximum <= self.minimum:  # type: ignore[operator]
             raise ValueError("a regression task needs step > 0 and maximum > minimum")
         elif self.maximum - self.minimum < self.step:  # type: ignore[operator]
-            raise ValueError("a regression task needs at least two answers; take a smaller step")
-        elif (self.maximum - self.minimum) / self.step > MOST_ANSWERS:  # type: ignore[operator]
-            raise ValueError(f"a regression task has at most {MOST_ANSWERS} answers; take a larger step")
+            raise ValueError("a regression task needs at least two answers; use a smaller step")
+        elif (self.maximum - self.minimum) / self.step > MAX_ANSWERS:  # type: ignore[operator]
+            raise ValueError(f"a regression task has at most {MAX_ANSWERS} answers; use a larger step")
         return self
 
 
 class Tasks(RootModel[dict[str, TaskSettings]]):
-    """Every task by name, which is a folder's too."""
+    """All tasks by name; a name must be valid as the name of a folder."""
 
     model_config = ConfigDict(frozen=True)
 
     @model_validator(mode="after")
-    def _names_are_folders(self) -> Tasks:
+    def _check_names(self) -> Tasks:
         for name in self.root:
             if not name.strip() or name.startswith(".") or any(c in "/\\" or not c.isprintable() for c in name):
                 raise ValueError(
-                    f"a task's name is a folder's too: no slash, no dot in front, no control character; got {name!r}"
+                    f"got the task name {name!r}; expected the name of a folder: no slash or backslash, no leading "
+                    "dot, no control character, and not blank"
                 )
         return self
 
 
 class FineTuningSettings(_Settings):
-    """Fine-tuning trains the backbone itself, and has no settings of its own."""
+    """Settings of full fine-tuning, which trains the whole backbone: there are none."""
 
 
 class AdapterSettings(_Settings):
-    """What every method with adapters has."""
+    """Settings of all methods with adapters."""
 
     reduction_factor: Positive
-    """The adapters' bottleneck is the backbone's width divided by this."""
+    """The adapters' bottleneck dimension is the backbone's hidden size divided by this factor."""
     activation: Literal["gelu_new", "gelu", "relu", "silu", "tanh"] = "gelu_new"
+    """Activation function of the adapters."""
     positions: Literal["both", "feed_forward", "self_attention"] = "both"
-    """After which layers of a block adapters sit."""
+    """Sublayers of each block that an adapter is inserted after."""
     stacks: Literal["both", "encoder", "decoder"] = "both"
-    """Whose blocks have adapters."""
+    """Stacks whose blocks have adapters."""
     adapter_init: Literal["paper", "identity"] = "paper"
-    """What adapters do before training: a little, as the authors' do, or nothing: gains and shifts of their layer norms
-    at 0. A layer norm makes much of little, and where a backbone's sublayers say little, as BERT's, that drowns them.
+    """Initial effect of the adapters. `paper`: a small random change, as in the authors' code; `identity`: none, since
+    gain and shift of the adapters' layer norms start at 0. Use `identity` where the outputs of sublayers are small, as
+    in BERT: the layer norm amplifies the random change until it dominates them.
     """
 
 
 class ProjectorSettings(_Settings):
-    """The two layers between embeddings and generators."""
+    """Sizes of the two-layer MLP between the embeddings and the hypernetworks."""
 
     hidden_dim: Positive
     output_dim: Positive
 
 
 class HyperFormerSettings(AdapterSettings):
-    """HyperFormer: generators for each block and position."""
+    """Settings of HyperFormer, with a separate hypernetwork for each block and position."""
 
     head: Literal["generated", "trained"] = "generated"
-    """The head of a task on a backbone that answers by one: from the task embedding, or a trained one a task."""
+    """Head of each task on an encoder backbone: generated from the task embedding, or with trained weights per task."""
 
     task_embedding_dim: Positive
-    """The size of every embedding."""
+    """Size of the task, layer and position embeddings."""
     projector: ProjectorSettings | None
-    """None: generators read the embeddings themselves."""
+    """null: the hypernetworks use the embeddings directly."""
     layer_norm: Literal["conditional", "conditional_from_one", "unconditional"] = "conditional"
-    """Generated, its gain starting at 0 (the authors') or at 1; or a trained one a site, which the tasks share."""
+    """Layer norm of the adapters. `conditional`: gain and shift are generated, and the gain starts near 0, as in the
+    authors' code; `conditional_from_one`: the generated gain starts near 1; `unconditional`: one trained layer norm per
+    adapter site, shared by all tasks.
+    """
 
     @model_validator(mode="after")
-    def _one_start(self) -> HyperFormerSettings:
+    def _check_identity(self) -> HyperFormerSettings:
         if self.adapter_init == "identity" and self.layer_norm == "conditional_from_one":
-            raise ValueError("adapters that start as the identity have gains of 0; take layer_norm: conditional")
+            raise ValueError(
+                "adapter_init: identity needs gains that start at 0, but layer_norm is conditional_from_one; use "
+                "layer_norm: conditional"
+            )
         return self
 
 
 class HyperFormerPlusPlusSettings(HyperFormerSettings):
-    """HyperFormer++: one hypernetwork a stack."""
+    """Settings of HyperFormer++, with one hypernetwork per stack."""
 
     share_layers: bool = True
-    """Off: generators for each layer, instead of layer embeddings."""
+    """One hypernetwork for all layers, conditioned on layer embeddings; false: a separate one for each layer."""
 
 
 class MethodSettings(_Settings):
-    """A method by its name, with its own settings."""
+    """Name of a method and its settings."""
 
     name: str
     settings: SerializeAsAny[AdapterSettings | FineTuningSettings]
 
 
 class Methods(_Settings):
-    """The settings of each method; those of the one that `method` names are used."""
+    """Settings of each method, by the method's name; a run uses those of the method that `method` names."""
 
     hyperformer_plus_plus: HyperFormerPlusPlusSettings | None = None
     hyperformer: HyperFormerSettings | None = None
@@ -282,10 +309,10 @@ class Methods(_Settings):
     fine_tuning_per_task: FineTuningSettings | None = None
 
     def named(self, name: str) -> MethodSettings:
-        """The method `name` with its settings.
+        """Return a method's settings by its name.
 
         Raises:
-            ConfigurationError: it has no block here, or there is no such method.
+            ConfigurationError: There is no such method, or it has no settings here.
         """
         settings = getattr(self, name, None) if name in type(self).model_fields else None
         if settings is None:
@@ -297,104 +324,112 @@ class Methods(_Settings):
 
 
 class TrainingSettings(LoopSettings):
-    """How the tasks are trained together."""
+    """Settings of multi-task training."""
 
     batch_size: Positive | None = None
-    """Rows in a batch, over all processes."""
+    """Rows per batch, summed over all processes. Set either this or `batch_tokens`."""
     batch_tokens: Positive | None = None
-    """In place of `batch_size`: a batch has as many rows as have so many source tokens together, at least one."""
+    """Source tokens per batch: a batch has as many rows as fit, but at least one."""
     temperature: Annotated[float, Field(gt=0)]
-    """T of temperature sampling: a task's share is proportional to rows^(1/T)."""
+    """Temperature T of task sampling: the probability of a task is proportional to rows^(1/T).
+    1 samples in proportion to the number of rows; a high T samples all tasks almost equally.
+    """
     evaluate_every: Positive
-    """Steps between validations; the checkpoint with the best mean metric is kept."""
+    """Steps between validations. The checkpoint with the best mean metric is kept."""
     validation_rows: Positive
-    """At most so many validation rows a task are scored during training."""
+    """Use at most this many validation rows per task during training."""
     patience: Positive | None = None
-    """Validations without a better mean after which training stops; off where empty."""
+    """Stop after this many validations without a better mean metric; null: never stop early."""
     processes: Positive = 1
-    """On each machine; they share every batch out. With GPUs, at most one a GPU."""
+    """Processes on each machine, which divide every batch among them; with GPUs, at most one process per GPU."""
     machines: Positive = 1
+    """Number of machines that train together."""
     rendezvous: str | None = None
-    """Where several machines meet: the first one's name and a free port, host:port."""
+    """host:port with several machines: the host name of the first machine and a free port on it."""
     resume_from: str | None = None
-    """A folder of resume states from elsewhere to go on from; refused where it is of other work."""
+    """Folder of resume states from another location to continue from; rejected if its code, settings or data differ."""
 
     @model_validator(mode="after")
-    def _one_size_of_batches(self) -> TrainingSettings:
+    def _check_batches(self) -> TrainingSettings:
         if (self.batch_size is None) == (self.batch_tokens is None):
             raise ValueError("expected either batch_size or batch_tokens, and not both")
-        if self.batch_tokens is not None and self._parts > 1:
+        if self.batch_tokens is not None and self._micro_batches > 1:
             raise ValueError(
-                "several processes, or gradient_accumulation_steps, part batches of a fixed size; take batch_size, not "
-                "batch_tokens"
+                "batch_tokens cannot be combined with several processes or gradient accumulation; use batch_size"
             )
-        if self.batch_size is not None and self.batch_size < self._parts:
+        if self.batch_size is not None and self.batch_size < self._micro_batches:
             raise ValueError(
-                f"batch_size is {self.batch_size}, but processes and gradient_accumulation_steps part a batch in "
-                f"{self._parts}; take a larger batch, or fewer of them"
+                f"batch_size is {self.batch_size}; expected at least {self._micro_batches}, the product of processes, "
+                "machines and gradient_accumulation_steps. Increase batch_size, or decrease one of them"
             )
         if (self.machines > 1) != (self.rendezvous is not None):
-            raise ValueError("several machines need a rendezvous, host:port, and one machine has none")
+            raise ValueError(
+                f"machines is {self.machines} and rendezvous is {self.rendezvous!r}; set rendezvous to host:port for "
+                "several machines, and to null for one machine"
+            )
         if self.rendezvous is not None and not re.fullmatch(r"[^:\s]+:\d+", self.rendezvous):
             raise ValueError(f"rendezvous is {self.rendezvous!r}; expected host:port")
         return self
 
     @property
-    def _parts(self) -> int:
+    def _micro_batches(self) -> int:
         return self.processes * self.machines * self.gradient_accumulation_steps
 
 
 class TransferSettings(LoopSettings):
-    """How a trained model is adapted to the tasks at hand, from few rows, without any choice made on other rows."""
+    """Settings of few-shot transfer: adapt a trained model to new tasks, without model selection on other rows."""
 
     checkpoint: str
-    """Where the trained model is: a folder or a hub name."""
+    """Trained model: a local folder, or the name of a model on the Hugging Face Hub."""
     backbone: str | None = None
-    """Where its backbone lies, if not where the checkpoint says."""
+    """Location of the model's backbone; null: the one that the checkpoint names."""
     samples: Positive | None = None
-    """Training rows of each task that are used, drawn by the seed; all where empty."""
+    """Training rows per task, sampled with the seed; null: all rows."""
     initialize_from: Literal["nearest", "mean", "random"] = "nearest"
-    """Where a task's own weights (its embedding; of Adapters† its adapters) start: at those of the trained task with
-    the lowest loss on the task's samples, at their mean over the trained tasks, or anew.
+    """Initial task-specific weights of a new task (its embedding; for Adapters†, its adapters). `nearest`: those of the
+    trained task with the lowest loss on the new task's rows; `mean`: the mean over the trained tasks; `random`: random.
     """
     train: Literal["all", "task_specific"] = "all"
-    """All that the method trains, or the tasks' own weights alone."""
+    """Train all weights of the method, or only the task-specific ones."""
     batch_size: Positive
-    """Rows in a batch."""
+    """Rows per batch."""
 
 
 class EvaluationSettings(_Settings):
-    """How rows are answered."""
+    """Settings of inference on the evaluation rows."""
 
     batch_size: Positive
-    """Rows answered at once."""
+    """Rows per batch."""
     label_scoring: Scoring | Literal["generated"] = "constrained"
-    """Tasks with a closed set of answers: the likeliest of them, an answer's tokens each among those that may follow in
-    the task's answers (`constrained`) or among the whole vocabulary (`likelihood`); or whatever is generated, as in the
-    paper.
+    """Prediction of classification and regression tasks. `constrained`: the most likely answer, with each of its tokens
+    normalized over those that can follow in the task's answers; `likelihood`: the same, normalized over the whole
+    vocabulary; `generated`: the text that the backbone generates, as in the paper.
     """
     num_beams: Positive = 1
-    """Beams of generating; 1 is greedy."""
+    """Beams of beam search when text is generated; 1 is greedy decoding."""
 
 
 class ExportSettings(_Settings):
-    """How graphs are written and checked."""
+    """Settings of the ONNX export."""
 
     opset: Annotated[int, Field(ge=18)]
+    """ONNX opset version of the exported graphs."""
     tolerance: Annotated[float, Field(gt=0)]
-    """Largest difference of a score between torch and the graph, and the width of a tie."""
+    """Largest allowed difference between a score of the ONNX graph and of PyTorch; closer answers count as tied."""
 
 
 class Settings(_Settings):
-    """The whole parameter tree of an environment."""
+    """All settings of a Kedro environment."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+    """Seed of everything random: splits, initial weights and the order of rows."""
     embedded: EmbeddedSettings
     pretraining: PretrainingSettings
     backbone: BackboneSettings
     data: DataSettings
     tasks: Tasks
     method: str
+    """Method to train: the name of one of the blocks of `methods`."""
     methods: Methods
     training: TrainingSettings
     transfer: TransferSettings
@@ -403,7 +438,7 @@ class Settings(_Settings):
 
     @property
     def chosen_method(self) -> MethodSettings:
-        """The method that `method` names, with its settings."""
+        """The settings of the method that `method` names."""
         return self.methods.named(self.method)
 
 
@@ -433,23 +468,21 @@ def check(parameters: dict[str, Any]) -> Settings:
     """Validate a parameter tree and return its typed settings.
 
     Raises:
-        ConfigurationError: a key is unknown, renamed or missing, or its value is invalid; names every fault.
+        ConfigurationError: Keys are unknown, renamed or missing, or values are invalid; the message lists all of them.
     """
     try:
         settings = Settings.model_validate(parameters)
     except ValidationError as error:
-        faults = error.errors()
-        renamed = {_new_name(fault["loc"]) for fault in faults if fault["type"] == "extra_forbidden"}
-        sentences = [
-            _sentence(fault) for fault in faults if fault["type"] != "missing" or _generic(fault["loc"]) not in renamed
-        ]
-        raise ConfigurationError("; ".join(sentences)) from None
+        errors = error.errors()
+        renamed = {_new_name(e["loc"]) for e in errors if e["type"] == "extra_forbidden"}
+        messages = [_message(e) for e in errors if e["type"] != "missing" or _generic(e["loc"]) not in renamed]
+        raise ConfigurationError("; ".join(messages)) from None
     settings.methods.named(settings.method)
     return settings
 
 
 def rename_settings(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return a parameter tree of version 0.1 under today's names; a tree of today is returned as it is."""
+    """Return a parameter tree of version 0.1 with today's names; a tree with today's names is unchanged."""
     return _renamed(parameters, ())
 
 
@@ -477,42 +510,42 @@ def _generic(path: tuple[int | str, ...]) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """What to say to who wrote an unknown name: the nearest right one, or all that there are."""
-    near = difflib.get_close_matches(name, sorted(known), n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(sorted(known))}"
+    """Return the hint for an unknown name: the most similar known name, or else all known names."""
+    similar = difflib.get_close_matches(name, sorted(known), n=1)
+    return f"did you mean {similar[0]!r}?" if similar else f"expected one of {', '.join(sorted(known))}"
 
 
-def _sentence(fault: Any) -> str:
-    path, known = _place(fault["loc"])
-    where = ".".join(path)
-    if fault["type"] == "extra_forbidden" and (new := _new_name(fault["loc"])):
-        return f"the setting {where!r} is now called {new.rpartition('.')[2]!r}; rename it"
-    if fault["type"] == "extra_forbidden":
-        return f"unknown setting {where!r}; {nearest(path[-1], known)}"
-    if fault["type"] == "missing":
-        return f"the setting {where!r} is missing; add it to the parameters"
-    if fault["type"] == "literal_error" and (new := _new_value(fault)):
-        return f"the setting {where!r} is {fault['input']!r}, which is now called {new!r}; rename it"
-    if fault["type"] == "literal_error":
-        return f"the setting {where!r} is {fault['input']!r}; {nearest(str(fault['input']), _choices(fault))}"
-    if isinstance(fault["input"], bool) and fault["type"] == "string_type":
-        quoted = "put yes, no, on, off, true or false in quotes"
-        return f"the setting {where!r} is what YAML takes for {fault['input']}; {quoted}"
-    got = "" if fault["type"] == "value_error" else f", got {fault['input']!r}"
-    return f"the setting {where!r} cannot be used: {fault['msg'].removeprefix('Value error, ')}{got}"
+def _message(error: Any) -> str:
+    path, known = _resolve(error["loc"])
+    setting = ".".join(path)
+    if error["type"] == "extra_forbidden" and (new := _new_name(error["loc"])):
+        return f"the setting {setting!r} is now called {new.rpartition('.')[2]!r}; rename it"
+    if error["type"] == "extra_forbidden":
+        return f"unknown setting {setting!r}; {nearest(path[-1], known)}"
+    if error["type"] == "missing":
+        return f"the setting {setting!r} is missing; add it to the parameters"
+    if error["type"] == "literal_error" and (new := _new_value(error)):
+        return f"the setting {setting!r} is {error['input']!r}, which is now called {new!r}; rename it"
+    if error["type"] == "literal_error":
+        return f"the setting {setting!r} is {error['input']!r}; {nearest(str(error['input']), _choices(error))}"
+    if isinstance(error["input"], bool) and error["type"] == "string_type":
+        advice = "Quote yes, no, on, off, true and false in YAML"
+        return f"the setting {setting!r} is the boolean {error['input']}; expected a string. {advice}"
+    got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
+    return f"the setting {setting!r} is invalid: {error['msg'].removeprefix('Value error, ')}{got}"
 
 
-def _new_value(fault: Any) -> str | None:
-    return RENAMED_VALUES.get(_generic(fault["loc"]), {}).get(str(fault["input"]))
+def _new_value(error: Any) -> str | None:
+    return RENAMED_VALUES.get(_generic(error["loc"]), {}).get(str(error["input"]))
 
 
-def _choices(fault: Any) -> list[str]:
-    """The values that a setting may have, out of pydantic's `'a', 'b' or 'c'`."""
-    return re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+def _choices(error: Any) -> list[str]:
+    """Return the allowed values of a setting from pydantic's text `'a', 'b' or 'c'`."""
+    return re.findall(r"'([^']*)'", error["ctx"]["expected"])
 
 
-def _place(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
-    """The path of a setting as it is written, and the names that are known beside it."""
+def _resolve(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+    """Return the path of a setting, and the names that its block may have."""
     model: Any = Settings
     path: list[str] = []
     names: list[str] = []
@@ -521,5 +554,5 @@ def _place(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
         path.append(str(part))
         model = TaskSettings if model is Tasks else getattr(model, "model_fields", {}).get(part)
         model = getattr(model, "annotation", model)
-        model = next((one for one in get_args(model) if hasattr(one, "model_fields")), model)  # of `… | None`
+        model = next((kind for kind in get_args(model) if hasattr(kind, "model_fields")), model)  # of `… | None`
     return path, names

@@ -1,4 +1,4 @@
-"""What the rows of tasks hold, as a model will read them, and what in them deserves a look before any training."""
+"""Profile of the tasks' rows before training: counts, token lengths, and warnings about likely data problems."""
 
 from __future__ import annotations
 
@@ -21,55 +21,67 @@ from hyperformer.types import Example, Split
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1000  # rows that are encoded at once
-UNCUT = 1 << 20  # tokens, which no text has
-SHOWN, LETTERS = 3, 300  # examples of a task, and letters of each
-FEW = 10  # training rows of an answer
-OFTEN = 0.8  # share of rows with one answer, from which accuracy says little
-SHARE = 0.01  # of rows, or of tokens, that goes unmentioned
+CHUNK = 1000
+"""Rows encoded at once."""
+NO_LIMIT = 1 << 20
+"""Tokens; more than any source has."""
+MAX_EXAMPLES = 3
+"""Examples shown of each task."""
+MAX_CHARACTERS = 300
+"""Characters shown of each example."""
+FEW_ROWS = 10
+"""Warn about an answer with fewer training rows."""
+MAJORITY = 0.8
+"""Warn about an answer with a larger fraction of the training rows, as accuracy then means little."""
+NEGLIGIBLE = 0.01
+"""Fraction of the rows, or of the tokens, up to which a problem is not reported."""
 
 
 def profile(
     rows: Path, settings: Tasks, backbone: BackboneSettings, counts: Mapping[str, Mapping[str, Mapping[str, int]]]
 ) -> dict[str, dict[str, Any]]:
-    """Looks through the checked rows of every task.
+    """Profile the checked rows of every task.
 
     Args:
-        rows: the folder of checked rows.
-        counts: task → split → `rows`, and `removed`: how many also stood in a later split.
+        rows: Folder of checked rows.
+        settings: Settings of the tasks.
+        backbone: Settings of the backbone that tokenizes the rows.
+        counts: Task → split → `rows` and `removed`, the number of rows removed as duplicates of a later split.
+
     Returns:
-        For each task `splits`, `examples` as the model reads them, and `findings`: sentences on what deserves a look. A
-        split has `rows` and `removed`; `answers`, how many rows have each (of a closed task); `numbers`, their least,
-        median and greatest (regression); `tokens` of the source, with the marks: median, 95th percentile and greatest;
-        `cut`, rows with more than the backbone takes; `unknown`, the share of tokens that stand for unknown characters;
-        `repeated`, rows whose source stood before in the split, and `at_odds`, those of them with another answer;
-        `empty`, rows without a text in a column.
+        For each task `splits`, `examples` as the model reads them, and `findings`: warnings, one sentence each. A split
+        has `rows` and `removed`; `answers`, the rows of each answer (classification); `numbers`, the minimum, median
+        and maximum (regression); `tokens` of the source with special tokens: median, 95th percentile and maximum;
+        `cut`, the number of truncated rows; `unknown`, the fraction of unknown tokens; `repeated`, the rows that repeat
+        the source of an earlier row of the split, and `at_odds`, those of them with a different answer; `empty`, the
+        rows with an empty text, by column.
+
     Raises:
-        HyperFormerError: a row has a label that is none of its task's.
+        HyperFormerError: The label of a row is invalid.
     """
     loaded = backbones.load(backbone)
-    found = {}
-    for name, task in watched(tasks.make(settings).items(), "looking through rows", len(settings.root)):
-        splits = {split: _Split(task, loaded, backbone).read(rows, split) for split in SPLITS}
-        seen: dict[str, Any] = {
-            split: {"rows": one.rows, "removed": counts[name][split]["removed"], **one.described()}
-            for split, one in splits.items()
+    profiles = {}
+    for name, task in watched(tasks.make(settings).items(), "profiling rows", len(settings.root)):
+        splits = {split: _SplitProfile(task, loaded, backbone).read(rows, split) for split in SPLITS}
+        summaries: dict[str, Any] = {
+            split: {"rows": counted.rows, "removed": counts[name][split]["removed"], **counted.summarize()}
+            for split, counted in splits.items()
         }
-        found[name] = {
-            "splits": seen,
+        profiles[name] = {
+            "splits": summaries,
             "examples": _examples(task, loaded, backbone, rows),
-            "findings": list(_findings(task, loaded, backbone, splits)),
+            "findings": list(_find_problems(task, loaded, backbone, splits)),
         }
-        _tell(name, found[name])
-    return found
+        _log_profile(name, profiles[name])
+    return profiles
 
 
-class _Split:
-    """The rows of one split of a task, counted as they come."""
+class _SplitProfile:
+    """Counts over the rows of one split of a task."""
 
     def __init__(self, task: Task, loaded: Backbone, backbone: BackboneSettings) -> None:
         self._task, self._loaded, self._longest = task, loaded, backbone.max_source_tokens
-        self._whole = backbone.model_copy(update={"max_source_tokens": UNCUT})
+        self._untruncated = backbone.model_copy(update={"max_source_tokens": NO_LIMIT})
         self.rows = self.repeated = self.at_odds = self.unknown = 0
         self.lengths: list[int] = []
         self.answers: Counter[str] = Counter()
@@ -77,17 +89,17 @@ class _Split:
         self.empty: Counter[str] = Counter()
         self._seen: dict[bytes, str] = {}
 
-    def read(self, rows: Path, split: Split) -> _Split:
-        """Counts the rows of a split."""
-        given = stream_rows(rows, self._task.name, split)
-        while chunk := list(islice(given, CHUNK)):
+    def read(self, rows: Path, split: Split) -> _SplitProfile:
+        """Count the rows of a split."""
+        stream = stream_rows(rows, self._task.name, split)
+        while chunk := list(islice(stream, CHUNK)):
             examples = [self._task.example(row) for row in chunk]
             for row, example in zip(chunk, examples, strict=True):
                 self._count(row, example)
-            mark = self._loaded.tokenizer.unk_token_id
-            for one in self._loaded.encode(examples, self._whole):
-                self.lengths.append(len(one["input_ids"]))
-                self.unknown += one["input_ids"].count(mark)
+            unknown = self._loaded.tokenizer.unk_token_id
+            for encoded in self._loaded.encode(examples, self._untruncated):
+                self.lengths.append(len(encoded["input_ids"]))
+                self.unknown += encoded["input_ids"].count(unknown)
         return self
 
     def _count(self, row: Mapping[str, Any], example: Example) -> None:
@@ -104,21 +116,21 @@ class _Split:
             self._seen[key] = example.answer
 
     @property
-    def cut(self) -> int:
-        """Rows with more tokens than the backbone takes."""
+    def truncated(self) -> int:
+        """Number of rows that are longer than `max_source_tokens`."""
         return sum(length > self._longest for length in self.lengths)
 
-    def described(self) -> dict[str, Any]:
-        """As JSON has it."""
+    def summarize(self) -> dict[str, Any]:
+        """Return the counts as a dictionary for JSON."""
         lengths = sorted(self.lengths)
-        found: dict[str, Any] = {}
+        summary: dict[str, Any] = {}
         if self._task.numbers is not None:
-            found["numbers"] = [min(self.numbers), statistics.median(self.numbers), max(self.numbers)]
+            summary["numbers"] = [min(self.numbers), statistics.median(self.numbers), max(self.numbers)]
         elif self._task.answers:
-            found["answers"] = {answer: self.answers[answer] for answer in self._task.answers}
-        return found | {
+            summary["answers"] = {answer: self.answers[answer] for answer in self._task.answers}
+        return summary | {
             "tokens": [statistics.median_low(lengths), lengths[int(0.95 * (len(lengths) - 1))], lengths[-1]],
-            "cut": self.cut,
+            "cut": self.truncated,
             "unknown": round(self.unknown / sum(lengths), 4),
             "repeated": self.repeated,
             "at_odds": self.at_odds,
@@ -127,78 +139,79 @@ class _Split:
 
 
 def _examples(task: Task, loaded: Backbone, backbone: BackboneSettings, rows: Path) -> list[dict[str, Any]]:
-    """The first training rows: the text, its tokens as they come to the model, and the answer."""
-    examples = [task.example(row) for row in islice(stream_rows(rows, task.name, "train"), SHOWN)]
+    """Return the first training rows: text, tokens as the model reads them, and answer."""
+    examples = [task.example(row) for row in islice(stream_rows(rows, task.name, "train"), MAX_EXAMPLES)]
     encoded = loaded.encode(examples, backbone)
     return [
         {
-            "text": text.joined(example.source)[:LETTERS],
-            "tokens": loaded.tokenizer.convert_ids_to_tokens(one["input_ids"]),
+            "text": text.joined(example.source)[:MAX_CHARACTERS],
+            "tokens": loaded.tokenizer.convert_ids_to_tokens(tokens["input_ids"]),
             "answer": example.answer,
         }
-        for example, one in zip(examples, encoded, strict=True)
+        for example, tokens in zip(examples, encoded, strict=True)
     ]
 
 
-def _findings(
-    task: Task, loaded: Backbone, backbone: BackboneSettings, splits: Mapping[Split, _Split]
+def _find_problems(
+    task: Task, loaded: Backbone, backbone: BackboneSettings, splits: Mapping[Split, _SplitProfile]
 ) -> Iterator[str]:
-    """What deserves a look, each with what to do."""
-    yield from _of_answers(task, loaded, splits)
-    for split, found in splits.items():
-        many = {
-            f"have more than {backbone.max_source_tokens} tokens and are cut (the longest has {max(found.lengths)}); "
-            "raise backbone.max_source_tokens, or put what decides first": found.cut,
-            "stood before in the split; leave them out": found.repeated,
-            "stood before with another answer; mend the labels": found.at_odds,
+    """Yield warnings about likely problems of the rows, each with advice."""
+    yield from _find_answer_problems(task, loaded, splits)
+    for split, counted in splits.items():
+        problems = {
+            f"have more than {backbone.max_source_tokens} tokens and are truncated (the longest has "
+            f"{max(counted.lengths)}); increase backbone.max_source_tokens, or move the decisive text to the "
+            "front": counted.truncated,
+            "repeat the text of an earlier row of the split; remove them": counted.repeated,
+            "repeat the text of an earlier row with a different answer; fix the labels": counted.at_odds,
             **{
-                f"have no text in {column!r}; fill it, or leave it out of the task's text": count
-                for column, count in found.empty.items()
+                f"have no text in {column!r}; fill the column, or remove it from the task's text": count
+                for column, count in counted.empty.items()
             },
         }
-        for what, count in many.items():
-            if count > SHARE * found.rows:
-                yield f"{split}: {count} of {found.rows} rows {what}"
-        if found.unknown > SHARE * sum(found.lengths):
-            share = found.unknown / sum(found.lengths)
-            yield f"{split}: {share:.1%} of the tokens are unknown characters; take a backbone that knows the language"
+        for problem, count in problems.items():
+            if count > NEGLIGIBLE * counted.rows:
+                yield f"{split}: {count} of {counted.rows} rows {problem}"
+        if counted.unknown > NEGLIGIBLE * sum(counted.lengths):
+            fraction = counted.unknown / sum(counted.lengths)
+            yield f"{split}: {fraction:.1%} of the tokens are unknown; use a backbone for the language of the rows"
 
 
-def _of_answers(task: Task, loaded: Backbone, splits: Mapping[Split, _Split]) -> Iterator[str]:
-    """What deserves a look in how often answers come, and in how they are written."""
+def _find_answer_problems(task: Task, loaded: Backbone, splits: Mapping[Split, _SplitProfile]) -> Iterator[str]:
+    """Yield warnings about rare, missing, dominant or indistinguishable answers."""
     if not task.answers:
         return
     train = splits["train"]
-    written = loaded.answers(task.answers, task.numbers).ids
-    for place, answer in enumerate(task.answers):
-        if written[place] in written[:place]:
-            other = task.answers[written.index(written[place])]
-            yield f"the answers {other!r} and {answer!r} are the same tokens; write one of them otherwise"
+    ids = loaded.answers(task.answers, task.numbers).ids
+    for index, answer in enumerate(task.answers):
+        if ids[index] in ids[:index]:
+            other = task.answers[ids.index(ids[index])]
+            yield f"the answers {other!r} and {answer!r} have the same tokens; change one of them"
     if task.numbers is not None:
         return
     for answer in task.answers:
-        if train.answers[answer] < FEW:
+        if train.answers[answer] < FEW_ROWS:
             count = train.answers[answer]
-            yield f"train: {count} of {train.rows} rows have the answer {answer!r}; give more, or leave the label out"
+            yield f"train: {count} of {train.rows} rows have the answer {answer!r}; add rows, or remove the label"
         yield from (
-            f"{split}: no row has the answer {answer!r}; split the rows otherwise"
-            for split, found in splits.items()
-            if split != "train" and not found.answers[answer]
+            f"{split}: no row has the answer {answer!r}; change the splits"
+            for split, counted in splits.items()
+            if split != "train" and not counted.answers[answer]
         )
     [(answer, count)] = train.answers.most_common(1)
-    if count > OFTEN * train.rows:
-        share = count / train.rows
-        yield f"train: {share:.0%} of the rows have the answer {answer!r}; judge by f1 or matthews beside accuracy"
+    if count > MAJORITY * train.rows:
+        fraction = count / train.rows
+        yield f"train: {fraction:.0%} of the rows have the answer {answer!r}; use f1 or matthews besides accuracy"
 
 
-def _tell(name: str, found: Mapping[str, Any]) -> None:
-    for split, one in found["splits"].items():
-        removed = f" ({one['removed']} removed: they stand in a later split)" if one["removed"] else ""
-        said = [f"{answer} {count / one['rows']:.0%}" for answer, count in one.get("answers", {}).items()]
-        if "numbers" in one:
-            said = ["numbers {0:g} to {2:g}, median {1:g}".format(*one["numbers"])]
-        median, most, longest = one["tokens"]
-        said.append(f"{median} tokens, 95% up to {most}, the longest {longest}")
-        log.info("%s, %s: %d rows%s; %s", name, split, one["rows"], removed, ", ".join(said))
-    for sentence in found["findings"]:
-        log.warning("%s, %s", name, sentence)
+def _log_profile(name: str, profile: Mapping[str, Any]) -> None:
+    for split, summary in profile["splits"].items():
+        removed = f" ({summary['removed']} removed as duplicates of a later split)" if summary["removed"] else ""
+        facts = [f"{answer} {count / summary['rows']:.0%}" for answer, count in summary.get("answers", {}).items()]
+        if "numbers" in summary:
+            facts = ["numbers {0:g} to {2:g}, median {1:g}".format(*summary["numbers"])]
+        median, percentile, longest = summary["tokens"]
+        facts.append(f"tokens: median {median}, 95th percentile {percentile}, maximum {longest}")
+        log.info("%s, %s: %d rows%s; %s", name, split, summary["rows"], removed, ", ".join(facts))
+    for problem in profile["findings"]:
+        log.warning("%s, %s", name, problem)

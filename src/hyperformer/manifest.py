@@ -1,4 +1,4 @@
-"""What a bundle says of itself: how to ask it, what is in it, and how it was checked."""
+"""Manifest of a bundle: its inputs and answers, the checksums of its files, and the results of its checks."""
 
 from __future__ import annotations
 
@@ -12,22 +12,31 @@ from typing import Any
 from hyperformer.types import HyperFormerError, Source
 
 FORMAT = 3
+"""Version of the manifest's format."""
 FILE = "manifest.json"
-GRAPH, INT8, TOKENIZER, GENERATION, CARD = "model.onnx", "model.int8.onnx", "tokenizer.json", "generation", "README.md"
+GRAPH = "model.onnx"
+INT8 = "model.int8.onnx"
+TOKENIZER = "tokenizer.json"
+GENERATION = "generation"
+"""Folder of the graphs of a generation task."""
+CARD = "README.md"
+"""Model card."""
 ADAPTER = "task.onnx_adapter"
-"""What else a bundle's folder may hold."""
-BASE, BASE_FORMAT = "base.json", 1
-"""What a folder whose bundles share a base says of it."""
+"""Adapter weights of a task whose graph is in a shared base."""
+BASE = "base.json"
+"""Description of the base that the bundles of a folder share."""
+BASE_FORMAT = 1
+"""Version of the format of `BASE`."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """A bundle's manifest.
+    """Manifest of a bundle.
 
-    `text` is the template of a row's source, one or two; `files` holds the sha256 of every other file by its path in
-    the folder; `made_from` the hashes of code, data and parameters; `numbers` is None where answers are none; `labels`
-    is empty where any text may be the answer; `int8` says how the graph fares in int8, in percent, and is empty where
-    there is none.
+    `text` is the template of a row's source, a string or a pair; `labels` is empty for generation tasks; `numbers` is
+    None unless the task is regression; `files` has the sha256 of every other file by its path in the folder; `int8`
+    compares the metric of the int8 graph, in percent, and is empty without one; `made_from` has the hashes of code,
+    data and parameters.
     """
 
     format: int
@@ -47,12 +56,13 @@ class Manifest:
     made_from: dict[str, str]
 
     def write(self, folder: Path) -> None:
+        """Write the manifest into a bundle's folder."""
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
 class Base:
-    """What bundles share: `files` holds the sha256 of graph and tokenizer by name."""
+    """Base that several bundles share: `files` has the sha256 of graph and tokenizer by name."""
 
     format: int
     backbone: str
@@ -61,10 +71,11 @@ class Base:
     files: dict[str, str]
 
     def write(self, folder: Path) -> None:
+        """Write the description into the folder of the bundles."""
         (folder / BASE).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-KINDS: dict[str, type | tuple[type, ...]] = {
+_FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("task", "kind", "backbone", "method"), str),
     "text": (str, list),
     **dict.fromkeys(("max_source_tokens", "opset"), int),
@@ -72,69 +83,72 @@ KINDS: dict[str, type | tuple[type, ...]] = {
     "labels": list,
     "numbers": (list, type(None)),
 }
-"""What JSON has for each field."""
+"""JSON type of each field."""
 
 
 def read(folder: Path) -> Manifest:
-    """The manifest of a bundle.
+    """Read the manifest of a bundle.
 
     Raises:
-        HyperFormerError: there is none, it cannot be read, or its format is newer than this version knows.
+        HyperFormerError: The manifest is missing, cannot be read, or has an unsupported format.
     """
-    found = _read(folder, FILE, Manifest, FORMAT)
-    if isinstance(found["text"], list):
-        found["text"] = tuple(found["text"])
-    return Manifest(**found)
+    values = _read(folder, FILE, Manifest, FORMAT)
+    if isinstance(values["text"], list):
+        values["text"] = tuple(values["text"])
+    return Manifest(**values)
 
 
 def read_base(folder: Path) -> Base:
-    """What a folder says of the base that its bundles share; raises as `read` does."""
+    """Read the description of the base that the bundles of a folder share; raises the errors of `read`."""
     return Base(**_read(folder, BASE, Base, BASE_FORMAT))
 
 
-def _read(folder: Path, name: str, kind: type[Manifest | Base], expected: int) -> dict[str, Any]:
-    """The fields of a JSON file, each of the kind that it should be."""
+def _read(folder: Path, name: str, schema: type[Manifest | Base], expected: int) -> dict[str, Any]:
+    """Read the fields of a JSON file and check their types."""
     path = folder / name
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise HyperFormerError(f"{folder} holds no {name}; give the folder of an exported task") from None
+        raise HyperFormerError(f"{folder} holds no {name}; use the folder of an exported task") from None
     except ValueError as error:
         raise HyperFormerError(f"{path} is not valid JSON ({error}); export the task again") from None
-    if not isinstance(found, dict) or found.get("format") != expected:
-        got = found.get("format") if isinstance(found, dict) else type(found).__name__
+    if not isinstance(values, dict) or values.get("format") != expected:
+        got = values.get("format") if isinstance(values, dict) else type(values).__name__
         raise HyperFormerError(
-            f"{path} has format {got!r}, expected {expected}; use the version of hyperformer that made it"
+            f"{path} has format {got!r}, expected {expected}; use the version of hyperformer that exported it"
         )
-    names = {field.name for field in fields(kind)}
-    odd = sorted(set(found) ^ names)
-    if odd:
-        raise HyperFormerError(f"{path} lacks or adds {', '.join(odd)}; export the task again")
-    wrong = sorted(name for name in names - {"format"} if not isinstance(found[name], KINDS[name]))
-    if wrong:
-        got = type(found[wrong[0]]).__name__
-        raise HyperFormerError(f"{path} has a {got} as {wrong[0]!r}; export the task again")
-    return found
+    names = {field.name for field in fields(schema)}
+    unexpected = sorted(set(values) ^ names)
+    if unexpected:
+        raise HyperFormerError(f"{path} has missing or unknown fields: {', '.join(unexpected)}; export the task again")
+    invalid = sorted(name for name in names - {"format"} if not isinstance(values[name], _FIELD_TYPES[name]))
+    if invalid:
+        got = type(values[invalid[0]]).__name__
+        raise HyperFormerError(f"{path}: invalid type for {invalid[0]!r}: {got}; export the task again")
+    return values
 
 
 def verify(folder: Path, files: Mapping[str, str], wanted: Collection[str] = ()) -> dict[str, bytes]:
-    """Compare the files of a bundle, or of a base, with their checksums, and return those that are wanted.
+    """Compare the files of a bundle or base with their checksums, and return the bytes of some.
 
-    Each file is read once, so that the bytes that are returned are the ones that were compared.
+    Each file is read once, so that the returned bytes are the ones that were checked.
 
     Args:
-        files: the sha256 of each by its path in the folder.
-        wanted: the names of listed files whose bytes are returned.
+        folder: Folder of the bundle or base.
+        files: sha256 of each file by its path in the folder.
+        wanted: Names of the files to return.
+
     Returns:
-        The bytes of the wanted files by name.
+        Bytes of the wanted files by name.
+
     Raises:
-        HyperFormerError: one lies outside of the folder, is missing, or has other bytes.
+        HyperFormerError: A file is outside the folder, is missing, or differs from its checksum.
     """
     contents = {}
     for name, expected in files.items():
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise HyperFormerError(
-                f"the bundle {folder} names {name!r}, which leaves the folder; do not use this bundle"
+                f"the bundle {folder} lists {name!r}, which is outside its folder; do not use this bundle"
             )
         path = folder / name
         if not path.is_file():
@@ -151,14 +165,14 @@ def verify(folder: Path, files: Mapping[str, str], wanted: Collection[str] = ())
     return contents
 
 
-def foreign(folder: Path, described: Manifest) -> list[str]:
-    """The files of a bundle's folder that its manifest does not list; no bundle opens them."""
+def foreign(folder: Path, manifest: Manifest) -> list[str]:
+    """Return the files in a bundle's folder that its manifest does not list; no bundle opens them."""
     listed = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
-    return [name for name in listed if name != FILE and name not in described.files]
+    return [name for name in listed if name != FILE and name not in manifest.files]
 
 
 def sha256(path: Path) -> str:
-    """The checksum of a file's bytes, in hexadecimal."""
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for chunk in iter(lambda: file.read(1 << 20), b""):
@@ -167,7 +181,7 @@ def sha256(path: Path) -> str:
 
 
 def folder_sha256(folder: Path) -> str:
-    """One checksum over the names and bytes of all files below a folder, or over a single file."""
+    """Return the SHA-256 of the names and bytes of all files below a folder, or of a single file."""
     if not folder.is_dir():
         return sha256(folder)
     listed = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
@@ -175,7 +189,7 @@ def folder_sha256(folder: Path) -> str:
 
 
 def files_sha256(files: Iterable[Path]) -> str:
-    """One checksum over the names and bytes of these files, whatever folder they are in."""
+    """Return the SHA-256 of the names and bytes of files, without their folders."""
     return _listed_sha256({path.name: path for path in files})
 
 

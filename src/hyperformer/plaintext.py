@@ -1,8 +1,8 @@
-"""Pretraining rows from any text: span corruption, and what a text itself can be asked.
+"""Pretraining rows from plain text: span corruption, and objectives whose targets come from the text itself.
 
-From span corruption alone a small decoder learns to begin with the same sentinel whatever the source says, and nothing
-that begins with an answer can then be trained through it. So most rows ask for words that stand in the source: all of
-them, the rarest, those that two texts share. A small model learns to copy first.
+With span corruption alone, a small decoder learns to start with the same sentinel whatever the source is, and then no
+task whose target starts with an answer can be trained through it. So most rows ask for words of the source: all of
+them, the rarest, or those that two texts share. A small model learns to copy first.
 """
 
 from __future__ import annotations
@@ -17,96 +17,116 @@ from hyperformer.types import HyperFormerError
 Words = list[str]
 Row = dict[str, str]
 
-FEWEST = 5  # words of a piece
-REPEATED, KEYWORDS, SIDE = 12, 4, 12  # most words that are repeated, named, or stand on one side of a pair
-COMMON = 100  # so many commonest words are no keywords
-FIRST, LATER = 0.1, 0.55  # until which share of the rows words are only repeated, and nothing is judged
+MIN_WORDS = 5
+"""Fewest words of a text."""
+MAX_REPEATED = 12
+"""Most words to repeat."""
+MAX_KEYWORDS = 4
+"""Most keywords of a text."""
+MAX_SIDE = 12
+"""Most words of the first text of a pair in the objective of shared words."""
+COMMON = 100
+"""Number of most frequent words that are never keywords."""
+REPEAT_UNTIL = 0.1
+"""Fraction of the rows, from the first, that only ask to repeat words."""
+COPY_UNTIL = 0.55
+"""Fraction of the rows, from the first, without pairs to judge."""
 
 
-def rows(file: str, extra: Iterable[str], count: int, words: int, seed: int) -> Iterator[Row]:
-    """`count` rows of `source` and `target`, to be read in order; an empty target is for span corruption.
+def rows(file: str, extra: Iterable[str], count: int, max_words: int, seed: int) -> Iterator[Row]:
+    """Yield pretraining rows of `source` and `target`; an empty target marks a source for span corruption.
+
+    Paragraphs are split into texts, which come in random order and are repeated until there are `count` rows. The
+    order of the rows is a curriculum: keep it.
 
     Args:
-        file: a text file, a paragraph a line.
-        extra: more texts.
-        words: the longest piece that a paragraph is cut into. Pieces come in random order, and again where there are
-            fewer than `count`.
+        file: Path of a text file with one paragraph per line.
+        extra: Further paragraphs.
+        count: Number of rows.
+        max_words: Longest text, in words.
+        seed: Seed of the random choices.
+
     Raises:
-        HyperFormerError: the file cannot be read, or holds too little text.
+        HyperFormerError: The file cannot be read, or no paragraph has enough words.
     """
-    pieces: list[Words] = []
-    for line in [*_lines(file), *extra]:
-        parts = line.split()
-        pieces += [parts[i : i + words] for i in range(0, len(parts), words) if len(parts[i : i + words]) >= FEWEST]
-    if not pieces:
+    texts: list[Words] = []
+    for line in [*_read_lines(file), *extra]:
+        split = line.split()
+        chunks = [split[i : i + max_words] for i in range(0, len(split), max_words)]
+        texts += [chunk for chunk in chunks if len(chunk) >= MIN_WORDS]
+    if not texts:
         raise HyperFormerError(
-            f"pretraining.text_file: {file} holds no text of more than four words; name a file with text"
+            f"pretraining.text_file: {file} has no line of at least {MIN_WORDS} words; use a file with more text"
         )
     random = Random(f"{seed}/text")
-    rare = _Rare(word for piece in pieces for word in piece)
-    random.shuffle(pieces)
+    rare = _RareWords(word for text in texts for word in text)
+    random.shuffle(texts)
     for number in range(count):
-        piece, other = pieces[number % len(pieces)], random.choice(pieces)
-        shares = TELLING if number < LATER * count else JUDGING
-        ask = _repeat if number < FIRST * count else random.choices(list(shares), list(shares.values()))[0]
-        source, target = ask(random, piece, other, rare)
+        text, other = texts[number % len(texts)], random.choice(texts)
+        weights = COPYING if number < COPY_UNTIL * count else ALL
+        objective = (
+            _repeat if number < REPEAT_UNTIL * count else random.choices(list(weights), list(weights.values()))[0]
+        )
+        source, target = objective(random, text, other, rare)
         yield {"source": source, "target": target}
 
 
-class _Rare:
-    """The words of a text that say most: alphabetic, and not among the commonest of all texts."""
+class _RareWords:
+    """Filter for the informative words of a text: alphabetic, and not among the most frequent of all texts."""
 
-    def __init__(self, words: Iterable[str]) -> None:
-        self.counts = Counter(word.lower() for word in words)
+    def __init__(self, corpus: Iterable[str]) -> None:
+        self.counts = Counter(word.lower() for word in corpus)
         self.common = {word for word, _ in self.counts.most_common(COMMON)}
 
-    def __call__(self, words: Sequence[str]) -> Words:
-        return [word for word in dict.fromkeys(words) if word.isalpha() and word.lower() not in self.common]
+    def __call__(self, text: Sequence[str]) -> Words:
+        return [word for word in dict.fromkeys(text) if word.isalpha() and word.lower() not in self.common]
 
 
-def _corrupt(rng: Random, piece: Words, other: Words, rare: _Rare) -> tuple[str, str]:
-    return " ".join(piece), ""
+def _corrupt(rng: Random, text: Words, other: Words, rare: _RareWords) -> tuple[str, str]:
+    return " ".join(text), ""
 
 
-def _repeat(rng: Random, piece: Words, other: Words, rare: _Rare) -> tuple[str, str]:
-    """Words in no order, to be said again."""
-    words = " ".join(rng.sample(piece, min(len(piece), REPEATED)))
-    return f"repeat: {words}", words
+def _repeat(rng: Random, text: Words, other: Words, rare: _RareWords) -> tuple[str, str]:
+    """Ask to repeat shuffled words."""
+    target = " ".join(rng.sample(text, min(len(text), MAX_REPEATED)))
+    return f"repeat: {target}", target
 
 
-def _keywords(rng: Random, piece: Words, other: Words, rare: _Rare) -> tuple[str, str]:
-    """The rarest words of a text, the rarest first."""
-    named = sorted(rare(piece), key=lambda word: rare.counts[word.lower()])[:KEYWORDS]
-    return f"keywords: {' '.join(piece)}", " ".join(named) or "none"
+def _keywords(rng: Random, text: Words, other: Words, rare: _RareWords) -> tuple[str, str]:
+    """Ask for the rarest words of a text, the rarest first."""
+    keywords = sorted(rare(text), key=lambda word: rare.counts[word.lower()])[:MAX_KEYWORDS]
+    return f"keywords: {' '.join(text)}", " ".join(keywords) or "none"
 
 
-def _shared(rng: Random, piece: Words, other: Words, rare: _Rare) -> tuple[str, str]:
-    """Two texts; the words that say most and stand in both, in the order of the first."""
-    first = piece[:SIDE]
-    second = [word for word in first if rng.random() < 0.5] + other[: rng.randint(2, SIDE // 2)]
+def _shared(rng: Random, text: Words, other: Words, rare: _RareWords) -> tuple[str, str]:
+    """Ask for the rare words that two texts share, in the order of the first."""
+    first = text[:MAX_SIDE]
+    second = [word for word in first if rng.random() < 0.5] + other[: rng.randint(2, MAX_SIDE // 2)]
     if rng.random() < 0.5:
         rng.shuffle(second)
-    again = {word.lower() for word in second}
-    target = " ".join(word for word in rare(first) if word.lower() in again)
+    lowercase = {word.lower() for word in second}
+    target = " ".join(word for word in rare(first) if word.lower() in lowercase)
     return f"shared: {' '.join(first)} / {' '.join(second)}", target or "none"
 
 
-def _follows(rng: Random, piece: Words, other: Words, rare: _Rare) -> tuple[str, str]:
-    """Two halves; whether they are of one text."""
-    half = len(piece) // 2
-    second, target = (piece[half:], "indeed") if rng.random() < 0.5 else (other[len(other) // 2 :], "elsewhere")
-    return f"follows: {' '.join(piece[:half])} / {' '.join(second)}", target
+def _follows(rng: Random, text: Words, other: Words, rare: _RareWords) -> tuple[str, str]:
+    """Ask whether two halves come from the same text."""
+    half = len(text) // 2
+    second, target = (text[half:], "indeed") if rng.random() < 0.5 else (other[len(other) // 2 :], "elsewhere")
+    return f"follows: {' '.join(text[:half])} / {' '.join(second)}", target
 
 
-Ask = Callable[[Random, Words, Words, _Rare], tuple[str, str]]
-TELLING: dict[Ask, float] = {_corrupt: 2, _repeat: 1, _keywords: 3, _shared: 3}
-JUDGING: dict[Ask, float] = {**TELLING, _follows: 2}
+Objective = Callable[[Random, Words, Words, _RareWords], tuple[str, str]]
+COPYING: dict[Objective, float] = {_corrupt: 2, _repeat: 1, _keywords: 3, _shared: 3}
+"""Weights of the objectives whose targets are copied from the source."""
+ALL: dict[Objective, float] = {**COPYING, _follows: 2}
+"""Weights of all objectives."""
 
 
-def _lines(file: str) -> list[str]:
+def _read_lines(file: str) -> list[str]:
     try:
         return Path(file).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise HyperFormerError(
-            f"pretraining.text_file: {file} cannot be read as UTF-8 text ({error}); name a readable file"
+            f"pretraining.text_file: {file} cannot be read as UTF-8 text ({error}); use a readable UTF-8 file"
         ) from None

@@ -1,4 +1,4 @@
-"""Encode texts at a cost that depends on `max_source_tokens`, not on the length of a text.
+"""Tokenization at a cost that depends on `max_source_tokens`, not on the length of a text.
 
 Only the first `CHARACTERS * max_source_tokens` characters of a text are read. Of these a shorter prefix is encoded
 first. A tokenizer encodes each pre-token independently, so all but the last pre-tokens of a prefix have the same tokens
@@ -14,22 +14,22 @@ from typing import Any, NamedTuple
 from hyperformer.types import Source
 
 CHARACTERS = 32
-"""Characters that are read of a text, per token of `max_source_tokens`; as many tokens count in comparing two texts."""
+"""Characters read of a text, per token of `max_source_tokens`; also the cap on lengths when two texts are compared."""
 PREFIX = 8
 """Characters that are encoded first, per token of `max_source_tokens`; words of any script need fewer."""
 UNSETTLED = 8
-"""Pre-tokens at the end of a prefix that the characters after it might change: the mark <extra_id_0> can be seven."""
+"""Pre-tokens at the end of a prefix that later characters can change: the special token <extra_id_0> can be seven."""
 BATCH = 1 << 16
-"""Characters that are encoded at once, which bounds the memory."""
+"""Characters encoded at once, which limits memory."""
 
 
 class _Tokens(NamedTuple):
     """Tokens of a text, without special tokens.
 
     Attributes:
-        ids: the first ones, as many as a source may have.
-        length: tokens of the text; of a prefix, those that no later character changes.
-        is_whole: whether all that is read of the text was encoded.
+        ids: The first token ids, as many as a source may have.
+        length: Number of tokens of the text; for a prefix, of those that no later character can change.
+        is_whole: Whether everything that is read of the text was encoded.
     """
 
     ids: list[int]
@@ -38,25 +38,27 @@ class _Tokens(NamedTuple):
 
 
 def encode(tokenizer: Any, sources: Sequence[Source], longest: int) -> tuple[list[list[int]], list[bool]]:
-    """Encode sources of a text, or of two, with the tokenizer's special tokens.
+    """Encode sources with the tokenizer's special tokens, and truncate them.
 
     Args:
-        tokenizer: a `tokenizers.Tokenizer` without truncation and padding.
-        longest: tokens that a source has at most.
+        tokenizer: A `tokenizers.Tokenizer` without truncation and padding.
+        sources: Texts or text pairs.
+        longest: Maximum number of tokens of a source, special tokens included.
+
     Returns:
-        Token ids of each source, and whether it was truncated.
+        Token ids of each source, and whether each was truncated.
     """
     rows = [[source] if isinstance(source, str) else list(source) for source in sources]
     prefixes = _read(tokenizer, [text for row in rows for text in row], longest, PREFIX)
     special = {count: special_tokens(tokenizer, count) for count in {len(row) for row in rows}}
     ids, truncated = [], []
     for row in rows:
-        marks = special[len(row)]
-        room = max(0, longest - sum(map(len, marks)))
+        delimiters = special[len(row)]
+        room = max(0, longest - sum(map(len, delimiters)))
         tokens = _complete(tokenizer, row, [next(prefixes) for _ in row], longest, room)
         counts = [min(text.length, CHARACTERS * longest) for text in tokens]
-        joined = list(marks[0])
-        for text, kept, after in zip(tokens, share(counts, room), marks[1:], strict=True):
+        joined = list(delimiters[0])
+        for text, kept, after in zip(tokens, split_budget(counts, room), delimiters[1:], strict=True):
             joined += text.ids[:kept] + after
         ids.append(joined)
         truncated.append(sum(counts) > room or any(len(text) > CHARACTERS * longest for text in row))
@@ -66,18 +68,18 @@ def encode(tokenizer: Any, sources: Sequence[Source], longest: int) -> tuple[lis
 def special_tokens(tokenizer: Any, count: int) -> list[list[int]]:
     """Return the special tokens before, between and after `count` texts."""
     encoding = tokenizer.encode(*["a"] * count)
-    marks: list[list[int]] = [[] for _ in range(count + 1)]
-    place = 0
+    delimiters: list[list[int]] = [[] for _ in range(count + 1)]
+    position = 0
     for token, sequence in zip(encoding.ids, encoding.sequence_ids, strict=True):
         if sequence is None:
-            marks[place].append(token)
+            delimiters[position].append(token)
         else:
-            place = sequence + 1
-    return marks
+            position = sequence + 1
+    return delimiters
 
 
-def share(counts: Sequence[int], room: int) -> list[int]:
-    """Return how many tokens are kept of each text; of two, the longer is truncated first, as `tokenizers` does."""
+def split_budget(counts: Sequence[int], room: int) -> list[int]:
+    """Return the number of tokens to keep of each text; like `tokenizers`, truncate the longer one first."""
     if sum(counts) <= room:
         return list(counts)
     if len(counts) == 1:
@@ -115,24 +117,24 @@ def _batches(texts: Sequence[str], characters: int) -> Iterator[list[str]]:
 
 
 def _count_settled(pre_tokens: list[int]) -> int:
-    """Count the tokens of a prefix that no later character changes, from the number of each token's pre-token."""
+    """Count the tokens that no later character can change, from the pre-token index of each token."""
     return bisect_left(pre_tokens, pre_tokens[-1] - UNSETTLED + 1) if pre_tokens else 0
 
 
 def _complete(tokenizer: Any, texts: Sequence[str], tokens: list[_Tokens], longest: int, room: int) -> list[_Tokens]:
-    """Encode all that is read of those texts whose prefix has too few tokens."""
-    for place, text in enumerate(texts):
-        if not tokens[place].is_whole and tokens[place].length <= _needed(tokens, place, longest, room):
-            tokens[place] = next(_read(tokenizer, [text], longest, CHARACTERS))
+    """Encode everything that is read of the texts whose prefix has too few tokens."""
+    for index, text in enumerate(texts):
+        if not tokens[index].is_whole and tokens[index].length <= _needed(tokens, index, longest, room):
+            tokens[index] = next(_read(tokenizer, [text], longest, CHARACTERS))
     return tokens
 
 
-def _needed(tokens: Sequence[_Tokens], place: int, longest: int, room: int) -> int:
-    """Return the tokens that a prefix must exceed, so that what is kept of each text is certain.
+def _needed(tokens: Sequence[_Tokens], index: int, longest: int, room: int) -> int:
+    """Return the number of tokens that a prefix must exceed to decide which tokens of each text are kept.
 
-    More than `room` tokens of a single text are. Of two texts it must also be certain which is longer.
+    For a single text that is `room`. For two texts, the prefix must also decide which text is longer.
     """
-    others = [other for number, other in enumerate(tokens) if number != place]
+    others = [other for position, other in enumerate(tokens) if position != index]
     if all(other.is_whole for other in others):
         return min(max([room, *(other.length for other in others)]), CHARACTERS * longest)
     return CHARACTERS * longest

@@ -1,4 +1,4 @@
-"""What a person sees of work that takes more than a few seconds."""
+"""Progress bars, progress log lines, and the recorded duration of pipeline steps."""
 
 from __future__ import annotations
 
@@ -16,43 +16,47 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 log = logging.getLogger(__name__)
 
-SECONDS = 10.0  # between two lines where there is no terminal
+SECONDS = 10.0
+"""Seconds between two log lines where there is no terminal."""
 STEPS = "steps.json"
 T = TypeVar("T")
 
 
 @contextmanager
-def bar(what: str, total: int, done: int = 0) -> Iterator[Any]:
-    """A live line on a terminal, with log lines above it, and nothing elsewhere; call `update` on what comes."""
+def bar(label: str, total: int, done: int = 0) -> Iterator[Any]:
+    """Show a progress bar on a terminal, below the log lines; elsewhere show nothing."""
     if not sys.stderr.isatty():
         yield tqdm(disable=True)
         return
-    with logging_redirect_tqdm(), tqdm(desc=what, total=total, initial=done, leave=False, dynamic_ncols=True) as shown:
-        yield shown
+    with (
+        logging_redirect_tqdm(),
+        tqdm(desc=label, total=total, initial=done, leave=False, dynamic_ncols=True) as progress,
+    ):
+        yield progress
 
 
-def watched(items: Iterable[T], what: str, total: int) -> Iterator[T]:
-    """`items` as they come: with a bar on a terminal, elsewhere with a line every `SECONDS`."""
-    said = time.monotonic()
-    with bar(what, total) as shown:
+def watched(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+    """Yield items and report progress: a bar on a terminal, elsewhere a log line every `SECONDS`."""
+    last_logged = time.monotonic()
+    with bar(label, total) as progress:
         for done, item in enumerate(items, start=1):
             yield item
-            shown.update()
-            if shown.disable and time.monotonic() - said > SECONDS:
-                said = time.monotonic()
-                log.info("%s: %d of %d", what, done, total)
+            progress.update()
+            if progress.disable and time.monotonic() - last_logged > SECONDS:
+                last_logged = time.monotonic()
+                log.info("%s: %d of %d", label, done, total)
 
 
 def note(folder: Path, step: str, seconds: float) -> None:
-    """Keeps in a folder how long a step took, in place of the last time it was made."""
+    """Record the duration of a step in a folder, in place of the step's earlier duration."""
     file = folder / STEPS
-    beside = file.with_name(f".{STEPS}.new")
-    beside.write_text(json.dumps({**noted(folder), step: round(seconds, 1)}, indent=1) + "\n", encoding="utf-8")
-    beside.replace(file)
+    temporary = file.with_name(f".{STEPS}.new")
+    temporary.write_text(json.dumps({**noted(folder), step: round(seconds, 1)}, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(file)
 
 
 def noted(folder: Path) -> dict[str, float]:
-    """Seconds by step, as `note` kept them."""
+    """Return the seconds of each step that `note` recorded in a folder."""
     file = folder / STEPS
-    found: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    return found
+    seconds: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return seconds

@@ -1,4 +1,4 @@
-"""Row → source text, label → answer text, answer scores → `Answer`: the same in training, evaluation and serving."""
+"""Conversion of rows to source texts and of scores to answers, shared by training, evaluation and serving."""
 
 from __future__ import annotations
 
@@ -11,123 +11,125 @@ from hyperformer.types import Answer, HyperFormerError, RowError, Source
 
 
 def columns(template: Source) -> list[str]:
-    """The columns that a template, or each of two, names in braces, in order.
+    """Return the column names of a template, or of a pair of templates, in order.
 
     Raises:
-        HyperFormerError: a brace is open, empty, or holds more than a column's name, or there is none.
+        HyperFormerError: A brace is unmatched, empty or contains more than a column name, or there are no braces.
     """
     if not isinstance(template, str):
-        return list(dict.fromkeys(name for part in template for name in columns(part)))
+        return list(dict.fromkeys(name for text in template for name in columns(text)))
     try:
-        parts = list(string.Formatter().parse(template))
+        fields = list(string.Formatter().parse(template))
     except ValueError as error:
         raise HyperFormerError(
             f"the text {template!r} has a stray brace ({error}); write columns as {{column}}"
         ) from None
-    names = [name for _, name, _, _ in parts if name is not None]
-    for _, name, form, conversion in parts:
-        if name is not None and (not name.isidentifier() or form or conversion):
-            raise HyperFormerError(f"the text {template!r} holds {{{name}}}; write only the name of a column in braces")
+    names = [name for _, name, _, _ in fields if name is not None]
+    for _, name, format_spec, conversion in fields:
+        if name is not None and (not name.isidentifier() or format_spec or conversion):
+            raise HyperFormerError(
+                f"the text {template!r} contains {{{name}}}; write only the name of a column in braces"
+            )
     if not names:
         raise HyperFormerError(f"the text {template!r} names no column; write at least one as {{column}}")
     return names
 
 
 def render(template: Source, row: Mapping[str, Any]) -> Source:
-    """The source text of a row, or its two.
+    """Return the source text, or text pair, of a row.
 
     Raises:
-        HyperFormerError: the row lacks a column of the template, or has no text there.
+        HyperFormerError: The row has no such column, or the value is neither a string nor a finite number.
     """
     if not isinstance(template, str):
-        first, second = (_rendered(part, row, template) for part in template)
+        first, second = (_render_text(text, row, template) for text in template)
         return first, second
-    return _rendered(template, row, template)
+    return _render_text(template, row, template)
 
 
-def _rendered(part: str, row: Mapping[str, Any], whole: Source) -> str:
-    found = []
-    for literal, name, _, _ in string.Formatter().parse(part):
-        found.append(literal)
+def _render_text(text: str, row: Mapping[str, Any], template: Source) -> str:
+    pieces = []
+    for literal, name, _, _ in string.Formatter().parse(text):
+        pieces.append(literal)
         if name is not None:
-            found.append(_value(name, row, whole))
-    return "".join(found)
+            pieces.append(_format_value(name, row, template))
+    return "".join(pieces)
 
 
-def _value(name: str, row: Mapping[str, Any], template: Source) -> str:
+def _format_value(name: str, row: Mapping[str, Any], template: Source) -> str:
     value = row.get(name)
     if value is None and name in row:
-        raise HyperFormerError(f"the row's {name!r} is null, expected a text or a number")
+        raise HyperFormerError(f"the row's {name!r} is null, expected a string or a number")
     if value is None:
-        held = ", ".join(map(str, row)) or "none"
+        present = ", ".join(map(str, row)) or "none"
         raise HyperFormerError(
-            f"the row has no {name!r}; expected the columns {', '.join(columns(template))}, got {held}"
+            f"the row has no {name!r}; expected the columns {', '.join(columns(template))}, got {present}"
         )
     if isinstance(value, bool | list | tuple | dict | bytes):
-        raise HyperFormerError(f"the row's {name!r} is a {type(value).__name__}, expected a text or a number")
+        raise HyperFormerError(f"the row's {name!r} is a {type(value).__name__}, expected a string or a number")
     if isinstance(value, float) and not math.isfinite(value):
-        raise HyperFormerError(f"the row's {name!r} is {value}, expected a text or a number")
+        raise HyperFormerError(f"the row's {name!r} is {value}, expected a string or a finite number")
     return str(value)
 
 
 def named(template: Source) -> str:
-    """A template, or two, as a reader of Markdown should see it."""
+    """Format a template, or a pair of templates, as Markdown."""
     return f"`{template}`" if isinstance(template, str) else " and ".join(map(named, template))
 
 
 def joined(source: Source) -> str:
-    """The source as one text."""
+    """Return a source as one text; the texts of a pair are joined with a space."""
     return source if isinstance(source, str) else " ".join(source)
 
 
 def grid(minimum: float, maximum: float, step: float) -> list[tuple[str, float]]:
-    """The answers of a regression task: (text, number) from `minimum` to `maximum`, `step` apart."""
+    """Return the answers of a regression task as (text, number), from `minimum` to `maximum`."""
     decimals = max(len(f"{number:.6f}".rstrip("0").partition(".")[2]) for number in (minimum, step))
     count = math.floor((maximum - minimum) / step + 1e-9) + 1
     return [(f"{minimum + i * step:.{decimals}f}", minimum + i * step) for i in range(count)]
 
 
 def nearest(numbers: Sequence[float], number: float) -> int:
-    """The index of the grid's number that is nearest; of two equally near the lower."""
+    """Return the index of the nearest number; of two equally near ones, the lower index."""
     return min(range(len(numbers)), key=lambda i: (abs(numbers[i] - number), i))
 
 
 def probabilities(scores: Sequence[float]) -> list[float]:
-    """Log-likelihoods normalised over the answers."""
-    top = max(scores)
-    weights = [math.exp(score - top) for score in scores]
+    """Return the softmax of log-likelihoods."""
+    highest = max(scores)
+    weights = [math.exp(score - highest) for score in scores]
     total = sum(weights)
     return [weight / total for weight in weights]
 
 
 def combine(scores: Sequence[float], labels: Sequence[str], numbers: Sequence[float] | None = None) -> Answer:
-    """The answer that a row's scores give: the likeliest label (of equals the first); for regression, a number too.
+    """Return the answer of a row: its most likely label (the first of equals), and the mean number.
 
     Args:
-        scores: log-likelihoods, one a label.
-        labels: answer texts.
-        numbers: of a regression task, what each answer stands for.
+        scores: Log-likelihood of each label.
+        labels: Answer texts.
+        numbers: Number of each answer of a regression task; None for other tasks.
     """
-    shares = probabilities(scores)
+    weights = probabilities(scores)
     best = max(range(len(scores)), key=lambda i: (scores[i], -i))
-    value = None if numbers is None else sum(share * number for share, number in zip(shares, numbers, strict=True))
-    return Answer(labels[best], dict(zip(labels, shares, strict=True)), value)
+    value = None if numbers is None else sum(weight * number for weight, number in zip(weights, numbers, strict=True))
+    return Answer(labels[best], dict(zip(labels, weights, strict=True)), value)
 
 
 def answers(
     scores: Iterable[Sequence[float]], labels: Sequence[str], numbers: Sequence[float] | None = None
 ) -> list[Answer]:
-    """Combine the scores of each row into its answer; arguments are those of `combine`, for several rows.
+    """Return the answer of each row, from the scores of each; see `combine` for the arguments.
 
     Raises:
-        RowError: a row's scores are not finite.
+        RowError: The scores of a row are not finite.
     """
     combined = []
-    for number, row in enumerate(scores):
+    for index, row in enumerate(scores):
         if not all(map(math.isfinite, row)):
             shown = ", ".join(f"{score:g}" for score in row[:3]) + (", …" if len(row) > 3 else "")
             raise RowError(
-                number,
+                index,
                 f"the model's scores are {shown}; expected finite numbers. Check the model's weights, then train or "
                 "export it again.",
             )

@@ -1,4 +1,4 @@
-"""What flows between the floors. Tensors are torch's, but nothing here needs torch to be imported."""
+"""Core data types that all packages share. Importing them does not import torch."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test"]
 Source = str | tuple[str, str]
-"""What a backbone reads of a row: a text, or two that belong together (and the template of one)."""
+"""Source of a row: a text, or a text pair. Also the template of a source."""
 Scoring = Literal["constrained", "likelihood"]
-"""Of an answer's tokens: each among those that may follow in the task's answers, or among the whole vocabulary."""
+"""Normalization of an answer's token probabilities: over the tokens that can follow in the task's answers
+(`constrained`), or over the whole vocabulary (`likelihood`).
+"""
 
 
 class HyperFormerError(Exception):
-    """A mistake that the user can mend. Its text says what was got, what was expected, and what to do."""
+    """An error that the user can fix. Its message says what was got, what was expected, and what to do."""
 
 
 class RowError(HyperFormerError):
-    """A row that cannot be answered.
+    """Inference failed for a row.
 
     Attributes:
-        row: its index among the rows that were asked for, from 0.
-        reason: why, without the row's number.
+        row: Index of the row in the request, from 0.
+        reason: Error message without the row's number.
     """
 
     def __init__(self, row: int, reason: str) -> None:
@@ -34,9 +36,9 @@ class RowError(HyperFormerError):
 
 @dataclass(frozen=True)
 class Example:
-    """A row as text: what the backbone reads and what it should answer.
+    """A row as text: source and expected answer.
 
-    `label` is the answer's index among those of a closed task.
+    `label` is the index of the answer for classification and regression tasks, and None for generation tasks.
     """
 
     task: str
@@ -47,7 +49,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Site:
-    """A place for an adapter: after a feed-forward (position 0) or a self-attention (position 1) of a block."""
+    """Insertion point of an adapter: after the feed-forward (position 0) or self-attention (position 1) of a block."""
 
     stack: Literal["encoder", "decoder"]
     layer: int
@@ -56,7 +58,7 @@ class Site:
 
 @dataclass
 class AdapterWeights:
-    """The adapters of n tasks at all sites, stacked; d is the model's width, r the bottleneck.
+    """Adapters of n tasks at all sites, stacked; d is the model's hidden size, r the bottleneck dimension.
 
     down [n, sites, r, d], down_bias [n, sites, r], up [n, sites, d, r], up_bias, gain and shift [n, sites, d].
     """
@@ -71,7 +73,7 @@ class AdapterWeights:
 
 @dataclass
 class HeadWeights:
-    """The heads of n tasks, for backbones that read answers off a vector: weight [n, k, d], bias [n, k]."""
+    """Heads of n tasks on an encoder backbone: weight [n, k, d], bias [n, k]."""
 
     weight: Tensor
     bias: Tensor
@@ -79,7 +81,7 @@ class HeadWeights:
 
 @dataclass
 class Batch:
-    """Rows of any mix of tasks: `task_ids` [B] and the backbone's own tensors by name."""
+    """Rows of any mix of tasks: `task_ids` [B] and the backbone's input tensors by name."""
 
     task_ids: Tensor
     tensors: dict[str, Tensor]
@@ -95,11 +97,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says of a row: the likeliest label, every label's probability, and for regression a number.
+    """Prediction for a row: the most likely label, the probability of every label, and for regression a number.
 
-    Where the answer was generated, `label` is its text, there are no probabilities, and a number only if it is one of
-    the task's. `truncated` says, of a bundle's answer, that the text was longer than the
-    task reads, and was cut.
+    For generated answers, `label` is the text, `probabilities` is empty, and `value` is set only if the text is one of
+    the task's numbers. `truncated` is set by bundles: the source was longer than `max_source_tokens`.
     """
 
     label: str

@@ -41,9 +41,9 @@ def test_a_graded_task_prints_its_number_too(bundles, capsys):
         ("good", "'good' is neither a JSON object, a .jsonl or .csv file, nor -"),
         ("{good}", "the row 1 is not JSON"),
         ("[1]", "not a JSON object"),
-        ('{"sentence": ["good"]}', "the row's 'sentence' is a list, expected a text or a number"),
+        ('{"sentence": ["good"]}', "the row's 'sentence' is a list, expected a string or a number"),
         ("nowhere.csv", "nowhere.csv cannot be read (No such file or directory)"),
-        ('{"sentence": null}', "the row's 'sentence' is null, expected a text or a number"),
+        ('{"sentence": null}', "the row's 'sentence' is null, expected a string or a number"),
     ],
 )
 def test_a_mistake_in_a_row_is_one_line_on_stderr(bundles, capsys, row, words):

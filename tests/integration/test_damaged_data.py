@@ -1,4 +1,4 @@
-"""Damaged rows, tokens, tokenizers and checkpoints are refused in a sentence that names the file."""
+"""Damaged rows, tokens, tokenizers and checkpoints are refused with an error that names the file."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_missing_rows_are_named(tmp_path):
         list(stream_rows(tmp_path, "mood", "train"))
 
 
-def test_a_mistake_of_who_reads_rows_stays_what_it_is(toy_rows):
+def test_an_error_of_the_caller_while_reading_rows_is_unchanged(toy_rows):
     def read() -> None:
         for _ in stream_rows(toy_rows, "mood", "train"):
-            raise OSError("mine")
+            raise OSError("of the caller")
 
-    with pytest.raises(OSError, match="mine"):
+    with pytest.raises(OSError, match="of the caller"):
         read()
 
 
@@ -84,32 +84,32 @@ def test_damaged_tokens_are_named(tmp_path, damage):
         read_tokens(tmp_path, "mood")
 
 
-@pytest.mark.parametrize(("column", "odd"), [("input_ids", 99_999), ("input_ids", -1), ("labels", 240)])
-def test_token_ids_that_the_backbone_does_not_know_are_refused_before_training(tmp_path, make_model, column, odd):
+@pytest.mark.parametrize(("column", "token"), [("input_ids", 99_999), ("input_ids", -1), ("labels", 240)])
+def test_token_ids_that_the_backbone_does_not_know_are_refused_before_training(tmp_path, make_model, column, token):
     row = {"input_ids": [5, 6, 1], "labels": [7, 1]}
-    write_tokens({"mood": [row] * 8, "mood3": [row, {**row, column: [5, odd, 1]}]})(tmp_path)
-    parts = {name: (read_tokens(tmp_path, name), 0.5) for name in ("mood", "mood3")}
+    write_tokens({"mood": [row] * 8, "mood3": [row, {**row, column: [5, token, 1]}]})(tmp_path)
+    tokens = {name: (read_tokens(tmp_path, name), 0.5) for name in ("mood", "mood3")}
     model = make_model()
     assert model.backbone.vocabulary == 240
     with pytest.raises(
-        HyperFormerError, match=rf"task 'mood3': .* token id {odd} in '{column}'; expected .* 0 to 239,"
+        HyperFormerError, match=rf"task 'mood3': .* token id {token} in '{column}'; expected .* 0 to 239,"
     ):
-        mixed_batches(model, parts, train_settings(), 0)
-    mixed_batches(model, {"mood": (parts["mood"][0], 1.0)}, train_settings(), 0)
+        mixed_batches(model, tokens, train_settings(), 0)
+    mixed_batches(model, {"mood": (tokens["mood"][0], 1.0)}, train_settings(), 0)
 
 
-@pytest.mark.parametrize("where", ["vocabulary", "marks"])
-def test_a_tokenizer_with_an_id_beyond_the_models_is_refused_however_few_it_has(tmp_path, texts, where):
+@pytest.mark.parametrize("location", ["vocabulary", "special tokens"])
+def test_a_tokenizer_with_an_id_outside_the_models_vocabulary_is_refused(tmp_path, texts, location):
     folder = a_folder(tmp_path, "bert", texts)
     settings = BackboneSettings(path=str(folder), max_source_tokens=32)
     load(settings)
     file = folder / "tokenizer.json"
-    described = json.loads(file.read_text(encoding="utf-8"))
-    if where == "vocabulary":
-        described["model"]["vocab"]["film"] = 5000
+    tokenizer = json.loads(file.read_text(encoding="utf-8"))
+    if location == "vocabulary":
+        tokenizer["model"]["vocab"]["film"] = 5000
     else:
-        described["post_processor"]["sep"] = ["[SEP]", 5000]
-    file.write_text(json.dumps(described), encoding="utf-8")
+        tokenizer["post_processor"]["sep"] = ["[SEP]", 5000]
+    file.write_text(json.dumps(tokenizer), encoding="utf-8")
     with pytest.raises(
         HyperFormerError, match=r"has 5001 tokens, but|adds the token id 5000 to a text; expected ids be"
     ):
@@ -121,39 +121,40 @@ def test_a_tokenizer_with_an_id_beyond_the_models_is_refused_however_few_it_has(
 
 @pytest.fixture
 def saved(checkpoint: Path, tmp_path: Path) -> Path:
-    """A checkpoint that a test may damage."""
+    """Return a copy of the checkpoint that a test can damage."""
     return shutil.copytree(checkpoint, tmp_path / "checkpoint")
 
 
 def test_a_checkpoint_with_other_tensors_than_were_saved_is_refused(saved):
     MultiTaskModel.from_pretrained(saved)
     content = bytearray((saved / WEIGHTS).read_bytes())
-    content[-1] ^= 1  # of a number: safetensors sees nothing
+    content[-1] ^= 1  # in a number, which safetensors does not notice
     (saved / WEIGHTS).write_bytes(content)
     load_file(saved / WEIGHTS)
     with pytest.raises(HyperFormerError, match=rf"{WEIGHTS} is not the file that was saved with {CONFIGURATION}"):
         MultiTaskModel.from_pretrained(saved)
 
 
-def without_checksums(folder: Path, **changes: object) -> Path:
+def remove_checksums(folder: Path, **changes: object) -> Path:
+    """Remove the checksums of a checkpoint's configuration, and change other keys."""
     configuration = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
     configuration.pop("files")
     (folder / CONFIGURATION).write_text(json.dumps({**configuration, **changes}), encoding="utf-8")
     return folder
 
 
-def test_a_checkpoint_of_an_earlier_version_is_loaded_without_a_checksum_and_by_its_names(saved, checkpoint):
+def test_a_checkpoint_of_an_earlier_version_is_loaded_without_checksums_and_with_its_names(saved, checkpoint):
     methods = json.loads((saved / CONFIGURATION).read_text(encoding="utf-8"))["methods"]
     (settings,) = methods.values()
     settings["start"] = {"paper": "authors"}[settings.pop("adapter_init")]
     settings["task_embedding"] = settings.pop("task_embedding_dim")
-    loaded = trained_tensors(MultiTaskModel.from_pretrained(without_checksums(saved, methods=methods)))
-    wanted = trained_tensors(MultiTaskModel.from_pretrained(checkpoint))
-    assert loaded.keys() == wanted.keys()
-    assert all(torch.equal(loaded[name], tensor) for name, tensor in wanted.items())
+    loaded = trained_tensors(MultiTaskModel.from_pretrained(remove_checksums(saved, methods=methods)))
+    expected = trained_tensors(MultiTaskModel.from_pretrained(checkpoint))
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in expected.items())
 
 
 @pytest.mark.parametrize("files", [None, 3, {"other.safetensors": "0" * 64}])
-def test_a_checkpoint_whose_checksums_are_none_is_damaged(saved, files):
+def test_a_checkpoint_with_invalid_checksums_is_damaged(saved, files):
     with pytest.raises(HyperFormerError, match=rf"is damaged \({CONFIGURATION}: "):
-        MultiTaskModel.from_pretrained(without_checksums(saved, files=files))
+        MultiTaskModel.from_pretrained(remove_checksums(saved, files=files))

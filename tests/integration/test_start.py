@@ -1,4 +1,4 @@
-"""Imports as a linter and a fresh interpreter see them."""
+"""Import contracts, checked by import-linter and in a fresh interpreter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def test_imports_keep_the_contracts():
     assert "0 broken" in done.stdout
 
 
-def test_words_and_the_runtime_start_without_torch():
+def test_core_modules_and_the_runtime_start_without_torch():
     code = (
         "import sys, hyperformer.config, hyperformer.text, hyperformer.manifest, hyperformer.types, hyperformer.tasks, "
         "hyperformer.cli\nprint([name for name in ('torch', 'transformers') if name in sys.modules])"

@@ -1,4 +1,4 @@
-"""What comes from elsewhere is data: nothing of it is executed, and nothing of it names a place of its own."""
+"""Untrusted files are only data: no code in them is executed, and they cannot name files outside their folder."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ ROOT = Path(__file__).parents[2]
 
 
 class Trap:
-    """Leaves a file where it is unpickled by who trusts it."""
+    """An object that creates a folder when it is unpickled."""
 
-    def __init__(self, place: Path) -> None:
-        self.place = place
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     def __reduce__(self):
-        return os.mkdir, (str(self.place),)
+        return os.mkdir, (str(self.folder),)
 
 
 @pytest.fixture
 def trap(tmp_path) -> tuple[Path, bytes]:
-    """Where the trap would show, and its bytes."""
-    place = tmp_path / "sprung"
-    code = pickle.dumps(Trap(place), protocol=2)  # torch's own
+    """Return the folder that the trap would create, and the bytes of its pickle."""
+    created = tmp_path / "sprung"
+    code = pickle.dumps(Trap(created), protocol=2)  # torch's protocol
     pickle.loads(code)
-    assert place.is_dir()  # it works
-    place.rmdir()
-    return place, code
+    assert created.is_dir()  # the trap works
+    created.rmdir()
+    return created, code
 
 
 def settings_of(folder: Path) -> BackboneSettings:
     return BackboneSettings(path=str(folder), max_source_tokens=64, max_target_tokens=8)
 
 
-def test_nothing_asks_a_library_to_trust_code_or_pickles():
+def test_no_code_lets_a_library_trust_code_or_pickles():
     for path in [*(ROOT / "src").rglob("*.py"), *(ROOT / "pipelines").glob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.keyword):
@@ -63,16 +63,16 @@ def test_nothing_asks_a_library_to_trust_code_or_pickles():
 
 
 def test_a_backbone_with_pickled_weights_only_is_refused_unread(backbone_folder, tmp_path, trap):
-    place, code = trap
+    created, code = trap
     folder = shutil.copytree(backbone_folder, tmp_path / "backbone")
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(code)
     with pytest.raises(HyperFormerError, match=r"no backbone could be loaded from .*model\.safetensors"):
         backbones.load(settings_of(folder))
-    assert not place.exists()
+    assert not created.exists()
 
 
-def test_a_backbones_own_code_is_let_be(backbone_folder, tmp_path):
+def test_the_custom_code_of_a_backbone_is_not_executed(backbone_folder, tmp_path):
     folder = shutil.copytree(backbone_folder, tmp_path / "backbone")
     config = json.loads((folder / "config.json").read_text())
     config["auto_map"] = {name: f"evil.{name}" for name in ("AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM")}
@@ -84,7 +84,7 @@ def test_a_backbones_own_code_is_let_be(backbone_folder, tmp_path):
 
 
 def test_a_checkpoint_with_pickled_weights_is_refused_unread(checkpoint, tmp_path, trap):
-    place, code = trap
+    created, code = trap
     folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
     (folder / WEIGHTS).write_bytes(code)
     configuration = json.loads((folder / CONFIGURATION).read_text())
@@ -92,22 +92,22 @@ def test_a_checkpoint_with_pickled_weights_is_refused_unread(checkpoint, tmp_pat
     (folder / CONFIGURATION).write_text(json.dumps(configuration))
     with pytest.raises(HyperFormerError, match="is damaged"):
         MultiTaskModel.from_pretrained(folder)
-    assert not place.exists()
+    assert not created.exists()
 
 
-def test_a_checkpoint_whose_task_is_named_as_a_way_out_is_refused(checkpoint, tmp_path):
+def test_a_checkpoint_whose_task_name_leaves_the_folder_is_refused(checkpoint, tmp_path):
     folder = shutil.copytree(checkpoint, tmp_path / "checkpoint")
     text = (folder / "configuration.json").read_text()
     (folder / "configuration.json").write_text(text.replace('"mood"', '"../../mood"'))
-    with pytest.raises(HyperFormerError, match="a task's name is a folder's too"):
+    with pytest.raises(HyperFormerError, match="got the task name"):
         MultiTaskModel.from_pretrained(folder)
 
 
 @pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
-def test_a_resume_state_from_elsewhere_executes_nothing(name, train, tmp_path, trap, monkeypatch):
-    place, code = trap
+def test_a_resume_state_from_another_location_executes_nothing(name, train, tmp_path, trap, monkeypatch):
+    created, code = trap
     with monkeypatch.context() as patched:
-        patched.setattr(torch.optim.lr_scheduler.LambdaLR, "step", _ends_at(5))
+        patched.setattr(torch.optim.lr_scheduler.LambdaLR, "step", _interrupt_after(5))
         with pytest.raises(KeyboardInterrupt):
             train(train_settings(), 0, tmp_path / "states")
     (state,) = (tmp_path / "states").rglob("checkpoint-*")
@@ -116,19 +116,20 @@ def test_a_resume_state_from_elsewhere_executes_nothing(name, train, tmp_path, t
     (state / "seal.json").write_text(json.dumps({**seal, name: sha256(state / name)}))
     with pytest.raises(HyperFormerError, match=r"the resume state .* cannot be read"):
         train(train_settings(), 0, tmp_path / "states")
-    assert not place.exists()
+    assert not created.exists()
 
 
-def _ends_at(step):
-    own, count = torch.optim.lr_scheduler.LambdaLR.step, [0]
+def _interrupt_after(steps):
+    """Return a replacement of the scheduler's step that interrupts training after some steps."""
+    original, count = torch.optim.lr_scheduler.LambdaLR.step, [0]
 
-    def stepped(scheduler, *given):
+    def step(scheduler, *arguments):
         count[0] += 1
-        if count[0] > step:
+        if count[0] > steps:
             raise KeyboardInterrupt
-        return own(scheduler, *given)
+        return original(scheduler, *arguments)
 
-    return stepped
+    return step
 
 
 def test_a_graph_that_names_a_file_outside_of_its_folder_is_refused(bundles, tmp_path):

@@ -1,4 +1,4 @@
-"""Tests that need no process, no training and no export: `make check` runs them."""
+"""Fixtures of the unit tests, which start no process, train nothing and export nothing; `make check` runs them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def no_long_work() -> Iterator[None]:
-    """Fail a test that belongs into tests/integration."""
+    """Fail a test that belongs in tests/integration."""
     import torch
     import transformers
 

@@ -1,4 +1,4 @@
-"""The documents: what they ask a reader to run can be run, as far as words go; docs/commands.py runs it."""
+"""The documents: their commands name things that exist, and their links work; docs/commands.py runs the commands."""
 
 from __future__ import annotations
 
@@ -21,19 +21,23 @@ from pipelines.settings import CONFIG_LOADER_ARGS, ConfigLoader
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "docs" / "commands.py"))
-BETWEEN = {"&&", "|"}
+OPERATORS = {"&&", "|"}
+"""Shell operators between two commands of a line."""
 COMMANDS = [command for document in SCRIPT["DOCUMENTS"] for command in SCRIPT["commands"](document)]
 
 
-def words(program: str) -> list[list[str]]:
-    """The words after a program's name, of every line that runs it."""
-    told = [shlex.split(command.text, comments=True) for command in COMMANDS if command.language == "console"]
-    parts = [list(part) for line in told for between, part in groupby(line, BETWEEN.__contains__) if not between]
-    return [part[part.index(program) + 1 :] for part in parts if program in part]
+def arguments_of(program: str) -> list[list[str]]:
+    """Return the arguments of every command in the documents that runs a program."""
+    lines = [shlex.split(command.text, comments=True) for command in COMMANDS if command.language == "console"]
+    runs = [
+        list(run) for line in lines for is_operator, run in groupby(line, OPERATORS.__contains__) if not is_operator
+    ]
+    return [run[run.index(program) + 1 :] for run in runs if program in run]
 
 
-def option(given: list[str], name: str) -> str | None:
-    return given[given.index(name) + 1] if name in given else None
+def option(arguments: list[str], name: str) -> str | None:
+    """Return the value of a command-line option, or None if it is absent."""
+    return arguments[arguments.index(name) + 1] if name in arguments else None
 
 
 def test_there_are_commands_of_every_kind_and_few_are_skipped():
@@ -44,41 +48,41 @@ def test_there_are_commands_of_every_kind_and_few_are_skipped():
 
 
 def test_every_document_is_read():
-    there = {str(path.relative_to(ROOT)) for place in (ROOT, ROOT / "docs") for path in place.glob("*.md")}
-    assert set(SCRIPT["DOCUMENTS"]) == there
+    documents = {str(path.relative_to(ROOT)) for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md")}
+    assert set(SCRIPT["DOCUMENTS"]) == documents
 
 
-@pytest.mark.parametrize("given", words("kedro"), ids=" ".join)
-def test_a_run_of_kedro_names_what_there_is(given, tmp_path):
+@pytest.mark.parametrize("arguments", arguments_of("kedro"), ids=" ".join)
+def test_a_run_of_kedro_names_existing_things(arguments, tmp_path):
     configure_project("pipelines")
-    assert given[0] == "run"
-    if name := option(given, "--pipelines"):
+    assert arguments[0] == "run"
+    if name := option(arguments, "--pipelines"):
         assert name in pipelines
-    if tag := option(given, "--tags"):
+    if tag := option(arguments, "--tags"):
         assert tag in {tag for node in pipelines["__default__"].nodes for tag in node.tags}
     for kind in ("--nodes", "--from-nodes", "--to-nodes"):
         names = {node.name for node in pipelines["__default__"].nodes} | {"tokens"}
-        assert set((option(given, kind) or "tokens").split(",")) <= names
-    env = option(given, "--env") or "base"
+        assert set((option(arguments, kind) or "tokens").split(",")) <= names
+    env = option(arguments, "--env") or "base"
     conf = ROOT / "conf"
     blocks = {Path(c.text.splitlines()[0][2:]): c.text for c in COMMANDS if c.language == "yaml"}
     if not (conf / env).is_dir():
         conf = tmp_path / "conf"
         conf.mkdir()
         (conf / "base").symlink_to(ROOT / "conf" / "base")
-        for place, text in blocks.items():
-            (tmp_path / place).parent.mkdir(exist_ok=True)
-            (tmp_path / place).write_text(text)
-    changed = _split_params(None, None, option(given, "--params") or "")
+        for path, text in blocks.items():
+            (tmp_path / path).parent.mkdir(exist_ok=True)
+            (tmp_path / path).write_text(text)
+    changed = _split_params(None, None, option(arguments, "--params") or "")
     try:
-        found = ConfigLoader(str(conf), env=env, runtime_params=changed, **CONFIG_LOADER_ARGS)["parameters"]
+        parameters = ConfigLoader(str(conf), env=env, runtime_params=changed, **CONFIG_LOADER_ARGS)["parameters"]
     except MissingConfigException:
         pytest.fail(f"there is no environment {env}")
-    check(found)
+    check(parameters)
 
 
-def test_what_dvc_is_asked_to_set_is_a_setting():
-    settings = [word for given in words("dvc") for one, word in pairwise(given) if one == "-S"]
+def test_values_that_dvc_commands_set_are_settings():
+    settings = [value for arguments in arguments_of("dvc") for flag, value in pairwise(arguments) if flag == "-S"]
     assert settings
     for setting in settings:
         file, _, change = setting.partition(":")
@@ -87,13 +91,13 @@ def test_what_dvc_is_asked_to_set_is_a_setting():
             tree = tree[key]
 
 
-def test_hyperformers_commands_are_the_shells(capsys):
+def test_subcommands_of_hyperformer_exist(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     known = capsys.readouterr().out
-    asked = words("hyperformer")
-    assert len(asked) > 10
-    assert all(re.search(rf"\b{given[0]}\b", known) for given in asked)
+    runs = arguments_of("hyperformer")
+    assert len(runs) > 10
+    assert all(re.search(rf"\b{arguments[0]}\b", known) for arguments in runs)
 
 
 def test_python_is_python():
@@ -105,35 +109,35 @@ def test_python_is_python():
 def test_links_lead_somewhere():
     for document in SCRIPT["DOCUMENTS"]:
         text = (ROOT / document).read_text()
-        for place, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(#[^)]+)?\)", text):
-            file = ((ROOT / document).parent / place) if place else ROOT / document
-            assert file.exists(), f"{document}: {place}"
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)(#[^)]+)?\)", text):
+            file = ((ROOT / document).parent / target) if target else ROOT / document
+            assert file.exists(), f"{document}: {target}"
             if anchor and file.suffix == ".md":
-                heads = re.findall(r"(?m)^#+ (.*)$", file.read_text())
-                slugs = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in heads}
-                assert anchor[1:] in slugs, f"{document}: {place}{anchor}"
+                headings = re.findall(r"(?m)^#+ (.*)$", file.read_text())
+                slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+                assert anchor[1:] in slugs, f"{document}: {target}{anchor}"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("```ruby\nputs 1\n```\n", "got a fence 'ruby'"),
         ("<!-- skip make tset: long -->\n```console\n$ make test\n```\n", "no command begins with 'make tset'"),
         ("<!-- jump all: long -->\n```console\n$ make test\n```\n", "got a fence 'console' under '<!-- jump all"),
     ],
 )
-def test_a_mark_or_fence_that_is_not_known_is_refused(tmp_path, text, said):
+def test_an_unknown_mark_or_fence_is_refused(tmp_path, text, message):
     (tmp_path / "x.md").write_text(f"words\n{text}")
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(message)):
         list(SCRIPT["commands"](str(tmp_path / "x.md")))
 
 
-def test_commands_are_taken_apart_as_they_stand(tmp_path):
+def test_commands_are_parsed_with_their_marks(tmp_path):
     (tmp_path / "x.md").write_text(
         "<!-- skip b: long -->\n<!-- in place -->\n```console\n$ a 1 # one\n  more\n$ b\n```\n```\ndrawn\n```\n"
         "```yaml\n# conf/x/y.yml\na: 1\n```\n```yaml\nb: 1\n```\n"
     )
-    found = list(SCRIPT["commands"](str(tmp_path / "x.md")))
-    assert [(one.line, one.text, one.folder, one.skipped) for one in found] == [
+    commands = list(SCRIPT["commands"](str(tmp_path / "x.md")))
+    assert [(command.line, command.text, command.folder, command.skipped) for command in commands] == [
         (4, "a 1 # one\n  more", "place", ""), (6, "b", "place", "long"), (12, "# conf/x/y.yml\na: 1\n", ".", ""),
     ]  # fmt: skip

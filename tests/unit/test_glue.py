@@ -1,4 +1,4 @@
-"""The shipped GLUE settings are the paper's protocol, without the four faults of its authors' code."""
+"""The GLUE settings follow the paper's protocol, without the four bugs of the authors' code."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALL = ("cola", "mrpc", "stsb", "rte")
 HELD_OUT = ("sst2", "qqp", "qnli")
 TASKS = (*SMALL, *HELD_OUT, "mnli")
 real_rows = pytest.mark.skipif(
-    not GLUE.is_dir(), reason=f"no GLUE rows in {GLUE}; name their folder in HYPERFORMER_SHARED"
+    not GLUE.is_dir(), reason=f"no GLUE rows in {GLUE}; set HYPERFORMER_SHARED to the folder that has data/glue"
 )
 
 
@@ -54,7 +54,7 @@ def test_budget_and_sizes_are_the_papers(settings: Settings, tasks: dict[str, Ta
 
 
 @pytest.mark.parametrize("name", HELD_OUT)
-def test_validation_rows_are_taken_out_of_train(settings: Settings, name: str) -> None:
+def test_validation_rows_are_held_out_from_train(settings: Settings, name: str) -> None:
     splits = settings.tasks.root[name].splits
     assert (splits.train, splits.validation, splits.test) == ("train", "hold_out_1000", "validation")
 
@@ -77,7 +77,7 @@ def test_every_field_of_inference_is_named_with_a_colon(tasks: dict[str, Task]) 
         assert all(f"{column}: {{{column}}}" in task.settings.text for column in task.text_columns)
 
 
-def test_the_method_is_one_of_the_papers_and_shares_as_the_paper_does(settings: Settings) -> None:
+def test_the_method_and_its_sizes_are_the_papers(settings: Settings) -> None:
     assert settings.method == "hyperformer_plus_plus"
     assert settings.chosen_method.settings.model_dump() == {
         "reduction_factor": 32,
@@ -95,7 +95,7 @@ def test_the_method_is_one_of_the_papers_and_shares_as_the_paper_does(settings: 
 
 @real_rows
 @pytest.mark.parametrize("name", TASKS)
-def test_no_row_stands_in_two_splits(tasks: dict[str, Task], name: str) -> None:
+def test_no_row_is_in_two_splits(tasks: dict[str, Task], name: str) -> None:
     task = tasks[name]
     rows, counts = prepare({name: task}, DataSettings(source=str(GLUE)), Path("unused"), 0)
     texts = {
@@ -106,9 +106,9 @@ def test_no_row_stands_in_two_splits(tasks: dict[str, Task], name: str) -> None:
     assert not texts["train"] & texts["validation"]
     assert not texts["validation"] & texts["test"]
     read = {"train", "validation"} if name != "mnli" else {"train", "validation_matched", "validation_mismatched"}
-    whole = sum(parquet.read_metadata(GLUE / name / f"{split}.parquet").num_rows for split in read)
-    assert sum(count["rows"] + count["removed"] for count in counts[name].values()) == whole
+    total = sum(parquet.read_metadata(GLUE / name / f"{split}.parquet").num_rows for split in read)
+    assert sum(count["rows"] + count["removed"] for count in counts[name].values()) == total
     if name in HELD_OUT:
         assert counts[name]["validation"]["rows"] + counts[name]["validation"]["removed"] == 1000
     if name == "cola":
-        assert counts[name]["train"]["removed"] > 0  # published with sentences that stand in both
+        assert counts[name]["train"]["removed"] > 0  # published with sentences that are in both splits

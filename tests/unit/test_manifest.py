@@ -29,12 +29,12 @@ MANIFEST = Manifest(
 )
 
 
-def altered(folder: Path, **changes: object) -> None:
-    """Writes the manifest with some keys set, or taken out where the value is `...`."""
+def write_altered(folder: Path, **changes: object) -> None:
+    """Write the manifest with some keys set, or removed where the value is `...`."""
     MANIFEST.write(folder)
     file = folder / "manifest.json"
-    found = {**json.loads(file.read_text(encoding="utf-8")), **changes}
-    file.write_text(json.dumps({key: value for key, value in found.items() if value is not ...}), encoding="utf-8")
+    fields = {**json.loads(file.read_text(encoding="utf-8")), **changes}
+    file.write_text(json.dumps({key: value for key, value in fields.items() if value is not ...}), encoding="utf-8")
 
 
 def test_a_manifest_survives_writing_and_reading(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_a_manifest_that_is_no_json_is_refused(tmp_path: Path, content: bytes) -
 
 @pytest.mark.parametrize(("number", "got"), [(1, "1"), ("2", "'2'"), (..., "None")])
 def test_a_manifest_of_another_format_is_refused(tmp_path: Path, number: object, got: str) -> None:
-    altered(tmp_path, format=number)
+    write_altered(tmp_path, format=number)
     with pytest.raises(HyperFormerError, match=f"format {got}, expected 3"):
         read(tmp_path)
 
@@ -77,9 +77,9 @@ def test_a_manifest_that_is_a_list_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("changes", "named"), [({"labels": ...}, "labels"), ({"color": "red"}, "color")])
-def test_a_key_too_few_or_too_many_is_named(tmp_path: Path, changes: dict[str, object], named: str) -> None:
-    altered(tmp_path, **changes)
-    with pytest.raises(HyperFormerError, match=f"lacks or adds {named};"):
+def test_a_missing_or_unknown_key_is_named(tmp_path: Path, changes: dict[str, object], named: str) -> None:
+    write_altered(tmp_path, **changes)
+    with pytest.raises(HyperFormerError, match=f"missing or unknown fields: {named};"):
         read(tmp_path)
 
 
@@ -90,54 +90,54 @@ def test_sha256_is_the_checksum_of_the_bytes(tmp_path: Path) -> None:
     assert folder_sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
-def a_folder(where: Path) -> Path:
-    (where / "deep").mkdir(parents=True)
-    (where / "a.txt").write_bytes(b"one")
-    (where / "deep" / "b.txt").write_bytes(b"two")
-    return where
+def write_files(folder: Path) -> Path:
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.txt").write_bytes(b"one")
+    (folder / "deep" / "b.txt").write_bytes(b"two")
+    return folder
 
 
 def test_folder_checksum_depends_on_names_and_bytes_only(tmp_path: Path) -> None:
-    assert folder_sha256(a_folder(tmp_path / "x")) == folder_sha256(a_folder(tmp_path / "y"))
+    assert folder_sha256(write_files(tmp_path / "x")) == folder_sha256(write_files(tmp_path / "y"))
 
 
 def test_folder_checksum_changes_with_a_byte(tmp_path: Path) -> None:
-    before = folder_sha256(a_folder(tmp_path / "x"))
+    before = folder_sha256(write_files(tmp_path / "x"))
     (tmp_path / "x/deep/b.txt").write_bytes(b"twO")
     assert folder_sha256(tmp_path / "x") != before
 
 
 def test_folder_checksum_changes_with_a_name(tmp_path: Path) -> None:
-    before = folder_sha256(a_folder(tmp_path / "x"))
+    before = folder_sha256(write_files(tmp_path / "x"))
     (tmp_path / "x/deep/b.txt").rename(tmp_path / "x/deep/c.txt")
     assert folder_sha256(tmp_path / "x") != before
 
 
 def test_folder_checksum_changes_when_bytes_move_between_files(tmp_path: Path) -> None:
-    before = folder_sha256(a_folder(tmp_path / "x"))
+    before = folder_sha256(write_files(tmp_path / "x"))
     (tmp_path / "x/a.txt").write_bytes(b"onet")
     (tmp_path / "x/deep/b.txt").write_bytes(b"wo")
     assert folder_sha256(tmp_path / "x") != before
 
 
 def test_folder_checksum_ignores_python_caches(tmp_path: Path) -> None:
-    before = folder_sha256(a_folder(tmp_path / "x"))
+    before = folder_sha256(write_files(tmp_path / "x"))
     (tmp_path / "x/deep/__pycache__").mkdir()
     (tmp_path / "x/deep/__pycache__/b.cpython-311.pyc").write_bytes(b"three")
     assert folder_sha256(tmp_path / "x") == before
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"), [({"labels": "good"}, "a str as 'labels'"), ({"files": []}, "a list as 'files'")]
+    ("changes", "named"), [({"labels": "good"}, "'labels': str"), ({"files": []}, "'files': list")]
 )
-def test_a_value_of_another_kind_is_named(tmp_path: Path, changes: dict[str, object], named: str) -> None:
-    altered(tmp_path, **changes)
-    with pytest.raises(HyperFormerError, match=f"has {named}; export the task again"):
+def test_a_value_of_another_type_is_named(tmp_path: Path, changes: dict[str, object], named: str) -> None:
+    write_altered(tmp_path, **changes)
+    with pytest.raises(HyperFormerError, match=f"invalid type for {named}; export the task again"):
         read(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b"])
 def test_a_file_outside_of_the_folder_is_refused_unread(tmp_path: Path, name: str) -> None:
-    described = replace(MANIFEST, files={name: "0" * 64})
-    with pytest.raises(HyperFormerError, match="leaves the folder; do not use this bundle"):
-        verify(tmp_path, described.files)
+    manifest = replace(MANIFEST, files={name: "0" * 64})
+    with pytest.raises(HyperFormerError, match="is outside its folder; do not use this bundle"):
+        verify(tmp_path, manifest.files)

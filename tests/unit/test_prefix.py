@@ -33,10 +33,10 @@ TEXTS = RUNS.map(lambda runs: "".join(fragment * times for fragment, times in ru
 
 
 def sentencepiece(texts: list[str]) -> Tokenizer:
-    """As T5's: marks are replaced and runs of unknown characters are a single token."""
+    """Return a tokenizer like T5's: special tokens are escaped, unknown characters are merged."""
     tokenizer = unigrams(texts).backend_tokenizer
-    marks = [normalizers.Replace(mark, f"< {mark[1:]}") for mark in ("</s>", "<extra_id_0>")]
-    tokenizer.normalizer = normalizers.Sequence([*marks, normalizers.NFKC(), normalizers.Lowercase()])
+    escapes = [normalizers.Replace(token, f"< {token[1:]}") for token in ("</s>", "<extra_id_0>")]
+    tokenizer.normalizer = normalizers.Sequence([*escapes, normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
     return tokenizer
 
@@ -54,7 +54,7 @@ PAIRED = ("bert", "roberta", "xlm-roberta")
 
 @cache
 def tokenizers(kind: str) -> tuple[Tokenizer, Tokenizer]:
-    """A tokenizer, and the same with truncation by its library."""
+    """Return a tokenizer, and a copy for truncation by its library."""
     texts = [row["sentence"] for row in toy_sentences()] + [row["a"] for row in toy_pairs()]
     plain = KINDS[kind](texts)
     plain.no_truncation()
@@ -84,7 +84,7 @@ class Counting:
 @given(text=TEXTS)
 def test_a_text_has_the_tokens_of_its_first_characters(kind, text):
     plain, truncating = tokenizers(kind)
-    truncating.enable_truncation(LONGEST)  # other tests set theirs
+    truncating.enable_truncation(LONGEST)  # other tests change it
     expected = truncating.encode(text[:LIMIT])
     assert prefix.encode(plain, [text], LONGEST) == (
         [expected.ids],
@@ -118,13 +118,13 @@ def test_the_characters_that_are_encoded_do_not_depend_on_the_text(kind, run):
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "sentencepiece", "embedded"])
-def test_ordinary_text_is_settled_by_its_first_prefix(kind):
+def test_ordinary_text_needs_only_its_first_prefix(kind):
     counting = Counting(tokenizers(kind)[0])
     prefix.encode(counting, ["the film is not quite as dull as the book " * 1000], LONGEST)
     assert sum(counting.batches) <= PREFIX * LONGEST
 
 
-def test_characters_that_become_many_are_settled_by_a_prefix():
+def test_characters_that_expand_need_only_a_prefix():
     counting = Counting(tokenizers("embedded")[0])
     prefix.encode(counting, ["sentence: " + "ﷺ" * 20_000], LONGEST)
     assert sum(counting.batches) <= PREFIX * LONGEST
@@ -132,7 +132,7 @@ def test_characters_that_become_many_are_settled_by_a_prefix():
 
 @pytest.mark.parametrize("kind", PAIRED)
 @pytest.mark.parametrize("long", [0, 1])
-def test_of_a_long_and_a_short_text_a_prefix_is_encoded(kind, long):
+def test_a_long_text_paired_with_a_short_one_needs_only_a_prefix(kind, long):
     counting = Counting(tokenizers(kind)[0])
     pair = ("a film", "the film is dull " * 1000) if long else ("the film is dull " * 1000, "a film")
     prefix.encode(counting, [pair], LONGEST)

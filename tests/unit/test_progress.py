@@ -1,4 +1,4 @@
-"""What is seen of long work, on a terminal and elsewhere."""
+"""Progress of long work, on a terminal and elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hyperformer import progress
 from hyperformer.progress import watched
 
 
-def test_without_a_terminal_a_line_comes_every_so_often(
+def test_without_a_terminal_a_line_is_logged_periodically(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS", -1.0)
@@ -21,7 +21,7 @@ def test_without_a_terminal_a_line_comes_every_so_often(
     assert capsys.readouterr().err == ""
 
 
-def test_work_of_a_moment_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_short_work_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "hyperformer"):
         assert list(watched(range(3), "reading", 3)) == [0, 1, 2]
     assert not caplog.messages

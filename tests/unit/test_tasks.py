@@ -11,8 +11,8 @@ from hyperformer.tasks import KINDS, Task, make
 from hyperformer.types import Answer, Example, HyperFormerError
 
 
-def a_classification(*metrics: str, **settings: Any) -> Task:
-    described = {
+def make_classification(*metrics: str, **settings: Any) -> Task:
+    block = {
         "text": "{a}",
         "kind": "classification",
         "label_column": "label",
@@ -20,11 +20,11 @@ def a_classification(*metrics: str, **settings: Any) -> Task:
         "metrics": metrics or ("accuracy",),
         **settings,
     }
-    return make(Tasks.model_validate({"t": described}))["t"]
+    return make(Tasks.model_validate({"t": block}))["t"]
 
 
-def a_regression(*metrics: str) -> Task:
-    described = {
+def make_regression(*metrics: str) -> Task:
+    block = {
         "text": "{a}",
         "kind": "regression",
         "label_column": "score",
@@ -33,12 +33,12 @@ def a_regression(*metrics: str) -> Task:
         "step": 0.2,
         "metrics": metrics or ("pearson",),
     }
-    return make(Tasks.model_validate({"t": described}))["t"]
+    return make(Tasks.model_validate({"t": block}))["t"]
 
 
-def a_generation(*metrics: str) -> Task:
-    described = {"text": "{a}", "kind": "generation", "label_column": "b", "metrics": metrics or ("exact_match",)}
-    return make(Tasks.model_validate({"t": described}))["t"]
+def make_generation(*metrics: str) -> Task:
+    block = {"text": "{a}", "kind": "generation", "label_column": "b", "metrics": metrics or ("exact_match",)}
+    return make(Tasks.model_validate({"t": block}))["t"]
 
 
 def test_tasks_come_in_the_order_of_the_configuration() -> None:
@@ -49,15 +49,15 @@ def test_tasks_come_in_the_order_of_the_configuration() -> None:
         "labels": {0: "x", 1: "y"},
         "metrics": ["f1"],
     }
-    found = make(Tasks.model_validate({"second": block, "first": block}))
-    assert list(found) == ["second", "first"]
-    assert [task.name for task in found.values()] == ["second", "first"]
+    tasks = make(Tasks.model_validate({"second": block, "first": block}))
+    assert list(tasks) == ["second", "first"]
+    assert [task.name for task in tasks.values()] == ["second", "first"]
 
 
-def test_every_kind_is_of_a_class_of_its_own() -> None:
+def test_every_kind_has_a_separate_class() -> None:
     assert set(KINDS) == {"classification", "regression", "generation"}
-    assert type(a_classification()) is KINDS["classification"]
-    assert type(a_regression()) is KINDS["regression"]
+    assert type(make_classification()) is KINDS["classification"]
+    assert type(make_regression()) is KINDS["regression"]
 
 
 TRUTHS, PREDICTIONS = (
@@ -67,30 +67,32 @@ TRUTHS, PREDICTIONS = (
 
 
 def test_accuracy_is_the_share_of_right_answers_in_percent() -> None:
-    assert a_classification("accuracy").metrics(TRUTHS, PREDICTIONS) == {"accuracy": pytest.approx(100 * 5 / 8)}
+    assert make_classification("accuracy").metrics(TRUTHS, PREDICTIONS) == {"accuracy": pytest.approx(100 * 5 / 8)}
 
 
 def test_f1_of_two_labels_is_that_of_label_one_in_percent() -> None:
-    assert a_classification("f1").metrics(TRUTHS, PREDICTIONS) == {"f1": pytest.approx(100 * 2 * 3 / (2 * 3 + 2 + 1))}
+    assert make_classification("f1").metrics(TRUTHS, PREDICTIONS) == {
+        "f1": pytest.approx(100 * 2 * 3 / (2 * 3 + 2 + 1))
+    }
 
 
 def test_f1_of_three_labels_is_the_mean_over_labels() -> None:
-    task = a_classification("f1", labels={0: "a", 1: "b", 2: "c"})
-    found = task.metrics([0, 0, 1, 2], [0, 1, 1, 2])
-    assert found == {"f1": pytest.approx(100 * (2 / 3 + 2 / 3 + 1) / 3)}
+    task = make_classification("f1", labels={0: "a", 1: "b", 2: "c"})
+    metrics = task.metrics([0, 0, 1, 2], [0, 1, 1, 2])
+    assert metrics == {"f1": pytest.approx(100 * (2 / 3 + 2 / 3 + 1) / 3)}
 
 
 def test_f1_without_any_positive_is_zero() -> None:
-    assert a_classification("f1").metrics([0, 0], [0, 0]) == {"f1": 0.0}
+    assert make_classification("f1").metrics([0, 0], [0, 0]) == {"f1": 0.0}
 
 
 def test_matthews_is_the_correlation_of_two_labels_in_percent() -> None:
     expected = (3 * 2 - 2 * 1) / math.sqrt((3 + 2) * (3 + 1) * (2 + 2) * (2 + 1))
-    assert a_classification("matthews").metrics(TRUTHS, PREDICTIONS) == {"matthews": pytest.approx(100 * expected)}
+    assert make_classification("matthews").metrics(TRUTHS, PREDICTIONS) == {"matthews": pytest.approx(100 * expected)}
 
 
 def test_matthews_of_constant_predictions_is_zero() -> None:
-    assert a_classification("matthews").metrics([0, 1, 1], [1, 1, 1]) == {"matthews": 0.0}
+    assert make_classification("matthews").metrics([0, 1, 1], [1, 1, 1]) == {"matthews": 0.0}
 
 
 NUMBERS, GUESSES = [0.0, 1.0, 2.0, 5.0], [1.0, 0.0, 4.0, 4.5]
@@ -99,13 +101,13 @@ NUMBERS, GUESSES = [0.0, 1.0, 2.0, 5.0], [1.0, 0.0, 4.0, 4.5]
 def test_pearson_is_the_linear_correlation_in_percent() -> None:
     x, y = np.array(NUMBERS) - np.mean(NUMBERS), np.array(GUESSES) - np.mean(GUESSES)
     expected = 100 * (x * y).sum() / np.sqrt((x**2).sum() * (y**2).sum())
-    assert a_regression("pearson").metrics(NUMBERS, GUESSES) == {"pearson": pytest.approx(expected)}
+    assert make_regression("pearson").metrics(NUMBERS, GUESSES) == {"pearson": pytest.approx(expected)}
 
 
 def test_spearman_is_the_correlation_of_ranks_in_percent() -> None:
     squares = 1 + 1 + 0 + 0  # ranks 1 2 3 4 against 2 1 3 4
     expected = 100 * (1 - 6 * squares / (4 * (4**2 - 1)))
-    assert a_regression("spearman").metrics(NUMBERS, GUESSES) == {"spearman": pytest.approx(expected)}
+    assert make_regression("spearman").metrics(NUMBERS, GUESSES) == {"spearman": pytest.approx(expected)}
 
 
 @pytest.mark.parametrize("metric", ["pearson", "spearman"])
@@ -113,44 +115,44 @@ def test_spearman_is_the_correlation_of_ranks_in_percent() -> None:
 def test_a_constant_side_correlates_with_nothing_and_warns_of_nothing(
     metric: str, truths: list[float], guesses: list[float]
 ) -> None:
-    assert a_regression(metric).metrics(truths, guesses) == {metric: 0.0}  # a warning is an error here
+    assert make_regression(metric).metrics(truths, guesses) == {metric: 0.0}  # a warning is an error here
 
 
 def test_metrics_come_in_the_order_of_the_configuration() -> None:
-    assert list(a_classification("f1", "accuracy").metrics(TRUTHS, PREDICTIONS)) == ["f1", "accuracy"]
+    assert list(make_classification("f1", "accuracy").metrics(TRUTHS, PREDICTIONS)) == ["f1", "accuracy"]
 
 
 @pytest.mark.parametrize("metric", ["pearson", "bleu"])
 def test_an_unknown_metric_of_classification_names_the_known(metric: str) -> None:
-    with pytest.raises(HyperFormerError, match=f"'t': unknown metric '{metric}'.*has accuracy, f1, matthews"):
-        a_classification("accuracy", metric)
+    with pytest.raises(HyperFormerError, match=f"'t': unknown metric '{metric}'.*supports accuracy, f1, matthews"):
+        make_classification("accuracy", metric)
 
 
 def test_an_unknown_metric_of_regression_names_the_known() -> None:
-    with pytest.raises(HyperFormerError, match=r"'t': unknown metric 'accuracy'.*has pearson, spearman"):
-        a_regression("accuracy")
+    with pytest.raises(HyperFormerError, match=r"'t': unknown metric 'accuracy'.*supports pearson, spearman"):
+        make_regression("accuracy")
 
 
-def test_a_text_without_columns_is_refused_when_the_task_is_made() -> None:
+def test_a_text_without_columns_is_refused() -> None:
     with pytest.raises(HyperFormerError, match="names no column"):
-        a_classification(text="sentence")
+        make_classification(text="sentence")
 
 
 def test_an_example_is_the_text_and_the_answer_of_a_row() -> None:
-    task = a_classification(text="question: {q} sentence: {s}", labels={0: "no", 1: "yes"})
+    task = make_classification(text="question: {q} sentence: {s}", labels={0: "no", 1: "yes"})
     row = {"q": "Who?", "s": "Mia.", "label": 1, "idx": 7}
     assert task.text_columns == ["q", "s"]
     assert task.example(row) == Example("t", "question: Who? sentence: Mia.", "yes", 1)
 
 
-def test_labels_may_be_words() -> None:
-    task = a_classification(labels={"entails": "entailment", "neutral": "neutral"})
+def test_labels_can_be_strings() -> None:
+    task = make_classification(labels={"entails": "entailment", "neutral": "neutral"})
     assert task.answers == ["entailment", "neutral"]
     assert task.example({"a": "x", "label": "neutral"}).answer == "neutral"
 
 
 def test_the_order_of_the_labels_and_not_their_values_is_the_order_of_the_answers() -> None:
-    task = a_classification(labels={1: "yes", 0: "no"})
+    task = make_classification(labels={1: "yes", 0: "no"})
     assert task.answers == ["yes", "no"]
     assert task.truth({"label": 0}) == 1
 
@@ -158,39 +160,39 @@ def test_the_order_of_the_labels_and_not_their_values_is_the_order_of_the_answer
 @pytest.mark.parametrize("row", [{"label": 2}, {"label": -1}, {"label": None}, {"label": "yes"}, {}])
 def test_a_label_outside_the_list_is_refused(row: dict[str, Any]) -> None:
     with pytest.raises(HyperFormerError, match=f"column 'label' is {row.get('label')!r}, expected one of 0, 1"):
-        a_classification().truth(row)
+        make_classification().truth(row)
 
 
-def test_a_classification_answer_is_its_index_to_the_metrics() -> None:
-    assert a_classification().prediction(Answer("yes", {"no": 0.1, "yes": 0.9})) == 1
+def test_the_prediction_of_a_classification_answer_is_its_index() -> None:
+    assert make_classification().prediction(Answer("yes", {"no": 0.1, "yes": 0.9})) == 1
 
 
 @pytest.mark.parametrize(("score", "answer"), [(0, "0.0"), (2.333, "2.4"), (4.75, "4.8"), ("3.2", "3.2"), (5, "5.0")])
 def test_a_regression_row_has_the_nearest_answer_of_the_grid(score: Any, answer: str) -> None:
-    assert a_regression().example({"a": "x", "score": score}).answer == answer
+    assert make_regression().example({"a": "x", "score": score}).answer == answer
 
 
 def test_a_regression_truth_is_the_number_itself() -> None:
-    assert a_regression().truth({"score": 2.333}) == 2.333
+    assert make_regression().truth({"score": 2.333}) == 2.333
 
 
-def test_a_regression_answer_is_its_expected_number_to_the_metrics() -> None:
-    assert a_regression().prediction(Answer("2.0", {"2.0": 1.0}, 2.17)) == 2.17
+def test_the_prediction_of_a_regression_answer_is_its_expected_number() -> None:
+    assert make_regression().prediction(Answer("2.0", {"2.0": 1.0}, 2.17)) == 2.17
 
 
 @pytest.mark.parametrize("score", [-0.1, 5.01, math.nan, math.inf, "many", None])
-def test_a_regression_truth_that_is_no_number_of_the_range_is_refused(score: Any) -> None:
+def test_a_regression_truth_outside_the_range_is_refused(score: Any) -> None:
     with pytest.raises(HyperFormerError, match=f"column 'score' is {score!r}, expected a number from 0.0 to 5.0"):
-        a_regression().truth({"score": score})
+        make_regression().truth({"score": score})
 
 
-def test_a_generated_answer_that_is_no_label_is_none_to_the_metrics() -> None:
-    assert a_classification().prediction(Answer("perhaps", {})) == -1
-    assert math.isnan(a_regression().prediction(Answer("five", {})))
+def test_a_generated_answer_that_is_no_label_is_wrong() -> None:
+    assert make_classification().prediction(Answer("perhaps", {})) == -1
+    assert math.isnan(make_regression().prediction(Answer("five", {})))
 
 
 def test_the_answer_of_a_generation_task_is_the_text_of_its_row() -> None:
-    task = a_generation()
+    task = make_generation()
     assert task.example({"a": "x", "b": "A whole text."}) == Example("t", "x", "A whole text.")
     assert task.answers == []
     assert task.prediction(Answer("some text", {})) == "some text"
@@ -198,17 +200,17 @@ def test_the_answer_of_a_generation_task_is_the_text_of_its_row() -> None:
 
 @pytest.mark.parametrize("text", ["", "  ", None])
 def test_a_generation_row_without_a_text_is_refused(text: str | None) -> None:
-    with pytest.raises(HyperFormerError, match=r"column 'b' is .*, expected the answer to learn"):
-        a_generation().example({"a": "x", "b": text})
+    with pytest.raises(HyperFormerError, match=r"column 'b' is .*, expected a non-empty text"):
+        make_generation().example({"a": "x", "b": text})
 
 
-def test_exact_match_looks_past_case_and_blanks_only() -> None:
-    found = a_generation().metrics(["The film.", "a b", "a b"], ["the  film.", "ab", "a b"])
-    assert found == {"exact_match": pytest.approx(200 / 3)}
+def test_exact_match_ignores_case_and_whitespace_only() -> None:
+    metrics = make_generation().metrics(["The film.", "a b", "a b"], ["the  film.", "ab", "a b"])
+    assert metrics == {"exact_match": pytest.approx(200 / 3)}
 
 
 @pytest.mark.parametrize(
-    ("truth", "prediction", "wanted"),
+    ("truth", "prediction", "expected"),
     [
         ("the cat sat on the mat", "the cat sat on the mat", 1.0),
         ("the cat sat on the mat", "the mat sat", 2 * 1.0 * 2 / 6 / (2 / 3 + 2 / 6) * (2 / 3)),  # LCS 2 of 3 and of 6
@@ -216,13 +218,15 @@ def test_exact_match_looks_past_case_and_blanks_only() -> None:
         ("a b", "c d", 0.0),
     ],
 )
-def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence(truth: str, prediction: str, wanted: float) -> None:
-    assert a_generation("rouge_l").metrics([truth], [prediction])["rouge_l"] == pytest.approx(100 * wanted)
+def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence(
+    truth: str, prediction: str, expected: float
+) -> None:
+    assert make_generation("rouge_l").metrics([truth], [prediction])["rouge_l"] == pytest.approx(100 * expected)
 
 
-def test_bleu_is_over_all_rows_and_case_aside() -> None:
+def test_bleu_is_over_all_rows_and_ignores_case() -> None:
     truths = ["The cat sat on the mat .", "A dog barked at the moon ."]
-    task = a_generation("bleu")
+    task = make_generation("bleu")
     assert task.metrics(truths, [text.lower() for text in truths])["bleu"] == pytest.approx(100.0)
     assert task.metrics(truths, list(reversed(truths)))["bleu"] < 20.0
     # precisions 6/7 7/7 …: one word of 14 is wrong, in 1 of 14 words, 2 of 12 pairs, 2 of 10 threes, 2 of 8 fours

@@ -18,7 +18,7 @@ def test_doubled_braces_are_text_and_no_column() -> None:
 
 
 @pytest.mark.parametrize(
-    ("template", "says"),
+    ("template", "message"),
     [
         ("sentence: {sentence", "stray brace"),
         ("sentence: sentence}", "stray brace"),
@@ -33,31 +33,31 @@ def test_doubled_braces_are_text_and_no_column() -> None:
         ("", "names no column"),
     ],
 )
-def test_a_template_that_is_not_words_and_columns_is_refused(template: str, says: str) -> None:
-    with pytest.raises(HyperFormerError, match=says):
+def test_an_invalid_template_is_refused(template: str, message: str) -> None:
+    with pytest.raises(HyperFormerError, match=message):
         columns(template)
 
 
-def test_render_puts_the_values_of_the_row_in_place() -> None:
+def test_render_inserts_the_values_of_the_row() -> None:
     row = {"b": 2, "a": "one {not a column}", "unused": "x"}
     assert render("a: {a} b: {b}.", row) == "a: one {not a column} b: 2."
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         ({"a": "x"}, "no 'b'; expected the columns a, b"),
-        ({"a": "x", "b": None}, "'b' is null, expected a text or a number"),
+        ({"a": "x", "b": None}, "'b' is null, expected a string or a number"),
     ],
 )
-def test_render_names_a_column_that_is_missing_or_empty(row: dict[str, str | None], said: str) -> None:
-    with pytest.raises(HyperFormerError, match=said):
+def test_render_names_a_column_that_is_missing_or_empty(row: dict[str, str | None], message: str) -> None:
+    with pytest.raises(HyperFormerError, match=message):
         render("{a} {b}", row)
 
 
 @pytest.mark.parametrize("value", [True, float("nan"), float("inf"), ["x"], {"x": 1}, b"x"])
-def test_render_refuses_what_is_neither_a_text_nor_a_number(value: object) -> None:
-    with pytest.raises(HyperFormerError, match=r"the row's 'a' is .*, expected a text or a number"):
+def test_render_refuses_a_value_that_is_neither_a_string_nor_a_number(value: object) -> None:
+    with pytest.raises(HyperFormerError, match=r"the row's 'a' is .*, expected a string or a (finite )?number"):
         render("{a}", {"a": value})
 
 
@@ -77,10 +77,10 @@ def test_render_keeps_an_empty_text() -> None:
 
 
 def test_grid_of_stsb_has_26_answers_with_one_decimal() -> None:
-    found = grid(0, 5, 0.2)
+    pairs = grid(0, 5, 0.2)
     tenths = range(0, 51, 2)
-    assert [text for text, _ in found] == [f"{tenth // 10}.{tenth % 10}" for tenth in tenths]
-    assert [number for _, number in found] == pytest.approx([tenth / 10 for tenth in tenths])
+    assert [text for text, _ in pairs] == [f"{tenth // 10}.{tenth % 10}" for tenth in tenths]
+    assert [number for _, number in pairs] == pytest.approx([tenth / 10 for tenth in tenths])
 
 
 def test_grid_of_whole_steps_has_whole_numbers() -> None:
@@ -97,15 +97,15 @@ def test_nearest_takes_the_closest_number_and_of_two_the_lower() -> None:
 
 
 def test_probabilities_are_the_softmax_of_the_scores() -> None:
-    found = probabilities([math.log(1), math.log(2), math.log(5)])
-    assert found == pytest.approx([0.125, 0.25, 0.625])
+    normalized = probabilities([math.log(1), math.log(2), math.log(5)])
+    assert normalized == pytest.approx([0.125, 0.25, 0.625])
 
 
 @pytest.mark.parametrize("scores", [[-2000.0, -2001.0], [2000.0, 1999.0], [-1e9, 0.0], [-3.5]])
 def test_probabilities_sum_to_one_however_large_the_scores(scores: list[float]) -> None:
-    found = probabilities(scores)
-    assert sum(found) == pytest.approx(1.0)
-    assert all(0.0 <= share <= 1.0 for share in found)
+    normalized = probabilities(scores)
+    assert sum(normalized) == pytest.approx(1.0)
+    assert all(0.0 <= probability <= 1.0 for probability in normalized)
 
 
 def test_combine_gives_the_likeliest_label_and_every_probability() -> None:

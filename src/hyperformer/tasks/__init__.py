@@ -1,4 +1,4 @@
-"""Task kinds. A new kind is one file here and one line in `KINDS`."""
+"""Task kinds. To add a kind, add a module here and an entry in `KINDS`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ KINDS: dict[str, type[Task]] = {
 
 
 def make(settings: Tasks) -> dict[str, Task]:
-    """The tasks of a configuration, by name and in its order.
+    """Return the tasks of a configuration by name, in its order.
 
     Raises:
-        HyperFormerError: a task's text or one of its metrics cannot be used.
+        HyperFormerError: The text template of a task is invalid, or one of its metrics is unknown.
     """
     return {name: KINDS[task.kind](name, task) for name, task in settings.root.items()}
 

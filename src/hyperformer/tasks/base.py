@@ -1,4 +1,4 @@
-"""What every task kind does: read rows, name its answers, score answers against the truth."""
+"""Base class of the task kinds: conversion of rows to examples, possible answers, and metrics."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from hyperformer.config import TaskSettings
 from hyperformer.types import Answer, Example, HyperFormerError
 
 Metric = Callable[[Sequence[Any], Sequence[Any], int], float]
-"""(truths, predictions, how many answers the task has) → a number from -1 to 1."""
+"""(truths, predictions, number of answers of the task) → a number from -1 to 1."""
 
 
 class Task(ABC):
-    """A task: how a row becomes a source text and an answer, and how answers are judged.
+    """A task: converts rows to source texts and answers, and computes metrics.
 
     Attributes:
-        answers: the answer texts of a closed task, in the order in which scores come; empty where any text may be one.
-        numbers: what the answers stand for, for regression; None otherwise.
+        answers: Answer texts in the order of the scores; empty for generation tasks.
+        numbers: Number of each answer, for regression tasks; None otherwise.
     """
 
     METRICS: ClassVar[dict[str, Metric]]
@@ -30,7 +30,9 @@ class Task(ABC):
         unknown = [metric for metric in settings.metrics if metric not in self.METRICS]
         if unknown:
             known = ", ".join(self.METRICS)
-            raise HyperFormerError(f"task {name!r}: unknown metric {unknown[0]!r}; a {settings.kind} task has {known}")
+            raise HyperFormerError(
+                f"task {name!r}: unknown metric {unknown[0]!r}; a {settings.kind} task supports {known}"
+            )
         self.answers, self.numbers = self._answers()
 
     def _answers(self) -> tuple[list[str], list[float] | None]:
@@ -38,28 +40,28 @@ class Task(ABC):
 
     @abstractmethod
     def answer_text(self, row: Mapping[str, Any]) -> str:
-        """What the model should say of the row.
+        """Return the expected answer of a row.
 
         Raises:
-            HyperFormerError: the label is not one of the task's.
+            HyperFormerError: The label is invalid for the task.
         """
 
     @abstractmethod
     def truth(self, row: Mapping[str, Any]) -> Any:
-        """What the row's label is to the metrics."""
+        """Return the label of a row in the form that the metrics expect."""
 
     @abstractmethod
     def prediction(self, answer: Answer) -> Any:
-        """What an answer is to the metrics."""
+        """Return an answer in the form that the metrics expect."""
 
     def example(self, row: Mapping[str, Any]) -> Example:
-        """The row as text."""
+        """Return a row as source text and expected answer."""
         answer = self.answer_text(row)
         label = self.answers.index(answer) if self.answers else None
         return Example(self.name, text.render(self.settings.text, row), answer, label)
 
     def metrics(self, truths: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
-        """The task's metrics, in percent."""
+        """Return the metrics of the task, in percent."""
         return {
             name: 100.0 * self.METRICS[name](truths, predictions, len(self.answers)) for name in self.settings.metrics
         }

@@ -1,4 +1,4 @@
-"""Classification: one of a list of labels, each with an answer text."""
+"""Classification tasks: a fixed list of labels, each with an answer text."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ def _accuracy(truths: Sequence[int], predictions: Sequence[int], labels: int) ->
 
 
 def _f1(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
-    """F1 of the second label between two (as GLUE has it), the mean over labels among more."""
-    judged = [1] if labels == 2 else range(labels)
-    return float(f1_score(truths, predictions, labels=judged, average="macro", zero_division=0.0))
+    """Return F1 of the second of two labels (as in GLUE), or macro F1 for more labels."""
+    averaged = [1] if labels == 2 else range(labels)
+    return float(f1_score(truths, predictions, labels=averaged, average="macro", zero_division=0.0))
 
 
 def _matthews(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
-    """0 where either side has one label only: then nothing is told apart."""
+    """Return the Matthews correlation; 0 where truths or predictions contain a single label."""
     if len(set(truths)) == 1 or len(set(predictions)) == 1:
         return 0.0
     return float(matthews_corrcoef(truths, predictions))
 
 
-OUTSIDE = -1  # what a generated answer that is no label counts as: always wrong
+OUTSIDE = -1
+"""Index of a generated answer that is none of the labels; always wrong."""
 
 
 class Classification(Task):
-    """Labels in the order of the configuration; metrics are given their indices."""
+    """Classification task; the metrics compare indices of labels, in the order of the configuration."""
 
     METRICS: ClassVar[dict[str, Metric]] = {"accuracy": _accuracy, "f1": _f1, "matthews": _matthews}
 
@@ -42,9 +43,11 @@ class Classification(Task):
         return list(labels.values()), None
 
     def answer_text(self, row: Mapping[str, Any]) -> str:
+        """Return the answer text of the row's label."""
         return self.answers[self.truth(row)]
 
     def truth(self, row: Mapping[str, Any]) -> int:
+        """Return the index of the row's label."""
         value = row.get(self.settings.label_column)
         if str(value) not in self._index:
             known = ", ".join(self._index)
@@ -53,4 +56,5 @@ class Classification(Task):
         return self._index[str(value)]
 
     def prediction(self, answer: Answer) -> int:
+        """Return the index of the answer's label, or `OUTSIDE`."""
         return self.answers.index(answer.label) if answer.label in self.answers else OUTSIDE

@@ -1,4 +1,4 @@
-"""Regression as T5 does it: answers are the numbers of a grid; the prediction is the number that they expect."""
+"""Regression tasks as in T5: the answers are a grid of numbers, and the prediction is their expected value."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from hyperformer.tasks.base import Metric, Task
 from hyperformer.types import Answer, HyperFormerError
 
 
-def _correlation(kind: Any) -> Metric:
+def _correlation(statistic: Any) -> Metric:
     def metric(truths: Sequence[float], predictions: Sequence[float], labels: int) -> float:
-        """0 where either side is constant: then nothing is told apart."""
+        """Return the correlation; 0 where truths or predictions are constant."""
         if np.ptp(truths) == 0 or np.ptp(predictions) == 0:
             return 0.0
-        return float(kind(truths, predictions).statistic)
+        return float(statistic(truths, predictions).statistic)
 
     return metric
 
 
 class Regression(Task):
-    """Numbers from `minimum` to `maximum`; a row's answer is the grid's nearest."""
+    """Regression task; the answer of a row is the nearest number of the grid from `minimum` to `maximum`."""
 
     METRICS: ClassVar[dict[str, Metric]] = {
         "pearson": _correlation(stats.pearsonr),
@@ -34,11 +34,12 @@ class Regression(Task):
 
     def _answers(self) -> tuple[list[str], list[float] | None]:
         low, high, step = self.settings.minimum, self.settings.maximum, self.settings.step
-        assert low is not None and high is not None and step is not None  # TaskSettings sees to it
+        assert low is not None and high is not None and step is not None  # checked by TaskSettings
         pairs = text.grid(low, high, step)
-        return [words for words, _ in pairs], [number for _, number in pairs]
+        return [answer for answer, _ in pairs], [number for _, number in pairs]
 
     def truth(self, row: Mapping[str, Any]) -> float:
+        """Return the number in the row's label column."""
         value, column = row.get(self.settings.label_column), self.settings.label_column
         low, high = self.settings.minimum, self.settings.maximum
         try:
@@ -52,18 +53,20 @@ class Regression(Task):
         return number
 
     def answer_text(self, row: Mapping[str, Any]) -> str:
+        """Return the number of the grid that is nearest to the row's, as text."""
         assert self.numbers is not None
         return self.answers[text.nearest(self.numbers, self.truth(row))]
 
     def prediction(self, answer: Answer) -> float:
+        """Return the number of the answer, or NaN for a generated answer that is none of the grid."""
         return math.nan if answer.value is None else answer.value
 
     def metrics(self, truths: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
-        """The task's metrics, in percent; an answer that is no number of the grid counts as the farthest one."""
+        """Return the metrics in percent; NaN predictions count as the number farthest from the truth."""
         assert self.numbers is not None
         ends = self.numbers[0], self.numbers[-1]
-        judged = [
+        numbers = [
             max(ends, key=lambda end: abs(end - truth)) if math.isnan(number) else number
             for truth, number in zip(truths, predictions, strict=True)
         ]
-        return super().metrics(truths, judged)
+        return super().metrics(truths, numbers)

@@ -160,7 +160,7 @@ def test_a_file_that_was_changed_is_refused(copied, name, capsys):
         ("{", "not valid JSON"),
         ("[]", "has format 'list', expected 1"),
         ('{"format": 2}', "has format 2, expected 1"),
-        ('{"format": 1}', "lacks or adds backbone"),
+        ('{"format": 1}', "missing or unknown fields: backbone"),
     ],
 )
 def test_a_base_that_says_nonsense_is_refused(copied, content, said):

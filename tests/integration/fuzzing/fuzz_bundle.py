@@ -1,9 +1,9 @@
-"""Fuzzes what opens a bundle: whatever its files hold, it answers or is refused in one sentence.
+"""Fuzz the loading of bundles: with any files, a bundle either answers or is refused with a HyperFormerError.
 
     pip install atheris
     python tests/integration/fuzzing/fuzz_bundle.py BUNDLE FINDINGS -max_total_time=600
 
-BUNDLE is an exported task's folder; what is neither an answer nor a refusal ends the run and lies in FINDINGS.
+BUNDLE is the folder of an exported task. An input with any other outcome ends the run and is saved in FINDINGS.
 """
 
 from __future__ import annotations
@@ -22,46 +22,47 @@ ALTERED = (FILE, TOKENIZER, GRAPH)
 
 
 class Bundle:
-    """A bundle whose files are altered, one at a time."""
+    """Copy of a bundle whose files are altered, one at a time."""
 
-    def __init__(self, bundle: Path, place: Path) -> None:
-        self.whole, self.place = bundle, place / bundle.name
-        shutil.copytree(bundle, self.place)
+    def __init__(self, bundle: Path, parent: Path) -> None:
+        self.original, self.copy = bundle, parent / bundle.name
+        shutil.copytree(bundle, self.copy)
 
-    def tried(self, data: bytes) -> str:
-        """Opens and asks the bundle with bytes of one file replaced, as the data say: what came of it.
+    def load_altered(self, data: bytes) -> str:
+        """Replace bytes of a file, load the bundle and run it; return the error message, or "answered".
 
-        The first byte names the file, the next four where, and the rest is put there; the manifest then says that
-        this is the file that was exported, so that what reads it is reached.
+        The first byte of `data` selects the file, the next four the position, and the rest replaces the bytes there.
+        The checksum in the manifest is updated, so that the altered file is opened.
         """
         name = ALTERED[data[0] % len(ALTERED)] if data else FILE
-        own = (self.whole / name).read_bytes()
-        start = int.from_bytes(data[1:5], "little") % (len(own) + 1)
-        (self.place / name).write_bytes(own[:start] + data[5:] + own[start + len(data[5:]) :])
+        content = (self.original / name).read_bytes()
+        start = int.from_bytes(data[1:5], "little") % (len(content) + 1)
+        (self.copy / name).write_bytes(content[:start] + data[5:] + content[start + len(data[5:]) :])
         if name != FILE:
-            described = json.loads((self.whole / FILE).read_text(encoding="utf-8"))
-            described["files"][name] = sha256(self.place / name)
-            (self.place / FILE).write_text(json.dumps(described), encoding="utf-8")
+            manifest = json.loads((self.original / FILE).read_text(encoding="utf-8"))
+            manifest["files"][name] = sha256(self.copy / name)
+            (self.copy / FILE).write_text(json.dumps(manifest), encoding="utf-8")
         try:
-            load(self.place)({"sentence": "the film is wonderful"})  # type: ignore[operator]
+            load(self.copy)({"sentence": "the film is wonderful"})  # type: ignore[operator]
         except HyperFormerError as error:
             return str(error)
         finally:
             for changed in {name, FILE}:
-                shutil.copy(self.whole / changed, self.place / changed)
+                shutil.copy(self.original / changed, self.copy / changed)
         return "answered"
 
 
 def main() -> None:
+    """Fuzz a bundle with atheris."""
     import atheris
 
-    with tempfile.TemporaryDirectory() as place:
-        bundle = Bundle(Path(sys.argv[1]), Path(place))
+    with tempfile.TemporaryDirectory() as folder:
+        bundle = Bundle(Path(sys.argv[1]), Path(folder))
         findings = Path(sys.argv[2])
         findings.mkdir(exist_ok=True)
         options = [sys.argv[0], f"-artifact_prefix={findings}/", "-max_len=64", "-len_control=0", *sys.argv[3:]]
         atheris.instrument_all()
-        atheris.Setup(options, lambda data: bundle.tried(data) and None)
+        atheris.Setup(options, lambda data: bundle.load_altered(data) and None)
         atheris.Fuzz()
 
 

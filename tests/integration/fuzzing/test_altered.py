@@ -1,4 +1,4 @@
-"""A short case of the fuzzing: what altered files of a bundle come to."""
+"""A short deterministic run of the fuzzing of bundles."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from fuzz_bundle import ALTERED, Bundle
 from hyperformer.manifest import GRAPH
 
 
-@pytest.mark.parametrize("which", range(len(ALTERED)), ids=ALTERED)
-def test_altered_bytes_are_answered_or_refused_in_a_sentence(bundles, tmp_path, which, capfd):
-    chance, bundle = random.Random(which), Bundle(bundles / "mood", tmp_path)
-    said = [
-        bundle.tried(bytes([which]) + chance.randbytes(4) + chance.randbytes(chance.randint(0, 40))) for _ in range(25)
+@pytest.mark.parametrize("index", range(len(ALTERED)), ids=ALTERED)
+def test_altered_bytes_are_answered_or_refused_with_an_error(bundles, tmp_path, index, capfd):
+    rng, bundle = random.Random(index), Bundle(bundles / "mood", tmp_path)
+    outcomes = [
+        bundle.load_altered(bytes([index]) + rng.randbytes(4) + rng.randbytes(rng.randint(0, 40))) for _ in range(25)
     ]
-    assert all(said)
+    assert all(outcomes)
     assert capfd.readouterr().out == ""
-    assert bundle.tried(bytes([which, 0, 0, 0, 0])) == "answered"  # nothing is altered
+    assert bundle.load_altered(bytes([index, 0, 0, 0, 0])) == "answered"  # nothing is altered
 
 
-def test_a_graph_with_a_name_that_is_no_text_is_refused_without_a_print(bundles, tmp_path, capfd):
+def test_a_graph_with_a_name_that_is_not_utf_8_is_refused_without_output(bundles, tmp_path, capfd):
     bundle = Bundle(bundles / "mood", tmp_path)
-    name = (bundle.whole / GRAPH).read_bytes().index(b"input_ids")
-    said = bundle.tried(bytes([ALTERED.index(GRAPH), *name.to_bytes(4, "little"), 0xFF, 0xFE]))
-    assert "cannot be opened" in said
+    start = (bundle.original / GRAPH).read_bytes().index(b"input_ids")
+    error = bundle.load_altered(bytes([ALTERED.index(GRAPH), *start.to_bytes(4, "little"), 0xFF, 0xFE]))
+    assert "cannot be opened" in error
     assert capfd.readouterr().out == ""

@@ -157,7 +157,7 @@ def test_a_second_training_gives_the_same_bytes(copy):
             "'data/test/06_models/checkpoint', which this run would overwrite with the adapted checkpoint. Use another",
         ),
         (["--pipelines", "transfer", "--params", "transfer.checkpoint=nowhere"], "no checkpoint 'nowhere': neither a"),
-        (["--tags", "xyz"], "unknown tag 'xyz'; known here: baselines, data_profile, evaluate"),
+        (["--tags", "xyz"], "unknown tag 'xyz'; expected one of baselines, data_profile, evaluate"),
     ],
 )
 def test_a_user_error_is_reported_in_one_line_before_the_first_node(tree, arguments, message, monkeypatch):
@@ -192,7 +192,7 @@ def test_params_change_single_settings_of_blocks_that_base_alone_has(tree, env):
     result = kedro(tree, "--params", "export.opset=3", env=env)
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1] == (
-        "Error: the setting 'export.opset' cannot be used: Input should be greater than or equal to 18, got 3"
+        "Error: the setting 'export.opset' is invalid: Input should be greater than or equal to 18, got 3"
     )
 
 

@@ -1,0 +1,65 @@
+"""Draw docstrings, error messages and sentences of documents, to be read by someone new to the project.
+
+python tests/sample_prose.py [--seed 0] [--count 100]
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import random
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "unit"))
+
+from test_language import ROOT, docstrings, parsed, written
+
+ERROR = re.compile(r"(Error|Fault)$")
+
+
+def errors(tree: ast.AST, source: str) -> Iterator[tuple[int, str]]:
+    """Yield the messages that code raises, as they are written."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
+            name = node.exc.func.id if isinstance(node.exc.func, ast.Name) else ""
+            if ERROR.search(name):
+                yield node.lineno, ast.get_source_segment(source, node.exc.args[-1]) or ""
+
+
+def sentences(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the sentences and table rows of a Markdown document, without its fenced blocks."""
+    fenced = False
+    for line, content in enumerate(text.splitlines(), start=1):
+        fenced ^= content.startswith("```")
+        if fenced or not content.strip("`-| "):
+            continue
+        yield from ((line, part) for part in re.split(r"(?<=[.!?]) (?=[A-Z`])", content) if len(part.split()) > 3)
+
+
+def places() -> list[str]:
+    """Return every docstring, error message and sentence as `file:line: text`."""
+    listed = []
+    for file in written():
+        text = (ROOT / file).read_text(encoding="utf-8")
+        if file.suffix == ".md":
+            listed += [f"{file}:{line}: {sentence}" for line, sentence in sentences(text)]
+        elif file.suffix == ".py" and file.parts[0] != "tests":
+            tree = parsed(file)
+            listed += [f"{file}:{line}: {' '.join(doc.split())}" for line, doc in docstrings(tree)]
+            listed += [f"{file}:{line}: {' '.join(message.split())}" for line, message in errors(tree, text)]
+    return listed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=int, default=100)
+    arguments = parser.parse_args()
+    print(*random.Random(arguments.seed).sample(places(), arguments.count), sep="\n")
+
+
+if __name__ == "__main__":
+    main()
