@@ -27,8 +27,8 @@ def compute_bottleneck(settings: AdapterSettings, width: int) -> int:
     bottleneck, rest = divmod(width, settings.reduction_factor)
     if rest or not bottleneck:
         raise HyperFormerError(
-            f"the method's reduction_factor is {settings.reduction_factor}; expected a divisor of the backbone's "
-            f"width, {width}."
+            f"the method's reduction_factor is {settings.reduction_factor}; expected a divisor of the backbone's width "
+            f"{width}."
         )
     return bottleneck
 
