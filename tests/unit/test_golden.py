@@ -95,7 +95,10 @@ def make_reference_model(tmp_path: Path, reference: Reference) -> Callable[[], M
         "metrics": ["accuracy"],
     }
     name = METHODS[configuration["method"]]
-    projector = {"hidden": configuration["task_hidden_dim"], "projected": configuration["projected_task_embedding_dim"]}
+    projector = {
+        "hidden_dim": configuration["task_hidden_dim"],
+        "output_dim": configuration["projected_task_embedding_dim"],
+    }
     sizes = {"task_embedding_dim": configuration["task_embedding_dim"], "projector": projector}
     method = {
         "reduction_factor": configuration["reduction_factor"],
