@@ -34,17 +34,17 @@ FAMILY: dict[str, tuple[type[PreTrainedModel], Any, dict[str, Any]]] = {
     "byt5": (T5ForConditionalGeneration, T5Config, {"num_layers": 3, "num_decoder_layers": 1, "num_heads": 2, **GATED}),
     "deep decoder": (T5ForConditionalGeneration, T5Config, {"num_layers": 1, "num_decoder_layers": 3, "num_heads": 4}),
 }
-"""d_kv · heads is not d_model in most, and encoder and decoder are of different depth in the last two."""
+"""In most, d_kv · heads is not d_model; in the last two, encoder and decoder have different depths."""
 SOURCE = "sentence: the film is dull"
 
 
-def sentencepiece_folder(folder: Path, texts: list[str]) -> None:
-    """A folder with a sentencepiece vocabulary, as T5's and mT5's hub folders have, and no tokenizer.json."""
+def save_sentencepiece(folder: Path, texts: list[str]) -> None:
+    """Save a sentencepiece vocabulary without tokenizer.json, as in T5's and mT5's Hub repositories."""
     import sentencepiece
 
     special = {"pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1}
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter([*texts, *["0 1 2 3"] * 9]),  # numbers often enough to be in the vocabulary
+        sentence_iterator=iter([*texts, *["0 1 2 3"] * 9]),  # often enough that the numbers enter the vocabulary
         model_prefix=str(folder / "spiece"),
         vocab_size=160,
         hard_vocab_limit=False,
@@ -56,9 +56,9 @@ def sentencepiece_folder(folder: Path, texts: list[str]) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", "extra_ids": 10}))
 
 
-def a_folder(folder: Path, name: str, texts: list[str], **changes: int) -> Path:
-    """A small random model of the family, with the kind of tokenizer that it has on the hub."""
-    kind, config, sizes = FAMILY[name]
+def save_backbone(folder: Path, name: str, texts: list[str], **changes: int) -> Path:
+    """Save a small random model of the family, with the kind of tokenizer that it has on the Hub."""
+    model_class, config, sizes = FAMILY[name]
     if name == "byt5":
         ByT5Tokenizer().save_pretrained(folder)
         vocabulary = 384
@@ -66,22 +66,22 @@ def a_folder(folder: Path, name: str, texts: list[str], **changes: int) -> Path:
         t5.train_tokenizer(texts, 240).save_pretrained(folder)
         vocabulary = 240
     else:
-        sentencepiece_folder(folder, texts)
+        save_sentencepiece(folder, texts)
         vocabulary = 176
     torch.manual_seed(0)
-    kind(config(vocab_size=vocabulary, **{**SIZES, **sizes, **changes})).save_pretrained(folder)
+    model_class(config(vocab_size=vocabulary, **{**SIZES, **sizes, **changes})).save_pretrained(folder)
     return folder
 
 
-def a_model(folder: Path) -> MultiTaskModel:
+def build_model(folder: Path) -> MultiTaskModel:
     torch.manual_seed(1)
-    where = BackboneSettings(path=str(folder), max_source_tokens=64, max_target_tokens=16)
-    return MultiTaskModel(where, method_settings("hyperformer_plus_plus"), Tasks(task_settings()))
+    settings = BackboneSettings(path=str(folder), max_source_tokens=64, max_target_tokens=16)
+    return MultiTaskModel(settings, method_settings("hyperformer_plus_plus"), Tasks(task_settings()))
 
 
-def trained(folder: Path) -> MultiTaskModel:
-    """The model after three steps."""
-    model = a_model(folder).train()
+def train_model(folder: Path) -> MultiTaskModel:
+    """Train a model for three steps."""
+    model = build_model(folder).train()
     rows = [("mood", SOURCE, "negative"), ("likeness", "a: book b: film", "2"), ("mood3", SOURCE, "quite bad")]
     encoded = model.backbone.encode([Example(*row) for row in rows], model.backbone_settings)
     batch = model.backbone.collate(encoded, [model.task_id(task) for task, _, _ in rows])

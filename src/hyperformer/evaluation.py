@@ -1,4 +1,4 @@
-"""Scores anything that answers, and the baselines that a trained model stands beside."""
+"""Metrics of answers, and baselines to compare a trained model with."""
 
 from __future__ import annotations
 
@@ -31,35 +31,45 @@ Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
 def metrics(task: Task, rows: Rows, answers: Sequence[Answer]) -> Metrics:
-    """The task's metrics of these answers, in percent, and their `mean`.
+    """Compute the task's metrics in percent, and their `mean`.
 
-    `collapsed` is 1 where all rows got one answer but do not have one, else 0. Where a closed task's answers were
-    generated, `outside` is how many are none of its answers: they count as wrong.
+    `collapsed` is 1 if all rows got the same answer although their true answers differ, otherwise 0. If the answers of
+    a classification or regression task were generated, `outside` counts those that the task does not have; they are
+    wrong answers.
     """
     truths = [task.truth(row) for row in rows]
-    found = _with_mean(task.metrics(truths, [task.prediction(answer) for answer in answers]))
-    found["collapsed"] = float(_distinct(task, answers) == 1 < len(set(truths)))
+    result = _add_mean(task.metrics(truths, [task.prediction(answer) for answer in answers]))
+    result["collapsed"] = float(_count_distinct(task, answers) == 1 < len(set(truths)))
     if task.answers and not any(answer.probabilities for answer in answers):
-        found["outside"] = float(sum(answer.label not in task.answers for answer in answers))
-    return found
+        result["outside"] = float(sum(answer.label not in task.answers for answer in answers))
+    return result
 
 
-def _distinct(task: Task, answers: Sequence[Answer]) -> int:
-    """How many different answers there are; for regression by the grid's number that is nearest to the expected one."""
+def _count_distinct(task: Task, answers: Sequence[Answer]) -> int:
+    """Count the different answers; in a regression task, after rounding to the nearest answer of the grid."""
     if task.numbers is None:
         return len({answer.label for answer in answers})
     return len({None if a.value is None else text.nearest(task.numbers, a.value) for a in answers})
 
 
-def _with_mean(found: Metrics) -> Metrics:
-    return {**found, "mean": float(np.mean(list(found.values())))}
+def _add_mean(result: Metrics) -> Metrics:
+    return {**result, "mean": float(np.mean(list(result.values())))}
 
 
 def evaluate(answer: Answerer, task: Task, rows: Rows, split: Split = "test") -> tuple[Metrics, pd.DataFrame]:
-    """Compute metrics in percent, and one line a row: source, true answer, answer, its probability or number.
+    """Answer rows of a task and evaluate the answers.
+
+    Args:
+        answer: answers the rows of a task, given its name.
+        task: the task.
+        rows: rows with true answers.
+        split: name of the split, for errors.
+
+    Returns:
+        The metrics in percent, and a table with source, true answer, answer, and its probability or number.
 
     Raises:
-        HyperFormerError: a row cannot be answered; task, split and row are named.
+        HyperFormerError: a row cannot be answered; the error names task, split and row.
     """
     try:
         answers = answer(task.name, list(rows))
@@ -69,60 +79,67 @@ def evaluate(answer: Answerer, task: Task, rows: Rows, split: Split = "test") ->
         {
             "source": [text.joined(text.render(task.settings.text, row)) for row in rows],
             "truth": [task.answer_text(row) for row in rows],
-            "answer": [found.label for found in answers],
-            "probability": [found.probabilities.get(found.label) for found in answers],
+            "answer": [answer.label for answer in answers],
+            "probability": [answer.probabilities.get(answer.label) for answer in answers],
         }
-    ).dropna(axis="columns", how="all")  # what was generated has no probability
+    ).dropna(axis="columns", how="all")  # generated answers have no probability
     if task.numbers is not None:
-        table["value"] = [found.value for found in answers]
+        table["value"] = [answer.value for answer in answers]
     return metrics(task, rows, answers), table
 
 
 def evaluate_all(
     answer: Answerer, tasks: Mapping[str, Task], rows: Path
 ) -> tuple[dict[str, dict[str, Metrics]], Writer]:
-    """Metrics of every task on validation and test, and what writes the predictions as `<task>/<split>.csv`.
+    """Evaluate every task on validation and test.
 
     Args:
-        rows: the folder of checked rows.
+        answer: answers the rows of a task, given its name.
+        tasks: the tasks by name.
+        rows: the folder of preprocessed rows.
+
     Returns:
-        split → task → metric → percent, where the task `mean` holds the mean over tasks; and the writer.
+        split → task → metric → percent, where the task `mean` holds the mean over tasks; and a writer of the
+        predictions as `<task>/<split>.csv`.
     """
-    found: dict[str, dict[str, Metrics]] = {}
+    results: dict[str, dict[str, Metrics]] = {}
     tables: dict[str, pd.DataFrame] = {}
     for split in SPLITS[1:]:
-        found[split] = {}
+        results[split] = {}
         for name, task in watched(tasks.items(), f"evaluating on {split}", len(tasks)):
-            read = read_rows(rows, name, split)
-            found[split][name], tables[f"{name}/{split}.csv"] = evaluate(answer, task, read, split)
-            log.info("%s, %s: %s", name, split, said(found[split][name]))
-        found[split]["mean"] = {"mean": mean_of(found[split])}
+            split_rows = read_rows(rows, name, split)
+            results[split][name], tables[f"{name}/{split}.csv"] = evaluate(answer, task, split_rows, split)
+            log.info("%s, %s: %s", name, split, format_metrics(results[split][name]))
+        results[split]["mean"] = {"mean": mean_of(results[split])}
 
     def write(folder: Path) -> None:
         for name, table in tables.items():
             (folder / name).parent.mkdir(exist_ok=True)
             table.to_csv(folder / name, index=False, float_format="%.6f")
 
-    return found, write
+    return results, write
 
 
-def said(result: Metrics) -> str:
-    """A task's metrics as a line of text, with what a reader should be warned of."""
-    words = [f"{name} {value:.2f}" for name, value in result.items() if name not in ("collapsed", "outside")]
+def format_metrics(result: Metrics) -> str:
+    """Format a task's metrics as a line of text, with warnings about collapsed and invalid answers."""
+    phrases = [f"{name} {value:.2f}" for name, value in result.items() if name not in ("collapsed", "outside")]
     if result.get("outside"):
-        words.append(f"{result['outside']:.0f} answers outside the task's")
+        phrases.append(f"{result['outside']:.0f} generated answers that the task does not have")
     if result.get("collapsed"):
-        words.append("ONE ANSWER ONLY: the predictions have collapsed")
-    return ", ".join(words)
+        phrases.append("WARNING: all rows got the same answer")
+    return ", ".join(phrases)
 
 
 def mean_of(results: Mapping[str, Metrics]) -> float:
-    """The mean over tasks of each task's mean metric: the number by which checkpoints are chosen."""
+    """Return the mean over tasks of each task's mean metric, which selects the best checkpoint."""
     return float(np.mean([result["mean"] for result in results.values()]))
 
 
 def standard_error(task: Task, result: Metrics, rows: int) -> float:
-    """The standard error of the task's mean metric in percent points, by its normal approximation over `rows` rows."""
+    """Return the standard error of a task's mean metric over `rows` rows, in percentage points.
+
+    It is the normal approximation for a proportion, Pearson's correlation or Matthews' coefficient.
+    """
     share = min(max(result["mean"] / 100.0, 0.0), 1.0)
     spread = 1.0 - share**2 if task.numbers is not None else (share * (1.0 - share)) ** 0.5
     if "matthews" in result:
@@ -131,70 +148,81 @@ def standard_error(task: Task, result: Metrics, rows: int) -> float:
 
 
 def baselines(task: Task, train: Rows, test: Rows, embed: Embed, seed: int) -> dict[str, Metrics]:
-    """What simple methods reach on `test`: `majority`, `tfidf`, `overlap`, `frozen`.
+    """Evaluate simple baselines on `test`: `majority`, `tfidf`, `overlap` and `frozen`.
 
-    `majority` is the commonest label or text, or the mean of a graded task. `tfidf` is logistic regression (ridge for
-    graded tasks, the text of the nearest training row for generation) on TF-IDF of words and word pairs; `overlap` adds
-    how two texts overlap, for closed tasks with two text columns. `frozen` is the same regression on the frozen
-    backbone's embeddings: u of a text; u, v, |u - v| and u · v of two (as in Conneau et al. 2017, section 3.1).
+    `majority` predicts the most frequent label or text, or the mean in a regression task. `tfidf` is logistic
+    regression on TF-IDF of unigrams and bigrams; in a regression task it is ridge regression, and in a generative task
+    the text of the nearest training row. `overlap` adds features of the overlap of two texts, for classification and
+    regression tasks with two text columns. `frozen` uses the frozen backbone's embeddings instead: u of a single text;
+    u, v, |u - v| and u · v of two (as in Conneau et al. 2017, section 3.1).
 
     Args:
-        embed: what gives the backbone's embeddings.
+        task: the task.
+        train: rows that the baselines are fitted to.
+        test: rows that they are evaluated on.
+        embed: computes the backbone's embeddings of texts, [texts, d].
+        seed: random seed of the regressions.
+
+    Returns:
+        baseline → metric → percent.
     """
     truths = np.array([task.truth(row) for row in train])
     expected = [task.truth(row) for row in test]
-    graded = task.numbers is not None
+    is_regression = task.numbers is not None
     values, counts = np.unique(truths, return_counts=True)
-    common = float(truths.mean()) if graded else values[counts.argmax()].item()
-    found = {"majority": _with_mean(task.metrics(expected, [common] * len(test)))}
+    common = float(truths.mean()) if is_regression else values[counts.argmax()].item()
+    results = {"majority": _add_mean(task.metrics(expected, [common] * len(test)))}
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2 if len(train) > 1000 else 1)
-    words = vectorizer.fit_transform([_joined(task, row) for row in train])
-    words_test = vectorizer.transform([_joined(task, row) for row in test])
-    features = {"tfidf": (words, words_test)}
+    tfidf = vectorizer.fit_transform([_join_texts(task, row) for row in train])
+    tfidf_test = vectorizer.transform([_join_texts(task, row) for row in test])
+    features = {"tfidf": (tfidf, tfidf_test)}
     if task.answers and len(task.text_columns) == 2:
         scaler = StandardScaler()
-        pairs = scaler.fit_transform([_overlap(task, row) for row in train])
-        pairs_test = scaler.transform([_overlap(task, row) for row in test])
-        features["overlap"] = (sparse.hstack([words, pairs]).tocsr(), sparse.hstack([words_test, pairs_test]).tocsr())
-    features["frozen"] = _frozen(task, train, test, embed)
-    for name, (given, asked) in features.items():
-        if not task.answers or len(values) == 1:  # the only answer there is is the nearest row's
+        overlap = scaler.fit_transform([_compute_overlap(task, row) for row in train])
+        overlap_test = scaler.transform([_compute_overlap(task, row) for row in test])
+        features["overlap"] = (
+            sparse.hstack([tfidf, overlap]).tocsr(),
+            sparse.hstack([tfidf_test, overlap_test]).tocsr(),
+        )
+    features["frozen"] = _embed_splits(task, train, test, embed)
+    for name, (train_features, test_features) in features.items():
+        if not task.answers or len(values) == 1:  # logistic regression needs two classes
             model: Any = KNeighborsClassifier(1)
         else:
-            model = Ridge(random_state=seed) if graded else LogisticRegression(max_iter=2000, random_state=seed)
-        predictions = model.fit(given, truths).predict(asked)
-        found[name] = _with_mean(task.metrics(expected, predictions.tolist()))
-    return found
+            model = Ridge(random_state=seed) if is_regression else LogisticRegression(max_iter=2000, random_state=seed)
+        predictions = model.fit(train_features, truths).predict(test_features)
+        results[name] = _add_mean(task.metrics(expected, predictions.tolist()))
+    return results
 
 
-def _frozen(task: Task, train: Rows, test: Rows, embed: Embed) -> tuple[Any, Any]:
-    """Standardised features of both splits from the backbone's embeddings of each text."""
+def _embed_splits(task: Task, train: Rows, test: Rows, embed: Embed) -> tuple[Any, Any]:
+    """Return standardised features of both splits, from the backbone's embeddings of each text."""
     if len(task.text_columns) == 2:
-        texts = [[str(text) for part in (train, test) for text in part[column]] for column in task.text_columns]
+        texts = [[str(text) for split in (train, test) for text in split[column]] for column in task.text_columns]
         u, v = (embed(column) for column in texts)
         features = np.concatenate([u, v, np.abs(u - v), u * v], axis=1)  # [rows, 4d]
     else:
-        features = embed([_joined(task, row) for part in (train, test) for row in part])  # [rows, d]
+        features = embed([_join_texts(task, row) for split in (train, test) for row in split])  # [rows, d]
     scaler = StandardScaler().fit(features[: len(train)])
     return scaler.transform(features[: len(train)]), scaler.transform(features[len(train) :])
 
 
 def baselines_all(tasks: Mapping[str, Task], rows: Path, embed: Embed, seed: int) -> dict[str, dict[str, Metrics]]:
-    """`baselines` of every task on its test split: task → baseline → metric → percent."""
-    found = {}
+    """Evaluate the `baselines` of every task on its test split: task → baseline → metric → percent."""
+    results = {}
     for name, task in watched(tasks.items(), "baselines", len(tasks)):
-        found[name] = baselines(task, read_rows(rows, name, "train"), read_rows(rows, name, "test"), embed, seed)
-        log.info("%s: %s", name, ", ".join(f"{kind} {result['mean']:.2f}" for kind, result in found[name].items()))
-    return found
+        results[name] = baselines(task, read_rows(rows, name, "train"), read_rows(rows, name, "test"), embed, seed)
+        log.info("%s: %s", name, ", ".join(f"{kind} {result['mean']:.2f}" for kind, result in results[name].items()))
+    return results
 
 
-def _joined(task: Task, row: Mapping[str, Any]) -> str:
+def _join_texts(task: Task, row: Mapping[str, Any]) -> str:
     return " ".join(str(row[column]) for column in task.text_columns)
 
 
-def _overlap(task: Task, row: Mapping[str, Any]) -> list[float]:
-    """How two texts overlap: shared words and word pairs by either length, lengths, negations, order."""
+def _compute_overlap(task: Task, row: Mapping[str, Any]) -> list[float]:
+    """Compute features of the overlap of two texts: shared words and bigrams, lengths, negation, word order."""
     first, second = (str(row[column]).lower().replace(".", "").replace("?", "").split() for column in task.text_columns)
     a, b = set(first), set(second)
     pairs_a, pairs_b = set(pairwise(first)), set(pairwise(second))

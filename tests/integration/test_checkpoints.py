@@ -1,4 +1,4 @@
-"""Checkpoints in new processes: a saved model answers there as here, from a folder and from the hub's cache."""
+"""Checkpoints that another process loads, and their model card."""
 
 from __future__ import annotations
 
@@ -30,17 +30,19 @@ def test_a_saved_model_scores_the_same_in_a_new_process(make_model, tmp_path):
     model.save_pretrained(tmp_path)
     sources = SOURCES
     wanted = [[list(s.values) for s in model.scores(task, sources, 2)] for task in model.tasks]
-    found = run_fork(ANSWERS, tmp_path, json.dumps(sources))
-    assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout) == wanted
+    done = run_fork(ANSWERS, tmp_path, json.dumps(sources))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == wanted
 
 
-def test_the_card_names_backbone_method_and_tasks_and_its_lines_work(make_model, tmp_path, backbone_folder):
+def test_the_model_card_names_backbone_method_and_tasks_and_its_code_runs(make_model, tmp_path, backbone_folder):
     make_model().save_pretrained(tmp_path)
     card = (tmp_path / CARD).read_text()
     assert card.startswith("---\nlibrary_name: hyperformer\n")
     assert all(word in card for word in (str(backbone_folder), "hyperformer_plus_plus", "mood3", "regression"))
-    code = card.partition("```python\n")[2].partition("```")[0].replace("this folder or hub name", str(tmp_path))
-    found = run_fork(code.replace("model.predict", "answer = model.predict") + "print(answer)")
-    assert found.returncode == 0, found.stderr
-    assert "Answer(label=" in found.stdout
+    code = (
+        card.partition("```python\n")[2].partition("```")[0].replace("path/to/this/folder or Hub name", str(tmp_path))
+    )
+    done = run_fork(code.replace("model.predict", "answer = model.predict") + "print(answer)")
+    assert done.returncode == 0, done.stderr
+    assert "Answer(label=" in done.stdout

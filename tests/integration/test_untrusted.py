@@ -67,7 +67,7 @@ def test_a_backbone_with_pickled_weights_only_is_refused_unread(backbone_folder,
     folder = shutil.copytree(backbone_folder, tmp_path / "backbone")
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(code)
-    with pytest.raises(HyperFormerError, match=r"no backbone could be loaded from .*model\.safetensors"):
+    with pytest.raises(HyperFormerError, match=r"cannot load a backbone from .*model\.safetensors"):
         backbones.load(settings_of(folder))
     assert not created.exists()
 

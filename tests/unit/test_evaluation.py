@@ -20,97 +20,99 @@ from hyperformer.types import Answer
 WORDS = [a + b for a in "bdfgklmn" for b in ("ado", "ile", "une", "ost", "err")]
 
 
-def a_task(**settings: Any) -> Task:
-    described = {
+def make_task(**changes: Any) -> Task:
+    settings = {
         "text": "first: {first} second: {second}",
         "kind": "classification",
         "label_column": "label",
         "labels": {0: "no", 1: "yes"},
         "metrics": ["accuracy"],
-        **settings,
+        **changes,
     }
-    return make(Tasks.model_validate({"t": described}))["t"]
+    return make(Tasks.model_validate({"t": settings}))["t"]
 
 
-def a_graded_task() -> Task:
-    return a_task(kind="regression", labels=None, minimum=0, maximum=5, step=1, metrics=["pearson", "spearman"])
+def make_regression_task() -> Task:
+    return make_task(kind="regression", labels=None, minimum=0, maximum=5, step=1, metrics=["pearson", "spearman"])
 
 
-def pairs(count: int, seed: int, graded: bool = False) -> Dataset:
-    """Two texts of five words; the label is how many they share (0 or 4, or any number where `graded`)."""
+def make_pairs(count: int, seed: int, regression: bool = False) -> Dataset:
+    """Make pairs of texts of five words; the label is how many they share: 0 or 4, or any number for regression."""
     rng = Random(seed)
     rows = []
     for _ in range(count):
-        words = rng.sample(WORDS, 10)
-        share = rng.randrange(6) if graded else rng.choice((0, 4))
-        second = words[:share] + words[5 : 10 - share]
+        drawn = rng.sample(WORDS, 10)
+        share = rng.randrange(6) if regression else rng.choice((0, 4))
+        second = drawn[:share] + drawn[5 : 10 - share]
         rng.shuffle(second)
-        label = float(share) if graded else int(share > 0)
-        rows.append({"first": " ".join(words[:5]), "second": " ".join(second), "label": label})
+        label = float(share) if regression else int(share > 0)
+        rows.append({"first": " ".join(drawn[:5]), "second": " ".join(second), "label": label})
     return Dataset.from_list(rows)
 
 
 def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-    """How often each word stands in a text."""
+    """Count each word of a text."""
     return np.array([[text.split().count(word) for word in WORDS] for text in texts], dtype=np.float32)
 
 
 def test_baselines_with_overlap_see_what_words_alone_do_not() -> None:
-    found = evaluation.baselines(a_task(), pairs(300, 1), pairs(200, 2), embed, seed=0)
-    assert list(found) == ["majority", "tfidf", "overlap", "frozen"]
-    assert found["overlap"]["accuracy"] > 95.0
-    assert found["frozen"]["accuracy"] > 95.0  # of the products of two embeddings
-    assert found["tfidf"]["accuracy"] < 75.0
+    results = evaluation.baselines(make_task(), make_pairs(300, 1), make_pairs(200, 2), embed, seed=0)
+    assert list(results) == ["majority", "tfidf", "overlap", "frozen"]
+    assert results["overlap"]["accuracy"] > 95.0
+    assert results["frozen"]["accuracy"] > 95.0  # of the products of two embeddings
+    assert results["tfidf"]["accuracy"] < 75.0
 
 
-def test_baselines_of_a_graded_task_see_overlap_too() -> None:
-    found = evaluation.baselines(a_graded_task(), pairs(300, 1, graded=True), pairs(200, 2, graded=True), embed, seed=0)
-    assert found["majority"] == {"pearson": 0.0, "spearman": 0.0, "mean": 0.0}
-    assert found["overlap"]["pearson"] > 90.0
-    assert found["overlap"]["mean"] > found["tfidf"]["mean"] + 20.0
+def test_baselines_of_a_regression_task_see_overlap_too() -> None:
+    results = evaluation.baselines(
+        make_regression_task(), make_pairs(300, 1, regression=True), make_pairs(200, 2, regression=True), embed, seed=0
+    )
+    assert results["majority"] == {"pearson": 0.0, "spearman": 0.0, "mean": 0.0}
+    assert results["overlap"]["pearson"] > 90.0
+    assert results["overlap"]["mean"] > results["tfidf"]["mean"] + 20.0
 
 
 def test_baselines_of_one_text_column_have_no_overlap() -> None:
-    found = evaluation.baselines(a_task(text="{first}"), pairs(40, 1), pairs(20, 2), embed, seed=0)
-    assert list(found) == ["majority", "tfidf", "frozen"]
+    results = evaluation.baselines(make_task(text="{first}"), make_pairs(40, 1), make_pairs(20, 2), embed, seed=0)
+    assert list(results) == ["majority", "tfidf", "frozen"]
 
 
-def test_the_majority_baseline_gives_the_commonest_training_label() -> None:
+def test_the_majority_baseline_predicts_the_most_frequent_training_label() -> None:
     train = Dataset.from_list([{"first": f"w{i}", "second": "x", "label": int(i < 3)} for i in range(10)])
     test = Dataset.from_list([{"first": f"w{i}", "second": "x", "label": int(i < 9)} for i in range(10)])
-    assert evaluation.baselines(a_task(), train, test, embed, seed=0)["majority"] == {"accuracy": 10.0, "mean": 10.0}
+    assert evaluation.baselines(make_task(), train, test, embed, seed=0)["majority"] == {"accuracy": 10.0, "mean": 10.0}
 
 
 def test_baselines_give_the_same_numbers_again() -> None:
-    train, test = pairs(60, 1), pairs(40, 2)
-    assert evaluation.baselines(a_task(), train, test, embed, 3) == evaluation.baselines(
-        a_task(), train, test, embed, 3
+    train, test = make_pairs(60, 1), make_pairs(40, 2)
+    assert evaluation.baselines(make_task(), train, test, embed, 3) == evaluation.baselines(
+        make_task(), train, test, embed, 3
     )
 
 
 def test_the_standard_error_of_half_right_in_400_rows_is_two_and_a_half_points() -> None:
-    assert evaluation.standard_error(a_task(), {"accuracy": 50.0, "mean": 50.0}, 400) == pytest.approx(2.5)
+    assert evaluation.standard_error(make_task(), {"accuracy": 50.0, "mean": 50.0}, 400) == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("mean", [0.0, 100.0])
 def test_the_standard_error_of_all_or_nothing_is_zero(mean: float) -> None:
-    assert evaluation.standard_error(a_task(), {"accuracy": mean, "mean": mean}, 400) == 0.0
+    assert evaluation.standard_error(make_task(), {"accuracy": mean, "mean": mean}, 400) == 0.0
 
 
 def test_the_standard_error_of_a_correlation_is_that_of_pearson() -> None:
-    found = evaluation.standard_error(a_graded_task(), {"pearson": 60.0, "spearman": 60.0, "mean": 60.0}, 400)
-    assert found == pytest.approx(100 * (1 - 0.6**2) / 20)
+    error = evaluation.standard_error(make_regression_task(), {"pearson": 60.0, "spearman": 60.0, "mean": 60.0}, 400)
+    assert error == pytest.approx(100 * (1 - 0.6**2) / 20)
 
 
 def test_the_standard_error_of_matthews_at_zero_is_that_of_a_balanced_guess() -> None:
-    task = a_task(metrics=["matthews"])
-    guessed = [evaluation_of_guesses(task, seed) for seed in range(200)]
+    task = make_task(metrics=["matthews"])
+    guessed = [score_guesses(task, seed) for seed in range(200)]
     mean = sum(guessed) / len(guessed)
-    spread = (sum((found - mean) ** 2 for found in guessed) / (len(guessed) - 1)) ** 0.5
+    spread = (sum((score - mean) ** 2 for score in guessed) / (len(guessed) - 1)) ** 0.5
     assert evaluation.standard_error(task, {"matthews": 0.0, "mean": 0.0}, 100) == pytest.approx(spread, rel=0.2)
 
 
-def evaluation_of_guesses(task: Task, seed: int, rows: int = 100) -> float:
+def score_guesses(task: Task, seed: int, rows: int = 100) -> float:
     rng = Random(seed)
     truths = [i % 2 for i in range(rows)]
     return task.metrics(truths, [rng.randrange(2) for _ in truths])["matthews"]
@@ -124,70 +126,72 @@ def always_yes(task: str, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
 
 
 def test_metrics_are_in_percent_with_their_mean() -> None:
-    task = a_task(metrics=["accuracy", "f1"])
-    found = evaluation.metrics(task, ROWS, always_yes("t", ROWS))
-    assert found == pytest.approx({"accuracy": 100 / 3, "f1": 50.0, "mean": (100 / 3 + 50) / 2, "collapsed": 1.0})
+    task = make_task(metrics=["accuracy", "f1"])
+    results = evaluation.metrics(task, ROWS, always_yes("t", ROWS))
+    assert results == pytest.approx({"accuracy": 100 / 3, "f1": 50.0, "mean": (100 / 3 + 50) / 2, "collapsed": 1.0})
 
 
 def test_equal_answers_to_rows_of_equal_labels_are_no_collapse() -> None:
     rows = ROWS.select([0, 0])
-    assert evaluation.metrics(a_task(), rows, always_yes("t", rows))["collapsed"] == 0.0
+    assert evaluation.metrics(make_task(), rows, always_yes("t", rows))["collapsed"] == 0.0
 
 
-def test_a_graded_task_has_collapsed_where_all_its_numbers_are_nearest_to_the_same() -> None:
+def test_a_regression_task_has_collapsed_if_all_its_numbers_are_nearest_to_the_same() -> None:
     rows = Dataset.from_list([{"first": "a", "second": "b", "label": score} for score in (0.0, 2.6, 5.0)])
 
     def collapsed(*numbers: float) -> float:
-        return evaluation.metrics(a_graded_task(), rows, [Answer("3", {"3": 1.0}, n) for n in numbers])["collapsed"]
+        return evaluation.metrics(make_regression_task(), rows, [Answer("3", {"3": 1.0}, n) for n in numbers])[
+            "collapsed"
+        ]
 
     assert collapsed(2.6, 3.0, 3.4) == 1.0
     assert collapsed(2.4, 3.0, 3.4) == 0.0
 
 
-def test_a_generated_answer_outside_the_tasks_own_is_wrong_and_counted() -> None:
+def test_a_generated_answer_that_the_task_does_not_have_is_wrong_and_counted() -> None:
     answers = [Answer("yes", {}), Answer("maybe", {}), Answer("no", {})]
-    found = evaluation.metrics(a_task(metrics=["accuracy", "f1", "matthews"]), ROWS, answers)
-    assert found["accuracy"] == pytest.approx(200 / 3)
-    assert found["f1"] == pytest.approx(100.0)
-    assert 0 < found["matthews"] < 100
-    assert found["outside"] == 1.0
-    assert evaluation.said(found).endswith("1 answers outside the task's")
-    assert "outside" not in evaluation.metrics(a_task(), ROWS, always_yes("t", ROWS))
+    results = evaluation.metrics(make_task(metrics=["accuracy", "f1", "matthews"]), ROWS, answers)
+    assert results["accuracy"] == pytest.approx(200 / 3)
+    assert results["f1"] == pytest.approx(100.0)
+    assert 0 < results["matthews"] < 100
+    assert results["outside"] == 1.0
+    assert evaluation.format_metrics(results).endswith("1 generated answers that the task does not have")
+    assert "outside" not in evaluation.metrics(make_task(), ROWS, always_yes("t", ROWS))
 
 
 def test_a_generated_number_outside_the_grid_counts_as_the_farthest() -> None:
     rows = Dataset.from_list([{"first": "a", "second": "b", "label": score} for score in (0.0, 2.6, 5.0)])
     right = [Answer("0", {}, 0.0), Answer("3", {}, 3.0), Answer("5", {}, 5.0)]
-    assert evaluation.metrics(a_graded_task(), rows, right)["spearman"] == pytest.approx(100.0)
+    assert evaluation.metrics(make_regression_task(), rows, right)["spearman"] == pytest.approx(100.0)
     wrong = [*right[:2], Answer("5.5", {})]
-    assert evaluation.metrics(a_graded_task(), rows, wrong) == evaluation.metrics(
-        a_graded_task(), rows, [*right[:2], Answer("0", {}, 0.0)]
+    assert evaluation.metrics(make_regression_task(), rows, wrong) == evaluation.metrics(
+        make_regression_task(), rows, [*right[:2], Answer("0", {}, 0.0)]
     ) | {"outside": 1.0}
 
 
-def test_what_was_generated_has_no_probability(tmp_path: Path) -> None:
-    _, table = evaluation.evaluate(lambda task, rows: [Answer("yes", {}) for _ in rows], a_task(), ROWS)
+def test_a_generated_answer_has_no_probability(tmp_path: Path) -> None:
+    _, table = evaluation.evaluate(lambda task, rows: [Answer("yes", {}) for _ in rows], make_task(), ROWS)
     assert list(table) == ["source", "truth", "answer"]
 
 
-def a_generation_task() -> Task:
-    return a_task(kind="generation", labels=None, label_column="second", text="say {first}", metrics=["exact_match"])
+def make_generation_task() -> Task:
+    return make_task(kind="generation", labels=None, label_column="second", text="say {first}", metrics=["exact_match"])
 
 
-def test_baselines_of_a_generation_task_are_the_commonest_text_and_that_of_the_nearest_row() -> None:
+def test_baselines_of_a_generation_task_are_the_most_frequent_text_and_that_of_the_nearest_row() -> None:
     train = Dataset.from_list([{"first": f"w{i} x", "second": "same" if i < 4 else f"t{i}"} for i in range(9)])
     test = Dataset.from_list([{"first": f"w{i} y", "second": f"t{i}"} for i in range(4, 9)])
-    found = evaluation.baselines(a_generation_task(), train, test, embed, seed=0)
-    assert {kind: result["mean"] for kind, result in found.items()} == {
+    results = evaluation.baselines(make_generation_task(), train, test, embed, seed=0)
+    assert {kind: result["mean"] for kind, result in results.items()} == {
         "majority": 0.0,
         "tfidf": 100.0,
         "frozen": 0.0,
     }
 
 
-def test_evaluate_tells_of_every_row_what_was_asked_and_answered() -> None:
-    found, table = evaluation.evaluate(always_yes, a_task(), ROWS)
-    assert found["accuracy"] == pytest.approx(100 / 3)
+def test_evaluate_returns_source_truth_and_answer_of_every_row() -> None:
+    results, table = evaluation.evaluate(always_yes, make_task(), ROWS)
+    assert results["accuracy"] == pytest.approx(100 / 3)
     assert table.to_dict("list") == {
         "source": ["first: a second: b", "first: c second: d", "first: e second: f"],
         "truth": ["yes", "no", "no"],
@@ -196,25 +200,25 @@ def test_evaluate_tells_of_every_row_what_was_asked_and_answered() -> None:
     }
 
 
-def test_evaluate_tells_the_number_of_a_graded_task() -> None:
+def test_evaluate_returns_the_number_of_a_regression_task() -> None:
     rows = Dataset.from_list([{"first": "a", "second": "b", "label": score} for score in (0.0, 2.6, 5.0)])
     answers = [Answer(str(i), {str(i): 1.0}, value) for i, value in ((0, 0.5), (3, 2.5), (5, 4.5))]
-    found, table = evaluation.evaluate(lambda task, rows: answers, a_graded_task(), rows)
+    results, table = evaluation.evaluate(lambda task, rows: answers, make_regression_task(), rows)
     assert list(table["truth"]) == ["0", "3", "5"]
     assert list(table["value"]) == [0.5, 2.5, 4.5]
-    assert found["spearman"] == pytest.approx(100.0)
+    assert results["spearman"] == pytest.approx(100.0)
 
 
 def test_evaluate_all_scores_validation_and_test_and_writes_every_prediction(tmp_path: Path) -> None:
-    tasks = {"one": a_task(), "two": a_task(labels={1: "yes", 0: "no"})}
+    tasks = {"one": make_task(), "two": make_task(labels={1: "yes", 0: "no"})}
     test = ROWS.select([0, 0])  # both right
     splits = {"train": ROWS, "validation": ROWS, "test": test}
     write_rows({"one": splits, "two": splits})(tmp_path / "rows")
     expected = {split: ["one", "two", "mean"] for split in ("validation", "test")}
-    found, write = evaluation.evaluate_all(always_yes, tasks, tmp_path / "rows")
-    assert {split: list(tasks) for split, tasks in found.items()} == expected
-    assert found["validation"]["mean"]["mean"] == pytest.approx(100 / 3)
-    assert found["test"]["one"] == {"accuracy": 100.0, "mean": 100.0, "collapsed": 0.0}
+    results, write = evaluation.evaluate_all(always_yes, tasks, tmp_path / "rows")
+    assert {split: list(tasks) for split, tasks in results.items()} == expected
+    assert results["validation"]["mean"]["mean"] == pytest.approx(100 / 3)
+    assert results["test"]["one"] == {"accuracy": 100.0, "mean": 100.0, "collapsed": 0.0}
     (tmp_path / "out").mkdir()
     write(tmp_path / "out")
     assert {str(file.relative_to(tmp_path / "out")) for file in tmp_path.glob("out/*/*")} == {
@@ -229,6 +233,8 @@ def test_the_mean_of_results_is_over_tasks_and_not_over_metrics() -> None:
 
 
 def test_baselines_all_reads_the_rows_of_every_task(tmp_path: Path) -> None:
-    write_rows({"t": {"train": pairs(60, 1), "validation": pairs(10, 2), "test": pairs(40, 3)}})(tmp_path / "rows")
-    found = evaluation.baselines_all({"t": a_task()}, tmp_path / "rows", embed, seed=0)
-    assert found == {"t": evaluation.baselines(a_task(), pairs(60, 1), pairs(40, 3), embed, seed=0)}
+    write_rows({"t": {"train": make_pairs(60, 1), "validation": make_pairs(10, 2), "test": make_pairs(40, 3)}})(
+        tmp_path / "rows"
+    )
+    results = evaluation.baselines_all({"t": make_task()}, tmp_path / "rows", embed, seed=0)
+    assert results == {"t": evaluation.baselines(make_task(), make_pairs(60, 1), make_pairs(40, 3), embed, seed=0)}

@@ -1,4 +1,4 @@
-"""The authors' own model, tensor by tensor: its weights in our model give its outputs."""
+"""Comparison with the authors' implementation: our model with their weights has their outputs."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ METHODS = {
     "hyperformer": "hyperformer",
     "adapters_multitask": "adapters_multi_task",
 }
-"""The authors' method → ours."""
+"""The authors' name of a method → ours."""
 TOLERANCE = 1e-5
 CHANGED = 1e-4
-"""A difference that no rounding explains."""
+"""A difference that is larger than any rounding error."""
 
 CROSS_ATTENTION_BIAS = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
 EMBEDDINGS = "task_embedding_controller.task_to_embeddings."
@@ -70,7 +70,7 @@ Reference = tuple[dict[str, Any], dict[str, Tensor]]
 
 @pytest.fixture(scope="module", params=list(METHODS))
 def reference(request: pytest.FixtureRequest) -> Reference:
-    """A method's configuration and tensors in the reference. A folder that lacks them is a failure, never a skip."""
+    """Read a method's configuration and tensors of the reference; a missing file is a failure, never a skip."""
     description, tensors = FOLDER / f"{request.param}.json", FOLDER / f"{request.param}.safetensors"
     assert description.is_file(), f"{FOLDER} holds no {description.name}"
     assert tensors.is_file(), f"{FOLDER} holds no {tensors.name}"
@@ -79,13 +79,13 @@ def reference(request: pytest.FixtureRequest) -> Reference:
 
 @pytest.fixture
 def make_reference_model(tmp_path: Path, reference: Reference) -> Callable[[], MultiTaskModel]:
-    """Makes our model with the authors' weights."""
-    described, tensors = reference
-    words = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "good": 3, "bad": 4}, unk_token="<unk>"))
-    words.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    marks = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
-    PreTrainedTokenizerFast(tokenizer_object=words, **marks).save_pretrained(tmp_path)
-    config = T5Config(pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **described["t5"])
+    """Make our model with the authors' weights."""
+    configuration, tensors = reference
+    tokenizer = Tokenizer(models.WordLevel({"<pad>": 0, "</s>": 1, "<unk>": 2, "good": 3, "bad": 4}, unk_token="<unk>"))
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    special_tokens = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special_tokens).save_pretrained(tmp_path)
+    config = T5Config(pad_token_id=0, eos_token_id=1, decoder_start_token_id=0, **configuration["t5"])
     T5ForConditionalGeneration(config).save_pretrained(tmp_path)
     task = {
         "text": "{sentence}",
@@ -94,12 +94,15 @@ def make_reference_model(tmp_path: Path, reference: Reference) -> Callable[[], M
         "labels": {0: "good", 1: "bad"},
         "metrics": ["accuracy"],
     }
-    name = METHODS[described["method"]]
-    projector = {"hidden": described["task_hidden_dim"], "projected": described["projected_task_embedding_dim"]}
-    sizes = {"task_embedding_dim": described["task_embedding_dim"], "projector": projector}
+    name = METHODS[configuration["method"]]
+    projector = {
+        "hidden_dim": configuration["task_hidden_dim"],
+        "output_dim": configuration["projected_task_embedding_dim"],
+    }
+    sizes = {"task_embedding_dim": configuration["task_embedding_dim"], "projector": projector}
     method = {
-        "reduction_factor": described["reduction_factor"],
-        "activation": described["non_linearity"],
+        "reduction_factor": configuration["reduction_factor"],
+        "activation": configuration["non_linearity"],
         **(sizes if name.startswith("hyperformer") else {}),
     }
 
@@ -107,32 +110,32 @@ def make_reference_model(tmp_path: Path, reference: Reference) -> Callable[[], M
         model = MultiTaskModel(
             BackboneSettings(path=str(tmp_path), max_source_tokens=16, max_target_tokens=16),
             Methods.model_validate({name: method}).named(name),
-            Tasks({name: task for name in described["tasks"]}),
+            Tasks({name: task for name in configuration["tasks"]}),
         )
-        load_authors_weights(model, described["tasks"], tensors)
+        load_authors_weights(model, configuration["tasks"], tensors)
         return model.eval()
 
     return make
 
 
 def load_authors_weights(model: MultiTaskModel, tasks: list[str], tensors: dict[str, Tensor]) -> None:
-    """Puts every tensor `model.*` into its place; none may be left over, and none of the model's may stay unset."""
-    given = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
-    bias = given.get(CROSS_ATTENTION_BIAS)
+    """Load every tensor `model.*`; none may be left over, and all tensors of our model must be set."""
+    theirs = {name.removeprefix("model."): tensor for name, tensor in tensors.items() if name.startswith("model.")}
+    bias = theirs.get(CROSS_ATTENTION_BIAS)
     if bias is not None:
         add_cross_attention_bias(model.backbone.t5, bias)
     name = model.method_settings.name
     if name == "adapters_multi_task":
-        found = of_adapters(given, tasks, authors_sites(model))
+        ours = take_adapters(theirs, tasks, authors_sites(model))
     else:
-        found = {"task_embedding.weight": torch.stack([given.pop(f"{EMBEDDINGS}{task}") for task in tasks])}
-        found |= of_stacks(given) if name == "hyperformer_plus_plus" else of_sites(given, authors_sites(model))
-    model.method.load_state_dict(found, strict=True)
-    model.backbone.t5.load_state_dict(given, strict=True)
+        ours = {"task_embedding.weight": torch.stack([theirs.pop(f"{EMBEDDINGS}{task}") for task in tasks])}
+        ours |= take_stacks(theirs) if name == "hyperformer_plus_plus" else take_sites(theirs, authors_sites(model))
+    model.method.load_state_dict(ours, strict=True)
+    model.backbone.t5.load_state_dict(theirs, strict=True)
 
 
 def authors_sites(model: MultiTaskModel) -> list[str]:
-    """The authors' name of each of our sites: position 1 is self-attention, the first layer of a block, 0 the last."""
+    """Return the authors' name of each site: position 1 is self-attention, a block's first layer, 0 the last layer."""
     last = {"encoder": 1, "decoder": 2}
     return [
         f"{site.stack}.block.{site.layer}.layer.{0 if site.position else last[site.stack]}.adapter_controller."
@@ -140,60 +143,61 @@ def authors_sites(model: MultiTaskModel) -> list[str]:
     ]
 
 
-def of_stacks(given: dict[str, Tensor]) -> dict[str, Tensor]:
-    """HyperFormer++'s tensors, taken out of `given`."""
-    found = {}
-    for name in list(given):
+def take_stacks(theirs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove HyperFormer++'s tensors from `theirs`, and return them by our names."""
+    ours = {}
+    for name in list(theirs):
         stack, _, rest = name.partition(".adapter_layers_hyper_net.")
         if rest:
-            theirs = next(prefix for prefix in STACK if rest.startswith(f"{prefix}."))
-            found[f"stacks.{stack}.{STACK[theirs]}{rest.removeprefix(theirs)}"] = given.pop(name)
-    return found
+            prefix = next(prefix for prefix in STACK if rest.startswith(f"{prefix}."))
+            ours[f"stacks.{stack}.{STACK[prefix]}{rest.removeprefix(prefix)}"] = theirs.pop(name)
+    return ours
 
 
-def of_sites(given: dict[str, Tensor], sites: list[str]) -> dict[str, Tensor]:
-    """HyperFormer's tensors, taken out of `given`: our generators hold those of all sites, one after the other."""
-    found = {
-        f"projector.{name.removeprefix(PROJECTOR)}": given.pop(name)
-        for name in list(given)
+def take_sites(theirs: dict[str, Tensor], sites: list[str]) -> dict[str, Tensor]:
+    """Remove HyperFormer's tensors from `theirs`, and return them by our names, concatenated over sites."""
+    ours = {
+        f"projector.{name.removeprefix(PROJECTOR)}": theirs.pop(name)
+        for name in list(theirs)
         if name.startswith(PROJECTOR)
     }
-    for theirs, ours in SITE.items():
+    for their_name, our_name in SITE.items():
         for kind in ("weight", "bias"):
-            found[f"generators.{ours}.{kind}"] = torch.cat([given.pop(f"{site}{theirs}.{kind}") for site in sites])
-    return found
+            tensors = [theirs.pop(f"{site}{their_name}.{kind}") for site in sites]
+            ours[f"generators.{our_name}.{kind}"] = torch.cat(tensors)
+    return ours
 
 
-def of_adapters(given: dict[str, Tensor], tasks: list[str], sites: list[str]) -> dict[str, Tensor]:
-    """Adapters†' tensors, taken out of `given`."""
-    found = {
-        ours: torch.stack(
-            [torch.stack([given.pop(site + theirs.format(task=task)) for site in sites]) for task in tasks]
+def take_adapters(theirs: dict[str, Tensor], tasks: list[str], sites: list[str]) -> dict[str, Tensor]:
+    """Remove the tensors of Adapters† from `theirs`, and return them by our names."""
+    ours = {
+        our_name: torch.stack(
+            [torch.stack([theirs.pop(site + their_name.format(task=task)) for site in sites]) for task in tasks]
         )
-        for ours, theirs in ADAPTER.items()
+        for our_name, their_name in ADAPTER.items()
     }
-    for ours, theirs in (("gain", "weight"), ("shift", "bias")):
-        found[ours] = torch.stack([given.pop(f"{site}post_layer_norm.{theirs}") for site in sites])
-    return found
+    for our_name, their_name in (("gain", "weight"), ("shift", "bias")):
+        ours[our_name] = torch.stack([theirs.pop(f"{site}post_layer_norm.{their_name}") for site in sites])
+    return ours
 
 
 def add_cross_attention_bias(model: T5ForConditionalGeneration, bias: Tensor) -> None:
-    """Gives the T5 the two-sided cross-attention position bias that transformers 3 computed and later ones dropped.
+    """Add the bidirectional cross-attention position bias of transformers 3, which later versions dropped, to a T5.
 
-    The reference was computed with it. It is the backbone's and not the method's: the encoder needs nothing of it.
+    The reference was computed with it. It belongs to the backbone's decoder, not to the method.
     """
     attention = model.decoder.block[0].layer[1].EncDecAttention
     attention.relative_attention_bias = torch.nn.Embedding(*bias.shape)
     attention.has_relative_attention_bias = True
-    attention.is_decoder = False  # only says that buckets are two-sided
+    attention.is_decoder = False  # only makes the buckets bidirectional
 
 
 @torch.no_grad()
-def outputs(model: MultiTaskModel, task: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What the reference also holds, from our model."""
+def compute_outputs(model: MultiTaskModel, task: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Compute the outputs of our model that the reference has too."""
     batch = {name: tensors[name] for name in ("input_ids", "attention_mask", "labels")}
     task_ids = torch.full((len(batch["labels"]),), model.task_id(task))
-    with model.backbone.places.using(model.method.weights(task_ids[:1])):
+    with model.backbone.active_weights.use(model.method.weights(task_ids[:1])):
         out = model.backbone.t5(**batch)
     return {
         "logits": out.logits,
@@ -203,52 +207,52 @@ def outputs(model: MultiTaskModel, task: str, tensors: dict[str, Tensor]) -> dic
 
 
 def largest_difference(model: MultiTaskModel, task: str, tensors: dict[str, Tensor], kind: str) -> float:
-    return float((outputs(model, task, tensors)[kind] - tensors[f"{kind}.{task}"]).abs().max())
+    return float((compute_outputs(model, task, tensors)[kind] - tensors[f"{kind}.{task}"]).abs().max())
 
 
 def test_the_authors_weights_give_the_authors_outputs_for_every_task(make_reference_model, reference):
-    described, tensors = reference
+    configuration, tensors = reference
     model = make_reference_model()
-    assert len(described["tasks"]) >= 2
-    for task in described["tasks"]:
+    assert len(configuration["tasks"]) >= 2
+    for task in configuration["tasks"]:
         for kind in ("logits", "encoder_last_hidden_state", "loss"):
             assert largest_difference(model, task, tensors, kind) < TOLERANCE, (kind, task)
 
 
 def test_the_tasks_of_the_reference_differ_from_one_another(reference):
-    described, tensors = reference
-    first, *others = (tensors[f"logits.{task}"] for task in described["tasks"])
+    configuration, tensors = reference
+    first, *others = (tensors[f"logits.{task}"] for task in configuration["tasks"])
     for other in others:
         assert float((first - other).abs().max()) > CHANGED
 
 
 def test_a_baked_task_gives_the_authors_logits(make_reference_model, reference):
-    described, tensors = reference
+    configuration, tensors = reference
     model = make_reference_model()
-    task = described["tasks"][1]
+    task = configuration["tasks"][1]
     with torch.no_grad():
         out = model.bake(task).t5(**{name: tensors[name] for name in ("input_ids", "attention_mask", "labels")})
     torch.testing.assert_close(out.logits, tensors[f"logits.{task}"], rtol=0, atol=TOLERANCE)
 
 
 def test_another_activation_is_noticed(make_reference_model, reference):
-    described, tensors = reference
+    configuration, tensors = reference
     model = make_reference_model()
-    model.backbone.places.activation = torch.nn.ReLU()
-    assert largest_difference(model, described["tasks"][0], tensors, "logits") > CHANGED
+    model.backbone.active_weights.activation = torch.nn.ReLU()
+    assert largest_difference(model, configuration["tasks"][0], tensors, "logits") > CHANGED
 
 
 def test_positions_the_other_way_round_are_noticed(make_reference_model, reference, monkeypatch):
-    described, tensors = reference
+    configuration, tensors = reference
     model = make_reference_model()
     weights, sites = model.method.weights, model.backbone.sites()
     other = [sites.index(replace(site, position=1 - site.position)) for site in sites]
 
-    def exchanged(task_ids):
+    def swap_positions(task_ids):
         return AdapterWeights(**{name: tensor[:, other] for name, tensor in vars(weights(task_ids)).items()})
 
-    monkeypatch.setattr(model.method, "weights", exchanged)
-    assert largest_difference(model, described["tasks"][0], tensors, "logits") > CHANGED
+    monkeypatch.setattr(model.method, "weights", swap_positions)
+    assert largest_difference(model, configuration["tasks"][0], tensors, "logits") > CHANGED
 
 
 def test_the_norm_after_the_residual_is_noticed(make_reference_model, reference, monkeypatch):
@@ -256,7 +260,7 @@ def test_the_norm_after_the_residual_is_noticed(make_reference_model, reference,
         z = F.linear(activation(F.linear(x, down, down_bias)), up, up_bias)
         return F.layer_norm(x + z, x.shape[-1:], gain, shift, adapters.ADAPTER_NORM_EPS)
 
-    described, tensors = reference
+    configuration, tensors = reference
     model = make_reference_model()
     monkeypatch.setattr(adapters, "adapter", norm_last)
-    assert largest_difference(model, described["tasks"][0], tensors, "logits") > CHANGED
+    assert largest_difference(model, configuration["tasks"][0], tensors, "logits") > CHANGED

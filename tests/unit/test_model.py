@@ -1,4 +1,4 @@
-"""A backbone, a method and tasks as one model."""
+"""The multi-task model: losses, answers, baking, checkpoints and parameter counts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ every_method = pytest.mark.parametrize("method", list(METHODS))
 multi_task_method = pytest.mark.parametrize("method", [name for name in METHODS if not name.endswith("per_task")])
 
 
-def batch_of(model, rows):
+def make_batch(model, rows):
     encoded = model.backbone.encode([Example(*row) for row in rows], model.backbone_settings)
     return model.backbone.collate(encoded, [model.task_id(task) for task, _, _ in rows])
 
@@ -48,17 +48,17 @@ def batch_of(model, rows):
 @torch.no_grad()
 def test_a_row_of_a_mixed_batch_has_the_loss_of_its_own_single_task_batch(make_model, label_smoothing):
     model = make_model(loud=True, label_smoothing=label_smoothing)
-    mixed = batch_of(model, ROWS)
+    mixed = make_batch(model, ROWS)
     losses = model.row_losses(mixed.task_ids, mixed.tensors)
     for row, loss in zip(ROWS, losses, strict=True):
-        alone = batch_of(model, [row])
-        torch.testing.assert_close(loss, model(alone.task_ids, **alone.tensors)["loss"], rtol=1e-6, atol=1e-6)
+        single = make_batch(model, [row])
+        torch.testing.assert_close(loss, model(single.task_ids, **single.tensors)["loss"], rtol=1e-6, atol=1e-6)
 
 
 @torch.no_grad()
 def test_the_task_of_a_row_decides_its_adapters(make_model):
     model = make_model(loud=True)
-    tensors = batch_of(model, ROWS[:1] * 3).tensors
+    tensors = make_batch(model, ROWS[:1] * 3).tensors
     losses = model.row_losses(torch.tensor([0, 1, 2]), tensors).tolist()
     assert min(abs(losses[0] - losses[1]), abs(losses[1] - losses[2]), abs(losses[0] - losses[2])) > 1e-2
 
@@ -66,7 +66,7 @@ def test_the_task_of_a_row_decides_its_adapters(make_model):
 @torch.no_grad()
 def test_the_loss_of_a_batch_is_the_mean_over_its_rows(make_model):
     model = make_model(loud=True)
-    batch = batch_of(model, ROWS)
+    batch = make_batch(model, ROWS)
     rows = model.row_losses(batch.task_ids, batch.tensors)
     assert float(model(batch.task_ids, **batch.tensors)["loss"]) == pytest.approx(sum(rows.tolist()) / len(rows))
 
@@ -78,7 +78,7 @@ def test_training_changes_exactly_the_method_and_the_layer_norms_or_all_that_is_
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-3, weight_decay=0.0)
     model.train()
     torch.manual_seed(0)
-    batch = batch_of(model, [row for row in ROWS if row[0] in model.groups[0]])
+    batch = make_batch(model, [row for row in ROWS if row[0] in model.groups[0]])
     for _ in range(3):
         optimiser.zero_grad()
         model(batch.task_ids, **batch.tensors)["loss"].backward()
@@ -98,12 +98,12 @@ def test_a_mixed_batch_gives_the_gradients_of_its_rows_one_by_one(make_model, me
         losses.backward()
         return {name: p.grad.clone() for name, p in model.named_parameters() if p.requires_grad}
 
-    batch = batch_of(model, ROWS)
+    batch = make_batch(model, ROWS)
     mixed = gradients(model(batch.task_ids, **batch.tensors)["loss"])
     singles = []
     for row in ROWS:
-        alone = batch_of(model, [row])
-        singles.append(model(alone.task_ids, **alone.tensors)["loss"])
+        single = make_batch(model, [row])
+        singles.append(model(single.task_ids, **single.tensors)["loss"])
     for name, wanted in gradients(torch.stack(singles).mean()).items():
         torch.testing.assert_close(mixed[name], wanted, rtol=1e-3, atol=1e-5, msg=name)
 
@@ -133,17 +133,17 @@ def test_a_checkpoint_of_any_method_restores_the_model(make_model, tmp_path, met
 
 @pytest.fixture
 def saved(make_model, tmp_path_factory):
-    """The checkpoint of an untrained model."""
+    """Save the checkpoint of an untrained model."""
     folder = tmp_path_factory.mktemp("saved")
     make_model().save_pretrained(folder)
     return folder
 
 
-def test_a_folder_that_is_no_checkpoint_is_refused(saved, tmp_path):
-    with pytest.raises(HyperFormerError, match=f"is no checkpoint .*{CONFIGURATION}"):
+def test_a_folder_that_is_not_a_checkpoint_is_refused(saved, tmp_path):
+    with pytest.raises(HyperFormerError, match=f"is not a checkpoint .*{CONFIGURATION}"):
         MultiTaskModel.from_pretrained(tmp_path)
     shutil.copy(saved / CONFIGURATION, tmp_path)
-    with pytest.raises(HyperFormerError, match=f"is no checkpoint .*{WEIGHTS}"):
+    with pytest.raises(HyperFormerError, match=f"is not a checkpoint .*{WEIGHTS}"):
         MultiTaskModel.from_pretrained(tmp_path)
 
 
@@ -168,7 +168,7 @@ def test_tensors_that_do_not_fit_are_refused_by_name(saved, tmp_path, fault):
 
 
 def test_an_unknown_task_is_refused_with_the_known_ones(make_model):
-    with pytest.raises(HyperFormerError, match="unknown task 'moods'; the model knows mood, mood3, likeness"):
+    with pytest.raises(HyperFormerError, match="unknown task 'moods'; expected one of mood, mood3, likeness"):
         make_model().answer("moods", SENTENCES)
 
 
@@ -202,9 +202,9 @@ def test_a_baked_task_scores_as_the_model_does(make_model, method):
         baked = model.bake(task)
         rows = baked.encode([Example(task, source, "") for _, source, _ in ROWS], model.backbone_settings)
         batch = baked.collate(rows, [0] * len(rows)).tensors
-        found = baked.scores(batch["input_ids"], batch["attention_mask"], model.answers[task], "constrained")
+        scores = baked.scores(batch["input_ids"], batch["attention_mask"], model.answers[task], "constrained")
         wanted = torch.tensor([s.values for s in model.scores(task, [source for _, source, _ in ROWS], 8)])
-        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-5)
+        torch.testing.assert_close(scores, wanted, rtol=1e-6, atol=1e-5)
 
 
 def test_scoring_leaves_no_dropout_on(make_model):
@@ -214,14 +214,14 @@ def test_scoring_leaves_no_dropout_on(make_model):
     assert first == second
 
 
-# --- models a task
+# --- one model per task
 
 
 PER_TASK = ["adapters_per_task", "fine_tuning_per_task"]
 
 
-def assembled(make_model, method):
-    """A model whose three groups have tensors of their own."""
+def make_groups(make_model, method):
+    """Make a model whose three groups have different tensors."""
     model = make_model(method=method)
     first = {name: tensor.clone() for name, tensor in models.trained_tensors(model).items()}
     draw = torch.Generator().manual_seed(0)
@@ -234,55 +234,55 @@ def assembled(make_model, method):
     return model
 
 
-def scores_of(model):
+def score_tasks(model):
     return {task: model.scores(task, [source for _, source, _ in ROWS], 2) for task in model.tasks}
 
 
 @pytest.mark.parametrize("method", PER_TASK)
 def test_each_task_is_answered_by_its_own_group_in_any_order(make_model, method):
-    model = assembled(make_model, method)
+    model = make_groups(make_model, method)
     assert model.groups == [["mood"], ["mood3"], ["likeness"]]
-    wanted = scores_of(model)
+    wanted = score_tasks(model)
     for task in ("likeness", "mood", "likeness", "mood3", "mood"):
         assert model.scores(task, [source for _, source, _ in ROWS], 2) == wanted[task]
-    own = make_model(method=method)
-    own.assemble([model._trained[1]] * 3)
-    assert scores_of(own)["mood3"] == wanted["mood3"]
-    assert scores_of(own)["mood"] != wanted["mood"]
+    other = make_model(method=method)
+    other.assemble([model._trained[1]] * 3)
+    assert score_tasks(other)["mood3"] == wanted["mood3"]
+    assert score_tasks(other)["mood"] != wanted["mood"]
 
 
 @pytest.mark.parametrize("method", PER_TASK)
 def test_a_checkpoint_of_several_models_restores_each(make_model, tmp_path, method):
-    model = assembled(make_model, method)
-    wanted = scores_of(model)
+    model = make_groups(make_model, method)
+    wanted = score_tasks(model)
     model.save_pretrained(tmp_path)
     names = {f"trained-{task}.safetensors" for task in model.tasks}
     assert {path.name for path in tmp_path.glob("*.safetensors")} == names
-    assert scores_of(MultiTaskModel.from_pretrained(tmp_path)) == wanted
+    assert score_tasks(MultiTaskModel.from_pretrained(tmp_path)) == wanted
     (tmp_path / "trained-mood3.safetensors").unlink()
-    with pytest.raises(HyperFormerError, match=r"is no checkpoint .it has no trained-mood3.safetensors"):
+    with pytest.raises(HyperFormerError, match=r"is not a checkpoint .it has no trained-mood3.safetensors"):
         MultiTaskModel.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("method", PER_TASK)
 @torch.no_grad()
 def test_a_baked_task_keeps_its_own_tensors_when_another_is_asked(make_model, method):
-    model = assembled(make_model, method)
-    wanted = scores_of(model)
+    model = make_groups(make_model, method)
+    wanted = score_tasks(model)
     baked = {task: model.bake(task) for task in model.tasks}
     for task, backbone in baked.items():
         rows = backbone.encode([Example(task, source, "") for _, source, _ in ROWS], model.backbone_settings)
         batch = backbone.collate(rows, [0] * len(rows)).tensors
-        found = backbone.scores(batch["input_ids"], batch["attention_mask"], model.answers[task], "constrained")
-        torch.testing.assert_close(found, torch.tensor([s.values for s in wanted[task]]), rtol=1e-5, atol=1e-5)
+        scores = backbone.scores(batch["input_ids"], batch["attention_mask"], model.answers[task], "constrained")
+        torch.testing.assert_close(scores, torch.tensor([s.values for s in wanted[task]]), rtol=1e-5, atol=1e-5)
 
 
 # --- generation
 
 
 @pytest.fixture
-def make_writer(backbone_settings):
-    """Makes a model with a task of each kind, generation among them."""
+def make_generative(backbone_settings):
+    """Make a model with a task of each kind, generation included."""
 
     def make(**changes):
         torch.manual_seed(2)
@@ -291,65 +291,65 @@ def make_writer(backbone_settings):
         tasks = Tasks(task_settings() | {"echo": echo})
         model = MultiTaskModel(settings, method_settings("hyperformer_plus_plus"), tasks)
         with torch.no_grad():
-            for parameter in model.parameters():  # so that what is written depends on what is read
+            for parameter in model.parameters():  # so that the output depends on the input
                 parameter.normal_(std=0.5)
         return model.eval()
 
     return make
 
 
-def greedily(model, task, source, longest):
-    """What the likeliest next token, again and again, writes: without cache, padding or batch."""
+def decode_greedily(model, task, source, limit):
+    """Decode a source greedily, without cache, padding or batch."""
     ids = torch.tensor([model.backbone.tokenizer(source, truncation=True, max_length=32)["input_ids"]])
-    written = [model.backbone.t5.config.decoder_start_token_id]
+    generated = [model.backbone.t5.config.decoder_start_token_id]
     weights = model.method.weights(torch.tensor([model.task_id(task)]))
-    with torch.no_grad(), model.backbone.places.using(weights):
-        while len(written) <= longest and written[-1] != model.backbone.tokenizer.eos_token_id:
-            logits = model.backbone.t5(input_ids=ids, decoder_input_ids=torch.tensor([written])).logits
-            written.append(int(logits[0, -1].argmax()))
-    return model.backbone.tokenizer.decode(written, skip_special_tokens=True).strip()
+    with torch.no_grad(), model.backbone.active_weights.use(weights):
+        while len(generated) <= limit and generated[-1] != model.backbone.tokenizer.eos_token_id:
+            logits = model.backbone.t5(input_ids=ids, decoder_input_ids=torch.tensor([generated])).logits
+            generated.append(int(logits[0, -1].argmax()))
+    return model.backbone.tokenizer.decode(generated, skip_special_tokens=True).strip()
 
 
-def test_greedy_generation_writes_the_likeliest_tokens_with_the_tasks_adapters(make_writer):
-    model = make_writer()
+def test_greedy_generation_takes_the_likeliest_tokens_with_the_tasks_adapters(make_generative):
+    model = make_generative()
     sources = [f"say again: {row['sentence']}" for row in SENTENCES]
-    wanted = [greedily(model, "echo", source, 16) for source in sources]
+    wanted = [decode_greedily(model, "echo", source, 16) for source in sources]
     assert model.generate("echo", sources, EvaluationSettings(batch_size=2)) == wanted
     assert len(set(wanted)) > 1
     assert [answer.label for answer in model.answer("echo", SENTENCES)] == wanted
     assert model.answer("echo", SENTENCES)[0].probabilities == {}
 
 
-def test_more_beams_find_answers_that_are_at_least_as_likely(make_writer):
-    model = make_writer()
+def test_more_beams_find_answers_that_are_at_least_as_likely(make_generative):
+    model = make_generative()
     sources = [f"say again: {row['sentence']}" for row in SENTENCES]
 
-    def likelihood(written):
-        rows = model.backbone.encode([Example("echo", *pair) for pair in zip(sources, written, strict=True)], SHORT)
+    def likelihood(texts):
+        rows = model.backbone.encode([Example("echo", *pair) for pair in zip(sources, texts, strict=True)], SHORT)
         batch = model.backbone.collate(rows, [model.task_id("echo")] * len(rows))
         return -float(model.row_losses(batch.task_ids, batch.tensors).sum().detach())
 
-    one, four = (model.generate("echo", sources, EvaluationSettings(batch_size=8, num_beams=n)) for n in (1, 4))
-    assert one != four
-    assert likelihood(four) >= likelihood(one)
+    greedy, four = (model.generate("echo", sources, EvaluationSettings(batch_size=8, num_beams=n)) for n in (1, 4))
+    assert greedy != four
+    assert likelihood(four) >= likelihood(greedy)
 
 
 SHORT = BackboneSettings(path="", max_source_tokens=32, max_target_tokens=16)
 
 
-def test_a_closed_task_may_generate_and_an_answer_outside_is_left_as_it_is(make_writer):
-    model = make_writer()
+def test_labels_may_be_generated_and_a_text_that_is_no_label_is_returned_as_it_is(make_generative):
+    model = make_generative()
     generated = EvaluationSettings(batch_size=4, label_scoring="generated")
     answers = model.answer("mood", SENTENCES, generated)
-    longest = model.answers["mood"].longest
+    limit = model.answers["mood"].longest
     assert [a.label for a in answers] == [
-        greedily(model, "mood", f"sentence: {r['sentence']}", longest) for r in SENTENCES
+        decode_greedily(model, "mood", f"sentence: {r['sentence']}", limit) for r in SENTENCES
     ]
     assert all(answer.probabilities == {} and answer.value is None for answer in answers)
 
 
-def test_a_generated_answer_of_a_closed_task_is_known_again(make_writer, monkeypatch):
-    model = make_writer()
+def test_a_generated_label_has_its_number(make_generative, monkeypatch):
+    model = make_generative()
     generated = EvaluationSettings(batch_size=4, label_scoring="generated")
     monkeypatch.setattr(model.backbone, "generate", lambda *_: ["quite bad"])
     assert model.answer("mood3", SENTENCES[:1], generated)[0].label == "quite bad"
@@ -358,20 +358,20 @@ def test_a_generated_answer_of_a_closed_task_is_known_again(make_writer, monkeyp
     assert (answer.label, answer.value) == ("2", 2.0)
 
 
-def test_an_answer_longer_than_a_target_may_be_is_refused(make_writer):
+def test_an_answer_longer_than_max_target_tokens_is_refused(make_generative):
     with pytest.raises(
-        HyperFormerError, match=r"task 'mood': an answer has . tokens, expected at most .*target_tokens, 1"
+        HyperFormerError, match=r"task 'mood': an answer has . tokens; expected at most 1, .*target_tokens"
     ):
-        make_writer(max_target_tokens=1)
+        make_generative(max_target_tokens=1)
 
 
-# --- what a checkpoint says of itself
+# --- checkpoints: backbone, Hub
 
 
 def test_a_checkpoint_names_its_backbone_with_a_checksum_and_refuses_another(make_model, tmp_path, backbone_folder):
     make_model().save_pretrained(tmp_path / "checkpoint")
-    described = json.loads((tmp_path / "checkpoint" / CONFIGURATION).read_text())
-    assert described["backbone"]["path"] == str(backbone_folder)
+    configuration = json.loads((tmp_path / "checkpoint" / CONFIGURATION).read_text())
+    assert configuration["backbone"]["path"] == str(backbone_folder)
     moved = shutil.copytree(backbone_folder, tmp_path / "moved")
     assert MultiTaskModel.from_pretrained(tmp_path / "checkpoint", backbone=str(moved)).backbone_settings.path == str(
         moved
@@ -405,8 +405,8 @@ def test_pushing_uploads_what_saving_writes(make_model, monkeypatch):
     ]
 
 
-def test_a_hub_that_is_out_of_reach_is_said_in_one_sentence(make_model):
-    with pytest.raises(HyperFormerError, match=r"the hub did not take 'somebody/tasks' .*hf auth login"):
+def test_a_failed_upload_is_an_error_with_advice(make_model):
+    with pytest.raises(HyperFormerError, match=r"cannot upload to the Hub repository 'somebody/tasks' .*hf auth login"):
         make_model().push_to_hub("somebody/tasks")
 
 
@@ -418,7 +418,7 @@ T5 = {
     "base": {"d_model": 768, "d_kv": 64, "d_ff": 3072, "num_layers": 12, "num_heads": 12},
 }
 BASE = {"small": 60_506_624, "base": 222_903_552}
-"""Without the unused bias table of a stack that the paper's version of transformers carried."""
+"""Without the additional position-bias table of the paper's version of transformers."""
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ BASE = {"small": 60_506_624, "base": 222_903_552}
         ("hyperformer_plus_plus", "base", 5_163_440, 47_616, 1.023, 0.292),
         ("fine_tuning_multi_task", "small", 0, BASE["small"], 1.0, 12.5),
         ("fine_tuning_per_task", "small", 0, 8 * BASE["small"], 8.0, 100.0),
-        # the paper prints 0.74 and 0.87 % a task
+        # the paper prints 0.74 and 0.87 % per task
         ("adapters_per_task", "small", 8 * 430_464, 8 * 16_384, 1.059, 0.739),
         ("adapters_per_task", "base", 8 * 1_881_216, 8 * 47_616, 1.069, 0.865),
     ],
@@ -441,17 +441,17 @@ def test_the_parameters_of_a_configuration_are_those_of_the_paper(tmp_path, meth
     T5Config(**T5[size]).save_pretrained(tmp_path)  # and no weights
     sizes = {} if method.startswith("fine") else {"reduction_factor": 32} | (PAPER if "hyper" in method else {})
     eight = Tasks({f"task{i}": task_settings()["mood"] for i in range(8)})
-    where = BackboneSettings(path=str(tmp_path), max_source_tokens=128, max_target_tokens=128)
-    found = parameter_counts(where, method_settings(method, **sizes), eight)
-    assert found["backbone"] == BASE[size]
-    assert found["added"] == added
-    assert found["trained"] == added + norms
-    assert found["total_ratio"] == pytest.approx(total, abs=5e-4)
-    assert found["trained_percent_per_task"] == pytest.approx(percent, abs=5e-4)
+    settings = BackboneSettings(path=str(tmp_path), max_source_tokens=128, max_target_tokens=128)
+    counts = parameter_counts(settings, method_settings(method, **sizes), eight)
+    assert counts["backbone"] == BASE[size]
+    assert counts["added"] == added
+    assert counts["trained"] == added + norms
+    assert counts["total_ratio"] == pytest.approx(total, abs=5e-4)
+    assert counts["trained_percent_per_task"] == pytest.approx(percent, abs=5e-4)
 
 
 @every_method
-def test_what_is_counted_is_what_a_model_trains(make_model, backbone_settings, tasks, method):
+def test_the_counted_parameters_are_those_that_a_model_trains(make_model, backbone_settings, tasks, method):
     model = make_model(method=method)
     counted = parameter_counts(backbone_settings, model.method_settings, tasks)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

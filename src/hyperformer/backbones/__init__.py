@@ -1,4 +1,7 @@
-"""Model families. A new family is one file here and one line in `FAMILIES`."""
+"""Backbones: the supported model families.
+
+A new family is one file here and one line in `FAMILIES`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from transformers.utils.hub import cached_file
 
 from hyperformer import manifest
 from hyperformer.backbones.base import Answers, Backbone
-from hyperformer.backbones.dropout import hasten
+from hyperformer.backbones.dropout import replace_dropout
 from hyperformer.backbones.encoder import EncoderBackbone
 from hyperformer.backbones.heads import AnswerHeads
 from hyperformer.backbones.t5 import SENTINELS, T5Backbone, new, train_tokenizer
@@ -23,63 +26,63 @@ FAMILIES: dict[str, type[Backbone]] = {
     **dict.fromkeys(("t5", "mt5", "umt5"), T5Backbone),
     **dict.fromkeys(("bert", "electra", "roberta", "xlm-roberta", "camembert"), EncoderBackbone),
 }
-"""By transformers' `model_type`; T5 v1.1, Flan-T5 and ByT5 are `t5`, MiniLM is `bert` or `xlm-roberta`."""
+"""Classes by transformers' `model_type`; T5 v1.1, Flan-T5 and ByT5 are `t5`, MiniLM is `bert` or `xlm-roberta`."""
 
 FILES = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.*", "merges.txt", "*.model")
-"""Of a backbone: weights, sizes, and tokenizer."""
+"""Patterns of the files that define a backbone: weights, configuration and tokenizer."""
 
 
 def load(settings: BackboneSettings) -> Backbone:
-    """The backbone of a configuration, from a folder or a hub name.
+    """Load a backbone from a folder or the Hub.
 
     Raises:
-        HyperFormerError: nothing is there, its family is not known, or it has no safetensors weights.
+        HyperFormerError: nothing is there, its family is not supported, or it has no safetensors weights.
     """
-    with _named(settings):
-        family, _ = _family(settings)
+    with _loading_errors(settings):
+        family, _ = _find_family(settings)
         backbone = family.load(settings)
-    hasten(backbone)
+    replace_dropout(backbone)
     return backbone
 
 
-def skeleton(settings: BackboneSettings) -> Backbone:
-    """The backbone on the meta device, from its configuration alone: for counting.
+def load_without_weights(settings: BackboneSettings) -> Backbone:
+    """Load a backbone's architecture on the meta device, to count its parameters.
 
     Raises:
-        HyperFormerError: nothing is there, or its family is not known.
+        HyperFormerError: nothing is there, or its family is not supported.
     """
-    with _named(settings):
-        family, config = _family(settings)
-        return family.skeleton(config)
+    with _loading_errors(settings):
+        family, config = _find_family(settings)
+        return family.from_config(config)
 
 
 def checksum(settings: BackboneSettings) -> str:
-    """One checksum of the files that make the backbone what it is, wherever they are."""
-    with _named(settings):
-        found = cached_file(settings.path, "config.json", revision=settings.revision)
-    return manifest.files_sha256(sorted({file for kind in FILES for file in Path(str(found)).parent.glob(kind)}))
+    """Return the sha256 over the files that define the backbone, independent of their location."""
+    with _loading_errors(settings):
+        config = cached_file(settings.path, "config.json", revision=settings.revision)
+    return manifest.files_sha256(sorted({file for kind in FILES for file in Path(str(config)).parent.glob(kind)}))
 
 
-def _family(settings: BackboneSettings) -> tuple[type[Backbone], PretrainedConfig]:
+def _find_family(settings: BackboneSettings) -> tuple[type[Backbone], PretrainedConfig]:
     config = AutoConfig.from_pretrained(settings.path, revision=settings.revision)
     if config.model_type not in FAMILIES:
         raise HyperFormerError(
-            f"the backbone {settings.path!r} is a {config.model_type!r} model, expected one of {', '.join(FAMILIES)}; "
-            "set backbone.path"
+            f"backbone {settings.path!r} is a {config.model_type!r} model; expected one of {', '.join(FAMILIES)}. "
+            "Set backbone.path to a supported model."
         )
     return FAMILIES[config.model_type], config
 
 
 @contextmanager
-def _named(settings: BackboneSettings) -> Iterator[None]:
-    """What transformers says of a backbone that is not there, as a sentence with its name."""
+def _loading_errors(settings: BackboneSettings) -> Iterator[None]:
+    """Turn the errors that transformers raises for a missing backbone into a sentence that names it."""
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
-        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")  # the first sentence says it
+        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")  # its first sentence has the cause
         raise HyperFormerError(
-            f"no backbone could be loaded from {settings.path!r} ({reason}); set backbone.path to a folder with "
-            "config.json, model.safetensors and tokenizer.json, or to a hub name"
+            f"cannot load a backbone from {settings.path!r} ({reason}). Set backbone.path to a folder with "
+            "config.json, model.safetensors and tokenizer.json, or to a Hub name."
         ) from error
 
 
@@ -91,7 +94,7 @@ __all__ = [
     "Backbone",
     "checksum",
     "load",
+    "load_without_weights",
     "new",
-    "skeleton",
     "train_tokenizer",
 ]

@@ -1,7 +1,7 @@
-"""Adapters inside a backbone: the places, and what computes there.
+"""Adapters inside a backbone: the modules at the insertion points, and their computation.
 
-A place is a sublayer's `dropout`, replaced by adapter-then-dropout: h + dropout(A(sublayer(norm(h)))) without a fork of
-the backbone (HyperFormer, section 3.1).
+A module that applies the adapter and then dropout replaces a sublayer's `dropout`. This computes
+h + dropout(A(sublayer(norm(h)))) without a fork of the backbone (HyperFormer, section 3.1).
 """
 
 from __future__ import annotations
@@ -20,25 +20,27 @@ ADAPTER_NORM_EPS = 1e-5
 
 
 class AdapterSite(nn.Module):
-    """A sublayer's dropout, with the adapter of this site before it.
+    """The adapter of one site, followed by the sublayer's dropout.
 
-    The weights are not this module's: `AdapterPlaces` hands it those of the batch at hand, for each row its task's.
+    The module has no weights: it uses those that `ActiveWeights` holds for the current batch.
     """
 
-    def __init__(self, index: int, places: AdapterPlaces, dropout: nn.Module) -> None:
+    def __init__(self, index: int, active: ActiveWeights, dropout: nn.Module) -> None:
         super().__init__()
         self.index, self.dropout = index, dropout
-        self._places = (places,)  # in a tuple, so that it is not registered as a submodule
+        self._active = (active,)  # in a tuple, so that it is not registered as a submodule
 
     def forward(self, hidden: Tensor) -> Tensor:
-        return self.dropout(self._places[0].adapt(self.index, hidden))
+        """Apply the adapter and the dropout to the sublayer's output [B, L, d]."""
+        return self.dropout(self._active[0].adapt(self.index, hidden))
 
 
-class AdapterPlaces:
-    """The adapter weights that the sites use now: none, one task's, or each row's own.
+class ActiveWeights:
+    """The weights that adapter sites and head use in the current forward pass: none, one task's, or one per row.
 
     Attributes:
-        head: that answers are read off by, of one task (n = 1) or each row's own (n = B); None where there is none.
+        activation: the adapters' non-linearity.
+        head: the head of one task (n = 1) or of each row (n = B); None if there is none.
     """
 
     def __init__(self) -> None:
@@ -47,29 +49,30 @@ class AdapterPlaces:
         self._sites: list[tuple[Tensor, ...]] | None = None
 
     @contextmanager
-    def using(
+    def use(
         self, weights: AdapterWeights | None, rows: Tensor | None = None, head: HeadWeights | None = None
     ) -> Iterator[None]:
-        """Places `weights` and `head` for the forward passes inside.
+        """Use `weights` and `head` in the forward passes inside the context.
 
         Args:
-            weights, head: of n tasks; n = 1 where `rows` is None.
-            rows: each batch row's entry in them, [B].
+            weights: adapters of n tasks; n = 1 if `rows` is None.
+            rows: index of each batch row's task in `weights` and `head`, [B].
+            head: heads of the same tasks.
         """
-        parts = [] if weights is None else list(vars(weights).values())
-        # unbound once: its gradient is one stack, where a slice a site would each fill a whole tensor
+        tensors = [] if weights is None else list(vars(weights).values())
+        # unbound once, so that the gradient is one stack; the gradient of a slice per site would fill a whole tensor
         if rows is None:
-            found = [part.squeeze(0).unbind(0) for part in parts]  # of each site: [...]
+            per_site = [tensor.squeeze(0).unbind(0) for tensor in tensors]  # of each site: [...]
         else:
-            found = [part.index_select(0, rows).unbind(1) for part in parts]  # of each site: [B, ...]
-        sites = list(zip(*found, strict=True)) if parts else None
+            per_site = [tensor.index_select(0, rows).unbind(1) for tensor in tensors]  # of each site: [B, ...]
+        sites = list(zip(*per_site, strict=True)) if tensors else None
         if head is not None and rows is not None:
             head = HeadWeights(head.weight.index_select(0, rows), head.bias.index_select(0, rows))
-        with self._put(sites, head):
+        with self._set(sites, head):
             yield
 
     @contextmanager
-    def _put(self, sites: list[tuple[Tensor, ...]] | None, head: HeadWeights | None) -> Iterator[None]:
+    def _set(self, sites: list[tuple[Tensor, ...]] | None, head: HeadWeights | None) -> Iterator[None]:
         before = self._sites, self.head
         self._sites, self.head = sites, head
         try:
@@ -77,12 +80,12 @@ class AdapterPlaces:
         finally:
             self._sites, self.head = before
 
-    def placed(self) -> Callable[[], AbstractContextManager[None]]:
-        """What places the weights of now once more, for what is computed anew in the backward pass."""
-        return partial(self._put, self._sites, self.head)
+    def capture(self) -> Callable[[], AbstractContextManager[None]]:
+        """Return a context manager that uses the current weights again, for recomputation in the backward pass."""
+        return partial(self._set, self._sites, self.head)
 
     def adapt(self, index: int, x: Tensor) -> Tensor:
-        """The adapters of one site on x [B, L, d]."""
+        """Apply the adapters of site `index` to x [B, L, d]; without weights, return x."""
         if self._sites is None:
             return x
         down, down_bias, up, up_bias, gain, shift = self._sites[index]
@@ -104,18 +107,27 @@ def adapter(
     shift: Tensor,
     activation: nn.Module,
 ) -> Tensor:
-    """x + LN(U act(D x + b_D) + b_U; gain, shift) (HyperFormer, equations 1 and 2).
+    """Compute x + LN(U act(D x + b_D) + b_U; gain, shift) (HyperFormer, equations 1 and 2).
 
     Args:
-        x: [B, L, d].
-        down: D [r, d]; down_bias: [r]; up: U [d, r]; up_bias, gain, shift: [d].
+        x: hidden states [B, L, d].
+        down: D [r, d].
+        down_bias: b_D [r].
+        up: U [d, r].
+        up_bias: b_U [d].
+        gain: scale of the layer norm [d].
+        shift: bias of the layer norm [d].
+        activation: the non-linearity.
+
+    Returns:
+        [B, L, d].
     """
     z = activation(F.linear(x, down, down_bias))  # [B, L, r]
     return x + F.layer_norm(F.linear(z, up, up_bias), gain.shape, gain, shift, ADAPTER_NORM_EPS)  # [B, L, d]
 
 
 class ConstantAdapter(nn.Module):
-    """One task's adapter at one site, as constants, then the sublayer's dropout."""
+    """One task's adapter at one site, with constant weights, followed by the sublayer's dropout."""
 
     def __init__(self, weights: AdapterWeights, index: int, activation: nn.Module, dropout: nn.Module) -> None:
         super().__init__()
@@ -124,4 +136,5 @@ class ConstantAdapter(nn.Module):
         self.activation, self.dropout = activation, dropout
 
     def forward(self, hidden: Tensor) -> Tensor:
+        """Apply the adapter and the dropout to the sublayer's output [B, L, d]."""
         return self.dropout(adapter(hidden, **dict(self.named_buffers(recurse=False)), activation=self.activation))

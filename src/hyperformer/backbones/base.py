@@ -1,4 +1,4 @@
-"""What every backbone does; nothing above asks which family it is."""
+"""The interface of all backbones; other packages use it without knowing the model family."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerF
 from transformers.activations import ACT2FN
 
 from hyperformer import prefix
-from hyperformer.backbones.adapters import AdapterPlaces, AdapterSite, ConstantAdapter
+from hyperformer.backbones.adapters import ActiveWeights, AdapterSite, ConstantAdapter
 from hyperformer.backbones.heads import AnswerHeads
 from hyperformer.config import BackboneSettings
 from hyperformer.types import AdapterWeights, Batch, Example, HeadWeights, Scoring, Site, Source
@@ -23,203 +23,216 @@ from hyperformer.types import AdapterWeights, Batch, Example, HeadWeights, Scori
 
 @dataclass(frozen=True)
 class Answers:
-    """A closed task's answers as a backbone tells them apart.
-
-    `ids` are the tokens of each with its end, or its place in a head; `numbers` what they stand for, None where they
-    are no numbers.
-    """
+    """The encoded answers of a classification or regression task."""
 
     ids: tuple[tuple[int, ...], ...]
+    """Of each answer: its tokens with the end token, or its index in a head."""
     numbers: tuple[float, ...] | None = None
+    """The numbers that the answers of a regression task stand for."""
 
     @property
     def longest(self) -> int:
-        """Tokens of the longest."""
+        """The number of tokens of the longest answer."""
         return max(map(len, self.ids))
 
 
-def averaged(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """The mean of hidden states [B, L, d] over each row's own tokens, [B, d]."""
+def pool_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
+    """Average hidden states [B, L, d] over the tokens of each row, [B, d]."""
     mask = attention_mask.unsqueeze(2).to(hidden.dtype)
     return (hidden * mask).sum(1) / mask.sum(1)
 
 
 class Backbone(nn.Module, ABC):
-    """A pretrained model with sites for adapters.
+    """A pretrained model with adapter sites.
 
     Attributes:
-        tokenizer: its fast tokenizer.
-        places: where a forward pass finds its adapters, and its head.
-        writes: whether it can write answers; others can only tell given ones apart.
+        tokenizer: the model's fast tokenizer.
+        active_weights: the adapters and the head that a forward pass uses.
+        is_seq2seq: whether the model can generate text; an encoder can only score the answers of a task.
     """
 
-    writes: ClassVar[bool] = False
+    is_seq2seq: ClassVar[bool] = False
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
         self.tokenizer = tokenizer
-        self.places = AdapterPlaces()
-        self._placed: list[Site] = []
+        self.active_weights = ActiveWeights()
+        self._adapter_sites: list[Site] = []
 
     @classmethod
     @abstractmethod
     def load(cls, settings: BackboneSettings) -> Self:
-        """The model and its tokenizer from a folder or a hub name, in float32; the weights must be safetensors."""
+        """Load the model in float32 and its tokenizer from a folder or the Hub; the weights must be safetensors."""
 
     @classmethod
     @abstractmethod
-    def skeleton(cls, config: PretrainedConfig) -> Self:
-        """The model without weights, on the meta device, and without a vocabulary: for counting."""
+    def from_config(cls, config: PretrainedConfig) -> Self:
+        """Build the model without weights and vocabulary, on the meta device, to count its parameters."""
 
     @property
     @abstractmethod
     def width(self) -> int:
-        """The width d of the hidden states."""
+        """The hidden size d."""
 
     @property
     @abstractmethod
     def vocabulary(self) -> int:
-        """The number of tokens that the model knows."""
+        """The number of token embeddings of the model."""
 
     @abstractmethod
     def sites(self) -> list[Site]:
-        """Every place where an adapter can sit."""
+        """Return every site where an adapter can be inserted."""
 
     @abstractmethod
     def sublayer(self, site: Site) -> Any:
-        """The module whose `dropout` is the site's place."""
+        """Return the module whose `dropout` an adapter at the site replaces."""
 
     def place(self, sites: Sequence[Site], activation: str) -> None:
-        """Puts places for adapters at these sites, once: `AdapterWeights` are stacked in this order.
+        """Insert adapters at sites; call it only once.
 
         Args:
-            activation: the adapters' non-linearity, a name that transformers knows.
+            sites: sites in the order in which `AdapterWeights` are stacked.
+            activation: transformers' name of the adapters' non-linearity.
         """
-        self.places.activation = ACT2FN[activation]
-        self._placed = list(sites)
+        self.active_weights.activation = ACT2FN[activation]
+        self._adapter_sites = list(sites)
         for index, site in enumerate(sites):
             sublayer = self.sublayer(site)
-            sublayer.dropout = AdapterSite(index, self.places, sublayer.dropout)
+            sublayer.dropout = AdapterSite(index, self.active_weights, sublayer.dropout)
 
     def checkpoint_gradients(self) -> None:
-        """Makes training compute the activations of a block anew in the backward pass."""
+        """Recompute the activations of each block in the backward pass of training."""
         blocks: list[Any] = [module for module in self.modules() if hasattr(module, "gradient_checkpointing")]
         for block in blocks:
-            block.gradient_checkpointing, block._gradient_checkpointing_func = True, self._recomputed
+            block.gradient_checkpointing, block._gradient_checkpointing_func = True, self._recompute
 
-    def _recomputed(self, block: Callable[..., Any], *tensors: Any) -> Any:
-        placed = self.places.placed()
+    def _recompute(self, block: Callable[..., Any], *tensors: Any) -> Any:
+        use_same_weights = self.active_weights.capture()
 
-        def run(*given: Any) -> Any:
-            with placed():
-                return block(*given)
+        def run(*inputs: Any) -> Any:
+            with use_same_weights():
+                return block(*inputs)
 
         return checkpoint(run, *tensors, use_reentrant=False)
 
     @abstractmethod
     def freeze(self) -> None:
-        """Leaves only the layer norms to train (HyperFormer, section 4)."""
+        """Freeze all parameters except the layer norms (HyperFormer, section 4)."""
 
     @abstractmethod
     def encode(self, examples: Sequence[Example], settings: BackboneSettings) -> list[dict[str, list[int]]]:
-        """Each example's `input_ids`, cut to the settings' lengths, and `labels`: what it is to learn."""
+        """Encode examples into `input_ids`, truncated to the settings' lengths, and the training target `labels`."""
 
     def encode_sources(self, sources: Sequence[Source], settings: BackboneSettings) -> list[list[int]]:
-        """Encode sources into token ids, truncated to the settings' length, as a bundle encodes them."""
+        """Encode sources into token ids, truncated to the settings' length, exactly as bundles do."""
         backend = self.tokenizer.backend_tokenizer
-        backend.no_truncation()  # calls of the tokenizer leave theirs
+        backend.no_truncation()  # earlier calls of the tokenizer may have set it
         backend.no_padding()
         backend.encode_special_tokens = self.tokenizer.split_special_tokens
         return prefix.encode(backend, sources, settings.max_source_tokens)[0]
 
     @abstractmethod
     def template(self, source: Source) -> Source:
-        """The template of a text or two, as its tokenizer takes them."""
+        """Return the template of one or two texts in the form that the tokenizer expects."""
 
     @abstractmethod
     def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:
-        """Encoded rows as a batch: `input_ids`, `attention_mask` [B, L], `labels` [B, T], padded to the longest."""
+        """Pad encoded rows into a batch: `input_ids`, `attention_mask` [B, L], `labels` [B, T]."""
 
     @staticmethod
-    def padded(rows: Sequence[Sequence[int]], pad: int) -> dict[str, Tensor]:
-        """Token ids as `input_ids`, `attention_mask` [B, L]."""
+    def pad(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, Tensor]:
+        """Pad token ids into `input_ids`, `attention_mask` [B, L]."""
         inputs = [torch.tensor(ids) for ids in rows]
-        input_ids = nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=pad)
+        input_ids = nn.utils.rnn.pad_sequence(inputs, batch_first=True, padding_value=pad_id)
         lengths = torch.tensor([len(ids) for ids in inputs])
         mask = (torch.arange(input_ids.shape[1]) < lengths.unsqueeze(1)).long()
         return {"input_ids": input_ids, "attention_mask": mask}
 
     @abstractmethod
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The mean of an encoder's last hidden states of each source, [B, d]."""
+        """Return the mean of the encoder's last hidden states of each source, [B, d]."""
 
     def answer_heads(self, numbers: Sequence[Sequence[float] | None], counts: Sequence[int]) -> AnswerHeads | None:
-        """How each task's answers are read off its head; None where no head is needed.
+        """Return the mapping from head outputs to answers, or None if the backbone needs no heads.
 
         Args:
-            numbers: of each task: what its answers stand for, None where they are no numbers.
-            counts: how many answers it has.
+            numbers: for each task, the numbers that its answers stand for; None if they are no numbers.
+            counts: for each task, the number of answers.
         """
         return None
 
     @abstractmethod
     def loss(self, batch: dict[str, Tensor], label_smoothing: float) -> Tensor:
-        """Each row's loss, [B]."""
+        """Compute the loss of each row, [B]."""
 
     @abstractmethod
     def answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
-        """A closed task's answers, from their texts and what these stand for.
+        """Encode the answers of a task.
+
+        Args:
+            texts: the answers.
+            numbers: the numbers that they stand for, in a regression task.
 
         Raises:
-            HyperFormerError: two answers cannot be told apart, or one cannot be written.
+            HyperFormerError: two answers encode to the same tokens, or an answer has unknown tokens.
         """
 
     @abstractmethod
     def scores(self, input_ids: Tensor, attention_mask: Tensor, answers: Answers, scoring: Scoring) -> Tensor:
-        """Log-probability of each answer after each source; all rows are of one task.
+        """Return the log-probability of each answer for each source, [B, A]; all rows are of the same task.
 
         Args:
-            input_ids, attention_mask: [B, L].
-        Returns:
-            [B, A].
+            input_ids: [B, L].
+            attention_mask: [B, L].
+            answers: the task's A answers.
+            scoring: whether tokens are normalised over the possible answers or over the vocabulary.
         """
 
     def generate(self, input_ids: Tensor, attention_mask: Tensor, max_target_tokens: int, beams: int) -> list[str]:
-        """The text that the model writes after each source; all rows are of one task.
+        """Generate a text for each source; all rows are of the same task.
 
         Args:
-            input_ids, attention_mask: [B, L].
-            beams: of beam search; 1 is greedy.
+            input_ids: [B, L].
+            attention_mask: [B, L].
+            max_target_tokens: maximum number of generated tokens.
+            beams: number of beams; 1 is greedy decoding.
         """
-        raise NotImplementedError  # `writes` says so
+        raise NotImplementedError  # only if `is_seq2seq`
 
-    def written(self, text: str) -> str:
-        """A text as the model would write it: through its tokenizer and back."""
+    def normalize_answer(self, text: str) -> str:
+        """Return a text as the model would generate it: encoded by the tokenizer and decoded again."""
         raise NotImplementedError
 
     def generator(self) -> tuple[PreTrainedModel, bool]:
-        """The plain model that writes, for exporters; and whether a head's width is the model's, shared out to them."""
+        """Return the transformers model for exporters, and whether its head size is the hidden size / heads."""
         raise NotImplementedError
 
     def baked(self, weights: AdapterWeights | None, head: HeadWeights | None = None) -> Self:
-        """A copy with one task's adapters and head as constants, as far as there are any: n = 1."""
+        """Return a copy with one task's adapters and head merged in as constants.
+
+        Args:
+            weights: adapters of a single task (n = 1); None if the method has no adapters.
+            head: head of the same task; None if the backbone needs no head.
+        """
         copied = copy.deepcopy(self).eval()
-        for index, site in enumerate(copied._placed):
-            assert weights is not None  # the method has adapters, or nothing is placed
+        for index, site in enumerate(copied._adapter_sites):
+            assert weights is not None  # only a method with adapters inserts them
             sublayer = copied.sublayer(site)
-            sublayer.dropout = ConstantAdapter(weights, index, self.places.activation, sublayer.dropout.dropout)
+            sublayer.dropout = ConstantAdapter(weights, index, self.active_weights.activation, sublayer.dropout.dropout)
         if head is not None:
-            copied.places.head = HeadWeights(head.weight.detach().clone(), head.bias.detach().clone())
+            copied.active_weights.head = HeadWeights(head.weight.detach().clone(), head.bias.detach().clone())
         return copied
 
     @abstractmethod
     def exportable(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> nn.Module:
-        """What a graph computes: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A].
+        """Build the module to export: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A].
 
-        Where answers stand for numbers, also the `value` [B] that they expect. All weights are buffers, and what the
-        module does follows from their names and shapes.
+        In a regression task, it also returns the expected `value` [B]. All weights are buffers; their names and shapes
+        determine the computation. Adapters and head must be constants.
 
         Args:
-            among: the answers of all tasks that one graph is to serve: then what the module does is the same for each
-                of them but for the sizes N, E and A of their answers, and there is no `value`.
+            answers: the task's answers.
+            scoring: whether tokens are normalised over the possible answers or over the vocabulary.
+            among: answers of all tasks that share one graph. The modules of these tasks then differ only in the sizes
+                N, E and A of their answers, and return no `value`.
         """

@@ -1,10 +1,10 @@
-"""BERT-like encoders (Devlin et al. 2019) as a backbone: BERT and MiniLM, ELECTRA, RoBERTa and its kin.
+"""BERT-like encoders (Devlin et al. 2019) as backbones: BERT and MiniLM, ELECTRA, RoBERTa and its variants.
 
-Adapters sit in place of the `dropout` between a block's self-attention or feed-forward and their residual sum, which
-the layer norm follows. A row's answer is read off the mean of its last hidden states, by a head for each task.
+Adapters replace the `dropout` between a block's self-attention or feed-forward and the residual sum before the layer
+norm. A head per task computes the answer of a row from the mean of its last hidden states.
 
-DistilBERT has no dropout after its attention, and ModernBERT none after either: there is no such place for an adapter,
-so they are not taken.
+DistilBERT has no dropout after its attention, and ModernBERT none at all in its blocks. Without these insertion points
+for adapters, both are unsupported.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedTokenizerFast
 
 from hyperformer.backbones import heads, loading
-from hyperformer.backbones.base import Answers, Backbone, averaged
-from hyperformer.backbones.encoder_graph import EncoderGraph, segments
+from hyperformer.backbones.base import Answers, Backbone, pool_mean
+from hyperformer.backbones.encoder_graph import EncoderGraph, compute_token_types
 from hyperformer.config import BackboneSettings
 from hyperformer.types import Batch, Example, HeadWeights, HyperFormerError, Scoring, Site, Source
 
 
 class EncoderBackbone(Backbone):
-    """An encoder with sites for adapters, answered through heads.
+    """An encoder with adapter sites and a head per task.
 
     Args:
         model: a `BertModel`, `ElectraModel` or `RobertaModel`.
-        tokenizer: its fast tokenizer.
+        tokenizer: the model's fast tokenizer.
     """
 
     def __init__(self, model: Any, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -37,73 +37,74 @@ class EncoderBackbone(Backbone):
         kind = getattr(model.config, "position_embedding_type", "absolute")
         if kind != "absolute":
             raise HyperFormerError(
-                f"the backbone has {kind!r} position embeddings, expected 'absolute' ones; set backbone.path"
+                f"the backbone has {kind!r} position embeddings; expected 'absolute'. Set backbone.path to another "
+                "model."
             )
         if hasattr(model, "pooler"):
-            model.pooler = None  # the mean of all hidden states is read
+            model.pooler = None  # the heads use the mean of all hidden states instead
         self.encoder = model
-        self._separator = _separator(model.config, tokenizer)
+        self._separator = _find_separator(model.config, tokenizer)
 
     @classmethod
     def load(cls, settings: BackboneSettings) -> EncoderBackbone:
-        """The model and its tokenizer from a folder or a hub name, in float32; the weights must be safetensors."""
+        """Load the model in float32 and its tokenizer from a folder or the Hub; the weights must be safetensors."""
         path = settings.path
         if settings.max_target_tokens is not None:
             raise HyperFormerError(
-                f"backbone.max_target_tokens is {settings.max_target_tokens}, but {path!r} is an encoder, which writes "
-                "no answers; leave it out"
+                f"backbone.max_target_tokens is {settings.max_target_tokens}, but {path!r} is an encoder, which "
+                "generates no text. Remove the setting."
             )
-        model = loading.weights(AutoModel, settings, unread="pooler")
-        longest = _longest(model)
-        if settings.max_source_tokens > longest:
+        model = loading.load_weights(AutoModel, settings, optional="pooler")
+        positions = _count_positions(model)
+        if settings.max_source_tokens > positions:
             raise HyperFormerError(
-                f"backbone.max_source_tokens is {settings.max_source_tokens}, expected at most {longest}: {path!r} has "
-                "no more positions"
+                f"backbone.max_source_tokens is {settings.max_source_tokens}; expected at most {positions}, the number "
+                f"of positions of {path!r}. Lower the setting."
             )
-        tokenizer = loading.strict(loading.tokenizer(settings), settings, model.config.vocab_size, pairs=True)
-        return cls(model, tokenizer)
+        tokenizer = loading.load_tokenizer(settings)
+        return cls(model, loading.prepare_tokenizer(tokenizer, settings, model.config.vocab_size, pairs=True))
 
     @classmethod
-    def skeleton(cls, config: PretrainedConfig) -> EncoderBackbone:
-        """The model without weights, on the meta device, and without a vocabulary: for counting."""
+    def from_config(cls, config: PretrainedConfig) -> EncoderBackbone:
+        """Build the model without weights and vocabulary, on the meta device, to count its parameters."""
         with torch.device("meta"):
             model = AutoModel.from_config(config)
         return cls(model, PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE())))
 
     @property
     def width(self) -> int:
-        """The width d of the hidden states."""
+        """The hidden size d."""
         return int(self.encoder.config.hidden_size)
 
     @property
     def vocabulary(self) -> int:
-        """The number of tokens that the model knows."""
+        """The number of token embeddings of the model."""
         return int(self.encoder.config.vocab_size)
 
     def sites(self) -> list[Site]:
-        """Every place where an adapter can sit."""
+        """Return every site where an adapter can be inserted."""
         layers = range(len(self.encoder.encoder.layer))
         return [Site("encoder", layer, position) for layer in layers for position in (0, 1)]
 
     def sublayer(self, site: Site) -> Any:
-        """What ends the self-attention, or the feed-forward, of a block."""
+        """Return the output module of a block's self-attention or feed-forward."""
         layer = self.encoder.encoder.layer[site.layer]
         return layer.attention.output if site.position == 1 else layer.output
 
     def freeze(self) -> None:
-        """Leaves only the layer norms to train (HyperFormer, section 4)."""
-        norms = {id(p) for part in self.modules() if isinstance(part, nn.LayerNorm) for p in part.parameters()}
+        """Freeze all parameters except the layer norms (HyperFormer, section 4)."""
+        norms = {id(p) for module in self.modules() if isinstance(module, nn.LayerNorm) for p in module.parameters()}
         for parameter in self.parameters():
             parameter.requires_grad_(id(parameter) in norms)
 
     def answer_heads(self, numbers: Sequence[Sequence[float] | None], counts: Sequence[int]) -> heads.AnswerHeads:
-        """How each task's answers are read off its head."""
+        """Return the mapping from head outputs to answers; see `Backbone.answer_heads`."""
         return heads.AnswerHeads(numbers, counts)
 
     def encode(self, examples: Sequence[Example], settings: BackboneSettings) -> list[dict[str, list[int]]]:
-        """Token ids of each example, cut to the settings' length, two texts as the tokenizer pairs them: `input_ids`.
+        """Encode examples into `input_ids`, truncated to the settings' length, and `labels`, the answer's index.
 
-        `labels` holds the index of the answer.
+        The tokenizer joins two texts into a pair.
         """
         if not examples:
             return []
@@ -114,73 +115,74 @@ class EncoderBackbone(Backbone):
         ]
 
     def template(self, source: Source) -> Source:
-        """What a text or two are to the tokenizer: the same."""
+        """Return the template itself: the tokenizer joins two texts."""
         return source
 
     def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:
-        """Encoded rows as a batch: `input_ids`, `attention_mask` [B, L], `labels` [B, 1], padded to the longest."""
-        tensors = self.padded([row["input_ids"] for row in rows], int(self.encoder.config.pad_token_id))
+        """Pad encoded rows into a batch: `input_ids`, `attention_mask` [B, L], `labels` [B, 1]."""
+        tensors = self.pad([row["input_ids"] for row in rows], int(self.encoder.config.pad_token_id))
         return Batch(torch.tensor(task_ids), {**tensors, "labels": torch.tensor([row["labels"] for row in rows])})
 
     def loss(self, batch: dict[str, Tensor], label_smoothing: float) -> Tensor:
-        """Each row's label-smoothed cross-entropy among its task's answers, [B]."""
-        found = self._logits(batch["input_ids"], batch["attention_mask"])
-        return heads.loss(found, batch["labels"].squeeze(1), label_smoothing)
+        """Compute each row's label-smoothed cross-entropy over its task's answers, [B]."""
+        logits = self._compute_logits(batch["input_ids"], batch["attention_mask"])
+        return heads.compute_loss(logits, batch["labels"].squeeze(1), label_smoothing)
 
-    def _logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Of as many answers as the largest task has, [B, A]."""
-        assert self.places.head is not None  # the model hands one over
-        return heads.logits(self.embed(input_ids, attention_mask), self.places.head)
+    def _compute_logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Compute the logits of the answers, [B, A], where A is that of the task with the most answers."""
+        assert self.active_weights.head is not None  # set by MultiTaskModel
+        return heads.compute_logits(self.embed(input_ids, attention_mask), self.active_weights.head)
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """The mean of the last hidden states of each source, [B, d]."""
-        given = {"input_ids": input_ids, "attention_mask": attention_mask}
+        """Return the mean of the last hidden states of each source, [B, d]."""
+        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
         if self._separator is not None:
-            given["token_type_ids"] = segments(input_ids, self._separator)
-        return averaged(self.encoder(**given).last_hidden_state, attention_mask)
+            inputs["token_type_ids"] = compute_token_types(input_ids, self._separator)
+        return pool_mean(self.encoder(**inputs).last_hidden_state, attention_mask)
 
     def answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
-        """The places of answers in their task's head."""
-        return Answers(tuple((place,) for place in range(len(texts))), None if numbers is None else tuple(numbers))
+        """Encode answers as their indices in the task's head."""
+        return Answers(tuple((index,) for index in range(len(texts))), None if numbers is None else tuple(numbers))
 
     def scores(self, input_ids: Tensor, attention_mask: Tensor, answers: Answers, scoring: Scoring) -> Tensor:
-        """Log-probability of each answer of each source; all rows are of one task. Both scorings are the same here.
+        """Return the log-probability of each answer for each source, [B, A]; all rows are of the same task.
 
         Args:
-            input_ids, attention_mask: [B, L].
-        Returns:
-            [B, A].
+            input_ids: [B, L].
+            attention_mask: [B, L].
+            answers: the task's A answers.
+            scoring: ignored, as a head normalises over the task's answers in either case.
         """
-        return self._logits(input_ids, attention_mask)[:, : len(answers.ids)].log_softmax(-1)
+        return self._compute_logits(input_ids, attention_mask)[:, : len(answers.ids)].log_softmax(-1)
 
     def exportable(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> EncoderGraph:
-        """What an export target writes as a graph; adapters and head must be constants. See `EncoderGraph`."""
-        head, count = self.places.head, len(answers.ids)
+        """Build the module to export, whose adapters and head must be constants; see `EncoderGraph`."""
+        head, count = self.active_weights.head, len(answers.ids)
         assert head is not None
-        own = HeadWeights(head.weight[0, :count], head.bias[0, :count])
-        return EncoderGraph(self.encoder, own, None if among else answers.numbers, self._separator)
+        task_head = HeadWeights(head.weight[0, :count], head.bias[0, :count])
+        return EncoderGraph(self.encoder, task_head, None if among else answers.numbers, self._separator)
 
 
-def _separator(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> int | None:
-    """The token that parts two texts of different token types; None where all tokens are of one.
+def _find_separator(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> int | None:
+    """Return the id of the token between two texts of different token types; None if all tokens have the same type.
 
     Raises:
-        HyperFormerError: the tokenizer counts types otherwise than from a separator.
+        HyperFormerError: the token types do not change after the first separator, as BERT's do.
     """
     pair = tokenizer("a", "b")
     types = pair.get("token_type_ids", [])
     if config.type_vocab_size < 2 or not any(types):
         return None
     separator = tokenizer.sep_token_id
-    if separator is None or segments(torch.tensor([pair["input_ids"]]), separator).tolist() != [types]:
+    if separator is None or compute_token_types(torch.tensor([pair["input_ids"]]), separator).tolist() != [types]:
         raise HyperFormerError(
-            f"the tokenizer marks two texts by the token types {types}, expected 0 up to the first separator, and 1 "
-            "after it, as BERT's; take another backbone"
+            f"the tokenizer gives two texts the token types {types}; expected 0 up to the first separator and 1 after "
+            "it, as in BERT. Use another backbone."
         )
     return int(separator)
 
 
-def _longest(model: Any) -> int:
-    """How many tokens its positions suffice for; RoBERTa's begin after the one of padding."""
+def _count_positions(model: Any) -> int:
+    """Return the maximum number of tokens; RoBERTa's positions begin after that of padding."""
     first = getattr(model.embeddings, "padding_idx", -1) + 1
     return int(model.config.max_position_embeddings) - first

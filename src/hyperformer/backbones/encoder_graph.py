@@ -1,4 +1,4 @@
-"""A baked encoder and a task's head as one module to be traced: every weight a buffer, laid out as a graph uses it."""
+"""An encoder and a task's head as one module to trace: every weight is a buffer in the layout of the ONNX graph."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import GELUActivation
 
-from hyperformer.backbones.graph_parts import Adapter, outputs
+from hyperformer.backbones.graph_parts import Adapter, collect_outputs
 from hyperformer.backbones.heads import NEVER
 from hyperformer.types import HeadWeights
 
 
-def segments(input_ids: Tensor, separator: int) -> Tensor:
-    """0 up to the first separator and 1 after it, [B, L]: BERT's token types of two texts, or of one."""
+def compute_token_types(input_ids: Tensor, separator: int) -> Tensor:
+    """Compute BERT's token types [B, L]: 0 up to the first separator and 1 after it."""
     separators = (input_ids == separator).long()
     return ((separators.cumsum(1) - separators) > 0).long()
 
 
-class Product(nn.Module):
-    """x W + b, of a linear layer times `scale`."""
+class ConstantLinear(nn.Module):
+    """A linear layer as constants, with weight and bias multiplied by `scale`: x W + b."""
 
     weight: Tensor
     bias: Tensor
@@ -34,11 +34,12 @@ class Product(nn.Module):
         self.register_buffer("bias", scale * layer.bias.detach())
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute x W + b."""
         return x @ self.weight + self.bias
 
 
 class Norm(nn.Module):
-    """A layer norm."""
+    """A layer norm as constants."""
 
     gain: Tensor
     shift: Tensor
@@ -50,13 +51,16 @@ class Norm(nn.Module):
         self.eps = norm.eps
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute LN(x; gain, shift)."""
         return F.layer_norm(x, x.shape[-1:], self.gain, self.shift, self.eps)
 
 
 class Embeddings(nn.Module):
-    """Words, positions and token types, summed and normed; projected to the width where they have one of their own."""
+    """The normed sum of token, position and token-type embeddings, projected to the hidden size where it differs.
 
-    words: Tensor
+    `words` is the table of token embeddings [V, e].
+    """
+
     positions: Tensor
     types: Tensor
 
@@ -64,7 +68,7 @@ class Embeddings(nn.Module):
         super().__init__()
         layer = model.embeddings
         self.separator = separator
-        self.padding = getattr(layer, "padding_idx", None)  # RoBERTa counts positions from there
+        self.padding = getattr(layer, "padding_idx", None)  # RoBERTa's positions begin after this index
         types, positions = layer.token_type_embeddings.weight.detach(), layer.position_embeddings.weight.detach()
         self.register_buffer("words", layer.word_embeddings.weight.detach())
         self.register_buffer("positions", positions + types[0] if separator is None else positions.clone())
@@ -72,60 +76,64 @@ class Embeddings(nn.Module):
             self.register_buffer("types", types.clone())
         self.norm = Norm(layer.LayerNorm)
         project = getattr(model, "embeddings_project", None)
-        self.project = Product(project) if project is not None else nn.Identity()
+        self.project = ConstantLinear(project) if project is not None else nn.Identity()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        found = F.embedding(input_ids, self.words)  # [B, L, e]
+        """Embed token ids [B, L] into hidden states [B, L, d]."""
+        embedded = F.embedding(input_ids, self.get_buffer("words"))  # [B, L, e]
         if self.separator is not None:
-            found = found + F.embedding(segments(input_ids, self.separator), self.types)
+            embedded = embedded + F.embedding(compute_token_types(input_ids, self.separator), self.types)
         if self.padding is None:
-            place = torch.arange(input_ids.shape[1], device=input_ids.device)
+            index = torch.arange(input_ids.shape[1], device=input_ids.device)
         else:
-            place = attention_mask.cumsum(1) * attention_mask + self.padding
-        return self.project(self.norm(found + F.embedding(place, self.positions)))
+            index = attention_mask.cumsum(1) * attention_mask + self.padding
+        return self.project(self.norm(embedded + F.embedding(index, self.positions)))
 
 
 def gelu(x: Tensor) -> Tensor:
-    """The exact GELU, written so that onnxruntime knows it."""
+    """Compute the exact GELU by operations that onnxruntime fuses."""
     return x * 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0)))
 
 
 class Block(nn.Module):
-    """Self-attention, then feed-forward: product, adapter, residual sum, norm."""
+    """Self-attention, then feed-forward; each is followed by its adapter, the residual sum and a layer norm."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
-        itself, ending = layer.attention.self, layer.attention.output
-        self.heads, self.size = itself.num_attention_heads, itself.attention_head_size
-        self.q, self.k, self.v = Product(itself.query, self.size**-0.5), Product(itself.key), Product(itself.value)
-        self.o = Product(ending.dense)
-        self.attention_adapter, self.attention_norm = Adapter(ending.dropout), Norm(ending.LayerNorm)
-        ending = layer.output
-        self.wi, self.wo = Product(layer.intermediate.dense), Product(ending.dense)
-        self.adapter, self.norm = Adapter(ending.dropout), Norm(ending.LayerNorm)
+        attention, output = layer.attention.self, layer.attention.output
+        self.heads, self.size = attention.num_attention_heads, attention.attention_head_size
+        self.q = ConstantLinear(attention.query, self.size**-0.5)
+        self.k, self.v = ConstantLinear(attention.key), ConstantLinear(attention.value)
+        self.o = ConstantLinear(output.dense)
+        self.attention_adapter, self.attention_norm = Adapter(output.dropout), Norm(output.LayerNorm)
+        output = layer.output
+        self.wi, self.wo = ConstantLinear(layer.intermediate.dense), ConstantLinear(output.dense)
+        self.adapter, self.norm = Adapter(output.dropout), Norm(output.LayerNorm)
         activation = layer.intermediate.intermediate_act_fn
         self.activation = gelu if isinstance(activation, GELUActivation) else activation
 
     def forward(self, hidden: Tensor, padding: Tensor) -> Tensor:
-        """`padding` [B, 1, 1, L]."""
+        """Compute the block's hidden states [B, L, d]; `padding` [B, 1, 1, L] is added to the attention logits."""
         q, k, v = (
-            product(hidden).unflatten(-1, (self.heads, self.size)).transpose(1, 2)  # [B, H, L, dk]
-            for product in (self.q, self.k, self.v)
+            linear(hidden).unflatten(-1, (self.heads, self.size)).transpose(1, 2)  # [B, H, L, dk]
+            for linear in (self.q, self.k, self.v)
         )
-        shares = (q @ k.transpose(2, 3) + padding).softmax(-1)  # [B, H, L, L]
-        attended = self.o((shares @ v).transpose(1, 2).flatten(2))
+        attention = (q @ k.transpose(2, 3) + padding).softmax(-1)  # [B, H, L, L]
+        attended = self.o((attention @ v).transpose(1, 2).flatten(2))
         hidden = self.attention_norm(hidden + self.attention_adapter(attended))
         return self.norm(hidden + self.adapter(self.wo(self.activation(self.wi(hidden)))))
 
 
 class EncoderGraph(nn.Module):
-    """`input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A], and `value` [B] of a graded task.
+    """An exportable encoder: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A].
+
+    In a regression task, also the expected `value` [B].
 
     Args:
         model: an encoder whose adapters are constants.
-        head: of the answers: weight [A, d], bias [A].
-        numbers: what the answers stand for; None where they are no numbers.
-        separator: the token that ends a text, where the second has a token type of its own; None elsewhere.
+        head: the head of the task's answers: weight [A, d], bias [A].
+        numbers: the numbers that the answers stand for; None if they are no numbers.
+        separator: id of the token after the first text, if the second text has another token type; otherwise None.
     """
 
     head: Tensor
@@ -139,11 +147,12 @@ class EncoderGraph(nn.Module):
         self.blocks = nn.ModuleList(Block(layer) for layer in model.encoder.layer)
         self.register_buffer("head", head.weight.T.contiguous())  # [d, A]
         self.register_buffer("head_bias", head.bias.clone())
-        self.graded = numbers is not None
+        self.is_regression = numbers is not None
         if numbers is not None:
             self.register_buffer("numbers", torch.tensor(numbers, dtype=torch.float32).unsqueeze(1))
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
+        """Compute `scores` and `probabilities` [B, A], and in a regression task `value` [B]."""
         mask = attention_mask.float()
         padding = (1.0 - mask)[:, None, None, :] * NEVER
         hidden = self.embeddings(input_ids, attention_mask)
@@ -151,4 +160,4 @@ class EncoderGraph(nn.Module):
             hidden = block(hidden, padding)
         pooled = (mask.unsqueeze(1) @ hidden).squeeze(1) / mask.sum(1, keepdim=True)  # [B, d]
         scores = (pooled @ self.head + self.head_bias).log_softmax(-1)
-        return outputs(scores, self.numbers if self.graded else None)
+        return collect_outputs(scores, self.numbers if self.is_regression else None)

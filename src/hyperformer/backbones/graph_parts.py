@@ -1,4 +1,4 @@
-"""What the modules that become graphs have in common: every weight a buffer, laid out as a graph uses it."""
+"""Modules that all exportable graphs share: every weight is a buffer in the layout of the ONNX graph."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hyperformer.backbones.adapters import ADAPTER_NORM_EPS, ConstantAdapter
 
 
 class Adapter(nn.Module):
-    """A sublayer's end: its adapter's constants, or nothing where it has none."""
+    """The adapter of a sublayer as constants; the identity if the sublayer has none."""
 
     down: Tensor
     down_bias: Tensor
@@ -18,22 +18,23 @@ class Adapter(nn.Module):
     gain: Tensor
     shift: Tensor
 
-    def __init__(self, end: nn.Module) -> None:
+    def __init__(self, dropout: nn.Module) -> None:
         super().__init__()
-        self.empty = not isinstance(end, ConstantAdapter)
-        if isinstance(end, ConstantAdapter):
-            self.activation = end.activation
-            for name, value in end.named_buffers(recurse=False):
+        self.empty = not isinstance(dropout, ConstantAdapter)
+        if isinstance(dropout, ConstantAdapter):
+            self.activation = dropout.activation
+            for name, value in dropout.named_buffers(recurse=False):
                 self.register_buffer(name, value.T.contiguous() if value.dim() == 2 else value.clone())
 
     def forward(self, x: Tensor) -> Tensor:
+        """Compute x + LN(act(x Dᵀ + b_D) Uᵀ + b_U; gain, shift), [B, L, d]."""
         if self.empty:
             return x
         z = self.activation(x @ self.down + self.down_bias) @ self.up + self.up_bias  # [B, L, d]
         return x + F.layer_norm(z, x.shape[-1:], self.gain, self.shift, ADAPTER_NORM_EPS)
 
 
-def outputs(scores: Tensor, numbers: Tensor | None) -> tuple[Tensor, ...]:
-    """What a classifier graph gives: `scores`, `probabilities` [B, A]; `value` [B] of the answers' `numbers` [A, 1]."""
+def collect_outputs(scores: Tensor, numbers: Tensor | None) -> tuple[Tensor, ...]:
+    """Return a graph's outputs: `scores`, `probabilities` [B, A]; with `numbers` [A, 1], also `value` [B]."""
     probabilities = scores.softmax(-1)
     return (scores, probabilities) if numbers is None else (scores, probabilities, (probabilities @ numbers).squeeze(1))

@@ -1,8 +1,9 @@
-"""Heads: how a backbone without a decoder reads a task's answers off one vector a row.
+"""Heads, which score a task's answers from one vector per row, for backbones without a decoder.
 
-A head has a row of weights for each answer of a classification task. A graded task has a single row, whose product p
-stands for a number: an answer scores by its distance to it, -(p - u)² / 2s² with u its number on a scale from -1 to 1.
-Less p² / 2s², which all of the task's answers share, that is linear in p too: every task's answers are one product.
+The head of a classification task has one row of weights per answer. The head of a regression task has a single row,
+whose output p predicts a number: an answer scores -(p - u)² / 2s², where u is its number on a scale from -1 to 1.
+All answers of the task share the term -p² / 2s². Without it the score is linear in p, so that the answers of any task
+take one matrix product.
 """
 
 from __future__ import annotations
@@ -14,18 +15,21 @@ from torch import Tensor, nn
 
 from hyperformer.types import HeadWeights
 
-NEVER = -1e9  # a logit that no other comes near to; finite, since infinity times zero is no number
-SPREAD = 0.5  # s, where answers are not farther apart than twice that
+NEVER = -1e9
+"""Logit of what is masked; finite, as infinity times zero is not a number."""
+MIN_STD = 0.5
+"""Lower limit of s, which is otherwise half the widest gap between neighbouring answers."""
 
 
 class AnswerHeads(nn.Module):
-    """What each task's answers take from its head: answer a scores `features`[a] · (head · x) + `offsets`[a].
+    """The mapping from a head's outputs to a task's answers: answer a scores `features`[a] · (head · x) + `offsets`[a].
 
     Args:
-        numbers: of each task: what its answers stand for, None where they are no numbers; and how many there are.
+        numbers: for each task, the numbers that its answers stand for; None if they are no numbers.
+        counts: for each task, the number of answers.
 
     Attributes:
-        rows: of the largest head, k.
+        rows: number of rows k of the largest head.
     """
 
     features: Tensor
@@ -33,16 +37,16 @@ class AnswerHeads(nn.Module):
 
     def __init__(self, numbers: Sequence[Sequence[float] | None], counts: Sequence[int]) -> None:
         super().__init__()
-        self.rows = max(1 if given else count for given, count in zip(numbers, counts, strict=True))
+        self.rows = max(1 if grid else count for grid, count in zip(numbers, counts, strict=True))
         features = torch.zeros(len(counts), max(counts), self.rows)
         offsets = torch.full(features.shape[:2], NEVER)
-        for task, (given, count) in enumerate(zip(numbers, counts, strict=True)):
-            if given:
-                found = torch.tensor(given, dtype=torch.float64)
-                found = 2 * (found - found.min()) / (found.max() - found.min()) - 1
-                sharpness = 0.5 / max(SPREAD, float(found.diff().abs().max()) / 2) ** 2
-                features[task, :count, 0] = 2 * sharpness * found.float()
-                offsets[task, :count] = -sharpness * found.square().float()
+        for task, (grid, count) in enumerate(zip(numbers, counts, strict=True)):
+            if grid:
+                u = torch.tensor(grid, dtype=torch.float64)
+                u = 2 * (u - u.min()) / (u.max() - u.min()) - 1
+                precision = 0.5 / max(MIN_STD, float(u.diff().abs().max()) / 2) ** 2  # 1 / 2s²
+                features[task, :count, 0] = 2 * precision * u.float()
+                offsets[task, :count] = -precision * u.square().float()
             else:
                 features[task, :count] = torch.eye(count, self.rows)
                 offsets[task, :count] = 0.0
@@ -50,30 +54,41 @@ class AnswerHeads(nn.Module):
         self.register_buffer("offsets", offsets, persistent=False)  # [T, A]
 
     def forward(self, heads: HeadWeights, tasks: Tensor) -> HeadWeights:
-        """One row of weights an answer: weight [n, A, d], bias [n, A], `NEVER` where a task has fewer answers.
+        """Return one row of weights per answer: weight [n, A, d], bias [n, A], `NEVER` beyond a task's last answer.
 
         Args:
-            heads: of n tasks, with k rows.
-            tasks: which ones they are, [n].
+            heads: the heads of n tasks, with k rows.
+            tasks: indices of these tasks, [n].
         """
         features = self.features[tasks]  # [n, A, k]
         bias = (features @ heads.bias.unsqueeze(2)).squeeze(2) + self.offsets[tasks]  # [n, A]
         return HeadWeights(features @ heads.weight, bias)
 
 
-def logits(x: Tensor, head: HeadWeights) -> Tensor:
-    """The answers' logits [B, A] of vectors x [B, d]; the head is every row's own, n = B, or one for all, n = 1."""
+def compute_logits(x: Tensor, head: HeadWeights) -> Tensor:
+    """Compute the logits of the answers [B, A].
+
+    Args:
+        x: a vector per row, [B, d].
+        head: a head per row (n = B), or one for all rows (n = 1).
+    """
     if len(head.weight) == 1:
         return nn.functional.linear(x, head.weight[0], head.bias[0])
     return torch.baddbmm(head.bias.unsqueeze(2), head.weight, x.unsqueeze(2)).squeeze(2)
 
 
-def loss(found: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
-    """Each row's label-smoothed cross-entropy among its task's answers, [B], of logits [B, A] and labels [B]."""
-    there = found > NEVER / 2
-    shares = found.float().log_softmax(-1)
-    wrong = -shares.gather(1, labels.unsqueeze(1)).squeeze(1)
+def compute_loss(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tensor:
+    """Compute each row's label-smoothed cross-entropy over its task's answers, [B].
+
+    Args:
+        logits: [B, A], `NEVER` for answers that a row's task does not have.
+        labels: index of the true answer, [B].
+        label_smoothing: probability that is spread evenly over the task's answers.
+    """
+    valid = logits > NEVER / 2
+    log_probabilities = logits.float().log_softmax(-1)
+    cross_entropy = -log_probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
     if not label_smoothing:
-        return wrong
-    mean = -shares.masked_fill(~there, 0.0).sum(1) / there.sum(1)
-    return (1.0 - label_smoothing) * wrong + label_smoothing * mean
+        return cross_entropy
+    mean = -log_probabilities.masked_fill(~valid, 0.0).sum(1) / valid.sum(1)
+    return (1.0 - label_smoothing) * cross_entropy + label_smoothing * mean

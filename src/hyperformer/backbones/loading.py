@@ -1,4 +1,4 @@
-"""What is read of a backbone's folder or hub name: all of its weights, and a tokenizer to which texts are texts."""
+"""Loading of a backbone from a folder or the Hub: complete weights, and a tokenizer that is safe for any text."""
 
 from __future__ import annotations
 
@@ -12,96 +12,103 @@ from hyperformer.config import BackboneSettings
 from hyperformer.types import HyperFormerError
 
 
-def weights(kind: Any, settings: BackboneSettings, unread: str = "") -> Any:
-    """A model in float32, out of safetensors.
+def load_weights(model_class: Any, settings: BackboneSettings, optional: str = "") -> Any:
+    """Load a model in float32 from safetensors.
 
     Args:
-        kind: transformers' class, an `Auto…` one.
-        unread: the part that is never used, and may lack.
+        model_class: an `Auto…` class of transformers.
+        settings: path and revision of the backbone.
+        optional: name of a module that is not used and whose weights may be missing.
+
     Raises:
-        HyperFormerError: tensors are missing, which transformers would make up.
+        HyperFormerError: tensors are missing, which transformers would initialise at random.
     """
-    model, found = kind.from_pretrained(
+    model, report = model_class.from_pretrained(
         settings.path,
         revision=settings.revision,
         dtype=torch.float32,
         use_safetensors=True,
         output_loading_info=True,
     )
-    missing = sorted(name for name in found["missing_keys"] if not unread or unread not in name.split("."))
+    missing = sorted(name for name in report["missing_keys"] if not optional or optional not in name.split("."))
     if missing:
         raise HyperFormerError(
-            f"the weights of {settings.path!r} lack {len(missing)} tensors that its config.json asks for, the first is "
-            f"{missing[0]!r}; give the weights that belong to it"
+            f"the weights of {settings.path!r} are missing {len(missing)} tensors that its config.json requires, the "
+            f"first is {missing[0]!r}. Use the weights that belong to config.json."
         )
     return model.eval()
 
 
-def tokenizer(settings: BackboneSettings) -> PreTrainedTokenizerBase:
-    """The tokenizer as transformers knows it.
+def load_tokenizer(settings: BackboneSettings) -> PreTrainedTokenizerBase:
+    """Load the tokenizer by transformers.
 
     Raises:
-        OSError: there is none.
+        OSError: the backbone has no tokenizer.
     """
     try:
         return AutoTokenizer.from_pretrained(settings.path, revision=settings.revision)
-    except TypeError as error:  # of a name of a file that is not there
-        raise OSError("it holds no tokenizer") from error
+    except TypeError as error:  # raised when a vocabulary file is missing
+        raise OSError("the tokenizer is missing") from error
 
 
-def strict(
-    found: PreTrainedTokenizerBase, settings: BackboneSettings, embeddings: int, pairs: bool
+def prepare_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, settings: BackboneSettings, vocabulary: int, pairs: bool
 ) -> PreTrainedTokenizerFast:
-    """The tokenizer, to which marks like </s> in a text are text; a text is cut at its end.
+    """Check a tokenizer, and make it encode special tokens such as </s> in a text as text and truncate at the end.
 
     Args:
-        embeddings: how many tokens the model knows.
-        pairs: whether it joins two texts.
+        tokenizer: the tokenizer, which is changed in place.
+        settings: path and lengths of the backbone.
+        vocabulary: number of token embeddings of the model.
+        pairs: whether the tokenizer joins two texts.
+
     Raises:
-        HyperFormerError: it is no fast one, has tokens that the model does not know, or the settings leave no room for
-            a text.
+        HyperFormerError: it is not a fast tokenizer, has token ids that the model lacks, or `max_source_tokens` leaves
+            no token for a text.
     """
-    if not isinstance(found, PreTrainedTokenizerFast):
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise HyperFormerError(
-            f"the tokenizer of {settings.path!r} is a {type(found).__name__}, expected one with a tokenizer.json, or "
-            "that transformers makes one of; bundles hold nothing else"
+            f"the tokenizer of {settings.path!r} is a {type(tokenizer).__name__}; expected a fast tokenizer. Provide a "
+            "tokenizer.json, or a format that transformers can convert to it."
         )
-    tokens = 1 + max(found.get_vocab().values(), default=-1)
-    if tokens > embeddings:
+    tokens = 1 + max(tokenizer.get_vocab().values(), default=-1)
+    if tokens > vocabulary:
         raise HyperFormerError(
-            f"the tokenizer of {settings.path!r} has {tokens} tokens, but the model knows {embeddings}; give the "
-            "tokenizer that belongs to it"
+            f"the tokenizer of {settings.path!r} has {tokens} tokens; expected at most {vocabulary}, the vocabulary "
+            "size of the model. Use the tokenizer that belongs to the model."
         )
-    least = found.num_special_tokens_to_add(pair=pairs) + 1 + pairs
-    if settings.max_source_tokens < least:
+    minimum = tokenizer.num_special_tokens_to_add(pair=pairs) + 1 + pairs
+    if settings.max_source_tokens < minimum:
         raise HyperFormerError(
-            f"backbone.max_source_tokens is {settings.max_source_tokens}, expected at least {least}, which leaves a "
-            "token for each text beside the tokenizer's marks"
+            f"backbone.max_source_tokens is {settings.max_source_tokens}; expected at least {minimum}: the special "
+            "tokens and a token for each text. Raise the setting."
         )
-    found.split_special_tokens = True
-    found.truncation_side = "right"
-    backend = found.backend_tokenizer
+    tokenizer.split_special_tokens = True
+    tokenizer.truncation_side = "right"
+    backend = tokenizer.backend_tokenizer
     backend.encode_special_tokens = True
-    backend.no_padding()  # a file may ask for it, as MiniLM's does: [PAD] would be among the tokens of any text
-    most = max(backend.encode("a", "a" if pairs else None).ids, default=0)
-    if most >= embeddings:
+    backend.no_padding()  # MiniLM's tokenizer.json enables padding, which would add [PAD] to any text
+    highest = max(backend.encode("a", "a" if pairs else None).ids, default=0)
+    if highest >= vocabulary:
         raise HyperFormerError(
-            f"the tokenizer of {settings.path!r} adds the token id {most} to a text; expected ids below {embeddings}, "
-            "which the model knows. Use the tokenizer that belongs to it."
+            f"the tokenizer of {settings.path!r} adds the token id {highest} to a text; expected ids below "
+            f"{vocabulary}, the vocabulary size of the model. Use the tokenizer that belongs to the model."
         )
-    marks = zip(found.all_special_tokens, found.all_special_ids, strict=True)
-    read = [mark for mark, number in marks if number in _ids(backend, mark) != _ids(backend, _apart(mark))]
-    if read:  # a Unigram vocabulary holds its marks as words
-        apart = [normalizers.Replace(mark, _apart(mark)) for mark in read]
-        backend.normalizer = normalizers.Sequence([*apart, *([backend.normalizer] if backend.normalizer else [])])
-    return found
+    special = zip(tokenizer.all_special_tokens, tokenizer.all_special_ids, strict=True)
+    matched = [
+        token for token, number in special if number in _encode(backend, token) != _encode(backend, _split(token))
+    ]
+    if matched:  # the vocabulary of a Unigram tokenizer contains its special tokens as ordinary pieces
+        replace = [normalizers.Replace(token, _split(token)) for token in matched]
+        backend.normalizer = normalizers.Sequence([*replace, *([backend.normalizer] if backend.normalizer else [])])
+    return tokenizer
 
 
-def _apart(mark: str) -> str:
-    """Return a mark with a blank after its first character, as a vocabulary does not hold it."""
-    return f"{mark[0]} {mark[1:]}"
+def _split(token: str) -> str:
+    """Return a special token with a blank after its first character, which no vocabulary contains."""
+    return f"{token[0]} {token[1:]}"
 
 
-def _ids(tokenizer: Tokenizer, text: str) -> list[int]:
+def _encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """Encode a text without special tokens."""
     return list(tokenizer.encode(text, add_special_tokens=False).ids)

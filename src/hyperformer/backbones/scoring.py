@@ -1,6 +1,6 @@
-"""Scoring all answers of a task in one decoder row: the nodes of their trie attend along their own branches.
+"""Scores of all answers of a task from one decoder row: a node of their trie attends only to its ancestors.
 
-The same sums in torch, where a model is evaluated, and in the graph that is exported (`t5_graph`).
+Evaluation in torch and the exported graph (`t5_graph`) compute the same sums.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ from hyperformer.backbones.trie import Trie
 
 
 class TriePlan:
-    """A trie as tensors of the device and type of `like`: N nodes, E edges, A answers.
+    """A trie of N nodes, E edges and A answers as tensors, with the device and type of `like`.
 
     Attributes:
-        edge_nodes, edge_tokens: [E].
-        paths: 1 where an edge is on an answer's way, [E, A].
-        own: 1 where an edge leaves a node, [N, E]; apart: 0 there and `NEVER` elsewhere.
+        edge_nodes: the node that each edge leaves, [E].
+        edge_tokens: the token of each edge, [E].
+        paths: 1 where an edge is on the path of an answer, [E, A].
+        edge_mask: 1 where an edge leaves a node, [N, E].
+        edge_bias: 0 where an edge leaves a node, and `NEVER` elsewhere, [N, E].
     """
 
     def __init__(self, trie: Trie, like: Tensor) -> None:
@@ -32,42 +34,53 @@ class TriePlan:
         self.paths = torch.zeros(edges, len(trie.paths), device=device, dtype=like.dtype)
         for answer, path in enumerate(trie.paths):
             self.paths[list(path), answer] = 1.0
-        self.own = (torch.arange(nodes, device=device).unsqueeze(1) == self.edge_nodes).to(like.dtype)
-        self.apart = (1.0 - self.own) * NEVER
+        self.edge_mask = (torch.arange(nodes, device=device).unsqueeze(1) == self.edge_nodes).to(like.dtype)
+        self.edge_bias = (1.0 - self.edge_mask) * NEVER
 
     def tokens(self, start: int) -> Tensor:
-        """The decoder's input at each node, [N]: `start` at the root."""
+        """Return the decoder's input token at each node, [N]: `start` at the root."""
         ids = [start if token is None else token for token in self.trie.tokens]
         return torch.tensor(ids, device=self.device)
 
     def bias(self, attention: Any) -> Tensor:
-        """A self-attention's position bias between nodes by their depths, and `NEVER` beside the way, [1, H, N, N]."""
+        """Return a self-attention's position bias between nodes, by their depths, [1, H, N, N].
+
+        It is `NEVER` except between a node and its ancestors or itself.
+        """
         depths = self.trie.depths
         table = attention.compute_bias(max(depths) + 1, max(depths) + 1)[0]  # [H, D, D]
-        found = table[:, depths][:, :, depths].clone()
+        bias = table[:, depths][:, :, depths].clone()
         for node in range(len(depths)):
             hidden = sorted(set(range(len(depths))) - set(self.trie.seen(node)))
-            found[:, node, hidden] = NEVER
-        return found.unsqueeze(0)
+            bias[:, node, hidden] = NEVER
+        return bias.unsqueeze(0)
 
     def scores(self, logits: Tensor, totals: Tensor | None) -> Tensor:
-        """Each answer's log-probability, [B, A].
+        """Compute the log-probability of each answer, [B, A].
 
         Args:
-            logits: of the edges' tokens after every node, [B, N, E].
-            totals: the log of the sum over all that may follow a node, [B, N, 1]; None where those are its edges.
+            logits: logits of the edges' tokens at every node, [B, N, E].
+            totals: logsumexp of the logits of the vocabulary at every node, [B, N, 1]; None normalises over the edges
+                that leave a node.
         """
-        steps = (logits + self.apart).log_softmax(-1) if totals is None else logits - totals
-        return (steps * self.own).sum(1) @ self.paths
+        steps = (logits + self.edge_bias).log_softmax(-1) if totals is None else logits - totals
+        return (steps * self.edge_mask).sum(1) @ self.paths
 
 
 def attend(attention: Any, queries: Tensor, states: Tensor, bias: Tensor) -> Tensor:
-    """T5's attention, unscaled, of `queries` [b, N, d] to `states` [B, L, d], b = 1 or B; `bias` fits [B, H, N, L]."""
+    """Apply T5's unscaled attention, [B, N, d].
+
+    Args:
+        attention: the attention module.
+        queries: hidden states that attend, [b, N, d] with b = 1 or B.
+        states: hidden states that are attended to, [B, L, d].
+        bias: added to the attention logits, broadcast to [B, H, N, L].
+    """
     heads, size = attention.n_heads, attention.key_value_proj_dim
 
     def split(x: Tensor) -> Tensor:
         return x.view(*x.shape[:2], heads, size).transpose(1, 2)  # [B, H, L, dk]
 
     q, k, v = split(attention.q(queries)), split(attention.k(states)), split(attention.v(states))
-    shares = (q @ k.transpose(2, 3) + bias).softmax(-1)  # [B, H, N, L]
-    return attention.o((shares @ v).transpose(1, 2).flatten(2))
+    weights = (q @ k.transpose(2, 3) + bias).softmax(-1)  # [B, H, N, L]
+    return attention.o((weights @ v).transpose(1, 2).flatten(2))

@@ -1,4 +1,7 @@
-"""Methods: how trainable weights arise. A new method is one file here and one line in `METHODS`."""
+"""Training methods: where the trainable weights come from.
+
+A new method is one file here and one line in `METHODS`.
+"""
 
 from __future__ import annotations
 
@@ -25,18 +28,22 @@ METHODS: dict[str, type[Method]] = {
 
 
 def groups(method: MethodSettings, tasks: Sequence[str]) -> list[list[str]]:
-    """Which models the method trains: the tasks of each."""
+    """Group the tasks by the model that the method trains them in."""
     return METHODS[method.name].groups(tasks)
 
 
 def make(method: MethodSettings, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0) -> Method:
-    """The method of a configuration, for the tasks of one of its groups and a backbone of these sites and this width.
+    """Create a method for the tasks of one group.
 
     Args:
-        head_rows: of the head that the backbone needs for each task.
+        method: name and settings of the method.
+        tasks: names of the group's tasks; a task's id is its index.
+        sites: the backbone's adapter sites.
+        width: the backbone's hidden size d.
+        head_rows: rows k of the head that the backbone needs for each task; 0 if it needs none.
 
     Raises:
-        HyperFormerError: the reduction factor leaves no whole bottleneck, or no site has an adapter.
+        HyperFormerError: the reduction factor does not divide the width, or no site has an adapter.
     """
     return METHODS[method.name](method.settings, tasks, sites, width, head_rows)
 

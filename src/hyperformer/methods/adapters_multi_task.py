@@ -1,4 +1,4 @@
-"""Adapters† (Karimi Mahabadi et al. 2021, section 4): an adapter a task and site, layer norms shared by tasks."""
+"""Adapters† (Karimi Mahabadi et al. 2021, section 4): one adapter per task and site, shared layer norms."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from hyperformer.config import AdapterSettings
-from hyperformer.methods.base import INITIAL_STD, Method, adapted, bottleneck, initial_gain
+from hyperformer.methods.base import INITIAL_STD, Method, compute_bottleneck, get_initial_gain, select_sites
 from hyperformer.types import AdapterWeights, Site
 
 
 class AdaptersMultiTask(Method):
-    """The adapters themselves are parameters: down [tasks, sites, r, d], up [tasks, sites, d, r], gain [sites, d] …"""
+    """Adapters that are parameters themselves: A(x) = x + LN(U act(D x + b_D) + b_U).
+
+    The parameters, over t tasks and s sites: down (D) [t, s, r, d], down_bias [t, s, r], up (U) [t, s, d, r],
+    up_bias [t, s, d]; and the layer norms that the tasks share: gain, shift [s, d].
+    """
 
     own = (*Method.own, "down", "down_bias", "up", "up_bias")
 
@@ -21,16 +25,17 @@ class AdaptersMultiTask(Method):
         self, settings: AdapterSettings, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0
     ) -> None:
         super().__init__(settings, tasks, sites, width, head_rows)
-        self.sites = adapted(settings, sites)
-        t, s, d, r = len(tasks), len(self.sites), width, bottleneck(settings, width)
+        self.sites = select_sites(settings, sites)
+        t, s, d, r = len(tasks), len(self.sites), width, compute_bottleneck(settings, width)
         self.down = nn.Parameter(torch.empty(t, s, r, d).normal_(std=INITIAL_STD))
         self.down_bias = nn.Parameter(torch.zeros(t, s, r))
         self.up = nn.Parameter(torch.empty(t, s, d, r).normal_(std=INITIAL_STD))
         self.up_bias = nn.Parameter(torch.zeros(t, s, d))
-        self.gain = nn.Parameter(torch.full((s, d), initial_gain(settings)))
+        self.gain = nn.Parameter(torch.full((s, d), get_initial_gain(settings)))
         self.shift = nn.Parameter(torch.zeros(s, d))
 
     def weights(self, task_ids: Tensor) -> AdapterWeights:
+        """Return the adapters of the tasks `task_ids` [n] at all sites."""
         n = len(task_ids)
         return AdapterWeights(
             down=self.down[task_ids],  # [n, s, r, d]

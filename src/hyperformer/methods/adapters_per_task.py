@@ -1,16 +1,17 @@
-"""Adapters (Karimi Mahabadi et al. 2021, section 4): for each task a model with adapters and layer norms of its own."""
+"""Adapters (Karimi Mahabadi et al. 2021, section 4): a separate model with adapters and layer norms for each task."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from hyperformer.methods.adapters_multi_task import AdaptersMultiTask
-from hyperformer.methods.base import one_each
+from hyperformer.methods.base import separate_tasks
 
 
 class AdaptersPerTask(AdaptersMultiTask):
-    """The same adapters, trained for one task alone."""
+    """The adapters of `AdaptersMultiTask`, in a separate model for each task."""
 
     @staticmethod
     def groups(tasks: Sequence[str]) -> list[list[str]]:
-        return one_each(tasks)
+        """Put each task into a group of its own."""
+        return separate_tasks(tasks)

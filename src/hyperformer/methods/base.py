@@ -1,4 +1,4 @@
-"""What every method does."""
+"""The interface of all methods, and helpers that several methods share."""
 
 from __future__ import annotations
 
@@ -12,54 +12,58 @@ from torch import Tensor, nn
 from hyperformer.config import AdapterSettings
 from hyperformer.types import AdapterWeights, HeadWeights, HyperFormerError, Site
 
-INITIAL_STD = 0.01  # of every weight of the authors' adapters and hypernetworks
+INITIAL_STD = 0.01
+"""Standard deviation of the initial weights of the authors' adapters and hypernetworks."""
 POSITIONS = {"feed_forward": 0, "self_attention": 1}
+"""The number of each value of the `positions` setting in `Site.position`."""
 
 
-def bottleneck(settings: AdapterSettings, width: int) -> int:
-    """The adapters' width r = d / reduction factor.
+def compute_bottleneck(settings: AdapterSettings, width: int) -> int:
+    """Compute the bottleneck r of adapters: the backbone's width divided by the reduction factor.
 
     Raises:
-        HyperFormerError: the reduction factor leaves no whole bottleneck.
+        HyperFormerError: the reduction factor does not divide the width.
     """
-    found, rest = divmod(width, settings.reduction_factor)
-    if rest or not found:
+    bottleneck, rest = divmod(width, settings.reduction_factor)
+    if rest or not bottleneck:
         raise HyperFormerError(
-            f"the method's reduction_factor is {settings.reduction_factor}, expected a divisor of the backbone's width "
-            f"{width}"
+            f"the method's reduction_factor is {settings.reduction_factor}; expected a divisor of the backbone's width "
+            f"{width}."
         )
-    return found
+    return bottleneck
 
 
-def initial_gain(settings: AdapterSettings) -> float:
-    """Where the gain of a trained layer norm starts."""
+def get_initial_gain(settings: AdapterSettings) -> float:
+    """Return the initial gain of a trained layer norm."""
     return 0.0 if settings.adapter_init == "identity" else 1.0
 
 
-def adapted(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]:
-    """Those of a backbone's sites that have an adapter.
+def select_sites(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]:
+    """Select the sites of a backbone that have an adapter.
 
     Raises:
-        HyperFormerError: none has.
+        HyperFormerError: no site has one.
     """
-    found = [
+    selected = [
         site
         for site in sites
         if settings.stacks in ("both", site.stack)
         and (settings.positions == "both" or POSITIONS[settings.positions] == site.position)
     ]
-    if not found:
-        raise HyperFormerError(f"the method's stacks are {settings.stacks!r}, but the backbone has none; take 'both'")
-    return found
+    if not selected:
+        raise HyperFormerError(
+            f"the method's stacks are {settings.stacks!r}, but the backbone has no such stack. Use 'both'."
+        )
+    return selected
 
 
-def one_each(tasks: Sequence[str]) -> list[list[str]]:
-    """Groups of a method that trains a model for each task."""
+def separate_tasks(tasks: Sequence[str]) -> list[list[str]]:
+    """Return one group per task, for methods that train a model for each task."""
     return [[task] for task in tasks]
 
 
 class TrainedHeads(nn.Module):
-    """A head of k rows for each task: weight [tasks, k, d], bias [tasks, k]."""
+    """Heads of k rows for t tasks, as parameters: weight [t, k, d], bias [t, k]."""
 
     def __init__(self, tasks: int, rows: int, width: int) -> None:
         super().__init__()
@@ -67,23 +71,24 @@ class TrainedHeads(nn.Module):
         self.bias = nn.Parameter(torch.zeros(tasks, rows))
 
     def forward(self, task_ids: Tensor) -> HeadWeights:
+        """Return the heads of the tasks `task_ids` [n]."""
         return HeadWeights(self.weight[task_ids], self.bias[task_ids])
 
 
 class Method(nn.Module, ABC):
-    """Trainable weights for the sites of a backbone, for the tasks of one model.
+    """The trainable weights for the adapter sites of a backbone, for the tasks of one model.
 
     Args:
-        settings: the method's own settings.
-        tasks: names; a task's id is its index.
-        sites: the backbone's sites.
-        width: the backbone's width d.
-        head_rows: k, of the head that the backbone needs for each task; 0 where it needs none.
+        settings: the method's settings.
+        tasks: names of the tasks; a task's id is its index.
+        sites: the backbone's adapter sites.
+        width: the backbone's hidden size d.
+        head_rows: rows k of the head that the backbone needs for each task; 0 if it needs none.
 
     Attributes:
-        sites: those that have an adapter, in the order of `AdapterWeights`.
-        trains_backbone: whether the whole backbone is trained, and not its layer norms alone.
-        own: the names that tensors which hold an entry for each task, [tasks, …], can have.
+        sites: the sites that have an adapter, in the order of `AdapterWeights`.
+        trains_backbone: whether the whole backbone is trained, instead of only its layer norms.
+        own: possible names of task-specific tensors, which hold one entry per task, [t, …].
     """
 
     trains_backbone: ClassVar[bool] = False
@@ -99,21 +104,21 @@ class Method(nn.Module, ABC):
 
     @staticmethod
     def groups(tasks: Sequence[str]) -> list[list[str]]:
-        """Which models to train, by the tasks of each, as many in one as in another: here, one model for all."""
+        """Group the tasks by model, in groups of equal size; by default, one model for all tasks."""
         return [list(tasks)]
 
     @abstractmethod
     def weights(self, task_ids: Tensor) -> AdapterWeights | None:
-        """The adapters of the tasks `task_ids` [n] at `sites`; None where the method has none."""
+        """Return the adapters of the tasks `task_ids` [n] at `sites`; None if the method has no adapters."""
 
     def head(self, task_ids: Tensor) -> HeadWeights | None:
-        """The heads of the tasks `task_ids` [n]; None where the backbone needs none."""
+        """Return the heads of the tasks `task_ids` [n]; None if the backbone needs no heads."""
         return None if self.heads is None else self.heads(task_ids)
 
     def own_names(self) -> list[str]:
-        """The names of the tensors that hold an entry for each task, [tasks, …]; all others are shared."""
+        """Return the names of the task-specific tensors, [t, …]; all other tensors are shared by the tasks."""
         return [name for name, _ in self.named_parameters() if name in self.own]
 
     def trained_names(self) -> list[str]:
-        """The names of the method's own tensors that training changes."""
+        """Return the names of the method's tensors that training changes."""
         return [name for name, _ in self.named_parameters()]

@@ -1,4 +1,4 @@
-"""T5 multi-task (Karimi Mahabadi et al. 2021, section 4): the whole backbone learns every task."""
+"""T5 multi-task (Karimi Mahabadi et al. 2021, section 4): the whole backbone is fine-tuned on all tasks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hyperformer.types import Site
 
 
 class FineTuningMultiTask(Method):
-    """No weights of its own but heads, where the backbone needs them."""
+    """Fine-tuning of the whole backbone, without adapters; with heads if the backbone needs them."""
 
     trains_backbone = True
 
@@ -23,4 +23,5 @@ class FineTuningMultiTask(Method):
         self.sites = []
 
     def weights(self, task_ids: Tensor) -> None:
+        """Return None: there are no adapters."""
         return None

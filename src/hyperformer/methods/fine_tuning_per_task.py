@@ -1,16 +1,17 @@
-"""T5 per task (Karimi Mahabadi et al. 2021, section 4): for each task a backbone that learns it alone."""
+"""T5 per task (Karimi Mahabadi et al. 2021, section 4): a separately fine-tuned backbone for each task."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hyperformer.methods.base import one_each
+from hyperformer.methods.base import separate_tasks
 from hyperformer.methods.fine_tuning_multi_task import FineTuningMultiTask
 
 
 class FineTuningPerTask(FineTuningMultiTask):
-    """The same training, for one task alone."""
+    """The fine-tuning of `FineTuningMultiTask`, in a separate model for each task."""
 
     @staticmethod
     def groups(tasks: Sequence[str]) -> list[list[str]]:
-        return one_each(tasks)
+        """Put each task into a group of its own."""
+        return separate_tasks(tasks)

@@ -1,4 +1,4 @@
-"""HyperFormer (Karimi Mahabadi et al. 2021, section 3.3): hypernetworks of its own for every block and position."""
+"""HyperFormer (Karimi Mahabadi et al. 2021, section 3.3): separate hypernetworks for every block and position."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from hyperformer.config import HyperFormerSettings
-from hyperformer.methods.hypernetworks import Generators, HypernetworkMethod, projector
+from hyperformer.methods.hypernetworks import Generators, HypernetworkMethod, build_projector
 from hyperformer.types import AdapterWeights, Site
 
 
 class HyperFormer(HypernetworkMethod):
-    """Learned task embeddings, one projector, and generators for each site, which the tasks share.
+    """Adapters generated from task embeddings: for site i, (D, U, …)_i = W_i · projector(z_task) + b_i.
 
-    The generators of all sites are one linear layer a kind of weight, so that they are one product.
+    The projector is shared by all sites, the generators W_i by all tasks. The generators of all sites are stacked in
+    one linear layer per kind of weight, so that each kind takes one matrix product.
     """
 
     def __init__(
@@ -26,9 +27,10 @@ class HyperFormer(HypernetworkMethod):
         head_rows: int = 0,
     ) -> None:
         super().__init__(settings, tasks, sites, width, head_rows)
-        self.projector, projected = projector(settings.task_embedding_dim, settings.projector)
+        self.projector, projected = build_projector(settings.task_embedding_dim, settings.projector)
         self.generators = Generators(settings, projected, width, len(self.sites), adapters=len(self.sites))
 
     def weights(self, task_ids: Tensor) -> AdapterWeights:
+        """Generate the adapters of the tasks `task_ids` [n] at all sites."""
         projected = self.projector(self.task_embedding(task_ids))  # [n, p]
         return self.generators(projected.unsqueeze(1))

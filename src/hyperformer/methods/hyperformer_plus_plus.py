@@ -1,4 +1,4 @@
-"""HyperFormer++ (Karimi Mahabadi et al. 2021, section 3.4): one hypernetwork a stack writes every adapter."""
+"""HyperFormer++ (Karimi Mahabadi et al. 2021, section 3.4): one hypernetwork per stack generates all its adapters."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from hyperformer.config import HyperFormerPlusPlusSettings
-from hyperformer.methods.hypernetworks import Generators, HypernetworkMethod, projector
+from hyperformer.methods.hypernetworks import Generators, HypernetworkMethod, build_projector
 from hyperformer.types import AdapterWeights, Site
 
 PROJECTED_NORM_EPS = 1e-6
 
 
 class StackHypernetwork(nn.Module):
-    """The hypernetwork of one stack: [task ; layer ; position] embedding → the weights of the adapter there.
+    """The hypernetwork of one stack: (D, U, …) = W · LN(projector([z_task; z_layer; z_position])) + b.
 
-    Where layers are not shared, there is no layer embedding, and every layer has generators of its own.
+    If layers are not shared, there is no layer embedding, and every layer has separate generators.
 
     Args:
-        settings: the method's.
-        sites: those of the stack that have an adapter.
-        width: the backbone's width d.
+        settings: the method's settings.
+        sites: the sites of the stack that have an adapter.
+        width: the backbone's hidden size d.
     """
 
     def __init__(self, settings: HyperFormerPlusPlusSettings, sites: Sequence[Site], width: int) -> None:
@@ -33,40 +33,40 @@ class StackHypernetwork(nn.Module):
         position = torch.tensor([positions.index(site.position) for site in sites])
         self.layer_embedding = nn.Embedding(len(layers), size) if settings.share_layers else None
         self.position_embedding = nn.Embedding(len(positions), size)
-        self.projector, projected = projector(size * (3 if settings.share_layers else 2), settings.projector)
+        self.projector, projected = build_projector(size * (3 if settings.share_layers else 2), settings.projector)
         self.norm = nn.LayerNorm(projected, eps=PROJECTED_NORM_EPS)
-        own = 1 if settings.share_layers else len(layers)
-        self.generators = Generators(settings, projected, width, len(sites), adapters=own)
+        adapters = 1 if settings.share_layers else len(layers)
+        self.generators = Generators(settings, projected, width, len(sites), adapters=adapters)
         self.register_buffer("layers", layer, persistent=False)
         self.register_buffer("positions", position, persistent=False)
-        # where each site stands in what generators of its layer write, position by position
+        # the index of each site in the output of per-layer generators, which is ordered by position, then layer
         self.register_buffer("places", position * len(layers) + layer, persistent=False)
 
     def forward(self, task: Tensor) -> AdapterWeights:
-        """The weights of n tasks at the stack's s sites, in one product a kind of weight.
+        """Generate the weights of n tasks at the stack's s sites, in one product per kind of weight.
 
         Args:
-            task: embeddings z [n, e].
+            task: task embeddings z [n, e].
         """
         if self.layer_embedding is None:
-            place = self.position_embedding.weight  # [positions, e]
+            site = self.position_embedding.weight  # [positions, e]
         else:
             embeddings = (
                 self.layer_embedding(self.get_buffer("layers")),
                 self.position_embedding(self.get_buffer("positions")),
             )
-            place = torch.cat(embeddings, dim=-1)  # [s, 2e]
-        n, s = len(task), len(place)
-        joint = torch.cat([task.unsqueeze(1).expand(n, s, -1), place.unsqueeze(0).expand(n, s, -1)], dim=-1)
-        written = self.generators(self.norm(self.projector(joint)))
+            site = torch.cat(embeddings, dim=-1)  # [s, 2e]
+        n, s = len(task), len(site)
+        joint = torch.cat([task.unsqueeze(1).expand(n, s, -1), site.unsqueeze(0).expand(n, s, -1)], dim=-1)
+        generated = self.generators(self.norm(self.projector(joint)))
         if self.layer_embedding is not None:
-            return written
-        places = self.get_buffer("places")
-        return AdapterWeights(**{name: part.index_select(1, places) for name, part in vars(written).items()})
+            return generated
+        order = self.get_buffer("places")
+        return AdapterWeights(**{name: tensor.index_select(1, order) for name, tensor in vars(generated).items()})
 
 
 class HyperFormerPlusPlus(HypernetworkMethod):
-    """Learned task embeddings, and one `StackHypernetwork` for the encoder and one for the decoder."""
+    """Learned task embeddings, with one `StackHypernetwork` for the encoder and one for the decoder."""
 
     def __init__(
         self,
@@ -79,11 +79,12 @@ class HyperFormerPlusPlus(HypernetworkMethod):
         super().__init__(settings, tasks, sites, width, head_rows)
         self.stacks = nn.ModuleDict()
         for stack in dict.fromkeys(site.stack for site in self.sites):
-            here = [site for site in self.sites if site.stack == stack]
-            self.stacks[stack] = StackHypernetwork(settings, here, width)
+            stack_sites = [site for site in self.sites if site.stack == stack]
+            self.stacks[stack] = StackHypernetwork(settings, stack_sites, width)
 
     def weights(self, task_ids: Tensor) -> AdapterWeights:
+        """Generate the adapters of the tasks `task_ids` [n] at all sites."""
         task = self.task_embedding(task_ids)  # [n, e]
-        parts = [hypernetwork(task) for hypernetwork in self.stacks.values()]
+        generated = [hypernetwork(task) for hypernetwork in self.stacks.values()]
         names = AdapterWeights.__dataclass_fields__
-        return AdapterWeights(**{name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in names})
+        return AdapterWeights(**{name: torch.cat([getattr(g, name) for g in generated], dim=1) for name in names})

@@ -1,4 +1,7 @@
-"""What both hypernetwork methods are made of (HyperFormer, section 3): projector and generators, all linear layers."""
+"""Modules that both hypernetwork methods share (HyperFormer, section 3): projector, generators and heads.
+
+Every layer of a hypernetwork is linear.
+"""
 
 from __future__ import annotations
 
@@ -8,42 +11,47 @@ import torch
 from torch import Tensor, nn
 
 from hyperformer.config import HyperFormerSettings, ProjectorSettings
-from hyperformer.methods.base import INITIAL_STD, Method, adapted, bottleneck, initial_gain
+from hyperformer.methods.base import INITIAL_STD, Method, compute_bottleneck, get_initial_gain, select_sites
 from hyperformer.types import AdapterWeights, HeadWeights, Site
 
 
-def linear(inputs: int, outputs: int) -> nn.Linear:
-    """A linear layer that starts at N(0, 0.01), as every one of the authors' hypernetworks does."""
+def build_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Build a linear layer with weights from N(0, 0.01²) and zero bias, as in the authors' hypernetworks."""
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, std=INITIAL_STD)
     nn.init.zeros_(layer.bias)
     return layer
 
 
-def projector(inputs: int, settings: ProjectorSettings | None) -> tuple[nn.Module, int]:
-    """Embeddings of this size → what the generators read, and its size."""
+def build_projector(inputs: int, settings: ProjectorSettings | None) -> tuple[nn.Module, int]:
+    """Build the projector from embeddings of size `inputs` to the generators' input.
+
+    Returns:
+        The module, and its output size p; without settings, the identity.
+    """
     if settings is None:
         return nn.Identity(), inputs
     layers = nn.Sequential(
-        linear(inputs, settings.hidden_dim), nn.ReLU(), linear(settings.hidden_dim, settings.output_dim)
+        build_linear(inputs, settings.hidden_dim), nn.ReLU(), build_linear(settings.hidden_dim, settings.output_dim)
     )
     return layers, settings.output_dim
 
 
 class GeneratedHeads(nn.Module):
-    """Task embeddings [n, e] → heads of k rows, by one linear layer a kind of weight."""
+    """Heads of k rows, generated from task embeddings [n, e] by one linear layer per kind of weight."""
 
     def __init__(self, embedding: int, rows: int, width: int) -> None:
         super().__init__()
         self.rows = rows
-        self.weight, self.bias = linear(embedding, rows * width), linear(embedding, rows)
+        self.weight, self.bias = build_linear(embedding, rows * width), build_linear(embedding, rows)
 
     def forward(self, task: Tensor) -> HeadWeights:
+        """Generate the heads of n tasks: weight [n, k, d], bias [n, k]."""
         return HeadWeights(self.weight(task).view(len(task), self.rows, -1), self.bias(task))
 
 
 class HypernetworkMethod(Method):
-    """A learned embedding for each task, from which all of a task is written; its head too, unless that is trained."""
+    """A learned embedding per task, from which its adapters are generated; and its head, unless that is trained."""
 
     own = (*Method.own, "task_embedding.weight")
 
@@ -57,37 +65,38 @@ class HypernetworkMethod(Method):
     ) -> None:
         generated = head_rows > 0 and settings.head == "generated"
         super().__init__(settings, tasks, sites, width, 0 if generated else head_rows)
-        self.sites = adapted(settings, sites)
+        self.sites = select_sites(settings, sites)
         self.task_embedding = nn.Embedding(len(tasks), settings.task_embedding_dim)
         self.generated_heads = GeneratedHeads(settings.task_embedding_dim, head_rows, width) if generated else None
 
     def head(self, task_ids: Tensor) -> HeadWeights | None:
+        """Return the heads of the tasks `task_ids` [n]; None if the backbone needs no heads."""
         if self.generated_heads is None:
             return super().head(task_ids)
         return self.generated_heads(self.task_embedding(task_ids))
 
 
 class Generators(nn.Module):
-    """One linear layer a kind of weight: projected embeddings → the weights of adapters.
+    """One linear layer per kind of weight, from projected embeddings to the weights of adapters.
 
     Args:
-        settings: the method's: bottleneck and layer norm.
-        projected: size p of what is read.
-        width: the backbone's width d.
-        sites: how many adapters there are.
-        adapters: how many are written from one embedding, each by rows of its own.
+        settings: the method's settings, for the bottleneck r and the layer norm.
+        projected: size p of a projected embedding.
+        width: the backbone's hidden size d.
+        sites: number of adapters s.
+        adapters: number of adapters that are generated from one embedding, each by separate rows of the layers.
     """
 
     def __init__(
         self, settings: HyperFormerSettings, projected: int, width: int, sites: int, adapters: int = 1
     ) -> None:
         super().__init__()
-        r, d = bottleneck(settings, width), width
+        r, d = compute_bottleneck(settings, width), width
         self.width, self.bottleneck = d, r
-        self.down = linear(projected, adapters * r * d)
-        self.down_bias = linear(projected, adapters * r)
-        self.up = linear(projected, adapters * d * r)
-        self.up_bias = linear(projected, adapters * d)
+        self.down = build_linear(projected, adapters * r * d)
+        self.down_bias = build_linear(projected, adapters * r)
+        self.up = build_linear(projected, adapters * d * r)
+        self.up_bias = build_linear(projected, adapters * d)
         self.norm: LayerNorms = (
             SharedLayerNorms(sites, d, settings)
             if settings.layer_norm == "unconditional"
@@ -95,7 +104,11 @@ class Generators(nn.Module):
         )
 
     def forward(self, source: Tensor) -> AdapterWeights:
-        """The weights of n tasks from embeddings [n, e, p], `adapters` of each: s = e · adapters sites."""
+        """Generate the weights of n tasks at s = e · adapters sites.
+
+        Args:
+            source: projected embeddings [n, e, p].
+        """
         n, r, d = len(source), self.bottleneck, self.width
         gain, shift = self.norm(source)
         return AdapterWeights(
@@ -109,30 +122,32 @@ class Generators(nn.Module):
 
 
 class ConditionalLayerNorms(nn.Module):
-    """Gains and shifts [n, s, d] of the adapters' layer norms, generated; the gain starts about 0 or 1."""
+    """Generated gains and shifts [n, s, d] of the adapters' layer norms; the initial gain is near 0 or 1."""
 
     def __init__(self, projected: int, width: int, adapters: int, settings: HyperFormerSettings) -> None:
         super().__init__()
-        self.width, self.start = width, 1.0 if settings.layer_norm == "conditional_from_one" else 0.0
-        self.gain = linear(projected, adapters * width)
-        self.shift = linear(projected, adapters * width)
+        self.width, self.base_gain = width, 1.0 if settings.layer_norm == "conditional_from_one" else 0.0
+        self.gain = build_linear(projected, adapters * width)
+        self.shift = build_linear(projected, adapters * width)
         for layer in (self.gain, self.shift) if settings.adapter_init == "identity" else ():
             nn.init.zeros_(layer.weight)
 
     def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Generate gains and shifts [n, s, d] from projected embeddings [n, e, p]."""
         gain, shift = (layer(source).view(len(source), -1, self.width) for layer in (self.gain, self.shift))
-        return gain + self.start, shift
+        return gain + self.base_gain, shift
 
 
 class SharedLayerNorms(nn.Module):
-    """Gains and shifts [n, s, d] of plain layer norms, one a site, which all tasks share."""
+    """Trained gains and shifts [s, d] of ordinary layer norms, one per site, which all tasks share."""
 
     def __init__(self, sites: int, width: int, settings: HyperFormerSettings) -> None:
         super().__init__()
-        self.gain = nn.Parameter(torch.full((sites, width), initial_gain(settings)))
+        self.gain = nn.Parameter(torch.full((sites, width), get_initial_gain(settings)))
         self.shift = nn.Parameter(torch.zeros(sites, width))
 
     def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:
+        """Return gains and shifts [n, s, d], the same for each of the n tasks of `source`."""
         return self.gain.expand(len(source), -1, -1), self.shift.expand(len(source), -1, -1)
 
 

@@ -1,4 +1,4 @@
-"""Every kind of encoder: a new process gives a trained one's answers, and so does its graph without torch."""
+"""Checkpoints of every kind of encoder in another process, and their exported graphs without torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from encoders import FAMILY, SOURCE, a_folder, a_model, rows_of, trained
+from encoders import FAMILY, SOURCE, a_folder, a_model, select_rows, train_model
 from processes import run_fork
 
 from hyperformer.config import EvaluationSettings, ExportSettings
@@ -15,7 +15,7 @@ from hyperformer.export.parity import compare
 from hyperformer.manifest import FORMAT, Manifest, sha256
 from hyperformer.runtime import Bundle
 
-SCORED = """
+SCORES = """
 import json, sys, torch
 torch.set_num_threads(1)
 from hyperformer.model import MultiTaskModel
@@ -26,7 +26,7 @@ print(json.dumps([s.values for s in model.scores("likeness", [("a book", sys.arg
 
 @pytest.fixture(scope="module", params=list(FAMILY))
 def member(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
-    """A member; one layer is enough of all but one, as a trace takes seconds a layer."""
+    """Save a member, with one layer for all but BERT, as tracing takes seconds per layer."""
     changes = {} if request.param == "bert" else {"num_hidden_layers": 1}
     return a_folder(tmp_path_factory.mktemp("member"), request.param, texts, **changes)
 
@@ -34,35 +34,35 @@ def member(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def test_three_steps_change_the_answers_and_a_new_process_gives_the_same(member, tmp_path):
     pair = ("a book", SOURCE)
     before = a_model(member).scores("likeness", [pair] * 2, 2)
-    model = trained(a_model(member))
+    model = train_model(a_model(member))
     wanted = model.scores("likeness", [pair] * 2, 2)
     assert max(abs(a - b) for a, b in zip(wanted[0].values, before[0].values, strict=True)) > 1e-2
     model.save_pretrained(tmp_path)
-    found = run_fork(SCORED, tmp_path, SOURCE)
-    assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout) == [list(scores.values) for scores in wanted]
+    done = run_fork(SCORES, tmp_path, SOURCE)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [list(scores.values) for scores in wanted]
 
 
 @pytest.mark.parametrize("task", ["mood3", "likeness"])
 def test_a_member_is_exported_and_answered_without_torch(member, tmp_path, task):
-    model = trained(a_model(member))
+    model = train_model(a_model(member))
     evaluation = EvaluationSettings(batch_size=4)
     target = Classifier(model, ExportSettings(opset=18, tolerance=1e-4), evaluation)
-    one = model.tasks[task]
-    target.write(one, tmp_path)
+    spec = model.tasks[task]
+    target.write(spec, tmp_path)
     files = {path.name: sha256(path) for path in tmp_path.iterdir()}
     Manifest(
-        format=FORMAT, task=task, kind=one.settings.kind, text=model.backbone.template(one.settings.text),
-        labels=one.answers, numbers=one.numbers, max_source_tokens=32, opset=18, backbone="b", method="m", files=files,
-        parity={}, int8={}, metrics={}, made_from={},
+        format=FORMAT, task=task, kind=spec.settings.kind, text=model.backbone.template(spec.settings.text),
+        labels=spec.answers, numbers=spec.numbers, max_source_tokens=32, opset=18, backbone="b", method="m",
+        files=files, parity={}, int8={}, metrics={}, made_from={},
     ).write(tmp_path)  # fmt: skip
     bundle = Bundle(tmp_path)
-    rows = rows_of(task)
+    rows = select_rows(task)
     rows += [dict.fromkeys(rows[0], "a [SEP] </s>"), dict.fromkeys(rows[0], "lovely film " * 40)]
     sources = [model.source(task, row) for row in rows]
     assert [bundle.source(row) for row in rows] == sources
-    found = compare(model.scores(task, sources, 4), bundle, sources, 1e-4)
-    assert found["ties"] == 0
+    parity = compare(model.scores(task, sources, 4), bundle, sources, 1e-4)
+    assert parity["ties"] == 0
     answers = bundle.answer(rows)
     assert [answer.label for answer in answers] == [answer.label for answer in model.answer(task, rows)]
     assert [answer.truncated for answer in answers] == [False] * (len(rows) - 1) + [True]

@@ -1,4 +1,4 @@
-"""Every member of the T5 family: a new process gives a trained one's answers, and so does its graph."""
+"""Checkpoints and exported graphs of every member of the T5 family, used in another process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 import torch
 from processes import run_fork
-from t5_family import FAMILY, SOURCE, a_folder, a_model, trained
+from t5_family import FAMILY, SOURCE, build_model, save_backbone, train_model
 
 from hyperformer.config import ExportSettings
 from hyperformer.export.classifier import Classifier
@@ -28,24 +28,24 @@ print(json.dumps([s.values for s in model.scores("mood", [sys.argv[2]] * 2, 2)])
 
 @pytest.fixture(scope="module", params=list(FAMILY))
 def member(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
-    """A member; of those whose layers are all alike one is enough, as a trace takes seconds a layer."""
+    """Save a member; with one layer if all have the same structure, as tracing takes seconds per layer."""
     changes = {"num_layers": 1} if request.param in ("t5", "t5 v1.1, flan", "mt5") else {}
-    return a_folder(tmp_path_factory.mktemp("member"), request.param, texts, **changes)
+    return save_backbone(tmp_path_factory.mktemp("member"), request.param, texts, **changes)
 
 
 def test_three_steps_change_the_answers_and_a_new_process_gives_the_same(member, tmp_path):
-    before = a_model(member).scores("mood", [SOURCE] * 2, 2)
-    model = trained(member)
+    before = build_model(member).scores("mood", [SOURCE] * 2, 2)
+    model = train_model(member)
     wanted = model.scores("mood", [SOURCE] * 2, 2)
     assert max(abs(a - b) for a, b in zip(wanted[0].values, before[0].values, strict=True)) > 1e-2
     model.save_pretrained(tmp_path)
-    found = run_fork(ANSWERS, tmp_path, SOURCE)
-    assert found.returncode == 0, found.stderr
-    assert json.loads(found.stdout) == [list(scores.values) for scores in wanted]
+    done = run_fork(ANSWERS, tmp_path, SOURCE)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [list(scores.values) for scores in wanted]
 
 
 def test_an_exported_member_scores_as_the_model_does(member, tmp_path):
-    model = trained(member)
+    model = train_model(member)
     settings = ExportSettings(opset=18, tolerance=1e-4)
     Classifier(model, settings, SCORED).write(model.tasks["likeness"], tmp_path)
     session = onnxruntime.InferenceSession(tmp_path / GRAPH, providers=["CPUExecutionProvider"])

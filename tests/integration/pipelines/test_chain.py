@@ -133,13 +133,13 @@ def test_a_second_training_gives_the_same_bytes(copy):
         (["--params", "trainig.steps=3"], "unknown setting 'trainig'; did you mean 'training'?"),
         (
             ["--params", "methods.hyperformer_plus_plus.reduction_factor=7", "--tags", "train"],
-            "the method's reduction_factor is 7, expected a divisor of the backbone's width 32",
+            "the method's reduction_factor is 7; expected a divisor of the backbone's width 32",
         ),
         (["--params", "method=hyperformers"], "the setting 'method' is 'hyperformers', but `methods` has no block"),
         (["--params", "data.source=nowhere/at-all", "--tags", "preprocess"], "no rows of split 'train'"),
         (
             ["--params", "backbone.path=conf"],
-            "no backbone could be loaded from 'conf' (Unrecognized model in conf); set",
+            "cannot load a backbone from 'conf' (Unrecognized model in conf). Set",
         ),
         (
             ["--params", "data.source=/nowhere"],

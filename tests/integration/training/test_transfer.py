@@ -231,7 +231,7 @@ def test_a_checkpoint_is_adapted_on_its_backbone_wherever_that_lies(adapted, che
     said = json.loads((moved / CONFIGURATION).read_text())
     said["backbone"]["path"] = str(tmp_path / "nowhere")
     (moved / CONFIGURATION).write_text(json.dumps(said))
-    with pytest.raises(HyperFormerError, match=r"say so \(backbone=, or transfer.backbone\)"):
+    with pytest.raises(HyperFormerError, match=r"has moved, set backbone= or transfer\.backbone"):
         adapted(checkpoint=str(moved))
     assert adapted(checkpoint=str(moved), backbone=str(backbone_folder))[0] == adapted(states="others")[0]
     (moved / CONFIGURATION).write_text(json.dumps({name: said[name] for name in said if name != "method"}))

@@ -1,41 +1,41 @@
-"""The cheap dropout does what torch's does."""
+"""The cheap dropout, compared with torch's."""
 
 import pytest
 import torch
 from torch import nn
 
-from hyperformer.backbones.dropout import Dropout, hasten
+from hyperformer.backbones.dropout import Dropout, replace_dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.999])
-def test_the_share_that_is_dropped_and_the_scale_of_the_rest_are_dropouts_own(p):
+def test_the_share_that_is_dropped_and_the_scale_of_the_rest_are_those_of_dropout(p):
     torch.manual_seed(0)
-    found = Dropout(p).train()(torch.ones(1000, 1001))
-    dropped = (found == 0).double().mean().item()
-    assert dropped == pytest.approx(p, abs=4 * (p * (1 - p) / found.numel()) ** 0.5 + 1e-5)
-    assert found[found != 0].unique().tolist() == pytest.approx([1 / (1 - p)], rel=1e-2)
-    assert found.double().mean().item() == pytest.approx(1, abs=0.1 if p > 0.9 else 0.01)
+    output = Dropout(p).train()(torch.ones(1000, 1001))
+    dropped = (output == 0).double().mean().item()
+    assert dropped == pytest.approx(p, abs=4 * (p * (1 - p) / output.numel()) ** 0.5 + 1e-5)
+    assert output[output != 0].unique().tolist() == pytest.approx([1 / (1 - p)], rel=1e-2)
+    assert output.double().mean().item() == pytest.approx(1, abs=0.1 if p > 0.9 else 0.01)
 
 
-def test_elements_that_share_a_random_word_fall_by_themselves():
+def test_elements_that_share_a_random_number_are_dropped_independently():
     torch.manual_seed(0)
     kept = (Dropout(0.5).train()(torch.ones(200_000, 4)) != 0).double()
     assert torch.corrcoef(kept.T).sub(torch.eye(4)).abs().max() < 0.01
 
 
-def test_the_gradient_is_of_what_was_kept():
+def test_only_kept_elements_have_a_gradient():
     x = torch.randn(7, 3, requires_grad=True)
-    found = Dropout(0.5).train()(x)
-    found.sum().backward()
-    assert torch.equal(x.grad != 0, found != 0)
-    assert torch.allclose(x.grad * x, found)
+    output = Dropout(0.5).train()(x)
+    output.sum().backward()
+    assert torch.equal(x.grad != 0, output != 0)
+    assert torch.allclose(x.grad * x, output)
 
 
-def test_everything_falls_where_all_is_to_fall():
+def test_everything_is_dropped_with_probability_one():
     assert not Dropout(1.0).train()(torch.ones(5)).any()
 
 
-def test_evaluating_changes_nothing_and_draws_nothing():
+def test_evaluation_changes_nothing_and_draws_no_random_numbers():
     before = torch.get_rng_state()
     x = torch.ones(5)
     assert torch.equal(Dropout(0.5).eval()(x), x)
@@ -43,18 +43,18 @@ def test_evaluating_changes_nothing_and_draws_nothing():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_other_numbers_fall_as_torchs_own():
+def test_other_dtypes_use_torchs_dropout():
     x = torch.ones(1000, dtype=torch.bfloat16)
     torch.manual_seed(0)
-    found = Dropout(0.5).train()(x)
+    output = Dropout(0.5).train()(x)
     torch.manual_seed(0)
-    assert torch.equal(found, nn.Dropout(0.5).train()(x))
+    assert torch.equal(output, nn.Dropout(0.5).train()(x))
 
 
 def test_every_plain_dropout_of_a_model_is_replaced():
     inner = nn.Sequential(nn.Linear(2, 2), nn.Dropout(0.2), nn.Dropout1d(0.3))
     model = nn.Sequential(inner, nn.Dropout(0.1)).eval()
-    hasten(model)
+    replace_dropout(model)
     assert not any(m.training for m in model.modules())
     assert [type(m) for m in model.modules() if isinstance(m, nn.Dropout | nn.Dropout1d)] == [
         Dropout,

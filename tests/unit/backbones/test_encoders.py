@@ -1,4 +1,4 @@
-"""Every kind of encoder from a folder on disk, through the real loading code: it learns, answers and bakes."""
+"""Training, scoring and baking of every kind of encoder, loaded from a folder."""
 
 from __future__ import annotations
 
@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from encoders import FAMILY, ROWS, SOURCE, a_folder, a_model, batch_of, rows_of, tasks, trained, where
+from encoders import (
+    FAMILY,
+    ROWS,
+    SOURCE,
+    a_folder,
+    a_model,
+    encoder_settings,
+    make_batch,
+    make_tasks,
+    select_rows,
+    train_model,
+)
 from safetensors.torch import load_file
 from tokenizers import processors
 from toys import method_settings
@@ -20,7 +31,7 @@ from transformers import (
 
 from hyperformer import backbones
 from hyperformer.backbones.adapters import AdapterSite
-from hyperformer.backbones.encoder_graph import segments
+from hyperformer.backbones.encoder_graph import compute_token_types
 from hyperformer.backbones.heads import AnswerHeads
 from hyperformer.config import EvaluationSettings, Tasks
 from hyperformer.methods import METHODS
@@ -40,7 +51,7 @@ def bert(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_three_steps_change_layer_norms_and_the_method_and_nothing_else(bert, method):
-    before, after = a_model(bert, method).state_dict(), trained(a_model(bert, method)).state_dict()
+    before, after = a_model(bert, method).state_dict(), train_model(a_model(bert, method)).state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     norms = {name for name in before if "LayerNorm" in name or name.startswith("method.")}
     if method.startswith("fine_tuning"):
@@ -51,60 +62,60 @@ def test_three_steps_change_layer_norms_and_the_method_and_nothing_else(bert, me
 
 @pytest.mark.parametrize("task", ["mood", "mood3", "likeness"])
 def test_a_baked_graph_scores_as_transformers_own_forward_does(member, task):
-    """Transformers' own classes and token types, with the adapters in their places and the head by hand."""
-    model = trained(a_model(member))
-    sources = [model.source(task, row) for row in rows_of(task)]
+    """Expected scores: transformers' classes and token types with our adapters, and a head computed here."""
+    model = train_model(a_model(member))
+    sources = [model.source(task, row) for row in select_rows(task)]
     wanted = [scores.values for scores in model.scores(task, sources, 3)]
-    given = model.backbone.tokenizer(sources, padding=True, return_tensors="pt")
+    inputs = model.backbone.tokenizer(sources, padding=True, return_tensors="pt")
     task_id = torch.tensor([model.task_id(task)])
     head = model.method.head(task_id)
-    with torch.no_grad(), model.backbone.places.using(model.method.weights(task_id)):
-        hidden = model.backbone.encoder(**given).last_hidden_state
-    means = torch.stack([row[kept.bool()].mean(0) for row, kept in zip(hidden, given["attention_mask"], strict=True)])
-    read = means @ head.weight[0].detach().T + head.bias[0].detach()
+    with torch.no_grad(), model.backbone.active_weights.use(model.method.weights(task_id)):
+        hidden = model.backbone.encoder(**inputs).last_hidden_state
+    means = torch.stack([row[mask.bool()].mean(0) for row, mask in zip(hidden, inputs["attention_mask"], strict=True)])
+    logits = means @ head.weight[0].detach().T + head.bias[0].detach()
     if task == "likeness":
         grid = torch.tensor([-1.0, -1 / 3, 1 / 3, 1.0])
-        read = -((read[:, :1] - grid) ** 2) / (2 * 0.5**2)
-    shares = read[:, : len(wanted[0])].log_softmax(-1)
-    torch.testing.assert_close(torch.tensor(wanted), shares, atol=1e-4, rtol=1e-4)
+        logits = -((logits[:, :1] - grid) ** 2) / (2 * 0.5**2)
+    log_probabilities = logits[:, : len(wanted[0])].log_softmax(-1)
+    torch.testing.assert_close(torch.tensor(wanted), log_probabilities, atol=1e-4, rtol=1e-4)
 
     baked = model.bake(task)
     answers = baked.answers(model.tasks[task].answers, model.tasks[task].numbers)
     graph = baked.exportable(answers, "constrained").eval()
-    scores, probabilities, *value = graph(given["input_ids"], given["attention_mask"])
-    torch.testing.assert_close(scores, shares, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(probabilities, shares.exp(), atol=1e-4, rtol=1e-4)
+    scores, probabilities, *value = graph(inputs["input_ids"], inputs["attention_mask"])
+    torch.testing.assert_close(scores, log_probabilities, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(probabilities, log_probabilities.exp(), atol=1e-4, rtol=1e-4)
     with torch.no_grad():
-        again = baked.scores(given["input_ids"], given["attention_mask"], answers, "constrained")
+        again = baked.scores(inputs["input_ids"], inputs["attention_mask"], answers, "constrained")
     torch.testing.assert_close(again, scores)
     if task == "likeness":
-        said = [answer.value for answer in model.answer(task, rows_of(task))]
-        torch.testing.assert_close(value[0], torch.tensor(said), atol=1e-4, rtol=1e-4)
+        values = [answer.value for answer in model.answer(task, select_rows(task))]
+        torch.testing.assert_close(value[0], torch.tensor(values), atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_a_mixed_batch_costs_what_its_tasks_cost_alone(bert, method):
     model = a_model(bert, method).eval()
     group = [row for row in ROWS if row[0] in model.groups[0]]
-    batch = batch_of(model, group)
+    batch = make_batch(model, group)
     losses = model.row_losses(batch.task_ids, batch.tensors)
-    for place, row in enumerate(group):
-        alone = batch_of(model, [row])
+    for index, row in enumerate(group):
+        single = make_batch(model, [row])
         torch.testing.assert_close(
-            losses[place], model.row_losses(alone.task_ids, alone.tensors)[0], atol=1e-6, rtol=1e-6
+            losses[index], model.row_losses(single.task_ids, single.tensors)[0], atol=1e-6, rtol=1e-6
         )
 
 
 @pytest.mark.parametrize("head", ["generated", "trained"])
 def test_a_head_is_generated_from_the_task_embedding_or_trained(bert, head):
     model = a_model(bert, head=head)
-    own = {name for name in trained_tensors(model) if "head" in name}
+    names = {name for name in trained_tensors(model) if "head" in name}
     if head == "generated":
-        assert own == {
-            f"method.generated_heads.{kind}.{part}" for kind in ("weight", "bias") for part in ("weight", "bias")
+        assert names == {
+            f"method.generated_heads.{kind}.{tensor}" for kind in ("weight", "bias") for tensor in ("weight", "bias")
         }
     else:
-        assert own == {"method.heads.weight", "method.heads.bias"}
+        assert names == {"method.heads.weight", "method.heads.bias"}
         assert model.method.heads.weight.shape == (3, 3, 16)
     before = model.method.head(torch.tensor([0, 1]))
     with torch.no_grad():
@@ -115,62 +126,61 @@ def test_a_head_is_generated_from_the_task_embedding_or_trained(bert, head):
 
 
 def test_a_model_for_each_task_has_heads_of_one_shape_and_they_are_swapped(bert, tmp_path):
-    parts = []
+    groups = []
     for group in range(3):
         torch.manual_seed(group)
-        model = MultiTaskModel(where(bert), method_settings("adapters_per_task"), tasks(), group=group)
+        model = MultiTaskModel(encoder_settings(bert), method_settings("adapters_per_task"), make_tasks(), group=group)
         name = model.groups[group][0]
-        wanted = model.answer(name, rows_of(name))
-        parts.append((name, wanted, {key: tensor.clone() for key, tensor in trained_tensors(model).items()}))
-    whole = a_model(bert, "adapters_per_task")
-    whole.assemble([tensors for _, _, tensors in parts])
-    whole.save_pretrained(tmp_path)
-    for one in (whole, MultiTaskModel.from_pretrained(tmp_path)):
-        for name, wanted, _ in reversed(parts):
-            assert one.answer(name, rows_of(name)) == wanted
+        wanted = model.answer(name, select_rows(name))
+        groups.append((name, wanted, {key: tensor.clone() for key, tensor in trained_tensors(model).items()}))
+    assembled = a_model(bert, "adapters_per_task")
+    assembled.assemble([tensors for _, _, tensors in groups])
+    assembled.save_pretrained(tmp_path)
+    for model in (assembled, MultiTaskModel.from_pretrained(tmp_path)):
+        for name, wanted, _ in reversed(groups):
+            assert model.answer(name, select_rows(name)) == wanted
 
 
 def test_two_texts_are_paired_as_the_tokenizer_pairs_them(member):
     model, plain = a_model(member), AutoTokenizer.from_pretrained(member)
     pairs = [("the film", "a lovely book"), ("a book", "the film is dull")]
     encoded = model.backbone.encode([Example("likeness", pair, "") for pair in pairs], model.backbone_settings)
-    given = plain([a for a, _ in pairs], [b for _, b in pairs])
-    assert [row["input_ids"] for row in encoded] == given["input_ids"]
-    if "token_type_ids" in given:
+    expected = plain([a for a, _ in pairs], [b for _, b in pairs])
+    assert [row["input_ids"] for row in encoded] == expected["input_ids"]
+    if "token_type_ids" in expected:
         separator = plain.sep_token_id
-        assert [segments(torch.tensor([row["input_ids"]]), separator)[0].tolist() for row in encoded] == given[
-            "token_type_ids"
-        ]
+        types = [compute_token_types(torch.tensor([row["input_ids"]]), separator)[0].tolist() for row in encoded]
+        assert types == expected["token_type_ids"]
 
 
-def test_adapters_stand_before_the_dropout_of_both_layers_of_every_block(bert):
+def test_adapters_are_before_the_dropout_of_both_layers_of_every_block(bert):
     model = a_model(bert)
-    found = {name for name, part in model.backbone.encoder.named_modules() if isinstance(part, AdapterSite)}
-    assert found == {
-        f"encoder.layer.{layer}.{part}.dropout" for layer in (0, 1) for part in ("attention.output", "output")
+    names = {name for name, module in model.backbone.encoder.named_modules() if isinstance(module, AdapterSite)}
+    assert names == {
+        f"encoder.layer.{layer}.{module}.dropout" for layer in (0, 1) for module in ("attention.output", "output")
     }
 
 
 @torch.no_grad()
 def test_without_adapters_the_hidden_states_are_the_plain_models(member):
-    plain, ours = AutoModel.from_pretrained(member).eval(), backbones.load(where(member)).eval()
-    given = ours.tokenizer([("a book", SOURCE), ("the film", "dull")], padding=True, return_tensors="pt")
-    hidden = plain(**given).last_hidden_state * given["attention_mask"].unsqueeze(2)
-    wanted = hidden.sum(1) / given["attention_mask"].sum(1, keepdim=True)
-    torch.testing.assert_close(ours.embed(given["input_ids"], given["attention_mask"]), wanted)
+    plain, ours = AutoModel.from_pretrained(member).eval(), backbones.load(encoder_settings(member)).eval()
+    inputs = ours.tokenizer([("a book", SOURCE), ("the film", "dull")], padding=True, return_tensors="pt")
+    hidden = plain(**inputs).last_hidden_state * inputs["attention_mask"].unsqueeze(2)
+    wanted = hidden.sum(1) / inputs["attention_mask"].sum(1, keepdim=True)
+    torch.testing.assert_close(ours.embed(inputs["input_ids"], inputs["attention_mask"]), wanted)
 
 
-def test_a_graded_head_scores_by_the_distance_to_a_number():
+def test_a_regression_head_scores_by_the_distance_to_a_number():
     numbers = [0.0, 1.0, 4.0]
     heads = AnswerHeads([numbers, None], [3, 2])
     assert heads.rows == 2
     weights = HeadWeights(torch.randn(2, 2, 5), torch.randn(2, 2))
-    found = heads(weights, torch.tensor([0, 1]))
+    head = heads(weights, torch.tensor([0, 1]))
     x = torch.randn(5)
     p = weights.weight[0, 0] @ x + weights.bias[0, 0]
     wanted = torch.tensor([-((p - u) ** 2) / (2 * 0.75**2) for u in (-1.0, -0.5, 1.0)])  # half of the widest gap
-    torch.testing.assert_close((found.weight[0] @ x + found.bias[0]).log_softmax(0), wanted.log_softmax(0))
-    plain = found.weight[1] @ x + found.bias[1]
+    torch.testing.assert_close((head.weight[0] @ x + head.bias[0]).log_softmax(0), wanted.log_softmax(0))
+    plain = head.weight[1] @ x + head.bias[1]
     torch.testing.assert_close(plain[:2], weights.weight[1] @ x + weights.bias[1])
     assert plain[2] < -1e8
 
@@ -179,7 +189,7 @@ def test_label_smoothing_spreads_over_the_tasks_own_answers_only(bert):
     model = a_model(bert)
     model.label_smoothing = 0.3
     (row,) = [row for row in ROWS if row[0] == "mood"][:1]
-    batch = batch_of(model.eval(), [row])
+    batch = make_batch(model.eval(), [row])
     (scores,) = model.scores("mood", [model.source(*row)], 1)
     label = model.tasks["mood"].truth(row[1])
     wanted = -0.7 * scores.values[label] - 0.3 * sum(scores.values) / 2
@@ -190,53 +200,53 @@ def test_label_smoothing_spreads_over_the_tasks_own_answers_only(bert):
 def test_what_is_counted_is_what_is_trained(bert):
     for method in METHODS:
         model = a_model(bert, method)
-        counted = parameter_counts(where(bert), model.method_settings, tasks())
+        counted = parameter_counts(encoder_settings(bert), model.method_settings, make_tasks())
         size = sum(tensor.numel() for tensor in trained_tensors(model).values())
         assert counted["trained"] == size * len(model.groups)
         assert counted["backbone"] == sum(p.numel() for p in model.backbone.parameters())
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"max_target_tokens": 8}, "backbone.max_target_tokens is 8, but .* is an encoder"),
-        ({"max_source_tokens": 65}, "backbone.max_source_tokens is 65, expected at most 64"),
-        ({"max_source_tokens": 4}, "backbone.max_source_tokens is 4, expected at least 5"),
+        ({"max_source_tokens": 65}, "backbone.max_source_tokens is 65; expected at most 64"),
+        ({"max_source_tokens": 4}, "backbone.max_source_tokens is 4; expected at least 5"),
     ],
 )
-def test_settings_that_an_encoder_cannot_have_are_refused(bert, changes, said):
-    with pytest.raises(HyperFormerError, match=said):
-        backbones.load(where(bert, **changes))
+def test_settings_that_an_encoder_cannot_have_are_refused(bert, changes, message):
+    with pytest.raises(HyperFormerError, match=message):
+        backbones.load(encoder_settings(bert, **changes))
 
 
 def test_roberta_has_fewer_positions_than_its_table(tmp_path, texts):
     folder = a_folder(tmp_path, "roberta", texts)
-    backbones.load(where(folder, max_source_tokens=64))
+    backbones.load(encoder_settings(folder, max_source_tokens=64))
     with pytest.raises(HyperFormerError, match="expected at most 64"):
-        backbones.load(where(folder, max_source_tokens=65))
+        backbones.load(encoder_settings(folder, max_source_tokens=65))
 
 
-def test_weights_that_lack_tensors_are_refused_and_not_made_up(tmp_path, texts):
+def test_weights_that_lack_tensors_are_refused_and_not_initialised_at_random(tmp_path, texts):
     folder = a_folder(tmp_path, "bert", texts)
     configuration = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(configuration | {"num_hidden_layers": 3}))
-    with pytest.raises(HyperFormerError, match=r"lack 16 tensors .* the first is 'encoder\.layer\.2\.attention"):
-        backbones.load(where(folder))
+    with pytest.raises(HyperFormerError, match=r"are missing 16 tensors .* the first is 'encoder\.layer\.2\.attention"):
+        backbones.load(encoder_settings(folder))
 
 
 def test_weights_without_a_pooler_suffice(tmp_path, texts):
     folder = a_folder(tmp_path, "bert", texts)
     BertModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)
     assert not [name for name in load_file(folder / "model.safetensors") if "pooler" in name]
-    backbones.load(where(folder))
+    backbones.load(encoder_settings(folder))
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path, texts):
     folder = a_folder(tmp_path, "bert", texts)
     for file in [*folder.glob("*token*"), *folder.glob("vocab*")]:
         file.unlink()
-    with pytest.raises(HyperFormerError, match=r"no backbone could be loaded from .*tokenizer"):
-        backbones.load(where(folder))
+    with pytest.raises(HyperFormerError, match=r"cannot load a backbone from .*tokenizer is missing"):
+        backbones.load(encoder_settings(folder))
 
 
 def test_a_tokenizer_of_more_tokens_than_the_model_knows_is_refused(tmp_path, texts):
@@ -245,11 +255,11 @@ def test_a_tokenizer_of_more_tokens_than_the_model_knows_is_refused(tmp_path, te
     known = len(tokenizer)
     tokenizer.add_tokens(["zebra"])
     tokenizer.save_pretrained(folder)
-    with pytest.raises(HyperFormerError, match=f"has {known + 1} tokens, but the model knows {known}"):
-        backbones.load(where(folder))
+    with pytest.raises(HyperFormerError, match=f"has {known + 1} tokens; expected at most {known}"):
+        backbones.load(encoder_settings(folder))
 
 
-def test_a_tokenizer_that_counts_token_types_otherwise_is_refused(tmp_path, texts):
+def test_a_tokenizer_with_other_token_types_is_refused(tmp_path, texts):
     folder = a_folder(tmp_path, "bert", texts)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     template = {"single": "[CLS] $A [SEP]", "pair": "[CLS]:1 $A:1 [SEP]:1 $B:0 [SEP]:0"}
@@ -258,33 +268,31 @@ def test_a_tokenizer_that_counts_token_types_otherwise_is_refused(tmp_path, text
     PreTrainedTokenizerFast(
         tokenizer_object=tokenizer.backend_tokenizer, **tokenizer.special_tokens_map
     ).save_pretrained(folder)
-    with pytest.raises(
-        HyperFormerError, match=r"marks two texts by the token types \[1, 1, 1, 0, 0\], expected 0 up to"
-    ):
-        backbones.load(where(folder))
+    with pytest.raises(HyperFormerError, match=r"gives two texts the token types \[1, 1, 1, 0, 0\]; expected 0 up to"):
+        backbones.load(encoder_settings(folder))
 
 
-def test_marks_in_a_text_are_text(member):
-    backbone = backbones.load(where(member))
+def test_special_tokens_in_a_text_are_text(member):
+    backbone = backbones.load(encoder_settings(member))
     marks = backbone.tokenizer.all_special_tokens
-    told = backbone.encode([Example("", f"a film {mark} a book", "") for mark in marks], where(member))
+    rows = backbone.encode([Example("", f"a film {mark} a book", "") for mark in marks], encoder_settings(member))
     numbers = {backbone.tokenizer.convert_tokens_to_ids(mark) for mark in marks} - {backbone.tokenizer.unk_token_id}
-    for row in told:
+    for row in rows:
         ids = row["input_ids"]
         assert {ids[0], ids[-1]} <= numbers
         assert len(ids) > 6
         assert not numbers & set(ids[1:-1])
 
 
-def test_a_text_is_cut_at_its_end_whatever_the_tokenizer_says(tmp_path, texts):
+def test_a_text_is_truncated_at_its_end_whatever_the_tokenizer_says(tmp_path, texts):
     folder = a_folder(tmp_path, "bert", texts)
-    usual = backbones.load(where(folder))
+    usual = backbones.load(encoder_settings(folder))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.truncation_side = "left"
     tokenizer.save_pretrained(folder)
     example = Example("", (" ".join(texts[:9]), texts[3]), "")
-    (ids,) = backbones.load(where(folder)).encode([example], where(folder))
-    assert [ids] == usual.encode([example], where(folder))
+    (ids,) = backbones.load(encoder_settings(folder)).encode([example], encoder_settings(folder))
+    assert [ids] == usual.encode([example], encoder_settings(folder))
     assert len(ids["input_ids"]) == 32
 
 
@@ -300,31 +308,31 @@ def test_a_backbone_with_another_configuration_is_not_the_one_of_the_checkpoint(
 
 def test_relative_positions_are_refused(tmp_path, texts):
     folder = a_folder(tmp_path, "bert", texts, position_embedding_type="relative_key")
-    with pytest.raises(HyperFormerError, match="'relative_key' position embeddings, expected 'absolute'"):
-        backbones.load(where(folder))
+    with pytest.raises(HyperFormerError, match="'relative_key' position embeddings; expected 'absolute'"):
+        backbones.load(encoder_settings(folder))
 
 
-def test_an_encoder_writes_nothing_and_has_no_decoder(bert):
+def test_an_encoder_generates_nothing_and_has_no_decoder(bert):
     echo = {"text": "{a}", "kind": "generation", "label_column": "b", "metrics": ["exact_match"]}
-    with pytest.raises(HyperFormerError, match=r"answers of task 'echo' are to be written, but .* only"):
-        MultiTaskModel(where(bert), method_settings("hyperformer"), Tasks({"echo": echo}))
-    with pytest.raises(HyperFormerError, match=r"'generated', but the backbone .* writes no answers"):
-        a_model(bert).answer("mood", rows_of("mood"), EvaluationSettings(batch_size=4, label_scoring="generated"))
-    with pytest.raises(HyperFormerError, match="the method's stacks are 'decoder', but the backbone has none"):
+    with pytest.raises(HyperFormerError, match=r"task 'echo' is generative, but backbone .* is an encoder"):
+        MultiTaskModel(encoder_settings(bert), method_settings("hyperformer"), Tasks({"echo": echo}))
+    with pytest.raises(HyperFormerError, match=r"'generated', but backbone .* is an encoder"):
+        a_model(bert).answer("mood", select_rows("mood"), EvaluationSettings(batch_size=4, label_scoring="generated"))
+    with pytest.raises(HyperFormerError, match="the method's stacks are 'decoder', but the backbone has no such stack"):
         a_model(bert, stacks="decoder")
 
 
-def test_a_batch_in_parts_costs_what_it_costs_whole(bert, monkeypatch):
+def test_micro_batches_have_the_losses_of_the_whole_batch(bert, monkeypatch):
     model = a_model(bert).eval()
-    batch = batch_of(model, ROWS)
-    whole = model.row_losses(batch.task_ids, batch.tensors)
-    seen = []
+    batch = make_batch(model, ROWS)
+    losses = model.row_losses(batch.task_ids, batch.tensors)
+    micro_batches = []
     loss = model.backbone.loss
-    monkeypatch.setattr(model.backbone, "loss", lambda own, smoothing: (seen.append(own), loss(own, smoothing))[1])
+    monkeypatch.setattr(model.backbone, "loss", lambda rows, *rest: (micro_batches.append(rows), loss(rows, *rest))[1])
     monkeypatch.setattr("hyperformer.model.LARGE", 1)
-    monkeypatch.setattr("hyperformer.model.PART_TOKENS", batch.tensors["input_ids"].numel() // 3)
-    torch.testing.assert_close(model.row_losses(batch.task_ids, batch.tensors), whole, atol=1e-6, rtol=1e-6)
-    lengths = [own["input_ids"].shape[1] for own in seen]
+    monkeypatch.setattr("hyperformer.model.MICRO_BATCH_TOKENS", batch.tensors["input_ids"].numel() // 3)
+    torch.testing.assert_close(model.row_losses(batch.task_ids, batch.tensors), losses, atol=1e-6, rtol=1e-6)
+    lengths = [rows["input_ids"].shape[1] for rows in micro_batches]
     assert len(lengths) == 3
     assert lengths == sorted(lengths)
     assert lengths[0] < batch.tensors["input_ids"].shape[1]

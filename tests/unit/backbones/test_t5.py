@@ -26,7 +26,7 @@ def examples(answers: list[str] = ANSWERS) -> list[Example]:
     return [Example("mood", source, answer) for source, answer in zip(SOURCES, answers, strict=True)]
 
 
-def some_weights(tasks: int = 1, sites: int = 8, width: int = 16, bottleneck: int = 4) -> AdapterWeights:
+def random_weights(tasks: int = 1, sites: int = 8, width: int = 16, bottleneck: int = 4) -> AdapterWeights:
     draw = torch.Generator().manual_seed(3)
     shapes = {
         "down": (bottleneck, width),
@@ -43,7 +43,7 @@ def some_weights(tasks: int = 1, sites: int = 8, width: int = 16, bottleneck: in
 
 @pytest.fixture
 def plain(backbone_folder: Path) -> T5ForConditionalGeneration:
-    """The same weights as transformers itself loads them, untouched by us."""
+    """Return the same weights as loaded by transformers, without adapters."""
     return T5ForConditionalGeneration.from_pretrained(backbone_folder, dtype=torch.float32).eval()
 
 
@@ -54,13 +54,13 @@ def settings(path: object) -> BackboneSettings:
     return BackboneSettings(path=str(path), max_source_tokens=32, max_target_tokens=32)
 
 
-def test_encoding_cuts_and_ends_both_sides(backbone):
+def test_encoding_truncates_source_and_target_and_ends_both(backbone):
     long = Example("mood", "the film is dull and the book is lovely", "the song is very wicked today on the whole")
-    cut = SETTINGS.model_copy(update={"max_source_tokens": 6, "max_target_tokens": 4})
-    (row,) = backbone.encode([long], cut)
+    short = SETTINGS.model_copy(update={"max_source_tokens": 6, "max_target_tokens": 4})
+    (row,) = backbone.encode([long], short)
     assert (len(row["input_ids"]), len(row["labels"])) == (6, 4)
     assert row["input_ids"][-1] == row["labels"][-1] == backbone.tokenizer.eos_token_id
-    assert backbone.encode([], cut) == []
+    assert backbone.encode([], short) == []
 
 
 def test_collating_pads_to_the_longest_and_marks_what_is_padding(backbone):
@@ -124,26 +124,26 @@ def test_scores_are_the_summed_log_probabilities_of_each_answer_forced_alone(bac
 @pytest.mark.parametrize(
     "answers", [["good", "bad"], ["the song is wicked", "the song is good", "a film"], ["1", "1 2", "1 3"]]
 )
-def test_constrained_scores_choose_among_what_may_follow_alone(backbone, plain, answers):
-    """Against each answer forced alone, every token's logit normalised over those that some answer has there."""
+def test_constrained_scores_are_normalised_over_the_possible_next_tokens(backbone, plain, answers):
+    """Compare with each answer forced alone, with every token normalised over the tokens that an answer has there."""
     ids = [backbone.tokenizer(answer)["input_ids"] for answer in answers]
     rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
     batch = backbone.collate(rows, [0, 0, 0]).tensors
-    given = batch["input_ids"], batch["attention_mask"]
-    scores = backbone.scores(*given, backbone.answers(answers), "constrained")
+    inputs = batch["input_ids"], batch["attention_mask"]
+    scores = backbone.scores(*inputs, backbone.answers(answers), "constrained")
     torch.testing.assert_close(scores.exp().sum(1), torch.ones(3))
     for i, row in enumerate(rows):
         for j, answer in enumerate(ids):
             logits = plain(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([answer])).logits[0]
             wanted = 0.0
-            for place, token in enumerate(answer):
-                choices = sorted({other[place] for other in ids if other[:place] == answer[:place]})
-                wanted += float(logits[place, choices].log_softmax(-1)[choices.index(token)])
+            for index, token in enumerate(answer):
+                choices = sorted({other[index] for other in ids if other[:index] == answer[:index]})
+                wanted += float(logits[index, choices].log_softmax(-1)[choices.index(token)])
             assert float(scores[i, j]) == pytest.approx(wanted, abs=1e-5)
-    graph = backbone.baked(some_weights()).exportable(
+    graph = backbone.baked(random_weights()).exportable(
         backbone.answers(answers, [float(i) for i in range(len(answers))]), "constrained"
     )
-    scores, probabilities, value = graph(*given)
+    scores, probabilities, value = graph(*inputs)
     torch.testing.assert_close(value, probabilities @ torch.arange(len(answers)).float())
 
 
@@ -153,32 +153,32 @@ def test_answers_that_encode_to_the_same_tokens_are_refused(backbone):
 
 
 def test_an_answer_outside_the_vocabulary_is_refused(backbone):
-    with pytest.raises(HyperFormerError, match="'gut 好' cannot be written"):
+    with pytest.raises(HyperFormerError, match="'gut 好' has tokens that the backbone's vocabulary lacks"):
         backbone.answers(["good", "gut 好"])
 
 
 @torch.no_grad()
-def test_baked_adapters_score_as_placed_ones_do(backbone):
-    weights = some_weights()
+def test_baked_adapters_score_as_active_ones_do(backbone):
+    weights = random_weights()
     rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
     batch = backbone.collate(rows, [0, 0, 0]).tensors
-    given = batch["input_ids"], batch["attention_mask"], backbone.answers(ANSWERS), "likelihood"
-    bare = backbone.scores(*given)
-    with backbone.places.using(weights):
-        placed = backbone.scores(*given)
+    inputs = batch["input_ids"], batch["attention_mask"], backbone.answers(ANSWERS), "likelihood"
+    bare = backbone.scores(*inputs)
+    with backbone.active_weights.use(weights):
+        adapted = backbone.scores(*inputs)
     baked = backbone.baked(weights)
-    torch.testing.assert_close(baked.scores(*given), placed, rtol=1e-6, atol=1e-6)
-    assert float((placed - bare).abs().amax(1).min()) > 1e-2
-    torch.testing.assert_close(backbone.scores(*given), bare, rtol=0, atol=0)  # baking left the original as it was
-    scores, probabilities = baked.exportable(given[2], given[3])(*given[:2])
-    torch.testing.assert_close(scores, placed, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(probabilities, placed.softmax(-1))
+    torch.testing.assert_close(baked.scores(*inputs), adapted, rtol=1e-6, atol=1e-6)
+    assert float((adapted - bare).abs().amax(1).min()) > 1e-2
+    torch.testing.assert_close(backbone.scores(*inputs), bare, rtol=0, atol=0)  # baking does not change the original
+    scores, probabilities = baked.exportable(inputs[2], inputs[3])(*inputs[:2])
+    torch.testing.assert_close(scores, adapted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(probabilities, adapted.softmax(-1))
 
 
-def test_adapters_stand_after_self_attention_and_feed_forward_of_every_block_and_nowhere_else(backbone):
-    places = {name: module.index for name, module in backbone.t5.named_modules() if isinstance(module, AdapterSite)}
+def test_adapters_are_after_self_attention_and_feed_forward_of_every_block_and_nowhere_else(backbone):
+    indices = {name: module.index for name, module in backbone.t5.named_modules() if isinstance(module, AdapterSite)}
     sublayers = {("encoder", 0): 1, ("encoder", 1): 0, ("decoder", 0): 2, ("decoder", 1): 0}
-    assert places == {
+    assert indices == {
         f"{site.stack}.block.{site.layer}.layer.{sublayers[site.stack, site.position]}.dropout": index
         for index, site in enumerate(backbone.sites())
     }
@@ -188,23 +188,23 @@ def test_adapters_stand_after_self_attention_and_feed_forward_of_every_block_and
 def test_an_adapter_adds_to_the_sublayers_output_inside_the_residual(backbone):
     sublayer = backbone.t5.encoder.block[1].layer[-1]
     hidden = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(0))
-    weights = some_weights()
+    weights = random_weights()
     for tensor in vars(weights).values():
         tensor.zero_()
     weights.shift[0, backbone.sites().index(Site("encoder", 1, 0))] = 1.0
     before = sublayer(hidden)
-    with backbone.places.using(weights):
+    with backbone.active_weights.use(weights):
         torch.testing.assert_close(sublayer(hidden), before + 1.0)
 
 
-def test_adapters_are_taken_out_again_even_after_an_error(backbone):
+def test_adapters_are_deactivated_again_even_after_an_error(backbone):
     x = torch.ones(1, 2, 16)
-    with backbone.places.using(some_weights()):
-        assert not torch.equal(backbone.places.adapt(0, x), x)
-        with pytest.raises(IndexError), backbone.places.using(some_weights(tasks=2)):
-            backbone.places.adapt(99, x)
-        assert not torch.equal(backbone.places.adapt(0, x), x)
-    assert torch.equal(backbone.places.adapt(0, x), x)
+    with backbone.active_weights.use(random_weights()):
+        assert not torch.equal(backbone.active_weights.adapt(0, x), x)
+        with pytest.raises(IndexError), backbone.active_weights.use(random_weights(tasks=2)):
+            backbone.active_weights.adapt(99, x)
+        assert not torch.equal(backbone.active_weights.adapt(0, x), x)
+    assert torch.equal(backbone.active_weights.adapt(0, x), x)
 
 
 def test_freezing_leaves_exactly_the_layer_norms_to_train(backbone):
@@ -230,11 +230,11 @@ def test_saving_rounds_to_half_precision_and_loading_gives_the_same(backbone, tm
     with safe_open(tmp_path / "model.safetensors", "pt") as tensors:
         assert {tensors.get_slice(name).get_dtype() for name in tensors.keys()} == {"F16"}  # noqa: SIM118
     again = backbones.load(settings(tmp_path))
-    found = again.t5.state_dict()
-    assert found.keys() == wanted.keys()
+    loaded = again.t5.state_dict()
+    assert loaded.keys() == wanted.keys()
     for name, tensor in wanted.items():
-        assert found[name].dtype == torch.float32
-        assert torch.equal(found[name], tensor), name
+        assert loaded[name].dtype == torch.float32
+        assert torch.equal(loaded[name], tensor), name
     assert again.tokenizer(text)["input_ids"] == ids
 
 
@@ -246,38 +246,38 @@ def test_equal_texts_give_the_same_tokenizer(texts):
     assert sorted(sentinels) == list(range(len(first) - t5.SENTINELS, len(first)))
 
 
-def test_the_tokenizer_gives_back_lower_case_words(texts):
+def test_the_tokenizer_decodes_to_lower_case_text(texts):
     tokenizer = t5.train_tokenizer(texts, 240)
     ids = tokenizer("  The Film\tis  DULL, today.")["input_ids"]
     assert tokenizer.decode(ids, skip_special_tokens=True) == "the film is dull, today."
 
 
-def one_sentence(error: pytest.ExceptionInfo[HyperFormerError]) -> str:
-    words = str(error.value)
-    assert "\n" not in words
-    return words
+def check_one_line(error: pytest.ExceptionInfo[HyperFormerError]) -> str:
+    message = str(error.value)
+    assert "\n" not in message
+    return message
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(HyperFormerError) as error:
         backbones.load(settings(tmp_path / "nowhere"))
-    assert str(tmp_path / "nowhere") in one_sentence(error)
-    assert "backbone.path" in one_sentence(error)
+    assert str(tmp_path / "nowhere") in check_one_line(error)
+    assert "backbone.path" in check_one_line(error)
 
 
 def test_another_family_is_refused(tmp_path):
     GPT2Config().save_pretrained(tmp_path)
-    with pytest.raises(HyperFormerError, match="'gpt2' model, expected one of t5") as error:
+    with pytest.raises(HyperFormerError, match="'gpt2' model; expected one of t5") as error:
         backbones.load(settings(tmp_path))
-    one_sentence(error)
+    check_one_line(error)
 
 
 def test_a_folder_without_weights_is_refused(backbone_folder, tmp_path):
     shutil.copytree(backbone_folder, tmp_path, dirs_exist_ok=True)
     (tmp_path / "model.safetensors").unlink()
-    with pytest.raises(HyperFormerError, match="no backbone could be loaded") as error:
+    with pytest.raises(HyperFormerError, match="cannot load a backbone") as error:
         backbones.load(settings(tmp_path))
-    assert "model.safetensors" in one_sentence(error)
+    assert "model.safetensors" in check_one_line(error)
 
 
 def test_pickled_weights_are_not_opened(backbone_folder, tmp_path):
@@ -285,6 +285,6 @@ def test_pickled_weights_are_not_opened(backbone_folder, tmp_path):
     weights = T5ForConditionalGeneration.from_pretrained(backbone_folder).state_dict()
     (tmp_path / "model.safetensors").unlink()
     torch.save(weights, tmp_path / "pytorch_model.bin")
-    with pytest.raises(HyperFormerError, match="no backbone could be loaded") as error:
+    with pytest.raises(HyperFormerError, match="cannot load a backbone") as error:
         backbones.load(settings(tmp_path))
-    one_sentence(error)
+    check_one_line(error)

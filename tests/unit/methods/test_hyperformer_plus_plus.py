@@ -1,4 +1,4 @@
-"""HyperFormer++: what its weights depend on, and how they start."""
+"""HyperFormer++: inputs of its hypernetworks and their initialisation."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ def test_a_sites_weights_follow_from_the_embeddings_of_its_task_layer_and_positi
     method = loud(a_method("hyperformer_plus_plus"))
     sites = all_sites(3, 2)
     weights = method.weights(torch.tensor([1]))
-    for place in (0, 3, 5, 6, 9):  # of either stack
-        site = sites[place]
+    for index in (0, 3, 5, 6, 9):  # of both stacks
+        site = sites[index]
         hypernetwork = method.stacks[site.stack]
-        parts = (
+        embeddings = (
             method.task_embedding.weight[1],
             hypernetwork.layer_embedding.weight[site.layer],
             hypernetwork.position_embedding.weight[site.position],
         )
         first, _, second = hypernetwork.projector
-        hidden = (first.weight @ torch.cat(parts) + first.bias).clamp(min=0)
+        hidden = (first.weight @ torch.cat(embeddings) + first.bias).clamp(min=0)
         joint = second.weight @ hidden + second.bias
         joint = (joint - joint.mean()) / (joint.var(correction=0) + 1e-6).sqrt()
         joint = joint * hypernetwork.norm.weight + hypernetwork.norm.bias
@@ -28,7 +28,7 @@ def test_a_sites_weights_follow_from_the_embeddings_of_its_task_layer_and_positi
             linear = hypernetwork.generators.get_submodule(name)
             wanted = linear.weight @ joint + linear.bias
             torch.testing.assert_close(
-                getattr(weights, name.removeprefix("norm."))[0, place].flatten(), wanted, rtol=1e-4, atol=1e-5
+                getattr(weights, name.removeprefix("norm."))[0, index].flatten(), wanted, rtol=1e-4, atol=1e-5
             )
 
 

@@ -1,4 +1,4 @@
-"""What holds for every method: shapes, sizes, and whose weights depend on what."""
+"""Properties of every method: shapes, parameters, and the inputs that weights depend on."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def test_a_tasks_weights_do_not_depend_on_which_other_tasks_are_asked(name):
 
 
 @every_method
-def test_every_task_and_every_site_has_weights_of_its_own(name):
+def test_every_task_and_every_site_has_different_weights(name):
     weights = loud(a_method(name)).weights(torch.tensor([0, 1, 2]))
     shared = ("gain", "shift") if name.startswith("adapters") else ()
     for kind, tensor in vars(weights).items():
         rows = tensor.detach().flatten(2)  # [n, sites, numbers]
         rows = rows[0] if kind in shared else rows.flatten(0, 1)
-        apart = torch.cdist(rows, rows) + torch.eye(len(rows)) * 1e3
-        assert float(apart.min()) > 1e-3, kind
+        distances = torch.cdist(rows, rows) + torch.eye(len(rows)) * 1e3
+        assert float(distances.min()) > 1e-3, kind
 
 
 def test_the_tasks_of_multi_task_adapters_share_their_layer_norms():
@@ -60,7 +60,7 @@ def test_the_tasks_of_multi_task_adapters_share_their_layer_norms():
     assert torch.equal(weights.shift[0], weights.shift[1])
 
 
-def test_a_sites_weights_of_hyperformer_are_its_own_rows_of_the_generators():
+def test_a_sites_weights_of_hyperformer_are_its_rows_of_the_generators():
     method = loud(a_method("hyperformer"))
     weights = method.weights(torch.tensor([1]))
     projected = method.projector(method.task_embedding.weight[1])
@@ -80,7 +80,7 @@ def test_a_fresh_hypernetworks_adapters_are_nearly_the_identity(name):
         assert 0 < float(moved.norm() / x.norm()) < 0.2
 
 
-def products(method: Method, task_ids: Tensor) -> int:
+def count_products(method: Method, task_ids: Tensor) -> int:
     with profile(activities=[ProfilerActivity.CPU]) as profiled, torch.no_grad():
         method.weights(task_ids)
     return sum(event.count for event in profiled.key_averages() if event.key in PRODUCTS)
@@ -90,14 +90,14 @@ def products(method: Method, task_ids: Tensor) -> int:
     ("name", "expected"), [("hyperformer_plus_plus", 2 * 8), ("hyperformer", 8), ("adapters_multi_task", 0)]
 )
 def test_the_number_of_matrix_products_depends_on_neither_tasks_nor_sites(name, expected):
-    """Two of a projector and six of its generators; HyperFormer++ has both for each stack."""
-    assert products(a_method(name, tasks=1, encoder=1, decoder=1), torch.tensor([0])) == expected
-    assert products(a_method(name, tasks=6, encoder=1, decoder=1), torch.arange(6)) == expected
-    assert products(a_method(name, tasks=6, encoder=5, decoder=7), torch.arange(6)) == expected
+    """A projector has two products, its generators six; HyperFormer++ has both for each stack."""
+    assert count_products(a_method(name, tasks=1, encoder=1, decoder=1), torch.tensor([0])) == expected
+    assert count_products(a_method(name, tasks=6, encoder=1, decoder=1), torch.arange(6)) == expected
+    assert count_products(a_method(name, tasks=6, encoder=5, decoder=7), torch.arange(6)) == expected
 
 
 @pytest.mark.parametrize("name", FINE_TUNING)
-def test_fine_tuning_has_no_weights_of_its_own(name):
+def test_fine_tuning_adds_no_weights(name):
     method = a_method(name)
     assert method.weights(torch.tensor([0])) is None
     assert not method.trained_names()
@@ -119,7 +119,7 @@ def test_training_changes_every_tensor_of_the_method(name):
 
 @every_method
 @pytest.mark.parametrize("factor", [5, 32])
-def test_a_reduction_factor_that_leaves_no_whole_bottleneck_is_refused(name, factor):
+def test_a_reduction_factor_that_does_not_divide_the_width_is_refused(name, factor):
     with pytest.raises(HyperFormerError, match=f"reduction_factor is {factor}.*divisor.*16"):
         a_method(name, width=16, reduction_factor=factor)
 
@@ -130,10 +130,10 @@ def test_a_reduction_factor_that_leaves_no_whole_bottleneck_is_refused(name, fac
 @every_method
 @pytest.mark.parametrize("positions", ["feed_forward", "self_attention"])
 @pytest.mark.parametrize("stacks", ["both", "encoder", "decoder"])
-def test_adapters_may_sit_at_one_position_and_in_one_stack_only(name, positions, stacks):
+def test_adapters_may_be_at_one_position_and_in_one_stack_only(name, positions, stacks):
     method = a_method(name, positions=positions, stacks=stacks)
-    place = 0 if positions == "feed_forward" else 1
-    assert {site.position for site in method.sites} == {place}
+    position = 0 if positions == "feed_forward" else 1
+    assert {site.position for site in method.sites} == {position}
     assert {site.stack for site in method.sites} == ({"encoder", "decoder"} if stacks == "both" else {stacks})
     assert len(method.sites) == {"both": 5, "encoder": 3, "decoder": 2}[stacks]
     weights = loud(method).weights(torch.tensor([0, 1]))
@@ -159,7 +159,7 @@ def test_without_a_projector_the_generators_read_the_embeddings(name):
 
 
 @hypernetworks
-def test_an_unconditional_layer_norm_is_trained_a_site_and_shared_by_the_tasks(name):
+def test_an_unconditional_layer_norm_is_trained_per_site_and_shared_by_the_tasks(name):
     method = a_method(name, layer_norm="unconditional")
     weights = method.weights(torch.tensor([0, 1]))
     assert torch.equal(weights.gain, torch.ones_like(weights.gain))
@@ -173,26 +173,26 @@ def test_an_unconditional_layer_norm_is_trained_a_site_and_shared_by_the_tasks(n
 @hypernetworks
 @torch.no_grad()
 def test_a_conditional_gain_may_start_at_one(name):
-    zero, one = (
+    from_zero, from_one = (
         a_method(name, layer_norm=kind).weights(torch.arange(3)) for kind in ("conditional", "conditional_from_one")
     )
-    torch.testing.assert_close(one.gain, zero.gain + 1)
-    assert torch.equal(one.shift, zero.shift)
-    assert float(zero.gain.abs().max()) < 0.5
+    torch.testing.assert_close(from_one.gain, from_zero.gain + 1)
+    assert torch.equal(from_one.shift, from_zero.shift)
+    assert float(from_zero.gain.abs().max()) < 0.5
 
 
-def test_without_sharing_over_layers_each_layer_has_generators_of_its_own():
+def test_without_sharing_over_layers_each_layer_has_separate_generators():
     method = loud(a_method("hyperformer_plus_plus", share_layers=False))
     assert not [name for name in method.trained_names() if "layer_embedding" in name]
     weights = method.weights(torch.tensor([1]))
-    for place in (0, 3, 5, 6, 9):
-        site = method.sites[place]
+    for index in (0, 3, 5, 6, 9):
+        site = method.sites[index]
         stack = method.stacks[site.stack]
         layers = len([s for s in method.sites if s.stack == site.stack]) // 2
         joint = torch.cat([method.task_embedding.weight[1], stack.position_embedding.weight[site.position]])
         source = stack.norm(stack.projector(joint))
         wanted = stack.generators.down(source).view(layers, 4, 16)[site.layer]
-        torch.testing.assert_close(weights.down[0, place], wanted, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(weights.down[0, index], wanted, rtol=1e-4, atol=1e-5)
 
 
 COMMON = [
@@ -213,5 +213,5 @@ def test_every_tensor_of_an_ablated_method_is_trained(name, changes):
     method = loud(a_method(name, **changes))
     weights = method.weights(torch.arange(3))
     sum((tensor**2).sum() for tensor in vars(weights).values()).backward()
-    idle = [tensor for tensor, p in method.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not idle
+    untrained = [tensor for tensor, p in method.named_parameters() if p.grad is None or not p.grad.any()]
+    assert not untrained
