@@ -110,7 +110,7 @@ def test_splits_share_no_text_lose_no_row_silently_and_depend_on_the_seed_alone(
         tasks, source = make(Tasks.model_validate({"t": block})), DataSettings(source=place)
         made, said = told(prepare, tasks, source, Path("unused"), seed)
         if said:
-            assert "also stands in a later split" in said
+            assert "is also in a later split" in said
             return
         found, counts = made
         split = {name: [row["a"] for row in part] for name, part in found["t"].items()}
