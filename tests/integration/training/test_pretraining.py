@@ -18,7 +18,7 @@ def pretraining_settings(**changes) -> PretrainingSettings:
         "warmup_steps": 0,
         "precision": "fp32",
         "rows": 8,
-        "vocabulary": 240,
+        "vocab_size": 240,
         "sizes": sizes,
         "max_tokens": 32,
     }

@@ -110,9 +110,9 @@ def test_shared_weights_start_as_trained_and_task_specific_ones_as_the_setting_s
 
 
 @pytest.mark.parametrize("method", MULTI_TASK[:3])
-@pytest.mark.parametrize("train", ["all", "task_specific"])
-def test_exactly_the_weights_of_the_setting_are_trained(method, train, adapted, trained):
-    _, folder = adapted(train=train, checkpoint=str(trained(method)))
+@pytest.mark.parametrize("weights", ["all", "task_specific"])
+def test_exactly_the_weights_of_the_setting_are_trained(method, weights, adapted, trained):
+    _, folder = adapted(train=weights, checkpoint=str(trained(method)))
     model = MultiTaskModel.from_pretrained(trained(method))
     specific = {f"method.{name}" for name in model.method.own_names()}
     before, after = trained_tensors(model), tensors(folder, "again")
@@ -120,7 +120,7 @@ def test_exactly_the_weights_of_the_setting_are_trained(method, train, adapted, 
     changed = {name for name, tensor in before.items() if name not in specific and not torch.equal(after[name], tensor)}
     assert specific
     assert all(not any(torch.equal(after[name][0], tensor) for tensor in before[name]) for name in specific)
-    assert changed == (before.keys() - specific if train == "all" else set())
+    assert changed == (before.keys() - specific if weights == "all" else set())
 
 
 def test_each_task_is_adapted_independently(adapted, new_tasks):
