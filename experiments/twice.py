@@ -88,7 +88,7 @@ def run_until(tree: Path, after: float) -> bool:
         time.sleep(0.1)
     if demo.returncode not in (0, -signal.SIGKILL):
         sys.exit(f"{tree}: make demo failed:\n{said.decode(errors='replace')}")
-    told = re.findall(r"Running stage '\w+'|going on from step \d+|step \d+ of \d+", said.decode(errors="replace"))
+    told = re.findall(r"Running stage '\w+'|resuming from step \d+|step \d+ of \d+", said.decode(errors="replace"))
     way = [words for words, following in zip(told, [*told[1:], ""], strict=True) if words[:5] != following[:5]]
     how = "killed" if demo.returncode else "ended"
     print(f"{tree}: {how} after {time.monotonic() - began:.0f} s: {', '.join(way)}", flush=True)

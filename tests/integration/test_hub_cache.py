@@ -1,6 +1,6 @@
-"""Backbones, checkpoints and data sets by their hub names, offline, from the hub's own caches.
+"""Backbones, checkpoints and datasets that are loaded offline by their hub names, from the hub's caches.
 
-Each in a fresh interpreter: the hub's libraries read their variables when they are imported.
+Each test runs in a new interpreter, because the hub's libraries read their environment variables when imported.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ BACKBONE = """
 import sys
 from hyperformer import backbones
 from hyperformer.config import BackboneSettings
-where = BackboneSettings(
+settings = BackboneSettings(
     path="somebody/tiny-t5", max_source_tokens=8, max_target_tokens=8, revision=sys.argv[1] or None
 )
-loaded = backbones.load(where)
+loaded = backbones.load(settings)
 print(loaded.width, len(loaded.sites()), float(loaded.t5.shared.weight.abs().sum()))
 """
 
@@ -36,9 +36,9 @@ def test_a_hub_name_is_loaded_offline_from_the_hubs_cache(backbone_folder, backb
     (model / "refs").mkdir(parents=True)
     (model / "refs" / "main").write_text(commit)
     shutil.copytree(backbone_folder, model / "snapshots" / commit)
-    found = run_python(BACKBONE, "", HF_HOME=str(tmp_path), HF_HUB_CACHE=str(tmp_path / "hub"), HF_HUB_OFFLINE="1")
-    assert found.returncode == 0, found.stderr
-    width, sites, total = found.stdout.split()
+    process = run_python(BACKBONE, "", HF_HOME=str(tmp_path), HF_HUB_CACHE=str(tmp_path / "hub"), HF_HUB_OFFLINE="1")
+    assert process.returncode == 0, process.stderr
+    width, sites, total = process.stdout.split()
     assert (int(width), int(sites)) == (16, 8)
     assert float(total) == pytest.approx(float(backbone.t5.shared.weight.detach().abs().sum()))
 
@@ -56,9 +56,9 @@ def test_a_checkpoint_is_loaded_offline_from_the_hubs_cache(make_model, tmp_path
     model.save_pretrained(snapshot)
     (snapshot.parents[1] / "refs").mkdir()
     (snapshot.parents[1] / "refs" / "main").write_text("a" * 40)
-    found = run_python(CHECKPOINT, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")
-    assert found.returncode == 0, found.stderr
-    assert model.predict("mood", {"sentence": "the film is dull"}).label in found.stdout
+    process = run_python(CHECKPOINT, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE="1")
+    assert process.returncode == 0, process.stderr
+    assert model.predict("mood", {"sentence": "the film is dull"}).label in process.stdout
 
 
 READ_OFFLINE = """
@@ -69,8 +69,8 @@ from hyperformer.data import prepare
 from hyperformer.tasks import make
 from hyperformer.types import HyperFormerError
 
-found = {}
-for path, name, most, part in (
+results = {}
+for path, name, limit, part in (
     ("org/name", "cola", None, ""),
     ("org/name", "cola", 3, ""),
     ("org/name", "cola", None, "[1:]"),
@@ -78,44 +78,46 @@ for path, name, most, part in (
     ("org/unknown", "cola", None, ""),
 ):
     task = {"text": "{a}", "kind": "classification", "label_column": "label", "labels": {0: "no", 1: "yes"},
-            "metrics": ["accuracy"], "source": {"name": name, "rows": most},
+            "metrics": ["accuracy"], "source": {"name": name, "rows": limit},
             "splits": {"train": f"train{part}", "validation": "validation_matched"}}
     try:
         rows, _ = prepare(make(Tasks.model_validate({"t": task})), DataSettings(source=path), Path("unused"), 0)
-        found[f"{path}/{name}{most or part}"] = {split: list(kept) for split, kept in rows["t"].items()}
+        results[f"{path}/{name}{limit or part}"] = {split: list(kept) for split, kept in rows["t"].items()}
     except HyperFormerError as error:
-        found[f"{path}/{name}{most or part}"] = str(error)
-Path(sys.argv[1]).write_text(json.dumps(found))
+        results[f"{path}/{name}{limit or part}"] = str(error)
+Path(sys.argv[1]).write_text(json.dumps(results))
 """
 
 
-def test_a_hub_data_set_is_read_offline_from_the_cache_of_datasets(tmp_path: Path) -> None:
-    """In a process of its own, so that the hub's variables rule; `datasets` itself writes the cache."""
+def test_a_hub_dataset_is_read_offline_from_the_cache_of_datasets(tmp_path: Path) -> None:
+    """`datasets` itself writes the cache."""
     files = {split: tmp_path / f"{split}.parquet" for split in ("train", "validation_matched", "test")}
     for split, file in files.items():
         parquet.write_table(
             pa.table({"a": [f"{split} {i}" for i in range(4)], "label": [0, 1, 1, 0], "idx": range(4)}), file
         )
     cache = tmp_path / "home/datasets"
-    named = {split: str(file) for split, file in files.items()}
-    builder = Parquet(cache_dir=str(cache), dataset_name="name", config_name="cola", hash="0" * 16, data_files=named)
+    data_files = {split: str(file) for split, file in files.items()}
+    builder = Parquet(
+        cache_dir=str(cache), dataset_name="name", config_name="cola", hash="0" * 16, data_files=data_files
+    )
     builder.download_and_prepare()
     (cache / "org___name").mkdir()  # where `datasets` looks for "org/name", configuration by configuration
     Path(builder.cache_dir).parents[1].rename(cache / "org___name/cola")
 
-    places = {"HF_HOME": "home", "HF_DATASETS_CACHE": "home/datasets", "HF_HUB_CACHE": "home/hub"}
-    env = {**os.environ, **{name: str(tmp_path / place) for name, place in places.items()}, "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-c", READ_OFFLINE, str(tmp_path / "found.json")]
+    paths = {"HF_HOME": "home", "HF_DATASETS_CACHE": "home/datasets", "HF_HUB_CACHE": "home/hub"}
+    env = {**os.environ, **{name: str(tmp_path / path) for name, path in paths.items()}, "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-c", READ_OFFLINE, str(tmp_path / "results.json")]
     subprocess.run(command, env=env, cwd=tmp_path, check=True, capture_output=True)
-    found = json.loads((tmp_path / "found.json").read_text())
+    results = json.loads((tmp_path / "results.json").read_text())
 
-    assert found["org/name/cola"] == {
-        split: [{"a": f"{own} {i}", "label": label} for i, label in enumerate([0, 1, 1, 0])]
-        for split, own in (("train", "train"), ("validation", "validation_matched"), ("test", "test"))
+    assert results["org/name/cola"] == {
+        split: [{"a": f"{source} {i}", "label": label} for i, label in enumerate([0, 1, 1, 0])]
+        for split, source in (("train", "train"), ("validation", "validation_matched"), ("test", "test"))
     }
-    assert found["org/name/cola3"] == {split: rows[:3] for split, rows in found["org/name/cola"].items()}
-    assert found["org/name/cola[1:]"]["train"] == found["org/name/cola"]["train"][1:]
+    assert results["org/name/cola3"] == {split: rows[:3] for split, rows in results["org/name/cola"].items()}
+    assert results["org/name/cola[1:]"]["train"] == results["org/name/cola"]["train"][1:]
     for name, configuration in (("org/name", "rte"), ("org/unknown", "cola")):
-        said = found[f"{name}/{configuration}"]
-        assert f"task 't': no rows of split 'train' from '{name}', '{configuration}'" in said
-        assert "set data.source or the task's source" in said
+        message = results[f"{name}/{configuration}"]
+        assert f"task 't': cannot load split 'train' of '{name}', configuration '{configuration}' (" in message
+        assert "Set data.source or the task's source." in message

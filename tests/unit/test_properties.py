@@ -110,7 +110,7 @@ def test_splits_share_no_text_lose_no_row_silently_and_depend_on_the_seed_alone(
         tasks, source = make(Tasks.model_validate({"t": block})), DataSettings(source=folder)
         result, error = call(prepare, tasks, source, Path("unused"), seed)
         if error:
-            assert "also stands in a later split" in error
+            assert "is also in a later split" in error
             return
         prepared, counts = result
         split = {name: [row["a"] for row in table] for name, table in prepared["t"].items()}

@@ -1,1 +1,1 @@
-"""The embedded language: a small English, the rows of its tasks, and the text its backbone is pretrained on."""
+"""The embedded language: an artificial small English, the rows of its tasks and the text of its backbone."""

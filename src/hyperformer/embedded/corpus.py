@@ -1,10 +1,10 @@
-"""Text of the embedded language to pretrain its backbone on: documents, and pairs of a prompt and what it asks for.
+"""Pretraining text of the embedded language: documents, and pairs of a prompted source and its target.
 
-A row is `source` and `target`; where `target` is empty, the source is a document for span corruption. The pairs are
-supervised auxiliary objectives, as in T5's own pretraining (Raffel et al. 2020, section 3.5.3): their relations come
-close to those of some tasks, under prompts and words of their own. Invented words with a colon stand before many texts,
-so that the backbone takes the field names of a template, which it has never seen, for what they are. No task template,
-no sentence of a validation or test split, and no answer word as a target stands here.
+A row is `source` and `target`; if `target` is empty, the source is a document for span corruption. The pairs are
+supervised auxiliary objectives, as in the pretraining of T5 (Raffel et al. 2020, section 3.5.3). They resemble some
+tasks, but have different prompts and targets. Many texts follow an invented field name with a colon, so that the
+backbone can read the field names of new templates. The corpus has no task template, no sentence of a validation or test
+split, and no answer of a task as a target.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from string import ascii_lowercase
 
 from hyperformer import plaintext
 from hyperformer.config import PretrainingSettings
-from hyperformer.data import Rows, gathered, training_texts
+from hyperformer.data import Rows, collect_rows, stream_training_texts
 from hyperformer.embedded.language import (
     ACTIONS,
     ADJECTIVES,
@@ -30,27 +30,27 @@ from hyperformer.embedded.language import (
     STATES,
     Event,
     Part,
-    an_event,
-    different,
-    having,
-    in_split,
-    noun_phrase,
-    opinion,
-    polar_question,
-    question,
-    sentence,
-    spoiled,
-    statement,
-    with_other,
+    add_fault,
+    change_meaning,
+    change_part,
+    draw_event,
+    draw_opinion,
+    format_sentence,
+    is_in_split,
+    render_noun_phrase,
+    render_polar_question,
+    render_question,
+    render_statement,
+    replace_parts,
 )
-from hyperformer.embedded.suite import ROLES, asked, premise_and_hypothesis, same_but
+from hyperformer.embedded.suite import ROLES, agrees_except, draw_premise_and_hypothesis, draw_role
 from hyperformer.progress import watched
 from hyperformer.tasks import Task
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Texts, the word that says what is asked of them, and what it asks for; documents have neither."""
+    """Texts, the prompt word of the objective, and the target; documents have neither prompt nor target."""
 
     texts: tuple[str, ...]
     prompt: str = ""
@@ -61,264 +61,287 @@ ANSWER_WORDS = (
     "acceptable unacceptable positive negative equivalent different duplicate distinct entailment neutral "
     "contradiction other answered unanswered supported yes no 0 1 2 3 4 5"
 ).split()
-CHEER, GLOOM = "smile", "frown"
-WORDS = sorted(
-    {word for noun in NOUNS for word in noun.words}
-    | {form for verb in ACTIONS + STATES for forms in verb.words for form in forms}
-    | {word for words in ADJECTIVES + COLOURS for word in words}
+CHEER = "smile"
+GLOOM = "frown"
+VOCABULARY = sorted(
+    {word for noun in NOUNS for word in noun.synonyms}
+    | {form for verb in ACTIONS + STATES for forms in verb.synonyms for form in forms}
+    | {word for synonyms in ADJECTIVES + COLOURS for word in synonyms}
     | set(PRAISE + BLAME)
 )
-FOLLOWS = ("therefore", "perhaps", "impossible")
+RELATION_WORDS = ("therefore", "perhaps", "impossible")
 
 
-class Plain(Random):
-    """Draws nothing: always the first choice, so that an event is said in its plain words and order."""
+class PlainRandom(Random):
+    """A generator whose choice is always the first option: basic words in the basic order."""
 
     def random(self) -> float:
+        """Return a number close to 1, which declines every optional variation."""
         return 0.999
 
     def choice(self, options):  # type: ignore[no-untyped-def]
+        """Return the first option."""
         return options[0]
 
 
-PLAIN = Plain()
+PLAIN = PlainRandom()
 
 
-def plainly(event: Event) -> str:
-    """The event in its plain words, active, place and time last."""
-    return statement(PLAIN, event, passive=False)
+def render_plainly(event: Event) -> str:
+    """Return the event in basic words and active voice, with place and time last."""
+    return render_statement(PLAIN, event, passive=False)
 
 
-def document(rng: Random) -> Pair:
-    """Three to five sentences: some told twice, some with an opinion and what comes of it, some about a word."""
-    parts: list[str] = []
-    while len(parts) < 3:
+def draw_document(rng: Random) -> Pair:
+    """Draw three or four sentences: statements, paraphrases, opinions with reactions, answered questions, mentions."""
+    sentences: list[str] = []
+    while len(sentences) < 3:
         kind = rng.random()
-        event = an_event(rng, negated=0.2, state=0.2)
+        event = draw_event(rng, negated=0.2, state=0.2)
         if kind < 0.4:
-            parts.append(statement(rng, event))
+            sentences.append(render_statement(rng, event))
         elif kind < 0.6:
-            parts += [statement(rng, event), statement(rng, event)]
+            sentences += [render_statement(rng, event), render_statement(rng, event)]
         elif kind < 0.75:
             good = rng.random() < 0.5
-            parts += [opinion(rng, good), sentence(f"people {CHEER if good else GLOOM}")]
+            sentences += [draw_opinion(rng, good), format_sentence(f"people {CHEER if good else GLOOM}")]
         elif kind < 0.9:
-            parts += [question(rng, event, asked(rng, event)), statement(rng, event)]
+            sentences += [render_question(rng, event, draw_role(rng, event)), render_statement(rng, event)]
         else:
-            parts.append(
+            sentences.append(
                 f"{rng.choice(NAMES)} {rng.choice(('writes', 'reads', 'hears'))} the word {rng.choice(ANSWER_WORDS)}."
             )
-    return Pair(tuple(parts))
+    return Pair(tuple(sentences))
 
 
-def link(rng: Random) -> Pair:
-    event = an_event(rng, negated=0.1)
+def draw_link(rng: Random) -> Pair:
+    """Draw two statements; the target says whether they mean the same."""
+    event = draw_event(rng, negated=0.1)
     same = rng.random() < 0.5
-    first, second = statement(rng, event), statement(rng, event if same else different(rng, event))
+    first, second = render_statement(rng, event), render_statement(rng, event if same else change_meaning(rng, event))
     return Pair((first, second), "link", "namely" if same else "instead")
 
 
-def infer(rng: Random) -> Pair:
-    """One statement or two, and another; whether it follows from them."""
+def draw_inference(rng: Random) -> Pair:
+    """Draw a statement or two, and another; the target says whether it follows from them."""
     relation = rng.randrange(3)
-    premise, other = premise_and_hypothesis(rng, relation)
-    told = [statement(rng, premise)]
+    premise, other = draw_premise_and_hypothesis(rng, relation)
+    premises = [render_statement(rng, premise)]
     if rng.random() < 0.3:
-        told.insert(rng.randrange(2), statement(rng, an_event(rng, negated=0.2)))
-    return Pair((" ".join(told), statement(rng, other)), "infer", FOLLOWS[relation])
+        premises.insert(rng.randrange(2), render_statement(rng, draw_event(rng, negated=0.2)))
+    return Pair((" ".join(premises), render_statement(rng, other)), "infer", RELATION_WORDS[relation])
 
 
-def ask(rng: Random) -> Pair:
-    event = an_event(rng, place=0.7, time=0.4)
-    role = asked(rng, event)
+def draw_question_pair(rng: Random) -> Pair:
+    """Draw two questions; the target says whether they ask the same."""
+    event = draw_event(rng, place=0.7, time=0.4)
+    role = draw_role(rng, event)
     other, other_role = event, role
     if rng.random() < 0.5:
-        other = different(rng, event)
+        other = change_meaning(rng, event)
         if rng.random() < 0.3:
-            other, other_role = event, asked(rng, event, role)
-    same = role == other_role and same_but(event, other, role)
-    first, second = question(rng, event, role), question(rng, other, other_role)
+            other, other_role = event, draw_role(rng, event, role)
+    same = role == other_role and agrees_except(event, other, role)
+    first, second = render_question(rng, event, role), render_question(rng, other, other_role)
     return Pair((first, second), "ask", "alike" if same else "besides")
 
 
-def reply(rng: Random) -> Pair:
-    """A question and a statement; the words that answer it, or that nobody knows."""
-    event = an_event(rng, place=0.8, time=0.5)
-    role = asked(rng, event)
-    told = event
+def draw_reply(rng: Random) -> Pair:
+    """Draw a question and a statement; the target is the answer, or `unknown`."""
+    event = draw_event(rng, place=0.8, time=0.5)
+    role = draw_role(rng, event)
+    stated = event
     if rng.random() < 0.5:
-        told = (
-            having(event, **{role: None}) if role in ("place", "time") and rng.random() < 0.5 else different(rng, event)
+        stated = (
+            replace_parts(event, **{role: None})
+            if role in ("place", "time") and rng.random() < 0.5
+            else change_meaning(rng, event)
         )
-    found = getattr(told, role) if same_but(event, told, role) else None
-    answer = "unknown" if found is None else found[0] if role in ("place", "time") else noun_phrase(PLAIN, found)
-    return Pair((question(rng, event, role), statement(rng, told)), "reply", answer)
+    value = getattr(stated, role) if agrees_except(event, stated, role) else None
+    answer = "unknown" if value is None else value[0] if role in ("place", "time") else render_noun_phrase(PLAIN, value)
+    return Pair((render_question(rng, event, role), render_statement(rng, stated)), "reply", answer)
 
 
-def _part(event: Event, part: Part) -> str:
-    """The plain word of a part of an event."""
+def _name_part(event: Event, part: Part) -> str:
+    """Return the basic word of a part of an event."""
     value = getattr(event, part)
     if part in ("place", "time"):
         return str(value[0])
     if part == "verb":
-        return str(value.words[0][0])
-    return str(value.noun.words[0] if value.noun else value.name)
+        return str(value.synonyms[0][0])
+    return str(value.noun.synonyms[0] if value.noun else value.name)
 
 
-def _two(rng: Random) -> tuple[Event, Event, list[Part]]:
-    """An event, one that differs from it in any number of parts, and the parts that they have."""
-    event = an_event(rng, place=0.9, time=0.9)
+def _draw_two_events(rng: Random) -> tuple[Event, Event, list[Part]]:
+    """Draw an event and another that differs in any number of parts; return them and the parts that they have."""
+    event = draw_event(rng, place=0.9, time=0.9)
     kinds: tuple[Part, ...] = (*ROLES, "verb")
     parts = [part for part in kinds if getattr(event, part)]
     other = event
     for part in rng.sample(parts, rng.randint(0, len(parts))):
-        other = with_other(rng, other, part)
+        other = change_part(rng, other, part)
     return event, other, parts
 
 
-def common(rng: Random) -> Pair:
-    """Two statements; the plain words of the parts that they share."""
-    event, other, parts = _two(rng)
-    shared = [_part(event, part) for part in parts if getattr(event, part) == getattr(other, part)]
-    return Pair((statement(rng, event), statement(rng, other)), "common", ", ".join(shared) or "nothing")
+def draw_common_parts(rng: Random) -> Pair:
+    """Draw two statements; the target is the basic words of their common parts."""
+    event, other, parts = _draw_two_events(rng)
+    shared = [_name_part(event, part) for part in parts if getattr(event, part) == getattr(other, part)]
+    return Pair((render_statement(rng, event), render_statement(rng, other)), "common", ", ".join(shared) or "nothing")
 
 
-def unlike(rng: Random) -> Pair:
-    """Two statements; the plain words of the second's parts that the first has otherwise."""
-    event, other, parts = _two(rng)
-    changed = [_part(other, part) for part in parts if getattr(event, part) != getattr(other, part)]
-    return Pair((statement(rng, event), statement(rng, other)), "unlike", ", ".join(changed) or "nothing")
+def draw_changed_parts(rng: Random) -> Pair:
+    """Draw two statements; the target is the basic words of the second's parts that differ from the first's."""
+    event, other, parts = _draw_two_events(rng)
+    changed = [_name_part(other, part) for part in parts if getattr(event, part) != getattr(other, part)]
+    return Pair((render_statement(rng, event), render_statement(rng, other)), "unlike", ", ".join(changed) or "nothing")
 
 
-def confirm(rng: Random) -> Pair:
-    event = an_event(rng, negated=0.5)
-    told = [statement(rng, event), statement(rng, an_event(rng, negated=0.5))]
-    rng.shuffle(told)
-    return Pair((" ".join(told), polar_question(rng, event)), "confirm", "denied" if event.negated else "told")
+def draw_confirmation(rng: Random) -> Pair:
+    """Draw two statements and a question; the target says whether a statement confirms or denies it."""
+    event = draw_event(rng, negated=0.5)
+    statements = [render_statement(rng, event), render_statement(rng, draw_event(rng, negated=0.5))]
+    rng.shuffle(statements)
+    return Pair(
+        (" ".join(statements), render_polar_question(rng, event)), "confirm", "denied" if event.negated else "told"
+    )
 
 
-def simplify(rng: Random) -> Pair:
-    event = an_event(rng, negated=0.2, state=0.1)
-    return Pair((statement(rng, event),), "simply", plainly(event))
+def draw_simplification(rng: Random) -> Pair:
+    """Draw a statement; the target is the same in basic words and active voice."""
+    event = draw_event(rng, negated=0.2, state=0.1)
+    return Pair((render_statement(rng, event),), "simply", render_plainly(event))
 
 
-def turn(rng: Random) -> Pair:
-    """A statement; the same in its plain words and in the passive."""
-    event = an_event(rng, negated=0.2)
-    return Pair((statement(rng, event),), "turn", statement(PLAIN, event, passive=True))
+def draw_passive(rng: Random) -> Pair:
+    """Draw a statement; the target is the same in basic words and passive voice."""
+    event = draw_event(rng, negated=0.2)
+    return Pair((render_statement(rng, event),), "turn", render_statement(PLAIN, event, passive=True))
 
 
-def _maybe_faulty(rng: Random) -> tuple[str, str | None]:
-    """A sentence, and the same with a fault in half of the cases; None where the fault does not fit."""
-    text = statement(rng, an_event(rng, negated=0.2, state=0.2))
-    return text, text if rng.random() < 0.5 else spoiled(rng, text)
+def _draw_maybe_faulty(rng: Random) -> tuple[str, str | None]:
+    """Draw a sentence, and the same with a fault in half of the cases, or None if the fault does not fit."""
+    text = render_statement(rng, draw_event(rng, negated=0.2, state=0.2))
+    return text, text if rng.random() < 0.5 else add_fault(rng, text)
 
 
-def mend(rng: Random) -> Pair | None:
-    """A sentence, faulty in half of the rows; the sentence without the fault."""
-    text, faulty = _maybe_faulty(rng)
+def draw_correction(rng: Random) -> Pair | None:
+    """Draw a sentence, faulty in half of the rows; the target is the sentence without the fault."""
+    text, faulty = _draw_maybe_faulty(rng)
     return Pair((faulty,), "mend", text) if faulty else None
 
 
-def spot(rng: Random) -> Pair | None:
-    """A sentence, faulty in half of the rows; the first word that is not as it should be."""
-    text, faulty = _maybe_faulty(rng)
+def draw_fault(rng: Random) -> Pair | None:
+    """Draw a sentence, faulty in half of the rows; the target is its first wrong word."""
+    text, faulty = _draw_maybe_faulty(rng)
     if not faulty:
         return None
-    right, found = (words[:-1].lower().split() for words in (text, faulty))
-    odd = [word for word, other in zip_longest(found, right) if word != other]
-    return Pair((faulty,), "spot", "nothing" if not odd else (odd[0] or "end").strip(","))
+    expected, actual = (sentence[:-1].lower().split() for sentence in (text, faulty))
+    wrong = [word for word, other in zip_longest(actual, expected) if word != other]
+    return Pair((faulty,), "spot", "nothing" if not wrong else (wrong[0] or "end").strip(","))
 
 
-def repeat(rng: Random) -> Pair:
-    """Words in no order, to be said again: copying, which all else builds on, is learnt from these first."""
-    words = " ".join(rng.choices(WORDS, k=rng.randint(4, 14)))
-    return Pair((words,), "repeat", words)
+def draw_copy(rng: Random) -> Pair:
+    """Draw random words; the target is their copy, which a small model must learn first."""
+    text = " ".join(rng.choices(VOCABULARY, k=rng.randint(4, 14)))
+    return Pair((text,), "repeat", text)
 
 
-def both(rng: Random) -> Pair:
-    """Two lists of words; those of the first that stand in the second too."""
-    first = rng.sample(WORDS, rng.randint(3, 8))
+def draw_shared_words(rng: Random) -> Pair:
+    """Draw two lists of words; the target is the words of the first that are also in the second."""
+    first = rng.sample(VOCABULARY, rng.randint(3, 8))
     shared = [word for word in first if rng.random() < 0.4]
-    second = [*shared, *rng.sample(WORDS, rng.randint(1, 5))]
+    second = [*shared, *rng.sample(VOCABULARY, rng.randint(1, 5))]
     rng.shuffle(second)
     target = " ".join(word for word in first if word in second)
     return Pair((" ".join(first), " ".join(second)), "both", target or "nothing")
 
 
-def react(rng: Random) -> Pair:
+def draw_reaction(rng: Random) -> Pair:
+    """Draw an opinion; the target is the reaction to it."""
     good = rng.random() < 0.5
-    return Pair((opinion(rng, good),), "react", CHEER if good else GLOOM)
+    return Pair((draw_opinion(rng, good),), "react", CHEER if good else GLOOM)
 
 
 Objectives = list[tuple[Callable[[Random], Pair | None], float]]
-FIRST: Objectives = [(repeat, 2), (both, 1)]
-TELLING: Objectives = [
-    (document, 3),
-    (repeat, 1),
-    (both, 2),
-    (simplify, 2),
-    (turn, 2),
-    (mend, 2),
-    (spot, 3),
-    (reply, 4),
-    (common, 3),
-    (unlike, 3),
+COPYING: Objectives = [(draw_copy, 2), (draw_shared_words, 1)]
+DESCRIBING: Objectives = [
+    (draw_document, 3),
+    (draw_copy, 1),
+    (draw_shared_words, 2),
+    (draw_simplification, 2),
+    (draw_passive, 2),
+    (draw_correction, 2),
+    (draw_fault, 3),
+    (draw_reply, 4),
+    (draw_common_parts, 3),
+    (draw_changed_parts, 3),
 ]
-JUDGING: Objectives = [*TELLING, (link, 5), (infer, 8), (ask, 4), (reply, 3), (spot, 3), (react, 3), (confirm, 1)]
-LESSONS: list[tuple[float, Objectives]] = [(0.04, FIRST), (0.5, TELLING), (1.0, JUDGING)]
-"""Until which share of the rows, and the objectives with their weights: copying words, then telling what sentences say,
-then one word about two sentences. One word tells too little to learn copying and comparing from."""
+CLASSIFYING: Objectives = [
+    *DESCRIBING,
+    (draw_link, 5),
+    (draw_inference, 8),
+    (draw_question_pair, 4),
+    (draw_reply, 3),
+    (draw_fault, 3),
+    (draw_reaction, 3),
+    (draw_confirmation, 1),
+]
+CURRICULUM: list[tuple[float, Objectives]] = [(0.04, COPYING), (0.5, DESCRIBING), (1.0, CLASSIFYING)]
+"""Stages, each with the share of the rows at which it ends, and its weighted objectives. Copying comes first, then
+describing sentences, then classifying pairs: labels alone are too weak a signal to learn copying and comparing."""
 
 
-def pairs(count: int, seed: int) -> Iterator[Pair]:
-    """`count` pairs and documents in order: `LESSONS` follow each other.
+def draw_pairs(count: int, seed: int) -> Iterator[Pair]:
+    """Yield `count` pairs and documents in the order of `CURRICULUM`.
 
-    Every sentence in them belongs to the train split. The same arguments give the same ones.
+    Every sentence in them belongs to the train split. The same arguments yield the same pairs.
     """
     rng = Random(f"{seed}/corpus")
     for number in range(count):
-        objectives = next(lesson for until, lesson in LESSONS if number < until * count)
-        makers, shares = zip(*objectives, strict=True)
-        (make,) = rng.choices(makers, shares)
+        objectives = next(stage for end, stage in CURRICULUM if number < end * count)
+        builders, weights = zip(*objectives, strict=True)
+        (build,) = rng.choices(builders, weights)
         while True:
-            pair = make(rng)
-            if pair and in_split("train", *pair.texts, *([pair.target] if pair.target.endswith(".") else [])):
+            pair = build(rng)
+            if pair and is_in_split("train", *pair.texts, *([pair.target] if pair.target.endswith(".") else [])):
                 break
         yield pair
 
 
 def pretraining_rows(settings: PretrainingSettings, tasks: Mapping[str, Task], rows: Path, seed: int) -> Rows:
-    """Return pretraining rows: of `settings.text_file` and the tasks' training texts, or of the embedded language's
-    `corpus` where it is None.
+    """Return pretraining rows of a text file and the tasks' training texts, or of the embedded language.
 
     Args:
+        settings: pretraining settings; without a `text_file`, the rows are of the embedded language.
+        tasks: the tasks whose training texts are added to the text file.
         rows: the folder of checked rows.
+        seed: seed of the rows.
     """
     if settings.text_file:
-        extra = training_texts(rows, tasks)
-        made = plaintext.rows(settings.text_file, extra, settings.rows, settings.max_tokens // 2, seed)
+        extra = stream_training_texts(rows, tasks)
+        stream = plaintext.rows(settings.text_file, extra, settings.rows, settings.max_tokens // 2, seed)
     else:
-        made = corpus(settings.rows, seed)
-    return gathered(watched(made, "making pretraining rows", settings.rows))
+        stream = draw_corpus(settings.rows, seed)
+    return collect_rows(watched(stream, "making pretraining rows", settings.rows))
 
 
-def corpus(count: int, seed: int) -> Iterator[dict[str, str]]:
-    """`count` rows of pretraining text, to be read in order: `pairs`, each laid out in one of several ways."""
+def draw_corpus(count: int, seed: int) -> Iterator[dict[str, str]]:
+    """Yield `count` rows of pretraining text in order: `draw_pairs`, each in one of several formats."""
     rng = Random(f"{seed}/layout")
-    for pair in pairs(count, seed):
-        yield {"source": laid_out(rng, pair), "target": pair.target}
+    for pair in draw_pairs(count, seed):
+        yield {"source": format_source(rng, pair), "target": pair.target}
 
 
-def laid_out(rng: Random, pair: Pair) -> str:
-    """The pair's source: the texts between slashes or, in half of the cases, each after an invented field name."""
+def format_source(rng: Random, pair: Pair) -> str:
+    """Return the source of a pair: texts separated by slashes or, in half of the cases, after invented field names."""
     if rng.random() < 0.5:
         return f"{pair.prompt}: {' / '.join(pair.texts)}" if pair.prompt else " ".join(pair.texts)
-    names = [_invented(rng) for _ in pair.texts]
+    names = [_invent_name(rng) for _ in pair.texts]
     if rng.random() < 0.5:
         names = [f"{names[0]}{number}" for number in range(1, 1 + len(names))]
     return " ".join([pair.prompt, *(f"{name}: {text}" for name, text in zip(names, pair.texts, strict=True))]).lstrip()
 
 
-def _invented(rng: Random) -> str:
+def _invent_name(rng: Random) -> str:
     return "".join(rng.choices(ascii_lowercase, k=rng.randint(3, 9)))

@@ -1,7 +1,7 @@
-"""The rows of the embedded tasks: eight to train on, of GLUE's shapes, and four to transfer to.
+"""The rows of the embedded tasks: eight to train on, in the formats of GLUE, and four to transfer to.
 
-A builder takes the label and draws a row that has it; the rest of a row is drawn in the same way whatever its label is,
-so that neither single words nor lengths tell it (sentiment apart, where words are the point).
+A builder draws a row with a given label. The rest of a row is drawn independently of the label, so that neither single
+words nor lengths predict it, except in sentiment.
 """
 
 from __future__ import annotations
@@ -19,187 +19,196 @@ from hyperformer.embedded.language import (
     Event,
     Part,
     Role,
-    an_event,
-    can_cross,
+    add_fault,
     can_swap,
-    crossed,
-    different,
-    having,
-    in_split,
-    narrower,
-    opinion,
-    polar_question,
-    question,
-    spoiled,
-    statement,
-    swapped,
-    wider,
-    with_other,
+    can_swap_adjectives,
+    change_meaning,
+    change_part,
+    draw_event,
+    draw_opinion,
+    generalize,
+    is_in_split,
+    render_polar_question,
+    render_question,
+    render_statement,
+    replace_parts,
+    specialize,
+    swap_adjectives,
+    swap_participants,
 )
 from hyperformer.progress import watched
 from hyperformer.types import HyperFormerError, Split
 
-Row = dict[str, str | int | float]
-Builder = Callable[[Random, int], Row | None]
+SuiteRow = dict[str, str | int | float]
+Builder = Callable[[Random, int], SuiteRow | None]
 
 
-def acceptability(rng: Random, label: int) -> Row | None:
-    """One sentence; 1 grammatical, 0 with one fault (the shape of CoLA)."""
-    text: str | None = statement(rng, an_event(rng, negated=0.2, state=0.2))
+def draw_acceptability(rng: Random, label: int) -> SuiteRow | None:
+    """Draw a sentence; 1 grammatical, 0 with a fault (the format of CoLA)."""
+    text: str | None = render_statement(rng, draw_event(rng, negated=0.2, state=0.2))
     if label == 0:
-        text = spoiled(rng, str(text))
+        text = add_fault(rng, str(text))
     return {"sentence": text, "label": label} if text else None
 
 
-def sentiment(rng: Random, label: int) -> Row:
-    """One opinion; 1 positive, 0 negative, through negators and contrast (the shape of SST-2)."""
-    return {"sentence": opinion(rng, bool(label)), "label": label}
+def draw_sentiment(rng: Random, label: int) -> SuiteRow:
+    """Draw an opinion; 1 positive, 0 negative, with negators and concessions (the format of SST-2)."""
+    return {"sentence": draw_opinion(rng, bool(label)), "label": label}
 
 
-def paraphrase(rng: Random, label: int) -> Row:
-    """Two statements; 1 where they say the same (the shape of MRPC)."""
-    event = an_event(rng, negated=0.1)
-    other = event if label else different(rng, event)
-    return {"sentence1": statement(rng, event), "sentence2": statement(rng, other), "label": label}
+def draw_paraphrase(rng: Random, label: int) -> SuiteRow:
+    """Draw two statements; 1 if they mean the same (the format of MRPC)."""
+    event = draw_event(rng, negated=0.1)
+    other = event if label else change_meaning(rng, event)
+    return {"sentence1": render_statement(rng, event), "sentence2": render_statement(rng, other), "label": label}
 
 
-def asked(rng: Random, event: Event, but: Role | None = None) -> Role:
-    return rng.choice([role for role in ROLES if getattr(event, role) and role != but])
+def draw_role(rng: Random, event: Event, excluded: Role | None = None) -> Role:
+    """Draw a role that the event has."""
+    return rng.choice([role for role in ROLES if getattr(event, role) and role != excluded])
 
 
-def same_but(event: Event, other: Event, role: Role) -> bool:
-    """Whether the events agree in all that a question about `role` says."""
-    return having(event, **{role: None}) == having(other, **{role: None})
+def agrees_except(event: Event, other: Event, role: Role) -> bool:
+    """Return whether the events agree in everything but `role`."""
+    return replace_parts(event, **{role: None}) == replace_parts(other, **{role: None})
 
 
-def duplicates(rng: Random, label: int) -> Row | None:
-    """Two questions; 1 where they ask the same (the shape of QQP)."""
-    event = an_event(rng, place=0.7, time=0.4)
-    role = asked(rng, event)
-    first = question(rng, event, role)
+def draw_duplicates(rng: Random, label: int) -> SuiteRow | None:
+    """Draw two questions; 1 if they ask the same (the format of QQP)."""
+    event = draw_event(rng, place=0.7, time=0.4)
+    role = draw_role(rng, event)
+    first = render_question(rng, event, role)
     if label == 0 and rng.random() < 0.3:
-        return {"question1": first, "question2": question(rng, event, asked(rng, event, role)), "label": label}
-    other = event if label else different(rng, event)
-    if label == 0 and same_but(event, other, role):
+        return {
+            "question1": first,
+            "question2": render_question(rng, event, draw_role(rng, event, role)),
+            "label": label,
+        }
+    other = event if label else change_meaning(rng, event)
+    if label == 0 and agrees_except(event, other, role):
         return None
-    return {"question1": first, "question2": question(rng, other, role), "label": label}
+    return {"question1": first, "question2": render_question(rng, other, role), "label": label}
 
 
-def similarity(rng: Random, label: int) -> Row:
-    """Two statements and how many of five parts they share: agent, verb, patient, place, time (the shape of STS-B)."""
-    event = an_event(rng, place=1.0, time=1.0)
+def draw_similarity(rng: Random, label: int) -> SuiteRow:
+    """Draw two statements and the number of their common parts out of `PARTS` (the format of STS-B)."""
+    event = draw_event(rng, place=1.0, time=1.0)
     other = event
     for role in rng.sample(PARTS, 5 - label):
-        other = with_other(rng, other, role)
-    return {"sentence1": statement(rng, event), "sentence2": statement(rng, other), "score": float(label)}
+        other = change_part(rng, other, role)
+    return {"sentence1": render_statement(rng, event), "sentence2": render_statement(rng, other), "score": float(label)}
 
 
-def opposed(event: Event) -> Event | None:
-    """The event with the opposite verb, which cannot hold along with it; None where the verb has no opposite."""
+def oppose(event: Event) -> Event | None:
+    """Return the event with the opposite verb, which contradicts it, or None if the verb has no opposite."""
     verb = OPPOSITE_ACTIONS.get(event.verb)
     return replace(event, verb=verb) if verb else None
 
 
-def hypothesis(rng: Random, premise: Event, relation: int) -> Event:
-    """An event that follows from `premise` (0), that may hold or not (1), or that cannot (2).
+def draw_hypothesis(rng: Random, premise: Event, relation: int) -> Event:
+    """Draw an event that `premise` entails (0), is neutral to (1) or contradicts (2).
 
-    What says less follows from a positive premise; what says more is denied along with a negative one.
+    A positive premise entails more general events; a negated one entails the negation of more specific ones.
     """
     event = replace(premise, negated=False)
-    unsaid, implied = (wider, narrower) if premise.negated else (narrower, wider)
+    neutral, entailed = (generalize, specialize) if premise.negated else (specialize, generalize)
     if relation != 1:
-        near = event if rng.random() < 0.25 else implied(rng, event)
-        contrary = opposed(near)
+        near = event if rng.random() < 0.25 else entailed(rng, event)
+        contrary = oppose(near)
         if relation == 2 and contrary and not premise.negated and rng.random() < 0.7:
             return contrary
         return replace(near, negated=premise.negated if relation == 0 else not premise.negated)
     kind = rng.random()
     if kind < 0.5:
-        near = unsaid(rng, event)
+        near = neutral(rng, event)
     elif kind < 0.7 and can_swap(event):
-        near = swapped(event)
+        near = swap_participants(event)
     else:
-        near = with_other(rng, event, rng.choice(("agent", "verb", "patient")))
+        near = change_part(rng, event, rng.choice(("agent", "verb", "patient")))
     return replace(near, negated=premise.negated if rng.random() < 0.8 else not premise.negated)
 
 
-NEGATED_PREMISES = (0.55, 0.45, 0.25)  # by relation: "not" stands in a pair as often whatever the relation is
+NEGATED_PREMISES = (0.55, 0.45, 0.25)  # by relation, so that "not" is equally frequent in all
 
 
-def premise_and_hypothesis(rng: Random, relation: int) -> tuple[Event, Event]:
+def draw_premise_and_hypothesis(rng: Random, relation: int) -> tuple[Event, Event]:
+    """Draw two events with this relation: entailment (0), neutral (1) or contradiction (2)."""
     while True:
-        premise = an_event(rng, place=0.7, time=0.4, negated=NEGATED_PREMISES[relation])
-        other = hypothesis(rng, premise, relation)
+        premise = draw_event(rng, place=0.7, time=0.4, negated=NEGATED_PREMISES[relation])
+        other = draw_hypothesis(rng, premise, relation)
         if relation != 1 or replace(other, negated=premise.negated) != premise:
             return premise, other
 
 
-def inference(rng: Random, label: int) -> Row:
-    """Premise and hypothesis: 0 entailment, 1 neutral, 2 contradiction (the shape of MNLI)."""
-    premise, other = premise_and_hypothesis(rng, label)
-    return {"premise": statement(rng, premise), "hypothesis": statement(rng, other), "label": label}
+def draw_inference(rng: Random, label: int) -> SuiteRow:
+    """Draw premise and hypothesis; 0 entailment, 1 neutral, 2 contradiction (the format of MNLI)."""
+    premise, other = draw_premise_and_hypothesis(rng, label)
+    return {"premise": render_statement(rng, premise), "hypothesis": render_statement(rng, other), "label": label}
 
 
-def answerability(rng: Random, label: int) -> Row | None:
-    """Question and sentence: 0 where the sentence holds the answer, 1 where it does not (the shape of QNLI)."""
-    event = an_event(rng, place=0.8, time=0.5)
-    role = asked(rng, event)
-    told = event
+def draw_answerability(rng: Random, label: int) -> SuiteRow | None:
+    """Draw question and sentence; 0 if the sentence has the answer, 1 if not (the format of QNLI)."""
+    event = draw_event(rng, place=0.8, time=0.5)
+    role = draw_role(rng, event)
+    stated = event
     if label == 1:
-        told = (
-            having(event, **{role: None}) if role in ("place", "time") and rng.random() < 0.5 else different(rng, event)
+        stated = (
+            replace_parts(event, **{role: None})
+            if role in ("place", "time") and rng.random() < 0.5
+            else change_meaning(rng, event)
         )
-        if getattr(told, role) and same_but(event, told, role):
+        if getattr(stated, role) and agrees_except(event, stated, role):
             return None
-    return {"question": question(rng, event, role), "sentence": statement(rng, told), "label": label}
+    return {"question": render_question(rng, event, role), "sentence": render_statement(rng, stated), "label": label}
 
 
-def entailment(rng: Random, label: int) -> Row:
-    """A premise of two sentences and a hypothesis: 0 entailment, 1 not (the shape of RTE)."""
-    premise, other = premise_and_hypothesis(rng, 0 if label == 0 else rng.choice((1, 2)))
-    both = [statement(rng, premise), statement(rng, an_event(rng, negated=0.2))]
-    rng.shuffle(both)
-    return {"sentence1": " ".join(both), "sentence2": statement(rng, other), "label": label}
+def draw_entailment(rng: Random, label: int) -> SuiteRow:
+    """Draw a premise of two sentences and a hypothesis; 0 entailment, 1 not (the format of RTE)."""
+    premise, other = draw_premise_and_hypothesis(rng, 0 if label == 0 else rng.choice((1, 2)))
+    sentences = [render_statement(rng, premise), render_statement(rng, draw_event(rng, negated=0.2))]
+    rng.shuffle(sentences)
+    return {"sentence1": " ".join(sentences), "sentence2": render_statement(rng, other), "label": label}
 
 
-def reviews(rng: Random, label: int) -> Row:
-    """Three opinions of one voice; 1 where most are positive (the shape of IMDB and Yelp)."""
-    opinions = [opinion(rng, bool(label)), opinion(rng, bool(label)), opinion(rng, rng.random() < 0.5)]
+def draw_reviews(rng: Random, label: int) -> SuiteRow:
+    """Draw three opinions; 1 if most are positive (the format of IMDB and Yelp)."""
+    opinions = [draw_opinion(rng, bool(label)), draw_opinion(rng, bool(label)), draw_opinion(rng, rng.random() < 0.5)]
     rng.shuffle(opinions)
     return {"text": " ".join(opinions), "label": label}
 
 
-def word_order(rng: Random, label: int) -> Row | None:
-    """Two statements of nearly the same words; 1 where they say the same (the shape of PAWS)."""
-    event = an_event(rng)
-    changes = [change for change, fits in ((swapped, can_swap), (crossed, can_cross)) if fits(event)]
+def draw_word_order(rng: Random, label: int) -> SuiteRow | None:
+    """Draw two statements of nearly the same words; 1 if they mean the same (the format of PAWS)."""
+    event = draw_event(rng)
+    changes = [
+        change
+        for change, fits in ((swap_participants, can_swap), (swap_adjectives, can_swap_adjectives))
+        if fits(event)
+    ]
     if not changes:
         return None
     other = event if label else rng.choice(changes)(event)
-    return {"sentence1": statement(rng, event), "sentence2": statement(rng, other), "label": label}
+    return {"sentence1": render_statement(rng, event), "sentence2": render_statement(rng, other), "label": label}
 
 
-def yes_no(rng: Random, label: int) -> Row:
-    """A passage of three statements and a question: 1 yes, 0 no (the shape of BoolQ)."""
-    denied = [
-        label == 0,
-        rng.random() < 0.5,
-        label == 1,
-    ]  # the asked one first; one or two of the three, whatever the label
-    told = [replace(an_event(rng), negated=negated) for negated in denied]
-    passage = [statement(rng, event) for event in told]
+def draw_yes_no(rng: Random, label: int) -> SuiteRow:
+    """Draw a passage of three statements and a question; 1 yes, 0 no (the format of BoolQ)."""
+    # The question is about the first event. One or two of the three are negated, for either label.
+    negations = [label == 0, rng.random() < 0.5, label == 1]
+    events = [replace(draw_event(rng), negated=negated) for negated in negations]
+    passage = [render_statement(rng, event) for event in events]
     rng.shuffle(passage)
-    return {"question": polar_question(rng, told[0]), "passage": " ".join(passage), "label": label}
+    return {"question": render_polar_question(rng, events[0]), "passage": " ".join(passage), "label": label}
 
 
-def support(rng: Random, label: int) -> Row:
-    """Premise and hypothesis: `entails` or `neutral` (the shape of SciTail)."""
-    return {**inference(rng, 1 - label), "label": ("neutral", "entails")[label]}
+def draw_support(rng: Random, label: int) -> SuiteRow:
+    """Draw premise and hypothesis; `entails` or `neutral` (the format of SciTail)."""
+    return {**draw_inference(rng, 1 - label), "label": ("neutral", "entails")[label]}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How the rows of a task are made: the builder, how many labels it balances, whether its training set is small."""
+    """The builder of a task's rows, its number of labels, and whether its training set is small."""
 
     build: Builder
     labels: int = 2
@@ -209,25 +218,25 @@ class Recipe:
 ROLES: tuple[Role, ...] = ("agent", "patient", "place", "time")
 PARTS: tuple[Part, ...] = ("agent", "verb", "patient", "place", "time")
 SUITE = {
-    "acceptability": Recipe(acceptability),
-    "sentiment": Recipe(sentiment),
-    "paraphrase": Recipe(paraphrase),
-    "duplicates": Recipe(duplicates),
-    "similarity": Recipe(similarity, labels=6),
-    "inference": Recipe(inference, labels=3),
-    "answerability": Recipe(answerability),
-    "entailment": Recipe(entailment, small=True),
-    "reviews": Recipe(reviews),
-    "word_order": Recipe(word_order),
-    "yes_no": Recipe(yes_no),
-    "support": Recipe(support),
+    "acceptability": Recipe(draw_acceptability),
+    "sentiment": Recipe(draw_sentiment),
+    "paraphrase": Recipe(draw_paraphrase),
+    "duplicates": Recipe(draw_duplicates),
+    "similarity": Recipe(draw_similarity, labels=6),
+    "inference": Recipe(draw_inference, labels=3),
+    "answerability": Recipe(draw_answerability),
+    "entailment": Recipe(draw_entailment, small=True),
+    "reviews": Recipe(draw_reviews),
+    "word_order": Recipe(draw_word_order),
+    "yes_no": Recipe(draw_yes_no),
+    "support": Recipe(draw_support),
 }
 
 
-def rows(task: str, split: Split, count: int, seed: int) -> Iterator[Row]:
-    """`count` different rows of a task's split, labels in equal shares and random order.
+def draw_rows(task: str, split: Split, count: int, seed: int) -> Iterator[SuiteRow]:
+    """Yield `count` different rows of a task's split, with balanced labels in random order.
 
-    The same arguments give the same rows. Every sentence of a row belongs to `split` alone (`language.in_split`).
+    The same arguments yield the same rows. Every sentence of a row belongs only to `split` (`language.is_in_split`).
     """
     recipe, rng = SUITE[task], Random(f"{seed}/{task}/{split}")
     labels = [i % recipe.labels for i in range(count)]
@@ -239,29 +248,36 @@ def rows(task: str, split: Split, count: int, seed: int) -> Iterator[Row]:
             if row is None:
                 continue
             texts = tuple(value for key, value in row.items() if isinstance(value, str) and key != "label")
-            if texts not in seen and len(set(texts)) == len(texts) and in_split(split, *texts):
+            if texts not in seen and len(set(texts)) == len(texts) and is_in_split(split, *texts):
                 break
         seen.add(texts)
         yield row
 
 
 def language_rows(tasks: Tasks, data: DataSettings, settings: EmbeddedSettings, seed: int) -> Writer:
-    """What writes the rows of every task whose source is the embedded language, as `<name>/<split>.parquet`.
+    """Return a function that writes the rows of every task of the embedded language as `<name>/<split>.parquet`.
+
+    Args:
+        tasks: all tasks; those with another source are skipped.
+        data: the default source.
+        settings: the numbers of rows.
+        seed: seed of all rows.
 
     Raises:
-        HyperFormerError: a task names a part of the suite that does not exist.
+        HyperFormerError: if a task names a dataset that the language does not have.
     """
-    found: dict[str, dict[str, Dataset]] = {}
-    for task, described in watched(tasks.root.items(), "making rows", len(tasks.root)):
-        name = described.source.name or task
-        if (described.source.path or data.source) != EMBEDDED:
+    rows: dict[str, dict[str, Dataset]] = {}
+    for task, task_settings in watched(tasks.root.items(), "making rows", len(tasks.root)):
+        name = task_settings.source.name or task
+        if (task_settings.source.path or data.source) != EMBEDDED:
             continue
         if name not in SUITE:
             known = ", ".join(SUITE)
             raise HyperFormerError(
-                f"task {task!r}: the embedded language has no {name!r}, expected one of {known}; set source"
+                f"task {task!r}: the embedded language has no {name!r}; expected one of {known}. Set source.path or "
+                "source.name."
             )
         train = settings.small_train if SUITE[name].small else settings.train
         counts = {"train": train, "validation": settings.validation, "test": settings.test}
-        found[name] = {split: Dataset.from_list(list(rows(name, split, counts[split], seed))) for split in SPLITS}
-    return write_rows(found)
+        rows[name] = {split: Dataset.from_list(list(draw_rows(name, split, counts[split], seed))) for split in SPLITS}
+    return write_rows(rows)

@@ -1,4 +1,4 @@
-"""Training: fine-tuning over a mixture of tasks, transfer and pretraining share one engine and its states."""
+"""Fine-tuning over a mixture of tasks, transfer and pretraining, on one training loop with resume states."""
 
 from hyperformer.training.finetuning import encode, train
 from hyperformer.training.pretraining import pretrain

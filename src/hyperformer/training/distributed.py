@@ -1,4 +1,4 @@
-"""Training on several processes and machines: torch's elastic launcher, started from where the work is asked for."""
+"""Training on several processes and machines, with torch's elastic launcher started from the calling process."""
 
 from __future__ import annotations
 
@@ -24,29 +24,32 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-SECONDS_TO_MEET = 600  # for all machines to be started
-SECONDS_TO_END = 10  # for the other processes when one has died
-SECONDS_TO_TELL = timedelta(seconds=5)  # for its cause to reach them
+JOIN_SECONDS = 600  # for all machines to join the rendezvous
+SHUTDOWN_SECONDS = 10  # for the other processes to end when one has failed
+CAUSE_TIMEOUT = timedelta(seconds=5)  # for the error of a failed process to reach the others
 CAUSE = "hyperformer/cause"
-GO_ON = "The same command goes on from the last resume state"
+RESUME_ADVICE = "Run the same command again to resume from the last resume state."
 
 
-def launch(work: Callable[..., None], given: Any, settings: TrainingSettings) -> None:
-    """Runs `work(given)` here, or as one rank of several.
+def launch(function: Callable[..., None], argument: Any, settings: TrainingSettings) -> None:
+    """Run `function(argument)` in this process, or on every rank of several.
 
     Args:
-        work: a function of a module, `given` what can be pickled.
+        function: a function of a module, so that it can be pickled.
+        argument: what the function is called with; it can be pickled.
+        settings: with the numbers of processes and machines.
+
     Raises:
-        HyperFormerError: a process died, with its own error; or this one is itself a rank of some launcher.
-        SystemExit: with 0, on a machine that only helped.
+        HyperFormerError: if a process fails, with its error, or this process is itself a rank of a launcher.
+        SystemExit: with status 0, on every machine but the first.
     """
-    if launched():
+    if is_distributed():
         raise HyperFormerError(
-            f"got a process that a launcher started as one of {os.environ['WORLD_SIZE']}; expected one start on each "
-            "machine: set training.processes, training.machines and training.rendezvous, and leave the launcher out"
+            f"this process is one of {os.environ['WORLD_SIZE']} that a launcher started; expected one start on each "
+            "machine. Run without the launcher, and set training.processes, training.machines and training.rendezvous."
         )
     if settings.processes * settings.machines == 1:
-        work(given)
+        function(argument)
         return
     config = LaunchConfig(
         min_nodes=settings.machines,
@@ -55,109 +58,111 @@ def launch(work: Callable[..., None], given: Any, settings: TrainingSettings) ->
         run_id="hyperformer",
         rdzv_backend="c10d",
         rdzv_endpoint=settings.rendezvous or "localhost:0",
-        rdzv_configs={"join_timeout": SECONDS_TO_MEET},
+        rdzv_configs={"join_timeout": JOIN_SECONDS},
         local_addr=None if settings.rendezvous else "localhost",
         max_restarts=0,
         monitor_interval=0.5,
-        shutdown_timeout=SECONDS_TO_END,
+        shutdown_timeout=SHUTDOWN_SECONDS,
     )
     log.info("starting %d processes on each of %d machines", settings.processes, settings.machines)
     if settings.machines > 1:
-        log.info("waiting at %s for the others, %d minutes at most", settings.rendezvous, SECONDS_TO_MEET // 60)
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # what it knows is said below
+        log.info("waiting at %s for the other machines, at most %d minutes", settings.rendezvous, JOIN_SECONDS // 60)
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its errors are reported below
     try:
-        done = elastic_launch(config, _rank)(work, given)
+        results = elastic_launch(config, _run_rank)(function, argument)
     except ChildFailedError as error:
-        raise HyperFormerError(_said(error.failures, settings)) from None
+        raise HyperFormerError(_failure_message(error.failures, settings)) from None
     except SignalException as error:
         name = signal.Signals(error.sigval).name
-        raise HyperFormerError(f"training was ended by {name}. {GO_ON}") from None
+        raise HyperFormerError(f"training was stopped by {name}. {RESUME_ADVICE}") from None
     except RendezvousError as error:
         raise HyperFormerError(
-            f"the machines did not meet at training.rendezvous, {settings.rendezvous} ({error}); see that its name "
-            "is the first machine's, its port free and open, and that every machine was started within "
-            f"{SECONDS_TO_MEET // 60} minutes"
+            f"cannot connect the machines at training.rendezvous, {settings.rendezvous} ({error}); expected every "
+            f"machine to join within {JOIN_SECONDS // 60} minutes. Check that it names the first machine, and that its "
+            "port is free and open."
         ) from None
-    if 0 not in done:
-        log.info("this machine's part is done; the first one writes the checkpoint")
+    if 0 not in results:
+        log.info("this machine is done; the first machine writes the checkpoint")
         raise SystemExit(0)
 
 
 @record
-def _rank(work: Callable[..., None], given: Any) -> None:
-    """One process of the run."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+def _run_rank(function: Callable[..., None], argument: Any) -> None:
+    """Run the function in one process of the run."""
+    threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     first = os.environ["RANK"] == "0"
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("hyperformer").setLevel(logging.INFO if first else logging.ERROR)
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
     try:
-        work(given)
+        function(argument)
     except Exception as error:
-        raise HyperFormerError(_cause(error)) from error
+        raise HyperFormerError(_find_cause(error)) from error
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def _end_with(launcher: int) -> None:
-    """Ends this process when its launcher is gone: nobody would wait for what it goes on to write."""
+def _exit_with(launcher: int) -> None:
+    """Exit when the launcher is gone, so that no orphan keeps training."""
     while os.getppid() == launcher:
         time.sleep(1)
     os._exit(1)
 
 
-def _cause(error: Exception) -> str:
-    """What ended the run: this process's own error, or that of the one whose death it has noticed."""
+def _find_cause(error: Exception) -> str:
+    """Return the error that ended the run: this process's, or that of the process whose failure it noticed."""
     store = dist.TCPStore(  # type: ignore[attr-defined]
-        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=SECONDS_TO_TELL
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=CAUSE_TIMEOUT
     )
     if isinstance(error, dist.DistError) or "gloo" in str(error):
-        store.wait([CAUSE])  # if it was killed, it tells nothing, and the launcher notices meanwhile
+        store.wait([CAUSE])  # a killed process stores nothing; the launcher notices it in the meantime
     else:
         known = isinstance(error, HyperFormerError)
-        words = str(error) if known else f"{type(error).__name__}: {error}"
-        store.compare_set(CAUSE, "", f"{_named(rank(), int(os.environ['WORLD_SIZE']))}: {words}")
+        message = str(error) if known else f"{type(error).__name__}: {error}"
+        store.compare_set(CAUSE, "", f"{_process_name(rank(), int(os.environ['WORLD_SIZE']))}: {message}")
     return str(store.get(CAUSE).decode())
 
 
-def _named(number: int, ranks: int) -> str:
+def _process_name(number: int, ranks: int) -> str:
     return f"process {number} of {ranks} on {socket.gethostname()}"
 
 
-def _said(failures: dict[int, ProcessFailure], settings: TrainingSettings) -> str:
-    """What ended the run, out of what is known of the processes that failed."""
-    told = [words for failure in failures.values() for words in [_told(failure)] if words]
-    if not told:
+def _failure_message(failures: dict[int, ProcessFailure], settings: TrainingSettings) -> str:
+    """Return the error message of a run from the failures of its processes."""
+    messages = [message for failure in failures.values() for message in [_reported_error(failure)] if message]
+    if not messages:
         number, failure = next(iter(failures.items()))
-        named = _named(number, settings.processes * settings.machines)
-        how = failure.signal_name() if failure.exitcode < 0 else f"exit status {failure.exitcode}"
-        told = [f"{named}: was ended by {how}; see that there is memory for every process. {GO_ON}"]
-    return f"training stopped, {told[0]}"
+        name = _process_name(number, settings.processes * settings.machines)
+        status = failure.signal_name() if failure.exitcode < 0 else f"exit status {failure.exitcode}"
+        messages = [
+            f"{name}: ended with {status}. Check that there is enough memory for every process. {RESUME_ADVICE}"
+        ]
+    return f"training stopped in {messages[0]}"
 
 
-def _told(failure: ProcessFailure) -> str:
-    """The words of the error that a process wrote down before it ended."""
+def _reported_error(failure: ProcessFailure) -> str:
+    """Return the message of the error that a process recorded before it ended."""
     message = (failure.error_file_data or {}).get("message", "")
-    words = message.get("message", "") if isinstance(message, dict) else message
-    return str(words).partition(f"{HyperFormerError.__name__}: ")[2]
+    text = message.get("message", "") if isinstance(message, dict) else message
+    return str(text).partition(f"{HyperFormerError.__name__}: ")[2]
 
 
-def launched() -> bool:
-    """Whether this process is one of several that a launcher started."""
+def is_distributed() -> bool:
+    """Return whether this process is one of several that a launcher started."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
-def gathered(value: Any) -> list[Any]:
-    """The values of all ranks, in their order; of a single process, its own."""
+def all_gather(value: Any) -> list[Any]:
+    """Return the values of all ranks, by rank."""
     if not dist.is_initialized():
         return [value]
-    found: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(found, value)
-    return found
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def rank() -> int:
-    """This process's number; 0 where there is only one."""
-    return int(os.environ["RANK"]) if launched() else 0
+    """Return the rank of this process, or 0 if there is only one."""
+    return int(os.environ["RANK"]) if is_distributed() else 0

@@ -1,7 +1,7 @@
-"""The loop under fine-tuning and pretraining, on transformers' Trainer: in one process, or as one rank of several.
+"""The training loop of fine-tuning and pretraining, on transformers' Trainer, in one process or several ranks.
 
-What a batch holds is a pure function of (seed, step): a stopped run that resumes sees exactly the batches that it would
-have seen, and ranks take disjoint rows of one batch.
+A batch is a pure function of (seed, step): a resumed run sees exactly the batches of an uninterrupted one, and ranks
+process disjoint rows of a batch.
 """
 
 from __future__ import annotations
@@ -30,20 +30,22 @@ from hyperformer.config import LoopSettings
 from hyperformer.manifest import sha256
 from hyperformer.model import first_line, restore, trained_tensors
 from hyperformer.progress import bar
-from hyperformer.training.distributed import gathered, launched
+from hyperformer.training.distributed import all_gather, is_distributed
 from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
 TENSORS = "trained.safetensors"
-SEAL, PREFIX = "seal.json", "checkpoint-"
-LOWER_RATE = "take a lower learning_rate or more warmup_steps, or precision: fp32"
+CHECKSUMS = "seal.json"
+PREFIX = "checkpoint-"
+DIVERGENCE_ADVICE = "Use a lower learning_rate, more warmup_steps or precision: fp32."
 Curve = Callable[[int, dict[str, float]], None]
+"""Records values by name at a step."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of a batch: token ids by name, its task, and its number among the task's training rows."""
+class TrainingRow:
+    """A row of a batch: token ids by name, its task, and its index among the task's training rows."""
 
     tokens: dict[str, list[int]]
     task: int = 0
@@ -51,143 +53,150 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a loop trains.
+class TrainingJob:
+    """The model and the batches of a training loop.
 
     Attributes:
-        model: what requires gradients in it is trained; its forward takes collated tensors and gives
+        model: its parameters that require gradients are trained; its forward takes collated tensors and returns
             {"row_losses": [B]}.
-        rows: the rows of a step's batch, a pure function of the step.
+        rows: returns the rows of a step's batch, a pure function of the step.
         collate: rows → the model's tensors.
         tasks: names, by the rows' `task`.
     """
 
     model: nn.Module
-    rows: Callable[[int], list[Row]]
-    collate: Callable[[Sequence[Row]], dict[str, Tensor]]
+    rows: Callable[[int], list[TrainingRow]]
+    collate: Callable[[Sequence[TrainingRow]], dict[str, Tensor]]
     tasks: Sequence[str]
 
 
 @dataclass(frozen=True)
-class _Part:
-    """What is computed at once: some rows of a step's batch, and what their mean loss counts in the batch's."""
+class _MicroBatch:
+    """Rows of a step's batch that are computed at once, and the weight of their mean loss in the batch's."""
 
-    rows: list[Row]
+    rows: list[TrainingRow]
     weight: float
 
 
-class Parts(Dataset[dict[str, Any]]):
-    """The batches of a run from step `first` on, each in `parts` of like length: item i is a part of step i // parts.
+class MicroBatches(Dataset[dict[str, Any]]):
+    """The batches from step `first` on, each in `count` micro-batches of rows of similar length.
 
-    A rank has every `ranks`-th row of a batch, beginning with its own number.
+    Item i belongs to step i // count. A rank has every `ranks`-th row of a batch, starting at its rank.
     """
 
-    def __init__(self, work: Work, first: int, steps: int, parts: int = 1, rank: int = 0, ranks: int = 1) -> None:
-        self._work, self._first, self._steps, self._parts = work, first, steps, parts
+    def __init__(self, job: TrainingJob, first: int, steps: int, count: int = 1, rank: int = 0, ranks: int = 1) -> None:
+        self._job, self._first, self._steps, self._count = job, first, steps, count
         self._rank, self._ranks = rank, ranks
 
     def __len__(self) -> int:
-        return self._steps * self._parts
+        return self._steps * self._count
 
-    def part(self, index: int) -> _Part:
-        """Its rows, without their tensors."""
-        step, number = divmod(index, self._parts)
-        batch = self._work.rows(self._first + step)
-        own = batch[self._rank :: self._ranks]
-        if self._parts > 1:
-            own = sorted(own, key=lambda row: len(row.tokens["input_ids"]))
-            bounds = [len(own) * part // self._parts for part in range(self._parts + 1)]
-            own = own[bounds[number] : bounds[number + 1]]
-        # the trainer takes the mean over parts and ranks
-        return _Part(own, len(own) * self._parts * self._ranks / len(batch))
+    def micro_batch(self, index: int) -> _MicroBatch:
+        """Return the rows of an item, without their tensors."""
+        step, number = divmod(index, self._count)
+        batch = self._job.rows(self._first + step)
+        rows = batch[self._rank :: self._ranks]
+        if self._count > 1:
+            rows = sorted(rows, key=lambda row: len(row.tokens["input_ids"]))
+            bounds = [len(rows) * i // self._count for i in range(self._count + 1)]
+            rows = rows[bounds[number] : bounds[number + 1]]
+        # the trainer averages over micro-batches and ranks
+        return _MicroBatch(rows, len(rows) * self._count * self._ranks / len(batch))
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        part = self.part(index)
-        return {"tensors": self._work.collate(part.rows), "part": part}
+        micro_batch = self.micro_batch(index)
+        return {"tensors": self._job.collate(micro_batch.rows), "micro_batch": micro_batch}
 
 
 class TaskLosses:
-    """Sums of losses since they were last taken, by task."""
+    """Sums of losses by task since they were last averaged."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         self._tasks, self._sums = tasks, torch.zeros(2, len(tasks), dtype=torch.float64)
 
-    def add(self, losses: Tensor, rows: Sequence[Row]) -> None:
-        """Adds the losses [B] of rows."""
+    def add(self, losses: Tensor, rows: Sequence[TrainingRow]) -> None:
+        """Add the losses [B] of rows."""
         tasks = torch.tensor([row.task for row in rows])
         values = losses.detach().double().cpu()
         self._sums.index_add_(1, tasks, torch.stack([values, torch.ones_like(values)]))
 
-    def take(self, device: torch.device) -> dict[str, float]:
-        """The mean since the last time of every task that was seen, over all ranks, and of all rows."""
+    def average_and_reset(self, device: torch.device) -> dict[str, float]:
+        """Return the mean loss over all ranks of every task that was seen, and of all rows; then reset the sums."""
         sums = self._sums
         if dist.is_initialized():
             sums = sums.to(device)
             dist.all_reduce(sums)
         total, count = sums.cpu().tolist()
         self._sums = torch.zeros_like(self._sums)
-        found = {f"loss/{task}": total[i] / count[i] for i, task in enumerate(self._tasks) if count[i]}
-        return {"loss/mean": sum(total) / max(sum(count), 1.0), **found}
+        means = {f"loss/{task}": total[i] / count[i] for i, task in enumerate(self._tasks) if count[i]}
+        return {"loss/mean": sum(total) / max(sum(count), 1.0), **means}
 
 
 class _Loop(Trainer):
-    """Trainer over `Parts`: the loader hands out whole parts, in order."""
+    """A Trainer over `MicroBatches`, in their order."""
 
-    def __init__(self, work: Work, **arguments: Any) -> None:
-        super().__init__(model=work.model, **arguments)
-        self.model_accepts_loss_kwargs = False  # a part is all that it is given
-        self._work, self._losses = work, TaskLosses(work.tasks)
+    def __init__(self, job: TrainingJob, **arguments: Any) -> None:
+        super().__init__(model=job.model, **arguments)
+        self.model_accepts_loss_kwargs = False  # its forward takes only the tensors of a micro-batch
+        self._job, self._losses = job, TaskLosses(job.tasks)
         self.first_step = 0
 
     def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        given = self.args
-        steps, accumulated = given.max_steps - self.first_step, given.gradient_accumulation_steps
-        parts = Parts(self._work, self.first_step, steps, accumulated, given.process_index, given.world_size)
-        # a generator of its own: the loader would draw from the random state that a resumed run has just restored
-        return DataLoader(parts, batch_size=None, shuffle=False, num_workers=0, generator=torch.Generator())
+        """Return a loader of this rank's micro-batches from the first step on."""
+        args = self.args
+        steps, count = args.max_steps - self.first_step, args.gradient_accumulation_steps
+        batches = MicroBatches(self._job, self.first_step, steps, count, args.process_index, args.world_size)
+        # a separate generator: otherwise the loader would change the random state that a resumed run has restored
+        return DataLoader(batches, batch_size=None, shuffle=False, num_workers=0, generator=torch.Generator())
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The part's share of the batch's loss.
+        """Return a micro-batch's weighted share of the batch's loss.
+
+        Args:
+            model: the model, perhaps wrapped for distributed training.
+            inputs: an item of `MicroBatches`.
+            return_outputs: ignored.
+            num_items_in_batch: ignored.
 
         Raises:
-            HyperFormerError: it is not finite; the step, the tasks and the rows are named.
+            HyperFormerError: if the loss is not finite; it names the step, the tasks and the rows.
         """
-        part = inputs["part"]
+        micro_batch = inputs["micro_batch"]
         losses = model(**inputs["tensors"])["row_losses"]
         if not losses.isfinite().all():
-            raise HyperFormerError(self._not_finite(losses, part.rows))
-        self._losses.add(losses, part.rows)
-        return losses.mean() * part.weight
+            raise HyperFormerError(self._divergence_message(losses, micro_batch.rows))
+        self._losses.add(losses, micro_batch.rows)
+        return losses.mean() * micro_batch.weight
 
-    def _not_finite(self, losses: Tensor, rows: Sequence[Row]) -> str:
-        odd: dict[str, list[int]] = {}
+    def _divergence_message(self, losses: Tensor, rows: Sequence[TrainingRow]) -> str:
+        row_numbers: dict[str, list[int]] = {}
         for row, loss in zip(rows, losses.tolist(), strict=True):
             if not math.isfinite(loss):
-                odd.setdefault(self._work.tasks[row.task], []).append(row.number + 1)
-        named = "; ".join(
+                row_numbers.setdefault(self._job.tasks[row.task], []).append(row.number + 1)
+        locations = "; ".join(
             f"{task}, row{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers[:5]))}"
             + (" …" if len(numbers) > 5 else "")
-            for task, numbers in odd.items()
+            for task, numbers in row_numbers.items()
         )
         step = self.state.global_step + 1
-        return f"the loss is no longer finite at step {step} (training rows of {named}); {LOWER_RATE}"
+        return f"the loss is no longer finite at step {step} (training rows of {locations}). {DIVERGENCE_ADVICE}"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Puts each task's own loss beside what the trainer says."""
+        """Log the mean loss of each task in place of the trainer's values."""
         if "loss" in logs:
-            logs = {"learning_rate": logs["learning_rate"], **self._losses.take(self.args.device)}
+            logs = {"learning_rate": logs["learning_rate"], **self._losses.average_and_reset(self.args.device)}
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Trained tensors only, each once: tied weights break the plain way."""
+        """Save only the trained tensors, each once; the Trainer's method fails on tied weights."""
         folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(trained_tensors(self._work.model), folder / TENSORS)
+        save_file(trained_tensors(self._job.model), folder / TENSORS)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        restore(self._work.model, load_file(Path(resume_from_checkpoint) / TENSORS))
+        restore(self._job.model, load_file(Path(resume_from_checkpoint) / TENSORS))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         with _readable(checkpoint):
@@ -200,25 +209,25 @@ class _Loop(Trainer):
 
 @contextmanager
 def _readable(state: str | None) -> Iterator[None]:
-    """One sentence for a state whose files are none; torch reads numbers from them, and refuses whatever else."""
+    """Turn an error of reading a resume state, of which torch accepts only tensors, into one that names it."""
     try:
         yield
     except Exception as error:
         raise HyperFormerError(
-            f"the resume state {state} cannot be read ({first_line(error)}); remove that folder to begin anew"
+            f"the resume state {state} cannot be read ({first_line(error)}). Remove that folder to train from scratch."
         ) from None
 
 
 def wants_bf16(precision: str) -> bool:
-    """Whether to compute in bf16: `auto` looks at the GPU, or at the processor's own bf16 instructions."""
+    """Return whether to compute in bf16; `auto` asks for bf16 support of the GPU, or of the CPU if there is none."""
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported()
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and "avx512_bf16" in _processor_flags()
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and "avx512_bf16" in _cpu_flags()
 
 
-def _processor_flags() -> str:
+def _cpu_flags() -> str:
     try:
         return Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -226,29 +235,33 @@ def _processor_flags() -> str:
 
 
 class Progress(TrainerCallback):
-    """A bar on a terminal; every so often a line of step, loss and the time that is left, and a point of the curve."""
+    """Shows a progress bar, and regularly logs the step, the loss and the remaining time, and adds to the curve."""
 
     def __init__(self, curve: Curve | None) -> None:
         self._curve = curve
         self._start = (0, 0.0)
-        self._shown = ExitStack()
+        self._stack = ExitStack()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Open the progress bar."""
         self._start = (state.global_step, time.monotonic())
-        self._bar = self._shown.enter_context(bar("training", state.max_steps, state.global_step))
+        self._bar = self._stack.enter_context(bar("training", state.max_steps, state.global_step))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Advance the progress bar."""
         self._bar.update()
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._shown.close()
+        """Close the progress bar."""
+        self._stack.close()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+        """Log a line, and add a point to the curve."""
         if not logs or "loss/mean" not in logs:
             return
-        step, began = self._start
-        left = (time.monotonic() - began) / (state.global_step - step) * (state.max_steps - state.global_step)
-        minutes, seconds = divmod(round(left), 60)
+        step, start_time = self._start
+        remaining = (time.monotonic() - start_time) / (state.global_step - step) * (state.max_steps - state.global_step)
+        minutes, seconds = divmod(round(remaining), 60)
         log.info(
             "step %d of %d  loss %.4f  %d:%02d left",
             state.global_step,
@@ -258,75 +271,81 @@ class Progress(TrainerCallback):
             seconds,
         )
         if self._curve:
-            self._curve(state.global_step, {name: logs[name] for name in _curves(logs)})
+            self._curve(state.global_step, {name: logs[name] for name in _curve_names(logs)})
 
 
-def _curves(line: dict[str, float]) -> list[str]:
+def _curve_names(line: dict[str, float]) -> list[str]:
     return [name for name in line if name == "learning_rate" or name.startswith("loss/")]
 
 
-class OwnDropout(TrainerCallback):
-    """Gives every rank but the first, which is as a single process, random numbers of its own."""
+class RankSeed(TrainerCallback):
+    """Seeds every rank differently; the first has the seed of a single process."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Seed torch with this rank's seed."""
         if args.process_index:
             torch.manual_seed(args.seed + args.process_index)
 
 
 def run_loop(
-    work: Work,
+    job: TrainingJob,
     settings: LoopSettings,
     seed: int,
     state: Path,
     callbacks: Sequence[TrainerCallback] = (),
     save_every: int = 1000,
     curve: Curve | None = None,
-    ended: Callable[[int], bool] = lambda step: False,
+    is_finished: Callable[[int], bool] = lambda step: False,
 ) -> bool:
-    """Trains to the last step; says whether there was anything to train.
+    """Train to the last step, and return whether any step remained to be trained.
 
     Args:
-        state: a folder for resume states; where it holds one, the run goes on from there.
+        job: the model and its batches.
+        settings: the optimizer, its schedule and the precision.
+        seed: seed of dropout.
+        state: a folder for resume states; if it has one, the run resumes from it.
+        callbacks: more callbacks of the trainer.
         save_every: steps between resume states.
-        curve: shows the values at a step; it is first given those of the steps that an earlier run has done.
-        ended: whether a run that came as far as this step was at its end.
+        curve: records the values at a step, beginning with the steps of an earlier run.
+        is_finished: returns whether a run that was saved at this step had stopped early.
+
     Raises:
-        HyperFormerError: the loss or a weight is no longer finite, or the processes do not have the same work.
+        HyperFormerError: if the loss or a weight is no longer finite, or the processes train different runs.
     """
     arguments = _arguments(settings, seed, state, save_every)
-    last = _last_state(state, arguments.world_size)
-    seen = gathered((state.parts[-2:], last.name if last else "none"))
-    if len(set(seen)) > 1:
+    last = _find_last_state(state, arguments.world_size)
+    ranks = all_gather((state.parts[-2:], last.name if last else "none"))
+    if len(set(ranks)) > 1:
         raise HyperFormerError(
-            f"the processes have different work or resume states ({'; '.join(map(str, seen))}); expected the same "
-            "settings, rows and code on every machine, and one data folder that all share"
+            f"the processes train different runs or have different resume states ({'; '.join(map(str, ranks))}); "
+            "expected the same settings, rows and code on every machine, and one shared data folder"
         )
     if last is not None and curve is not None:
-        _show(last, curve)
-    step = _step(last) if last else 0
-    if last is not None and (step == settings.steps or ended(step)):
-        restore(work.model, load_file(last / TENSORS))
+        _replay(last, curve)
+    step = _step_of(last) if last else 0
+    if last is not None and (step == settings.steps or is_finished(step)):
+        restore(job.model, load_file(last / TENSORS))
         return False
     set_seed(seed)
-    loop = _Loop(work, args=arguments, callbacks=[*callbacks, Progress(curve), OwnDropout(), Sealed(state)])
+    loop = _Loop(job, args=arguments, callbacks=[*callbacks, Progress(curve), RankSeed(), StateChecksums(state)])
     loop.remove_callback(PrinterCallback)  # type: ignore[no-untyped-call]
     if last is not None:
         loop.first_step = step
-        log.info("going on from step %d in %s", loop.first_step, state)
+        log.info("resuming from step %d in %s", loop.first_step, state)
     loop.train(resume_from_checkpoint=str(last) if last else None)
-    check_finite(work.model, loop.state.global_step)
+    check_finite(job.model, loop.state.global_step)
     return True
 
 
-def _show(last: Path, curve: Curve) -> None:
-    """Gives the curve what a resume state knows."""
+def _replay(last: Path, curve: Curve) -> None:
+    """Pass the values of a resume state to the curve."""
     for line in TrainerState.load_from_json(str(last / TRAINER_STATE_NAME)).log_history:
-        curve(int(line["step"]), {name: line[name] for name in _curves(line)})
+        curve(int(line["step"]), {name: line[name] for name in _curve_names(line)})
 
 
 def _arguments(settings: LoopSettings, seed: int, state: Path, save_every: int) -> TrainingArguments:
     gpu = torch.cuda.is_available()
-    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)  # transformers leaves an earlier run's there, and obeys it
+    os.environ.pop("ACCELERATE_MIXED_PRECISION", None)  # transformers leaves an earlier run's value, and would use it
     arguments = TrainingArguments(
         output_dir=str(state),
         max_steps=settings.steps,
@@ -339,10 +358,10 @@ def _arguments(settings: LoopSettings, seed: int, state: Path, save_every: int) 
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         bf16=wants_bf16(settings.precision),
         use_cpu=not gpu,
-        ddp_backend="gloo" if launched() and not gpu else None,
+        ddp_backend="gloo" if is_distributed() and not gpu else None,
         ddp_find_unused_parameters=False,
         seed=seed,
-        logging_steps=_lines_every(settings.steps, save_every),
+        logging_steps=_logging_interval(settings.steps, save_every),
         logging_nan_inf_filter=False,
         save_strategy="steps",
         save_steps=save_every,
@@ -351,79 +370,80 @@ def _arguments(settings: LoopSettings, seed: int, state: Path, save_every: int) 
         remove_unused_columns=False,
         ignore_data_skip=True,
     )
-    arguments._n_gpu = min(1, arguments.n_gpu)  # several GPUs are several processes
+    arguments._n_gpu = min(1, arguments.n_gpu)  # one process per GPU, not DataParallel
     return arguments
 
 
-def _lines_every(steps: int, save_every: int) -> int:
-    """About twenty lines a run, and one at each resume state, so that a resumed run says the same."""
-    wanted = min(max(1, steps // 20), 500)
-    whole = [number for number in range(1, min(save_every, 100 * wanted) + 1) if save_every % number == 0]
-    return min(whole, key=lambda number: abs(math.log(number / wanted)))
+def _logging_interval(steps: int, save_every: int) -> int:
+    """Return an interval of about twenty lines a run that divides `save_every`, so that a resumed run logs the same."""
+    target = min(max(1, steps // 20), 500)
+    divisors = [number for number in range(1, min(save_every, 100 * target) + 1) if save_every % number == 0]
+    return min(divisors, key=lambda number: abs(math.log(number / target)))
 
 
 def check_finite(model: nn.Module, step: int) -> None:
-    """Sees to it that no trained weight is lost.
+    """Check that every trained weight is finite.
 
     Raises:
-        HyperFormerError: one is no longer finite.
+        HyperFormerError: if one is not.
     """
     for name, tensor in trained_tensors(model).items():
         if not tensor.isfinite().all():
             raise HyperFormerError(
-                f"the weights are no longer finite after step {step} (the first is {name}); {LOWER_RATE}"
+                f"the weights are no longer finite after step {step} (the first is {name}). {DIVERGENCE_ADVICE}"
             )
 
 
-class Sealed(TrainerCallback):
-    """Writes into each resume state what its files are, once all are there; only then the one before it goes."""
+class StateChecksums(TrainerCallback):
+    """Writes the checksums of each complete resume state, and then removes the previous one."""
 
     def __init__(self, state: Path) -> None:
         self._state = state
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        gathered(None)  # every rank has written its random state
+        """Complete the new resume state."""
+        all_gather(None)  # a barrier: every rank has written its random state
         if args.process_index:
             return
         new = self._state / f"{PREFIX}{state.global_step}"
-        seal = {name: sha256(new / name) for name in _parts(new)}
-        (new / "seal.new").write_text(json.dumps(seal, indent=1, sort_keys=True), encoding="utf-8")
-        (new / "seal.new").replace(new / SEAL)
-        for other in _folders(self._state):
+        checksums = {name: sha256(new / name) for name in _checked_files(new)}
+        (new / "seal.new").write_text(json.dumps(checksums, indent=1, sort_keys=True), encoding="utf-8")
+        (new / "seal.new").replace(new / CHECKSUMS)
+        for other in _list_states(self._state):
             if other != new:
                 shutil.rmtree(other)
 
 
-def _parts(folder: Path) -> list[str]:
-    """The files of a resume state that its seal names: all but the random states of several ranks."""
-    own = (path.name for path in folder.iterdir() if path.name != SEAL and not path.name.startswith("rng_state_"))
-    return sorted(own)
+def _checked_files(folder: Path) -> list[str]:
+    """Return the files of a resume state that have checksums: all but the random states of several ranks."""
+    names = [path.name for path in folder.iterdir()]
+    return sorted(name for name in names if name != CHECKSUMS and not name.startswith("rng_state_"))
 
 
-def _is_whole(folder: Path, ranks: int) -> bool:
-    """Whether a resume state is all that was written, by every rank."""
+def _is_complete(folder: Path, ranks: int) -> bool:
+    """Return whether a resume state has all files, unchanged, of every rank."""
     try:
-        seal = json.loads((folder / SEAL).read_text(encoding="utf-8"))
-        whole = {name: sha256(folder / name) for name in _parts(folder)} == seal
+        checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        complete = {name: sha256(folder / name) for name in _checked_files(folder)} == checksums
     except (OSError, ValueError):
         return False
-    return whole and (ranks == 1 or all((folder / f"rng_state_{rank}.pth").exists() for rank in range(ranks)))
+    return complete and (ranks == 1 or all((folder / f"rng_state_{rank}.pth").exists() for rank in range(ranks)))
 
 
-def _folders(state: Path) -> list[Path]:
-    """The resume states in a folder, by step."""
-    found = [path for path in state.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal()]
-    return sorted(found, key=_step)
+def _list_states(state: Path) -> list[Path]:
+    """Return the resume states in a folder, by step."""
+    folders = [path for path in state.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal()]
+    return sorted(folders, key=_step_of)
 
 
-def _step(folder: Path) -> int:
+def _step_of(folder: Path) -> int:
     return int(folder.name.removeprefix(PREFIX))
 
 
-def _last_state(state: Path, ranks: int) -> Path | None:
-    """The last whole resume state; what is not whole is not used, and said so."""
-    for folder in reversed(_folders(state)):
-        if _is_whole(folder, ranks):
+def _find_last_state(state: Path, ranks: int) -> Path | None:
+    """Return the last complete resume state; log incomplete ones."""
+    for folder in reversed(_list_states(state)):
+        if _is_complete(folder, ranks):
             return folder
-        log.info("%s is not whole and is not used", folder)
+        log.info("%s is incomplete and is not used", folder)
     return None

@@ -23,35 +23,36 @@ from hyperformer.config import BackboneSettings, MethodSettings, Tasks, Training
 from hyperformer.data import Rows, Writer, first_rows, read_tokens, stream_rows, write_tokens
 from hyperformer.model import MultiTaskModel, trained_tensors
 from hyperformer.tasks import Task
-from hyperformer.training.distributed import gathered, launch, rank
-from hyperformer.training.engine import Curve, Row, Work, check_finite, run_loop
+from hyperformer.training.distributed import all_gather, launch, rank
+from hyperformer.training.engine import Curve, TrainingJob, TrainingRow, check_finite, run_loop
 from hyperformer.training.sampling import TaskSampler, task_shares
-from hyperformer.training.states import alone, damaged, fresh_state, work_of
+from hyperformer.training.states import compute_fingerprint, damaged_file_error, lock_states, prepare_state
 from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-BEST, HISTORY = "best.safetensors", "history.json"
-CHUNK = 1000  # rows that are encoded at once
+BEST = "best.safetensors"
+HISTORY = "history.json"
+CHUNK_ROWS = 1000  # rows that are encoded at once
 
 
 def encode(rows: Path, settings: Tasks, backbone: BackboneSettings) -> Writer:
-    """What writes the token ids of every task's training rows."""
+    """Return a function that writes the token ids of every task's training rows into a folder."""
     loaded = backbones.load(backbone)
 
-    def encoded(name: str, task: Task) -> Iterator[dict[str, list[int]]]:
+    def encode_task(name: str, task: Task) -> Iterator[dict[str, list[int]]]:
         examples = map(task.example, stream_rows(rows, name, "train"))
-        while chunk := list(islice(examples, CHUNK)):
+        while chunk := list(islice(examples, CHUNK_ROWS)):
             yield from loaded.encode(chunk, backbone)
 
-    return write_tokens({name: encoded(name, task) for name, task in tasks.make(settings).items()})
+    return write_tokens({name: encode_task(name, task) for name, task in tasks.make(settings).items()})
 
 
 class BestCheckpoint(TrainerCallback):
-    """Validates every so often, keeps the trained tensors with the best mean metric, and stops when patience ends.
+    """Validates at intervals, keeps the trained tensors with the best mean metric, and stops early after `patience`.
 
-    What it knows is written beside the resume states, so that a resumed run goes on with it. Ranks share the tasks out;
-    the first one writes.
+    Its history is saved with the resume states, so that a resumed run continues it. Each rank evaluates some of the
+    tasks; the first one writes.
     """
 
     def __init__(
@@ -67,25 +68,27 @@ class BestCheckpoint(TrainerCallback):
         self.history: list[dict[str, float]] = _read_history(path) if path.is_file() else []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Drop validations after the step that the run resumes from, and show the others."""
         self.history = [line for line in self.history if line["step"] <= state.global_step]
         self.show()
 
     def show(self) -> None:
-        """Gives the curve what is known so far."""
+        """Pass the validations so far to the curve."""
         for line in self.history:
             self._show(line)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Validate if it is due, and stop training after `patience` validations without a better mean."""
         if state.global_step % self.settings.evaluate_every and state.global_step != state.max_steps:
             return
         check_finite(self.model, state.global_step)
-        own = list(self.validation)[args.process_index :: args.world_size]
-        found = {
+        names = list(self.validation)[args.process_index :: args.world_size]
+        local = {
             name: evaluation.evaluate(self.model.answer, self.model.tasks[name], self.validation[name], "validation")[0]
-            for name in own
+            for name in names
         }
         self.model.train()
-        merged = {name: result for part in gathered(found) for name, result in part.items()}
+        merged = {name: result for by_task in all_gather(local) for name, result in by_task.items()}
         results = {name: merged[name] for name in self.validation}
         mean = evaluation.mean_of(results)
         best = max((line["mean"] for line in self.history), default=float("-inf"))
@@ -93,17 +96,17 @@ class BestCheckpoint(TrainerCallback):
             {"step": state.global_step, "mean": mean, **{name: result["mean"] for name, result in results.items()}}
         )
         collapsed = ", ".join(name for name, result in results.items() if result["collapsed"])
-        said = ("  (best)" if mean > best else "") + (f"  one answer only: {collapsed}" if collapsed else "")
-        log.info("step %d  validation mean %.2f%s", state.global_step, mean, said)
+        note = ("  (best)" if mean > best else "") + (f"  one answer only: {collapsed}" if collapsed else "")
+        log.info("step %d  validation mean %.2f%s", state.global_step, mean, note)
         if rank() == 0:
             self._write(mean > best)
         self._show(self.history[-1])
-        if self.ended(state.global_step):
-            log.info("no better mean for %d validations; stopping", self.settings.patience)
+        if self.is_finished(state.global_step):
+            log.info("no better mean in %d validations; stopping early", self.settings.patience)
             control.should_training_stop = True
 
-    def ended(self, step: int) -> bool:
-        """Whether there was no better mean for as many validations as patience allows, up to a step."""
+    def is_finished(self, step: int) -> bool:
+        """Return whether the last `patience` validations up to a step brought no better mean."""
         means = [line["mean"] for line in self.history if line["step"] <= step]
         since = len(means) - 1 - int(np.argmax(means)) if means else 0
         return self.settings.patience is not None and since >= self.settings.patience
@@ -122,7 +125,7 @@ class BestCheckpoint(TrainerCallback):
 
 @dataclass(frozen=True)
 class _Run:
-    """What every process of a run is given."""
+    """The arguments of every process of a run."""
 
     rows: Path
     tokens: Path
@@ -136,10 +139,11 @@ class _Run:
 
     @property
     def groups(self) -> list[list[str]]:
+        """The tasks of each model."""
         return methods.groups(self.method, list(self.settings.root))
 
-    def state_of(self, group: int) -> Path:
-        """The folder of a model's resume states."""
+    def state_folder(self, group: int) -> Path:
+        """Return the folder of a model's resume states."""
         return self.state / str(group + 1)
 
 
@@ -154,78 +158,86 @@ def train(
     states: Path,
     curves: Callable[[], Curve] | None = None,
 ) -> tuple[Writer, list[dict[str, float]]]:
-    """Trains the method's models, from where an interrupted run of the same settings, rows and code stopped.
+    """Train the method's models, resuming an interrupted run of the same settings, rows and code.
 
-    Where there are several, each takes its tasks' share of the steps, of the warm-up and of the steps between
+    If a method trains several models, each gets its tasks' share of the steps, of the warm-up and of the steps between
     validations, so that every task sees as many rows as in one model for all.
 
     Args:
         rows: the folder of checked rows; the first `validation_rows` of each validation split choose the checkpoint.
         tokens: the folder of encoded training rows.
-        states: a folder for resume states of training, outside of what is published; they stay until `remove_states`.
-        curves: starts what shows losses and validations as they come; it must be possible to pickle it.
+        settings: the tasks.
+        backbone: settings of the frozen backbone.
+        method: settings of the method.
+        training: settings of the optimizer, its schedule and the processes.
+        seed: seed of all random choices.
+        states: the folder for resume states, which stay until `remove_states`.
+        curves: opens a recorder of losses and validations; it can be pickled.
+
     Returns:
-        What writes the checkpoint, for each model that of the best mean validation metric; and a line a validation:
-        step, mean, and every task's mean metric in percent.
+        A function that writes the checkpoint with the best mean validation metric of each model; and for each
+        validation its step, its mean and every task's mean metric in percent.
+
     Raises:
-        HyperFormerError: the loss is no longer finite, a process died, or `training.resume_from` is of other work.
-        SystemExit: with 0, on a machine that only helped another.
+        HyperFormerError: if the loss is no longer finite, a process fails, or `training.resume_from` is incompatible.
+        SystemExit: with status 0, on every machine but the first.
     """
-    parts = {"tasks": settings, "backbone": backbone, "method": method, "training": training}
-    work = work_of(parts, {"rows": rows, "tokens": tokens, "weights": Path(backbone.path)}, seed)
-    given = Path(training.resume_from) if training.resume_from else None
-    with alone(states) if training.machines == 1 else nullcontext():  # machines work on one folder together
-        state = fresh_state(states, work, given)
+    blocks = {"tasks": settings, "backbone": backbone, "method": method, "training": training}
+    inputs = {"rows": rows, "tokens": tokens, "weights": Path(backbone.path)}
+    fingerprint = compute_fingerprint(blocks, inputs, seed)
+    resume_from = Path(training.resume_from) if training.resume_from else None
+    with lock_states(states) if training.machines == 1 else nullcontext():  # several machines share the folder
+        state = prepare_state(states, fingerprint, resume_from)
         run = _Run(rows, tokens, settings, backbone, method, training, seed, state, curves)
         launch(_fit, run, training)
         model = MultiTaskModel(backbone, method, settings)
-        places = [run.state_of(group) for group in range(len(run.groups))]
-        model.assemble([_read_best(place / BEST) for place in places])
-        return model.save_pretrained, _merged([_read_history(place / HISTORY) for place in places])
+        folders = [run.state_folder(group) for group in range(len(run.groups))]
+        model.assemble([_read_best(folder / BEST) for folder in folders])
+        return model.save_pretrained, _merge_histories([_read_history(folder / HISTORY) for folder in folders])
 
 
 def _read_best(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise damaged(path, error) from None
+        raise damaged_file_error(path, error) from None
 
 
 def _read_history(path: Path) -> list[dict[str, float]]:
     try:
-        found: list[dict[str, float]] = json.loads(path.read_text())
+        history: list[dict[str, float]] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise damaged(path, error) from None
-    return found
+        raise damaged_file_error(path, error) from None
+    return history
 
 
 def _fit(run: _Run) -> None:
-    """Trains every model of a run to its end, as one process or as a rank of several."""
+    """Train every model of a run, in a single process or as a rank of several."""
     encoded = {name: read_tokens(run.tokens, name) for name in run.settings.root}
-    counts = {name: len(found) for name, found in encoded.items()}
+    counts = {name: len(tokens) for name, tokens in encoded.items()}
     weights = {name: task.weight for name, task in run.settings.root.items()}
     shares = task_shares(counts, weights, run.training.temperature)
     curve = run.curves() if run.curves and rank() == 0 else None
-    done = 0
+    steps = 0
     for number, group in enumerate(run.groups):
         share = sum(shares[name] for name in group)
         if len(run.groups) > 1:
             log.info("model %d of %d: %s", number + 1, len(run.groups), ", ".join(group))
         set_seed(run.seed)
         model = MultiTaskModel(run.backbone, run.method, run.settings, run.training.label_smoothing, number)
-        parts = {name: (encoded[name], shares[name] / share) for name in group}
-        training = _part(run.training, share)
-        _fit_one(model, parts, run, training, run.state_of(number), curve and after(done, curve))
-        done += training.steps
+        mixture = {name: (encoded[name], shares[name] / share) for name in group}
+        training = _scale_steps(run.training, share)
+        _fit_model(model, mixture, run, training, run.state_folder(number), curve and offset_curve(steps, curve))
+        steps += training.steps
 
 
-def after(steps: int, curve: Curve) -> Curve:
-    """A curve whose steps begin after those of the models before."""
+def offset_curve(steps: int, curve: Curve) -> Curve:
+    """Return a curve whose steps follow those of earlier models."""
     return lambda step, values: curve(steps + step, values)
 
 
-def _part(training: TrainingSettings, share: float) -> TrainingSettings:
-    """The settings of a model that takes this share of the steps."""
+def _scale_steps(training: TrainingSettings, share: float) -> TrainingSettings:
+    """Return the settings of a model that gets this share of the steps."""
     steps = {
         "steps": max(1, round(share * training.steps)),
         "warmup_steps": round(share * training.warmup_steps),
@@ -234,30 +246,30 @@ def _part(training: TrainingSettings, share: float) -> TrainingSettings:
     return training.model_copy(update=steps)
 
 
-def _fit_one(
+def _fit_model(
     model: MultiTaskModel,
-    parts: Mapping[str, tuple[Rows, float]],
+    mixture: Mapping[str, tuple[Rows, float]],
     run: _Run,
     training: TrainingSettings,
     state: Path,
     curve: Curve | None,
 ) -> None:
-    """Trains one model on the tokens and shares of its tasks; its best tensors and its history come into `state`."""
-    validation = {name: first_rows(run.rows, name, "validation", training.validation_rows) for name in parts}
+    """Train one model on the tokens and shares of its tasks; write its best tensors and its history into `state`."""
+    validation = {name: first_rows(run.rows, name, "validation", training.validation_rows) for name in mixture}
     state.mkdir(exist_ok=True)
     if training.gradient_checkpointing:
         model.backbone.checkpoint_gradients()
     best = BestCheckpoint(model, validation, training, state, curve)
-    work = mixed_batches(model, parts, training, run.seed)
-    if not run_loop(work, training, run.seed, state, [best], training.evaluate_every, curve, best.ended):
+    job = mixed_batches(model, mixture, training, run.seed)
+    if not run_loop(job, training, run.seed, state, [best], training.evaluate_every, curve, best.is_finished):
         best.show()
 
 
-def _merged(histories: Sequence[list[dict[str, float]]]) -> list[dict[str, float]]:
-    """The validations of several models as if they had gone on together: the n-th of each in one line."""
+def _merge_histories(histories: Sequence[list[dict[str, float]]]) -> list[dict[str, float]]:
+    """Return the validations of several models with the n-th of each in one entry."""
     merged = []
-    for place in range(max(map(len, histories))):
-        lines = [history[min(place, len(history) - 1)] for history in histories]
+    for index in range(max(map(len, histories))):
+        lines = [history[min(index, len(history) - 1)] for history in histories]
         scores = {name: line[name] for line in lines for name in line if name not in ("step", "mean")}
         step = sum(line["step"] for line in lines)
         merged.append({"step": step, "mean": float(np.mean(list(scores.values()))), **scores})
@@ -265,54 +277,59 @@ def _merged(histories: Sequence[list[dict[str, float]]]) -> list[dict[str, float
 
 
 def mixed_batches(
-    model: MultiTaskModel, parts: Mapping[str, tuple[Rows, float]], settings: TrainingSettings, seed: int
-) -> Work:
-    """Training a model on batches of all tasks mixed; a batch is a pure function of (seed, step).
+    model: MultiTaskModel, mixture: Mapping[str, tuple[Rows, float]], settings: TrainingSettings, seed: int
+) -> TrainingJob:
+    """Return the training of a model on mixed batches of all tasks, each a pure function of (seed, step).
 
     Args:
-        parts: each task's encoded training rows, and its share of the batches.
+        model: the model to train.
+        mixture: each task's encoded training rows, and its share of the batches.
+        settings: training settings, with the batch size.
+        seed: seed of the batches.
     """
-    tokens = {name: part for name, (part, _) in parts.items()}
-    for name, part in tokens.items():
-        _check_ids(name, part, model.backbone.vocabulary)
-    shares = [share for _, share in parts.values()]
-    sampler = TaskSampler(lengths(tokens), shares, seed, settings.steps, settings.batch_size, settings.batch_tokens)
-    said = ", ".join(f"{name} {share:.0%}" for name, share in zip(parts, shares, strict=True))
+    tokens = {name: rows for name, (rows, _) in mixture.items()}
+    for name, rows in tokens.items():
+        _check_ids(name, rows, model.backbone.vocabulary)
+    shares = [share for _, share in mixture.values()]
+    sampler = TaskSampler(
+        source_lengths(tokens), shares, seed, settings.steps, settings.batch_size, settings.batch_tokens
+    )
+    listed = ", ".join(f"{name} {share:.0%}" for name, share in zip(mixture, shares, strict=True))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    log.info("training %d parameters on %d tasks (%s)", trained, len(parts), said)
-    return sampled(model, tokens, sampler)
+    log.info("training %d parameters on %d tasks (%s)", trained, len(mixture), listed)
+    return build_job(model, tokens, sampler)
 
 
 def _check_ids(task: str, tokens: Rows, vocabulary: int) -> None:
-    """Refuse token ids that the model does not know.
+    """Check that all token ids are in the vocabulary.
 
     Raises:
-        HyperFormerError: there are some.
+        HyperFormerError: if one is not.
     """
     for column in tokens.column_names:
         ends = pc.min_max(pc.list_flatten(tokens.data.column(column))).as_py()
         if ends["min"] is not None and not 0 <= ends["min"] <= ends["max"] < vocabulary:
-            odd = ends["min"] if ends["min"] < 0 else ends["max"]
+            invalid = ends["min"] if ends["min"] < 0 else ends["max"]
             raise HyperFormerError(
-                f"task {task!r}: the training rows hold the token id {odd} in {column!r}; expected ids from 0 to "
-                f"{vocabulary - 1}, which the backbone knows. Encode the rows again with the backbone's own tokenizer."
+                f"task {task!r}: the training rows hold the token id {invalid} in {column!r}; expected ids from 0 to "
+                f"{vocabulary - 1}, the backbone's vocabulary. Encode the rows again with the backbone's tokenizer."
             )
 
 
-def lengths(tokens: Mapping[str, Rows]) -> list[Any]:
-    """Source tokens of each task's encoded rows."""
-    return [pc.list_value_length(part.data.column("input_ids")).to_numpy() for part in tokens.values()]
+def source_lengths(tokens: Mapping[str, Rows]) -> list[Any]:
+    """Return the numbers of source tokens of each task's encoded rows."""
+    return [pc.list_value_length(rows.data.column("input_ids")).to_numpy() for rows in tokens.values()]
 
 
-def sampled(model: MultiTaskModel, tokens: Mapping[str, Rows], sampler: TaskSampler) -> Work:
-    """Training a model on the batches of a sampler over each task's encoded rows."""
-    parts = list(tokens.values())
+def build_job(model: MultiTaskModel, tokens: Mapping[str, Rows], sampler: TaskSampler) -> TrainingJob:
+    """Return the training of a model on the batches that a sampler draws from each task's encoded rows."""
+    datasets = list(tokens.values())
 
-    def rows(step: int) -> list[Row]:
-        return [Row(parts[task][row], task, row) for task, row in sampler[step]]
+    def rows(step: int) -> list[TrainingRow]:
+        return [TrainingRow(datasets[task][row], task, row) for task, row in sampler[step]]
 
-    def collate(batch: Sequence[Row]) -> dict[str, Tensor]:
-        made = model.backbone.collate([row.tokens for row in batch], [row.task for row in batch])
-        return {"task_ids": made.task_ids, **made.tensors}
+    def collate(rows: Sequence[TrainingRow]) -> dict[str, Tensor]:
+        batch = model.backbone.collate([row.tokens for row in rows], [row.task for row in rows])
+        return {"task_ids": batch.task_ids, **batch.tensors}
 
-    return Work(model, rows, collate, list(tokens))
+    return TrainingJob(model, rows, collate, list(tokens))

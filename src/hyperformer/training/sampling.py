@@ -1,4 +1,4 @@
-"""Which rows a step trains on; pure functions of the seed."""
+"""The choice of a step's training rows, as pure functions of the seed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperformer.data import generator
+from hyperformer.data import make_rng
 
 Integers: TypeAlias = NDArray[np.int64]
 
-GROUPED_BATCHES = 16
+GROUPED_BATCHES = 16  # batches within which rows are grouped by length
 
 
 class Permutations:
@@ -24,33 +24,37 @@ class Permutations:
         self.rows, self._key = rows, (seed, *stream)
 
     def __getitem__(self, positions: Integers) -> Integers:
-        """The row numbers at these positions."""
-        passes, places = np.divmod(positions, self.rows)
-        found = np.empty_like(places)
+        """Return the row numbers at these positions."""
+        passes, offsets = np.divmod(positions, self.rows)
+        numbers = np.empty_like(offsets)
         for number in np.unique(passes).tolist():
-            own = passes == number
-            found[own] = generator(*self._key, number).permutation(self.rows)[places[own]]
-        return found
+            mask = passes == number
+            numbers[mask] = make_rng(*self._key, number).permutation(self.rows)[offsets[mask]]
+        return numbers
 
 
 def task_shares(rows: Mapping[str, int], weights: Mapping[str, float], temperature: float) -> dict[str, float]:
-    """Each task's share of the batches, proportional to weight · rows^(1/temperature) (HyperFormer, section 4)."""
+    """Return each task's share of the batches, proportional to weight · rows^(1/temperature).
+
+    This is temperature-based sampling (HyperFormer, section 4).
+    """
     logarithms = np.array([math.log(weights[task]) + math.log(count) / temperature for task, count in rows.items()])
-    shares = np.exp(logarithms - logarithms.max())  # a low temperature takes the powers beyond what a float holds
+    shares = np.exp(logarithms - logarithms.max())  # a low temperature would overflow the powers
     return dict(zip(rows, (shares / shares.sum()).tolist(), strict=True))
 
 
 class TaskSampler:
-    """Which rows a step trains on: tasks by their shares, each task's rows in endless shuffled passes.
+    """The rows of each step: tasks by their shares, and each task's rows in endless shuffled passes.
 
-    Exactly one of `batch_size` and `batch_tokens` is given. A longer run begins with the rows of a shorter one.
+    Exactly one of `batch_size` and `batch_tokens` is set. A longer run begins with the rows of a shorter one.
 
     Args:
         lengths: source tokens of each task's training rows.
-        shares: of each task, 1 together.
-        steps: the last step that will be asked for, plus one.
+        shares: each task's share of the draws; they sum to 1.
+        seed: seed of all draws.
+        steps: number of steps.
         batch_size: rows in a batch.
-        batch_tokens: rows are taken as they are drawn while they have so many source tokens together, but at least one.
+        batch_tokens: most source tokens in a batch, which has at least one row.
     """
 
     def __init__(
@@ -63,21 +67,21 @@ class TaskSampler:
         batch_tokens: int | None = None,
     ) -> None:
         self.shares, self._lengths = np.array(shares), lengths
-        self._rows = [Permutations(len(one), seed, 1, task) for task, one in enumerate(lengths)]
-        draw = generator(seed, "tasks")
+        self._rows = [Permutations(len(task_lengths), seed, 1, task) for task, task_lengths in enumerate(lengths)]
+        rng = make_rng(seed, "tasks")
         if batch_size is not None:
-            self.tasks = self._drawn(draw, steps * batch_size)
-            self.rows = self._numbered(self.tasks)
+            self.tasks = self._draw_tasks(rng, steps * batch_size)
+            self.rows = self._assign_rows(self.tasks)
             self._starts = np.arange(steps + 1) * batch_size
         else:
             assert batch_tokens is not None
-            self._fill(draw, steps, batch_tokens)
+            self._fill(rng, steps, batch_tokens)
 
-    def _drawn(self, draw: np.random.Generator, count: int) -> NDArray[np.int32]:
-        return draw.choice(len(self.shares), size=count, p=self.shares).astype(np.int32)
+    def _draw_tasks(self, rng: np.random.Generator, count: int) -> NDArray[np.int32]:
+        return rng.choice(len(self.shares), size=count, p=self.shares).astype(np.int32)
 
-    def _numbered(self, tasks: NDArray[np.int32]) -> Integers:
-        """The row of each draw: a task's n-th draw is the n-th of its rows' passes."""
+    def _assign_rows(self, tasks: NDArray[np.int32]) -> Integers:
+        """Return the row of each draw: a task's n-th draw is the n-th of its shuffled passes."""
         rows = np.empty(len(tasks), dtype=np.int64)
         order = np.argsort(tasks, kind="stable")
         bounds = np.searchsorted(tasks[order], np.arange(len(self._rows) + 1))
@@ -85,16 +89,16 @@ class TaskSampler:
             rows[order[start:end]] = self._rows[task][np.arange(end - start)]
         return rows
 
-    def _fill(self, draw: np.random.Generator, steps: int, batch_tokens: int) -> None:
-        """Draws until every step has its tokens."""
+    def _fill(self, rng: np.random.Generator, steps: int, batch_tokens: int) -> None:
+        """Draw tasks until every step has its tokens."""
         tasks = np.empty(0, dtype=np.int32)
         while True:
-            tasks = np.concatenate([tasks, self._drawn(draw, max(steps * 8, len(tasks)))])
-            rows = self._numbered(tasks)
+            tasks = np.concatenate([tasks, self._draw_tasks(rng, max(steps * 8, len(tasks)))])
+            rows = self._assign_rows(tasks)
             sizes = np.empty(len(tasks), dtype=np.int64)
             for task, lengths in enumerate(self._lengths):
-                own = tasks == task
-                sizes[own] = lengths[rows[own]]
+                mask = tasks == task
+                sizes[mask] = lengths[rows[mask]]
             before = np.concatenate([[0], np.cumsum(sizes)])  # tokens before a draw
             starts = [0]
             while len(starts) <= steps and before[-1] - before[starts[-1]] > batch_tokens:
@@ -105,22 +109,30 @@ class TaskSampler:
                 return
 
     def __getitem__(self, step: int) -> list[tuple[int, int]]:
-        """(task, row) of each place of the step's batch."""
-        own = slice(self._starts[step], self._starts[step + 1])
-        return list(zip(self.tasks[own].tolist(), self.rows[own].tolist(), strict=True))
+        """Return the (task, row) pairs of a step's batch."""
+        batch = slice(self._starts[step], self._starts[step + 1])
+        return list(zip(self.tasks[batch].tolist(), self.rows[batch].tolist(), strict=True))
 
 
 def length_grouped(lengths: Sequence[int], batch_size: int, seed: int) -> Integers:
-    """Row numbers in an order whose batches hold rows of like length: less padding, and so less work.
+    """Return row numbers in an order whose batches hold rows of similar length, which saves padding.
 
-    Rows move within stretches of `GROUPED_BATCHES` batches only, so that what comes early stays early; the batches of a
-    stretch come in random order.
+    Rows move only within windows of `GROUPED_BATCHES` batches, so that early rows stay early; the batches of a window
+    are shuffled.
+
+    Args:
+        lengths: tokens of each row.
+        batch_size: rows in a batch.
+        seed: seed of the order of batches.
+
+    Returns:
+        The row numbers [rows].
     """
-    stretch = GROUPED_BATCHES * batch_size
+    window = GROUPED_BATCHES * batch_size
     order = []
-    for number, start in enumerate(range(0, len(lengths), stretch)):
-        rows = start + np.argsort(lengths[start : start + stretch], kind="stable")
+    for number, start in enumerate(range(0, len(lengths), window)):
+        rows = start + np.argsort(lengths[start : start + window], kind="stable")
         batches = [rows[i : i + batch_size] for i in range(0, len(rows), batch_size)]
-        whole = len(rows) // batch_size  # a last batch with too few rows stays last
-        order += [batches[i] for i in generator(seed, "lengths", number).permutation(whole)] + batches[whole:]
+        full = len(rows) // batch_size  # an incomplete batch stays last
+        order += [batches[i] for i in make_rng(seed, "lengths", number).permutation(full)] + batches[full:]
     return np.concatenate(order)

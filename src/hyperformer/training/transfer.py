@@ -1,6 +1,6 @@
-"""Few-shot transfer: a trained model is adapted to new tasks from few rows (HyperFormer, few-shot domain transfer).
+"""Few-shot transfer of a trained model to new tasks (HyperFormer, few-shot domain transfer).
 
-Nothing is chosen on other rows: steps and rate are given, and the last step's model is kept.
+No validation rows are used: the steps and the learning rate are fixed, and the model of the last step is kept.
 """
 
 from __future__ import annotations
@@ -14,37 +14,37 @@ from torch import Tensor
 from transformers import set_seed
 
 from hyperformer.config import Tasks, TransferSettings
-from hyperformer.data import TOKENS, Rows, Writer, drawn_rows, gathered, read_rows
+from hyperformer.data import TOKENS, Rows, Writer, collect_rows, drawn_rows, read_rows
 from hyperformer.model import MultiTaskModel, accelerated, trained_tensors
 from hyperformer.training.engine import Curve, run_loop
-from hyperformer.training.finetuning import after, lengths, sampled
+from hyperformer.training.finetuning import build_job, offset_curve, source_lengths
 from hyperformer.training.sampling import TaskSampler
-from hyperformer.training.states import alone, fresh_state, work_of
+from hyperformer.training.states import compute_fingerprint, lock_states, prepare_state
 from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-OWN = "method."  # before the names of a method's tensors, in its model
+METHOD_PREFIX = "method."  # of the names of a method's tensors in a model
 
 
 def trained_model(settings: TransferSettings) -> MultiTaskModel:
-    """The model that is adapted.
+    """Load the model that is adapted.
 
     Raises:
-        HyperFormerError: there is none, it shares nothing between tasks, or has nothing of the tasks' own to train.
+        HyperFormerError: if there is none, it has one model per task, or it has no task-specific weights to train.
     """
-    found = MultiTaskModel.from_pretrained(settings.checkpoint, backbone=settings.backbone)
-    method = found.method_settings.name
-    if len(found.groups) > 1:
+    model = MultiTaskModel.from_pretrained(settings.checkpoint, backbone=settings.backbone)
+    method = model.method_settings.name
+    if len(model.groups) > 1:
         raise HyperFormerError(
-            f"transfer.checkpoint is {settings.checkpoint!r}, whose method {method} trained a model a task; expected "
-            "one model for all tasks: train by a multi-task method"
+            f"transfer.checkpoint is {settings.checkpoint!r}, whose method {method} trains one model per task; "
+            "expected one model for all tasks. Train with a multi-task method."
         )
-    if settings.train == "task_specific" and not found.method.own_names():
+    if settings.train == "task_specific" and not model.method.own_names():
         raise HyperFormerError(
-            f"transfer.train is 'task_specific', but {method} has no weights of a task's own on this backbone; take all"
+            f"transfer.train is 'task_specific', but {method} has no task-specific weights on this backbone. Use 'all'."
         )
-    return found
+    return model
 
 
 def adapt(
@@ -55,29 +55,33 @@ def adapt(
     states: Path,
     curves: Callable[[], Curve] | None = None,
 ) -> tuple[Writer, dict[str, str]]:
-    """Adapts a trained model to each of the tasks, each alone: the others change nothing in it.
+    """Adapt a trained model to each of the tasks independently.
 
     Args:
-        rows: the folder of checked rows; of each train split, as many as `samples` are drawn.
-        tasks: the new ones.
-        states: a folder for resume states of transfer, outside of what is published; they stay until `remove_states`.
-        curves: starts what shows losses as they come.
+        rows: the folder of checked rows; `samples` rows of each train split are drawn.
+        tasks: the new tasks.
+        settings: the checkpoint, the samples and the steps.
+        seed: seed of all random choices.
+        states: the folder for resume states, which stay until `remove_states`.
+        curves: opens a recorder of losses.
+
     Returns:
-        What writes the checkpoint of all tasks; and from where each one's own weights started: the name of a trained
-        task, `mean`, `random`, or `shared` where the method has no weights of a task's own.
+        A function that writes the checkpoint of all tasks; and what initialized each one's task-specific weights: the
+        name of a trained task, `mean`, `random`, or `shared` if the method has no task-specific weights.
+
     Raises:
-        HyperFormerError: see `trained_model`; or a task has fewer rows than `samples`.
+        HyperFormerError: as `trained_model`, or if a task has fewer rows than `samples`.
     """
     trained = trained_model(settings)
-    parts = {"tasks": tasks, "backbone": trained.backbone_settings, "transfer": settings}
-    work = work_of(parts, {"rows": rows, "checkpoint": Path(settings.checkpoint)}, seed)
+    blocks = {"tasks": tasks, "backbone": trained.backbone_settings, "transfer": settings}
+    fingerprint = compute_fingerprint(blocks, {"rows": rows, "checkpoint": Path(settings.checkpoint)}, seed)
     method, backbone = trained.method_settings.name, trained.backbone_settings.path
-    log.info("adapting %s: %s on %s, as it was trained", settings.checkpoint, method, backbone)
-    with alone(states):
-        return _adapted(trained, rows, tasks, settings, seed, fresh_state(states, work), curves)
+    log.info("adapting %s (%s on %s)", settings.checkpoint, method, backbone)
+    with lock_states(states):
+        return _adapt_tasks(trained, rows, tasks, settings, seed, prepare_state(states, fingerprint), curves)
 
 
-def _adapted(
+def _adapt_tasks(
     trained: MultiTaskModel,
     rows: Path,
     tasks: Tasks,
@@ -88,7 +92,7 @@ def _adapted(
 ) -> tuple[Writer, dict[str, str]]:
     groups = [[name] for name in tasks.root]
     curve = curves() if curves else None
-    starts: dict[str, str] = {}
+    origins: dict[str, str] = {}
     adapted: list[dict[str, Tensor]] = []
     for number, (name,) in enumerate(groups):
         set_seed(seed)
@@ -97,72 +101,75 @@ def _adapted(
                 trained.backbone_settings, trained.method_settings, tasks, settings.label_smoothing, number, groups
             )
         )
-        tokens = encoded(model, name, rows, settings, seed)
-        starts[name] = started(model, trained, tokens, settings.initialize_from)
-        log.info("adapting to %s from %d rows, started from %s", name, len(tokens), starts[name])
-        own = curve and after(number * settings.steps, curve)
-        adapted.append(_fit(model, name, tokens, settings, seed, state / name, own))
+        tokens = encode_samples(model, name, rows, settings, seed)
+        origins[name] = initialize(model, trained, tokens, settings.initialize_from)
+        log.info("adapting to %s on %d rows, initialized from %s", name, len(tokens), origins[name])
+        task_curve = curve and offset_curve(number * settings.steps, curve)
+        adapted.append(_fit(model, name, tokens, settings, seed, state / name, task_curve))
     model.assemble(adapted)
-    return model.save_pretrained, starts
+    return model.save_pretrained, origins
 
 
-def encoded(model: MultiTaskModel, task: str, rows: Path, settings: TransferSettings, seed: int) -> Rows:
-    """The token ids of the task's samples."""
+def encode_samples(model: MultiTaskModel, task: str, rows: Path, settings: TransferSettings, seed: int) -> Rows:
+    """Encode the samples of a task into token ids."""
     if settings.samples is None:
-        found = read_rows(rows, task, "train")
+        samples = read_rows(rows, task, "train")
     else:
-        found = drawn_rows(rows, task, "train", settings.samples, seed)
-    examples = [model.tasks[task].example(row) for row in found]
+        samples = drawn_rows(rows, task, "train", settings.samples, seed)
+    examples = [model.tasks[task].example(row) for row in samples]
     seen = {example.label for example in examples}
-    unseen = [answer for place, answer in enumerate(model.tasks[task].answers) if place not in seen]
+    unseen = [answer for label, answer in enumerate(model.tasks[task].answers) if label not in seen]
     if unseen and model.tasks[task].numbers is None:
         log.warning("%s: none of the %d rows has the answer %s", task, len(examples), ", ".join(unseen))
-    return gathered(model.backbone.encode(examples, model.backbone_settings), TOKENS)
+    return collect_rows(model.backbone.encode(examples, model.backbone_settings), TOKENS)
 
 
-def started(model: MultiTaskModel, trained: MultiTaskModel, tokens: Rows, start: str) -> str:
-    """Puts the trained tensors into the model of a new task; says where the task's own weights come from.
+def initialize(model: MultiTaskModel, trained: MultiTaskModel, tokens: Rows, start: str) -> str:
+    """Copy the trained tensors into the model of a new task, and return the origin of its task-specific weights.
 
     Args:
-        tokens: the new task's samples, on which the nearest trained task has the lowest loss.
+        model: the new task's model.
+        trained: the model that is adapted.
+        tokens: the new task's samples; the nearest trained task has the lowest loss on them.
+        start: the setting `initialize_from`.
     """
     tensors = trained_tensors(trained)
-    own = {OWN + name for name in trained.method.own_names()}
-    if not own:
-        _put(model, tensors)
+    specific = {METHOD_PREFIX + name for name in trained.method.own_names()}
+    if not specific:
+        _copy_into(model, tensors)
         return "shared"
     if start == "random":
-        _put(model, {name: tensor for name, tensor in tensors.items() if name not in own})
+        _copy_into(model, {name: tensor for name, tensor in tensors.items() if name not in specific})
         return "random"
     if start == "mean":
-        _put(model, {name: t.mean(0, keepdim=True) if name in own else t for name, t in tensors.items()})
+        _copy_into(model, {name: t.mean(0, keepdim=True) if name in specific else t for name, t in tensors.items()})
         return "mean"
 
-    def of(number: int) -> dict[str, Tensor]:
-        return {name: t[number : number + 1] if name in own else t for name, t in tensors.items()}
+    def tensors_of(number: int) -> dict[str, Tensor]:
+        return {name: t[number : number + 1] if name in specific else t for name, t in tensors.items()}
 
     losses = {}
     for number, task in enumerate(trained.tasks):
-        _put(model, of(number))
+        _copy_into(model, tensors_of(number))
         losses[task] = _loss(model, tokens)
     nearest = min(losses, key=lambda task: losses[task])
     log.info("loss of the samples: %s", ", ".join(f"{task} {loss:.3f}" for task, loss in losses.items()))
-    _put(model, of(list(losses).index(nearest)))
+    _copy_into(model, tensors_of(list(losses).index(nearest)))
     return nearest
 
 
 @torch.no_grad()
-def _put(model: MultiTaskModel, tensors: Mapping[str, Tensor]) -> None:
-    """Copies tensors into a model; of heads with other numbers of rows, the rows that both have."""
-    there = dict(model.named_parameters())
+def _copy_into(model: MultiTaskModel, tensors: Mapping[str, Tensor]) -> None:
+    """Copy tensors into a model; of heads with different numbers of rows, copy the rows that both have."""
+    parameters = dict(model.named_parameters())
     for name, tensor in tensors.items():
-        common = tuple(slice(min(a, b)) for a, b in zip(there[name].shape, tensor.shape, strict=True))
-        there[name][common] = tensor[common].to(there[name].device)
+        common = tuple(slice(min(a, b)) for a, b in zip(parameters[name].shape, tensor.shape, strict=True))
+        parameters[name][common] = tensor[common].to(parameters[name].device)
 
 
 @torch.no_grad()
 def _loss(model: MultiTaskModel, tokens: Rows, batch_size: int = 64) -> float:
-    """The mean loss of a task's rows."""
+    """Return the mean loss of a task's rows."""
     model.eval()
     device = next(model.parameters()).device
     total = 0.0
@@ -183,18 +190,18 @@ def _fit(
     state: Path,
     curve: Curve | None,
 ) -> dict[str, Tensor]:
-    """Trains the model of one task to the last step; its trained tensors."""
+    """Train the model of one task to the last step, and return its trained tensors."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    own = {OWN + name for name in model.method.own_names()}
+    specific = {METHOD_PREFIX + name for name in model.method.own_names()}
     if settings.train == "task_specific":
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in own)
+            parameter.requires_grad_(name in specific)
     state.mkdir(exist_ok=True)
     rows = {task: tokens}
-    sampler = TaskSampler(lengths(rows), [1.0], seed, settings.steps, settings.batch_size)
+    sampler = TaskSampler(source_lengths(rows), [1.0], seed, settings.steps, settings.batch_size)
     if settings.gradient_checkpointing:
         model.backbone.checkpoint_gradients()
-    run_loop(sampled(model, rows, sampler), settings, seed, state, curve=curve)
+    run_loop(build_job(model, rows, sampler), settings, seed, state, curve=curve)
     for parameter in trained:
         parameter.requires_grad_()
     return {name: tensor.clone() for name, tensor in trained_tensors(model).items()}

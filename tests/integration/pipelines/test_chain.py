@@ -211,7 +211,7 @@ def test_a_killed_training_resumes_and_ends_in_the_same_checkpoint(tree, tmp_pat
 
     again = kedro(killed, *TRAINING)
     assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
-    assert "going on from step 80" in again.stdout
+    assert "resuming from step 80" in again.stdout
     folders = [tree / "data/test/06_models/checkpoint" for tree in (uninterrupted, killed)]
     assert manifest.folder_sha256(folders[0]) == manifest.folder_sha256(folders[1])
     assert not list((killed / "data/test/.states").rglob("*.safetensors"))

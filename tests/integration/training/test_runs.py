@@ -1,4 +1,4 @@
-"""Runs that stop and go on."""
+"""Runs that are interrupted and resume."""
 
 from __future__ import annotations
 
@@ -23,58 +23,58 @@ from hyperformer.model import CONFIGURATION, WEIGHTS, MultiTaskModel
 from hyperformer.training import engine, finetuning
 from hyperformer.training.engine import run_loop
 from hyperformer.training.finetuning import BEST, HISTORY, mixed_batches
-from hyperformer.training.states import alone
+from hyperformer.training.states import lock_states
 from hyperformer.types import HyperFormerError
 
-# Checkpoints less than a second apart, as only a test makes them.
+# Only tests write checkpoints less than a second apart.
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
 
 
 class Interrupt(TrainerCallback):
-    """Ends the process's work at the end of a step, as a person at the keyboard does."""
+    """Interrupts training at the end of a step, as Ctrl+C does."""
 
-    def __init__(self, at: int) -> None:
-        self.at = at
+    def __init__(self, step: int) -> None:
+        self.step = step
 
     def on_step_end(self, args, state, control, **_):
-        if state.global_step == self.at:
+        if state.global_step == self.step:
             raise KeyboardInterrupt
 
 
 @pytest.fixture
 def run(make_model, toy_tokens, tmp_path):
-    """Trains a fresh toy model by `run_loop` over batches of all tasks; the model, and its tensors before."""
+    """Return a function that trains a toy model on all tasks, and returns it and its tensors before."""
 
-    def go(state, settings, seed=0, callbacks=(), curve=None):
+    def train_model(state, settings, seed=0, callbacks=(), curve=None):
         model = make_model()
-        parts = {name: (read_tokens(toy_tokens, name), 1 / len(model.tasks)) for name in model.tasks}
-        work = mixed_batches(model, parts, settings, seed)
+        mixture = {name: (read_tokens(toy_tokens, name), 1 / len(model.tasks)) for name in model.tasks}
+        job = mixed_batches(model, mixture, settings, seed)
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         try:
-            run_loop(work, settings, seed, tmp_path / state, callbacks, 2, curve)
+            run_loop(job, settings, seed, tmp_path / state, callbacks, 2, curve)
         finally:
             model.save_pretrained(tmp_path / f"{state} saved")
         return model, before
 
-    return go
+    return train_model
 
 
 class InterruptAtMessage(logging.Handler):
-    """The same from outside: when the log says so."""
+    """Interrupts training at a log message with this beginning."""
 
-    def __init__(self, words: str) -> None:
+    def __init__(self, prefix: str) -> None:
         super().__init__()
-        self.words = words
+        self.prefix = prefix
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.getMessage().startswith(self.words):
+        if record.getMessage().startswith(self.prefix):
             raise KeyboardInterrupt
 
 
 @contextmanager
-def interrupted(words: str) -> Iterator[None]:
-    """Interrupts what is inside when the log says this."""
-    handler, logger = InterruptAtMessage(words), logging.getLogger("hyperformer.training")
+def interrupted(prefix: str) -> Iterator[None]:
+    """Hold a handler that interrupts the block at a log message with this beginning."""
+    handler, logger = InterruptAtMessage(prefix), logging.getLogger("hyperformer.training")
     before = logger.level
     logger.setLevel(logging.INFO)
     logger.addHandler(handler)
@@ -85,13 +85,13 @@ def interrupted(words: str) -> Iterator[None]:
         logger.setLevel(before)
 
 
-def the_state(states):
-    """The only one in a folder of states."""
-    (found,) = (path for path in states.iterdir() if path.is_dir())
-    return found
+def single_state(states):
+    """Return the only state in a folder of states."""
+    (state,) = (path for path in states.iterdir() if path.is_dir())
+    return state
 
 
-def test_a_run_that_was_interrupted_ends_in_the_bytes_of_one_that_was_not(run, tmp_path):
+def test_an_interrupted_run_ends_in_the_bytes_of_an_uninterrupted_one(run, tmp_path):
     settings = train_settings()
     model, before = run("whole", settings)
     assert any(isinstance(m, torch.nn.Dropout) and m.p == 0.1 for m in model.modules())
@@ -106,7 +106,7 @@ def test_a_run_that_was_interrupted_ends_in_the_bytes_of_one_that_was_not(run, t
     assert any(not torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_a_run_that_goes_on_shows_the_curves_of_one_that_was_not_interrupted(run):
+def test_a_resumed_run_shows_the_curves_of_an_uninterrupted_one(run):
     settings, whole, halved = train_settings(), [], []
     run("whole", settings, curve=lambda *point: whole.append(point))
     with pytest.raises(KeyboardInterrupt):
@@ -116,14 +116,14 @@ def test_a_run_that_goes_on_shows_the_curves_of_one_that_was_not_interrupted(run
     assert halved == whole
 
 
-def test_an_interrupted_training_goes_on_to_the_same_checkpoint_and_history(train, tmp_path):
+def test_an_interrupted_training_resumes_to_the_same_checkpoint_and_history(train, tmp_path):
     settings = train_settings()
     writer, history = train(settings, 0, tmp_path / "whole states")
     writer(tmp_path / "whole")
 
     with interrupted("step 6  validation"), pytest.raises(KeyboardInterrupt):
         train(settings, 0, tmp_path / "halved states")
-    state = the_state(tmp_path / "halved states")
+    state = single_state(tmp_path / "halved states")
     assert [path.name for path in state.glob("1/checkpoint-*")] == ["checkpoint-4"]
     assert [line["step"] for line in json.loads((state / "1" / "history.json").read_text())] == [2, 4]
 
@@ -133,14 +133,14 @@ def test_an_interrupted_training_goes_on_to_the_same_checkpoint_and_history(trai
     assert (tmp_path / "halved" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
 
 
-def test_a_run_that_had_ended_gives_its_model_again(run, tmp_path):
+def test_a_finished_run_returns_its_model_again(run, tmp_path):
     run("state", train_settings())
     saved = (tmp_path / "state saved" / WEIGHTS).read_bytes()
     run("state", train_settings(), callbacks=[Interrupt(1)])
     assert (tmp_path / "state saved" / WEIGHTS).read_bytes() == saved
 
 
-def test_another_seed_trains_otherwise(run, tmp_path):
+def test_another_seed_trains_another_model(run, tmp_path):
     settings = train_settings(steps=2)
     run("a", settings, seed=0)
     run("b", settings, seed=1)
@@ -189,43 +189,43 @@ def test_training_stops_when_patience_ends(train, tmp_path):
     assert len({line["mean"] for line in history}) == 1
 
 
-def test_a_run_that_is_asked_for_again_when_patience_had_ended_is_at_its_end(
+def test_a_run_that_stopped_early_is_finished_when_it_runs_again(
     toy_rows, toy_tokens, tasks, backbone_settings, method_settings, tmp_path
 ):
     settings = train_settings(steps=40, learning_rate=1e-30, patience=2)
 
     def run(name):
         points = []
-        given = (toy_rows, toy_tokens, tasks, backbone_settings, method_settings, settings, 0, tmp_path / "states")
-        writer, history = training.train(*given, lambda: lambda step, values: points.append((step, values)))
+        arguments = (toy_rows, toy_tokens, tasks, backbone_settings, method_settings, settings, 0, tmp_path / "states")
+        writer, history = training.train(*arguments, lambda: lambda step, values: points.append((step, values)))
         writer(tmp_path / name)
         return history, [point for point in points if "validation/mean" in point[1]]
 
-    whole = run("whole")
-    assert run("again") == whole
-    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "whole" / WEIGHTS).read_bytes()
+    first = run("first")
+    assert run("again") == first
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "first" / WEIGHTS).read_bytes()
 
 
-@pytest.mark.parametrize("kept", [0, 1, 2])
-def test_a_state_that_lacks_or_changes_a_file_is_not_used(kept, run, tmp_path, caplog):
-    """What a kill in the midst of writing leaves, or who copies a part of it."""
+@pytest.mark.parametrize("remainder", [0, 1, 2])
+def test_a_state_with_a_missing_or_changed_file_is_not_used(remainder, run, tmp_path, caplog):
+    """A kill during writing, or an incomplete copy, leaves such states."""
     settings = train_settings()
     run("whole", settings)
     with pytest.raises(KeyboardInterrupt):
         run("halved", settings, callbacks=[Interrupt(5)])
     (state,) = (tmp_path / "halved").glob("checkpoint-*")
     for number, path in enumerate(sorted(state.iterdir())):
-        if number % 3 == kept and path.name != "seal.json":
+        if number % 3 == remainder and path.name != "seal.json":
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        elif number % 3 == kept:
+        elif number % 3 == remainder:
             path.unlink()
     with caplog.at_level(logging.INFO, logger="hyperformer.training"):
         run("halved", settings)
-    assert f"{state} is not whole and is not used" in caplog.text
+    assert f"{state} is incomplete and is not used" in caplog.text
     assert (tmp_path / "halved saved" / WEIGHTS).read_bytes() == (tmp_path / "whole saved" / WEIGHTS).read_bytes()
 
 
-def test_a_state_is_there_until_the_next_one_is_whole(run, tmp_path, monkeypatch):
+def test_a_state_is_kept_until_the_next_one_is_complete(run, tmp_path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
@@ -240,45 +240,47 @@ def test_a_state_is_there_until_the_next_one_is_whole(run, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(("file", "content"), [(HISTORY, "[{"), (HISTORY, None), (BEST, "x"), (BEST, None)])
-def test_a_damaged_file_beside_the_states_is_named(file, content, train, tmp_path):
+def test_a_damaged_file_of_a_state_is_named(file, content, train, tmp_path):
     train(train_settings(steps=2), 0, tmp_path)
-    damaged = the_state(tmp_path) / "1" / file
+    damaged = single_state(tmp_path) / "1" / file
     damaged.unlink()
     if content is not None:
         damaged.write_text(content)
-    with pytest.raises(HyperFormerError, match=rf"{file} cannot be read .*; remove that folder to begin anew"):
+    with pytest.raises(
+        HyperFormerError, match=rf"{file} cannot be read .*\. Remove that folder to train from scratch"
+    ):
         train(train_settings(steps=2), 0, tmp_path)
 
 
-class Lost(TrainerCallback):
-    """Loses a weight in a step."""
+class Diverge(TrainerCallback):
+    """Sets a weight to NaN in a step."""
 
-    def __init__(self, at: int) -> None:
-        self.at = at
+    def __init__(self, step: int) -> None:
+        self.step = step
 
     def on_optimizer_step(self, args, state, control, model=None, **_):
-        if state.global_step == self.at - 1:
+        if state.global_step == self.step - 1:
             next(p for p in model.parameters() if p.requires_grad).data.fill_(float("nan"))
 
 
-def test_weights_that_the_last_step_loses_are_said(run):
+def test_weights_that_are_not_finite_after_the_last_step_are_an_error(run):
     with pytest.raises(HyperFormerError, match=r"weights are no longer finite after step 8 \(the first is "):
-        run("state", train_settings(), callbacks=[Lost(8)])
+        run("state", train_settings(), callbacks=[Diverge(8)])
 
 
-def test_lost_weights_are_not_kept_as_the_best(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(finetuning.BestCheckpoint, "on_optimizer_step", Lost(4).on_optimizer_step, raising=False)
+def test_weights_that_are_not_finite_are_not_kept_as_the_best(train, tmp_path, monkeypatch):
+    monkeypatch.setattr(finetuning.BestCheckpoint, "on_optimizer_step", Diverge(4).on_optimizer_step, raising=False)
     with pytest.raises(HyperFormerError, match=r"weights are no longer finite after step 4"):
         train(train_settings(), 0, tmp_path)
-    assert [line["step"] for line in json.loads((the_state(tmp_path) / "1" / HISTORY).read_text())] == [2]
+    assert [line["step"] for line in json.loads((single_state(tmp_path) / "1" / HISTORY).read_text())] == [2]
 
 
 def test_a_second_run_on_the_same_states_is_refused(train, tmp_path):
-    with alone(tmp_path), pytest.raises(HyperFormerError, match="another run is at work on the states in"):
+    with lock_states(tmp_path), pytest.raises(HyperFormerError, match="another run is using the resume states in"):
         train(train_settings(), 0, tmp_path)
 
 
-def test_curves_of_models_a_task_come_one_after_another(toy_rows, toy_tokens, tasks, backbone_settings, tmp_path):
+def test_curves_of_per_task_models_follow_each_other(toy_rows, toy_tokens, tasks, backbone_settings, tmp_path):
     points = []
     training.train(
         *(toy_rows, toy_tokens, tasks, backbone_settings, method_settings("adapters_per_task")),
@@ -290,13 +292,13 @@ def test_curves_of_models_a_task_come_one_after_another(toy_rows, toy_tokens, ta
     assert losses[-1] == pytest.approx(12, abs=1)
 
 
-def test_without_patience_training_goes_on_to_its_last_step(train, tmp_path):
+def test_without_patience_training_continues_to_its_last_step(train, tmp_path):
     _, history = train(train_settings(learning_rate=1e-30, steps=7), 0, tmp_path)
     assert [line["step"] for line in history] == [2, 4, 6, 7]
 
 
 @pytest.mark.parametrize("method", ["adapters_per_task", "fine_tuning_per_task"])
-def test_models_a_task_share_the_steps_out_and_are_trained_apart(train, tmp_path, toy_rows, method):
+def test_per_task_models_share_the_steps_and_are_trained_separately(train, tmp_path, toy_rows, method):
     settings = train_settings(steps=30, evaluate_every=10, warmup_steps=3)
     writer, history = train(settings, 0, tmp_path / "states", method_settings(method))
     writer(tmp_path / "checkpoint")
@@ -304,23 +306,23 @@ def test_models_a_task_share_the_steps_out_and_are_trained_apart(train, tmp_path
     assert all(set(line) == {"step", "mean", "mood", "mood3", "likeness"} for line in history)
     kept = MultiTaskModel.from_pretrained(tmp_path / "checkpoint")
     best = [max(line[name] for line in history) for name in kept.tasks]
-    found = [
+    means = [
         evaluation.evaluate(kept.answer, task, read_rows(toy_rows, name, "validation").select(range(8)))[0]["mean"]
         for name, task in kept.tasks.items()
     ]
-    assert found == best
+    assert means == best
     files = sorted((tmp_path / "checkpoint").glob("*.safetensors"))
     assert len({file.read_bytes() for file in files}) == len(files) == 3
 
 
-def test_interrupted_between_two_models_training_goes_on_to_the_same_checkpoint(train, tmp_path):
+def test_training_that_is_interrupted_between_two_models_resumes_to_the_same_checkpoint(train, tmp_path):
     settings = train_settings(steps=12, evaluate_every=6)
     method = method_settings("adapters_per_task")
     writer, history = train(settings, 0, tmp_path / "whole states", method)
     writer(tmp_path / "whole")
     with interrupted("model 3 of 3"), pytest.raises(KeyboardInterrupt):
         train(settings, 0, tmp_path / "halved states", method)
-    state = the_state(tmp_path / "halved states")
+    state = single_state(tmp_path / "halved states")
     assert sorted(path.name for path in state.iterdir()) == ["1", "2", "work.json"]
     writer, again = train(settings, 0, tmp_path / "halved states", method)
     writer(tmp_path / "halved")
@@ -329,7 +331,7 @@ def test_interrupted_between_two_models_training_goes_on_to_the_same_checkpoint(
         assert (tmp_path / "halved" / file.name).read_bytes() == file.read_bytes()
 
 
-def test_a_task_that_has_but_one_answer_is_named_as_training_goes_on(train, tmp_path, caplog):
+def test_a_task_with_a_single_answer_is_named_during_training(train, tmp_path, caplog):
     with caplog.at_level(logging.INFO, logger="hyperformer.training"):
         train(train_settings(steps=1, learning_rate=1e-30), 0, tmp_path)
     (line,) = [message for message in caplog.messages if "validation mean" in message]
@@ -339,18 +341,18 @@ def test_a_task_that_has_but_one_answer_is_named_as_training_goes_on(train, tmp_
 def test_a_state_of_another_seed_is_neither_used_nor_kept(train, tmp_path, caplog):
     settings = train_settings(steps=4)
     writer, history = train(settings, 1, tmp_path / "clean")
-    writer(tmp_path / "wanted")
+    writer(tmp_path / "expected")
 
     train(settings, 0, tmp_path / "states")
-    other = the_state(tmp_path / "states")
+    other = single_state(tmp_path / "states")
     assert (other / "1" / "checkpoint-4").is_dir()
     with caplog.at_level(logging.INFO, logger="hyperformer.training"):
-        writer, found = train(settings, 1, tmp_path / "states")
-    writer(tmp_path / "found")
+        writer, again = train(settings, 1, tmp_path / "states")
+    writer(tmp_path / "again")
     assert not other.exists()
     assert str(other) in caplog.text
-    assert found == history
-    assert (tmp_path / "found" / WEIGHTS).read_bytes() == (tmp_path / "wanted" / WEIGHTS).read_bytes()
+    assert again == history
+    assert (tmp_path / "again" / WEIGHTS).read_bytes() == (tmp_path / "expected" / WEIGHTS).read_bytes()
 
 
 KILLED = """
@@ -363,7 +365,7 @@ from hyperformer.training import finetuning
 
 import torch
 torch.set_num_threads(1)
-given = json.loads(sys.argv[1])
+arguments = json.loads(sys.argv[1])
 step = int(sys.argv[2])
 
 class Killed(finetuning.BestCheckpoint):
@@ -373,11 +375,11 @@ class Killed(finetuning.BestCheckpoint):
             os.kill(os.getpid(), signal.SIGKILL)
 
 finetuning.BestCheckpoint = Killed
-rows, tokens, states, out = map(Path, given["paths"])
-method = Methods(**{given["method"]: given["settings"]}).named(given["method"])
+rows, tokens, states, out = map(Path, arguments["paths"])
+method = Methods(**{arguments["method"]: arguments["settings"]}).named(arguments["method"])
 writer, history = training.train(
-    rows, tokens, Tasks(given["tasks"]), BackboneSettings(**given["backbone"]), method,
-    TrainingSettings(**given["training"]), 0, states,
+    rows, tokens, Tasks(arguments["tasks"]), BackboneSettings(**arguments["backbone"]), method,
+    TrainingSettings(**arguments["training"]), 0, states,
 )
 out.mkdir()
 writer(out)
@@ -386,7 +388,7 @@ writer(out)
 
 
 @pytest.mark.timeout(300)
-def test_a_run_that_is_killed_three_times_ends_in_the_bytes_of_one_that_was_not(
+def test_a_run_that_is_killed_three_times_ends_in_the_bytes_of_an_uninterrupted_one(
     toy_rows, toy_tokens, tasks, backbone_settings, tmp_path
 ):
     settings = train_settings(steps=40, evaluate_every=4, batch_size=12)
@@ -395,7 +397,7 @@ def test_a_run_that_is_killed_three_times_ends_in_the_bytes_of_one_that_was_not(
 
     def run(name, step):
         paths = [str(path) for path in (toy_rows, toy_tokens, tmp_path / f"{name} states", tmp_path / name)]
-        given = {
+        arguments = {
             "paths": paths,
             "tasks": tasks.model_dump(mode="json"),
             "backbone": backbone_settings.model_dump(),
@@ -403,13 +405,13 @@ def test_a_run_that_is_killed_three_times_ends_in_the_bytes_of_one_that_was_not(
             "settings": method.settings.model_dump(),
             "training": settings.model_dump(),
         }
-        return run_fork(KILLED, json.dumps(given), step, TOKENIZERS_PARALLELISM="false")
+        return run_fork(KILLED, json.dumps(arguments), step, TOKENIZERS_PARALLELISM="false")
 
-    done = run("straight", 0)
-    assert done.returncode == 0, done.stderr
+    process = run("straight", 0)
+    assert process.returncode == 0, process.stderr
     for step in sorted(np.random.default_rng(7).choice(np.arange(1, 40), 3, replace=False)):
         assert run("killed", step).returncode == -signal.SIGKILL
-    done = run("killed", 0)
-    assert done.returncode == 0, done.stderr
+    process = run("killed", 0)
+    assert process.returncode == 0, process.stderr
     for file in (WEIGHTS, CONFIGURATION, "history.json"):
         assert (tmp_path / "killed" / file).read_bytes() == (tmp_path / "straight" / file).read_bytes()

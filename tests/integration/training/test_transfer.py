@@ -1,4 +1,4 @@
-"""A trained model adapted to new tasks from few rows."""
+"""Few-shot transfer of a trained model to new tasks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MULTI_TASK = ["hyperformer_plus_plus", "hyperformer", "adapters_multi_task", "fi
 
 @pytest.fixture(scope="session")
 def new_tasks():
-    """Two tasks that the checkpoint does not know: the first asks what `mood` asks, in other words."""
+    """Two tasks that the checkpoint does not have; the first is `mood` with other answers."""
     again = {**task_settings()["mood"], "labels": {0: "negative", 1: "positive"}}
     praise = {**task_settings()["mood"], "text": "sentence: {sentence}", "labels": {0: "good", 1: "quite bad"}}
     return Tasks({"again": again, "praise": praise})
@@ -36,14 +36,14 @@ def new_tasks():
 
 @pytest.fixture(scope="session")
 def new_rows(tmp_path_factory):
-    """Rows of both: good or bad; and bright ones, or all others."""
+    """The folder of rows of both tasks."""
     sentences = toy_sentences()
     praises = [{**row, "label": int(any(word in row["sentence"] for word in GOOD[:3]))} for row in sentences]
     folder = tmp_path_factory.mktemp("new rows")
 
     def split(rows):
-        parts = {"train": rows[:48], "validation": rows[48:], "test": rows[::5]}
-        return {name: Dataset.from_list(part) for name, part in parts.items()}
+        splits = {"train": rows[:48], "validation": rows[48:], "test": rows[::5]}
+        return {name: Dataset.from_list(split_rows) for name, split_rows in splits.items()}
 
     write_rows({"again": split(sentences), "praise": split(praises)})(folder)
     return folder
@@ -51,105 +51,105 @@ def new_rows(tmp_path_factory):
 
 @pytest.fixture
 def adapted(new_rows, new_tasks, checkpoint, tmp_path):
-    """Adapts the checkpoint: what each task started from, and the folder of the new one."""
+    """Return a function that adapts the checkpoint, and returns what initialized each task and the new folder."""
 
     def run(name="adapted", tasks=new_tasks, seed=0, states="states", **changes):
-        given = {"checkpoint": str(checkpoint), "samples": 16, "steps": 4, "batch_size": 4, "learning_rate": 1e-3}
-        settings = TransferSettings(**{**given, "warmup_steps": 0, "precision": "fp32", **changes})
-        write, starts = adapt(new_rows, tasks, settings, seed, tmp_path / states)
+        defaults = {"checkpoint": str(checkpoint), "samples": 16, "steps": 4, "batch_size": 4, "learning_rate": 1e-3}
+        settings = TransferSettings(**{**defaults, "warmup_steps": 0, "precision": "fp32", **changes})
+        write, origins = adapt(new_rows, tasks, settings, seed, tmp_path / states)
         write(tmp_path / name)
-        return starts, tmp_path / name
+        return origins, tmp_path / name
 
     return run
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory, train):
-    """A checkpoint of a method after a few steps."""
-    made = {}
+    """Return a function from a method to its checkpoint after a few steps."""
+    checkpoints = {}
 
-    def of(method):
-        if method not in made:
-            folder = made[method] = tmp_path_factory.mktemp(method)
+    def train_method(method):
+        if method not in checkpoints:
+            folder = checkpoints[method] = tmp_path_factory.mktemp(method)
             write, _ = train(
                 train_settings(steps=4, evaluate_every=4), 0, tmp_path_factory.mktemp("states"), method_settings(method)
             )
             write(folder)
-        return made[method]
+        return checkpoints[method]
 
-    return of
+    return train_method
 
 
 def tensors(folder, task):
     return load_file(folder / f"trained-{task}.safetensors")
 
 
-def test_a_task_starts_from_the_one_that_its_samples_are_likeliest_under(adapted):
-    starts, _ = adapted()
-    assert starts["again"] == "mood"
+def test_a_task_is_initialized_from_the_one_with_the_lowest_loss_on_its_samples(adapted):
+    origins, _ = adapted()
+    assert origins["again"] == "mood"
 
 
 @pytest.mark.parametrize("start", ["nearest", "mean", "random"])
-def test_what_is_shared_starts_as_it_was_trained_and_the_tasks_own_as_the_setting_says(start, adapted, checkpoint):
-    starts, folder = adapted(initialize_from=start, learning_rate=1e-30)
+def test_shared_weights_start_as_trained_and_task_specific_ones_as_the_setting_says(start, adapted, checkpoint):
+    origins, folder = adapted(initialize_from=start, learning_rate=1e-30)
     before, after = trained_tensors(MultiTaskModel.from_pretrained(checkpoint)), tensors(folder, "again")
     embeddings = before.pop(EMBEDDING)
-    found = after.pop(EMBEDDING)
+    embedding = after.pop(EMBEDDING)
     for name, tensor in before.items():
         torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-20)
-    assert found.shape == (1, embeddings.shape[1])
-    near = (found - embeddings).abs().amax(1)  # of each trained task
+    assert embedding.shape == (1, embeddings.shape[1])
+    distances = (embedding - embeddings).abs().amax(1)  # of each trained task
     if start == "nearest":
-        assert near.argmin() == list(task_settings()).index(starts["again"])
-        assert near.min() < 1e-6
+        assert distances.argmin() == list(task_settings()).index(origins["again"])
+        assert distances.min() < 1e-6
     elif start == "mean":
-        torch.testing.assert_close(found[0], embeddings.mean(0))
+        torch.testing.assert_close(embedding[0], embeddings.mean(0))
     else:
-        assert near.min() > 0.1
-        assert (found[0] - embeddings.mean(0)).abs().max() > 0.1
+        assert distances.min() > 0.1
+        assert (embedding[0] - embeddings.mean(0)).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("method", MULTI_TASK[:3])
-@pytest.mark.parametrize("trains", ["all", "task_specific"])
-def test_exactly_what_the_setting_names_is_trained(method, trains, adapted, trained):
-    _, folder = adapted(train=trains, checkpoint=str(trained(method)))
+@pytest.mark.parametrize("weights", ["all", "task_specific"])
+def test_exactly_the_weights_of_the_setting_are_trained(method, weights, adapted, trained):
+    _, folder = adapted(train=weights, checkpoint=str(trained(method)))
     model = MultiTaskModel.from_pretrained(trained(method))
-    own = {f"method.{name}" for name in model.method.own_names()}
+    specific = {f"method.{name}" for name in model.method.own_names()}
     before, after = trained_tensors(model), tensors(folder, "again")
     assert before.keys() == after.keys()
-    changed = {name for name, tensor in before.items() if name not in own and not torch.equal(after[name], tensor)}
-    assert own
-    assert all(not any(torch.equal(after[name][0], one) for one in before[name]) for name in own)
-    assert changed == (before.keys() - own if trains == "all" else set())
+    changed = {name for name, tensor in before.items() if name not in specific and not torch.equal(after[name], tensor)}
+    assert specific
+    assert all(not any(torch.equal(after[name][0], tensor) for tensor in before[name]) for name in specific)
+    assert changed == (before.keys() - specific if weights == "all" else set())
 
 
-def test_each_task_is_adapted_as_if_it_were_alone(adapted, new_tasks):
+def test_each_task_is_adapted_independently(adapted, new_tasks):
     _, both = adapted("both")
     _, alone = adapted("alone", Tasks({"praise": new_tasks.root["praise"]}), states="other states")
-    one, two = tensors(both, "praise"), load_file(alone / "trained.safetensors")
-    assert one.keys() == two.keys()
-    assert all(torch.equal(one[name], two[name]) for name in one)
+    adapted_both, adapted_alone = tensors(both, "praise"), load_file(alone / "trained.safetensors")
+    assert adapted_both.keys() == adapted_alone.keys()
+    assert all(torch.equal(adapted_both[name], adapted_alone[name]) for name in adapted_both)
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(adapted):
-    folders = [adapted(name, seed=seed, states=name)[1] for name, seed in (("one", 0), ("two", 0), ("three", 1))]
-    one, two, three = ((folder / "trained-again.safetensors").read_bytes() for folder in folders)
-    assert one == two != three
+    folders = [adapted(name, seed=seed, states=name)[1] for name, seed in (("first", 0), ("again", 0), ("other", 1))]
+    first, again, other = ((folder / "trained-again.safetensors").read_bytes() for folder in folders)
+    assert first == again != other
 
 
-def test_a_stopped_adaptation_goes_on_to_the_same_bytes(adapted, monkeypatch):
+def test_an_interrupted_adaptation_resumes_to_the_same_bytes(adapted, monkeypatch):
     from hyperformer.training import transfer
 
     _, straight = adapted("straight", states="other states")
-    own, calls = transfer.run_loop, []
+    run_loop, calls = transfer.run_loop, []
 
-    def stops(*given, **named):
-        calls.append(given)
+    def interrupted_run_loop(*args, **kwargs):
+        calls.append(args)
         if len(calls) == 2:  # the first task is done
             raise KeyboardInterrupt
-        return own(*given, **named)
+        return run_loop(*args, **kwargs)
 
-    monkeypatch.setattr(transfer, "run_loop", stops)
+    monkeypatch.setattr(transfer, "run_loop", interrupted_run_loop)
     with pytest.raises(KeyboardInterrupt):
         adapted()
     _, resumed = adapted()
@@ -157,29 +157,29 @@ def test_a_stopped_adaptation_goes_on_to_the_same_bytes(adapted, monkeypatch):
         assert (resumed / file.name).read_bytes() == file.read_bytes()
 
 
-def test_samples_of_a_smaller_number_are_among_those_of_a_larger(new_rows):
+def test_a_larger_sample_contains_the_smaller_one(new_rows):
     few, more = ({row["sentence"] for row in drawn_rows(new_rows, "again", "train", n, 3)} for n in (4, 16))
     assert len(few) == 4
     assert few < more
     assert {row["sentence"] for row in drawn_rows(new_rows, "again", "train", 4, 4)} != few
 
 
-def test_all_rows_are_taken_where_no_number_is_given(adapted, caplog):
+def test_all_rows_are_used_without_a_number_of_samples(adapted, caplog):
     with caplog.at_level("INFO"):
         adapted(samples=None)
-    assert "adapting to again from 48 rows" in caplog.text
+    assert "adapting to again on 48 rows" in caplog.text
 
 
-def test_the_samples_grow_likelier(adapted, new_rows):
-    found = []
-    for name, rate in (("before", 1e-30), ("after", 1e-2)):
-        _, folder = adapted(name, samples=48, steps=60, batch_size=16, learning_rate=rate, states=name)
+def test_adaptation_raises_the_probability_of_the_samples(adapted, new_rows):
+    means = []
+    for name, learning_rate in (("before", 1e-30), ("after", 1e-2)):
+        _, folder = adapted(name, samples=48, steps=60, batch_size=16, learning_rate=learning_rate, states=name)
         model = MultiTaskModel.from_pretrained(folder)
         rows = read_rows(new_rows, "praise", "train")
         truths = [model.tasks["praise"].answer_text(row) for row in rows]
         answers = model.answer("praise", list(rows))
-        found.append(sum(a.probabilities[truth] for a, truth in zip(answers, truths, strict=True)) / len(rows))
-    assert found[1] > found[0] + 0.02
+        means.append(sum(a.probabilities[truth] for a, truth in zip(answers, truths, strict=True)) / len(rows))
+    assert means[1] > means[0] + 0.02
 
 
 def test_adapted_tasks_are_exported_as_any_other(adapted, new_rows, export_settings, tmp_path):
@@ -188,32 +188,32 @@ def test_adapted_tasks_are_exported_as_any_other(adapted, new_rows, export_setti
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, new_rows)
     export(folder, new_rows, metrics, export_settings, SCORED)(tmp_path)
     row = read_rows(new_rows, "praise", "test")[0]
-    found, expected = load(tmp_path / "praise")(row), model.predict("praise", row)
-    assert found.label == expected.label
-    assert found.probabilities == pytest.approx(expected.probabilities, abs=1e-4)
+    answer, expected = load(tmp_path / "praise")(row), model.predict("praise", row)
+    assert answer.label == expected.label
+    assert answer.probabilities == pytest.approx(expected.probabilities, abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"samples": 49}, "task 'again' has 48 rows of train, expected 49; take fewer samples"),
+        ({"samples": 49}, r"task 'again' has 48 train rows; expected at least 49\. Use fewer samples\."),
         ({"checkpoint": "nowhere"}, "no checkpoint 'nowhere'"),
     ],
 )
-def test_what_cannot_be_adapted_is_said(changes, said, adapted):
-    with pytest.raises(HyperFormerError, match=said):
+def test_an_adaptation_that_is_impossible_is_refused(changes, message, adapted):
+    with pytest.raises(HyperFormerError, match=message):
         adapted(**changes)
 
 
-def test_models_of_a_task_each_are_refused(adapted, trained):
-    with pytest.raises(HyperFormerError, match="adapters_per_task trained a model a task; expected one model for all"):
+def test_per_task_models_are_refused(adapted, trained):
+    with pytest.raises(HyperFormerError, match="adapters_per_task trains one model per task; expected one model for"):
         adapted(checkpoint=str(trained("adapters_per_task")))
 
 
-def test_a_backbone_that_is_trained_itself_has_nothing_of_a_tasks_own(adapted, trained):
-    starts, _ = adapted(checkpoint=str(trained("fine_tuning_multi_task")))
-    assert starts == {"again": "shared", "praise": "shared"}
-    with pytest.raises(HyperFormerError, match="'task_specific', but fine_tuning_multi_task has no weights"):
+def test_a_trained_backbone_has_no_task_specific_weights(adapted, trained):
+    origins, _ = adapted(checkpoint=str(trained("fine_tuning_multi_task")))
+    assert origins == {"again": "shared", "praise": "shared"}
+    with pytest.raises(HyperFormerError, match="'task_specific', but fine_tuning_multi_task has no task-specific"):
         adapted(checkpoint=str(trained("fine_tuning_multi_task")), train="task_specific")
 
 
@@ -226,14 +226,16 @@ def test_answers_that_no_sample_has_are_named(adapted, caplog):
     ]
 
 
-def test_a_checkpoint_is_adapted_on_its_backbone_wherever_that_lies(adapted, checkpoint, backbone_folder, tmp_path):
+def test_a_checkpoint_is_adapted_on_its_backbone_in_another_folder(adapted, checkpoint, backbone_folder, tmp_path):
     moved = shutil.copytree(checkpoint, tmp_path / "moved")
-    said = json.loads((moved / CONFIGURATION).read_text())
-    said["backbone"]["path"] = str(tmp_path / "nowhere")
-    (moved / CONFIGURATION).write_text(json.dumps(said))
+    configuration = json.loads((moved / CONFIGURATION).read_text())
+    configuration["backbone"]["path"] = str(tmp_path / "nowhere")
+    (moved / CONFIGURATION).write_text(json.dumps(configuration))
     with pytest.raises(HyperFormerError, match=r"has moved, set backbone= or transfer\.backbone"):
         adapted(checkpoint=str(moved))
     assert adapted(checkpoint=str(moved), backbone=str(backbone_folder))[0] == adapted(states="others")[0]
-    (moved / CONFIGURATION).write_text(json.dumps({name: said[name] for name in said if name != "method"}))
+    (moved / CONFIGURATION).write_text(
+        json.dumps({name: configuration[name] for name in configuration if name != "method"})
+    )
     with pytest.raises(HyperFormerError, match=r"is damaged \(configuration.json has no 'method'\)"):
         adapted(checkpoint=str(moved), states="more")

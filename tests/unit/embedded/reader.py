@@ -1,4 +1,4 @@
-"""A reader of the language that knows its words but none of the code that makes sentences."""
+"""A parser of the language that uses its vocabulary, but not the code that renders sentences."""
 
 from __future__ import annotations
 
@@ -16,36 +16,41 @@ def _by_word(groups: list[Any]) -> dict[str, str]:
     return {word: group[0] for group in groups for word in group}
 
 
-HEADS = {word: (noun.words[0], False) for noun in [*language.NOUNS, *language.KINDS.values()] for word in noun.words}
-HEADS |= {_plural(word): (plain, True) for word, (plain, _) in HEADS.items()} | {
+HEADS = {
+    word: (noun.synonyms[0], False) for noun in [*language.NOUNS, *language.KINDS.values()] for word in noun.synonyms
+}
+HEADS |= {_plural(word): (basic, True) for word, (basic, _) in HEADS.items()} | {
     name.lower(): (name, False) for name in language.NAMES
 }
 ADJECTIVES = _by_word([*language.ADJECTIVES, *language.COLOURS])
 VERBS = {
-    form: verb.words[0][0] for verb in language.ACTIONS + language.STATES for forms in verb.words for form in forms
+    form: verb.synonyms[0][0]
+    for verb in language.ACTIONS + language.STATES
+    for forms in verb.synonyms
+    for form in forms
 }
 PLACES, TIMES = _by_word(language.PLACES), _by_word(language.TIMES)
-OPPOSITE_VERBS = {one.words[0][0]: other.words[0][0] for one, other in language.OPPOSITE_ACTIONS.items()}
+OPPOSITE_VERBS = {verb.synonyms[0][0]: other.synonyms[0][0] for verb, other in language.OPPOSITE_ACTIONS.items()}
 
 
-def sentences(*texts: str) -> list[str]:
-    """The sentences of some texts, lower case."""
-    return [part.strip().lower() for text in texts for part in re.findall(r"[^.?]+[.?]", text)]
+def split_sentences(*texts: str) -> list[str]:
+    """Return the sentences of some texts in lower case."""
+    return [sentence.strip().lower() for text in texts for sentence in re.findall(r"[^.?]+[.?]", text)]
 
 
-def read(text: str) -> dict[str, Any]:
-    """What a statement or a polar question says: agent, verb, patient, place, time, negated.
+def parse(text: str) -> dict[str, Any]:
+    """Return agent, verb, patient, place, time and negation of a statement or a polar question.
 
-    A participant is (determiner, adjective, plain noun or name, plural); "a" and "an" are one.
+    A participant is (determiner, adjective, basic noun or name, plural); "an" is read as "a".
     """
-    words = re.sub(r"[.,?]", "", text.lower())
-    found: dict[str, Any] = {"place": None, "time": None}
+    rest = re.sub(r"[.,?]", "", text.lower())
+    circumstances: dict[str, Any] = {"place": None, "time": None}
     for role, phrases in (("place", PLACES), ("time", TIMES)):
-        for phrase, plain in phrases.items():
-            if re.search(rf"\b{phrase}\b", words):
-                assert found[role] is None, text
-                found[role], words = plain, re.sub(rf"\b{phrase}\b", " ", words)
-    tokens = words.split()
+        for phrase, basic in phrases.items():
+            if re.search(rf"\b{phrase}\b", rest):
+                assert circumstances[role] is None, text
+                circumstances[role], rest = basic, re.sub(rf"\b{phrase}\b", " ", rest)
+    tokens = rest.split()
     heads = [i for i, token in enumerate(tokens) if token in HEADS]
     assert len(heads) in (1, 2), text
     participants = []
@@ -61,17 +66,17 @@ def read(text: str) -> dict[str, Any]:
     verbs = [token for token in tokens[heads[0] + 1 :] if token in VERBS]
     passive = "by" in tokens
     agent, patient = (participants[1], participants[0]) if passive else (participants[0], (*participants, None)[1])
-    return {**found, "agent": agent, "patient": patient, "verb": VERBS[verbs[0]], "negated": "not" in tokens}
+    return {**circumstances, "agent": agent, "patient": patient, "verb": VERBS[verbs[0]], "negated": "not" in tokens}
 
 
-def judged(text: str) -> bool:
-    """Whether a sentence with an opinion is good: what outweighs counts, and a negator turns it round."""
-    words = text.lower().rstrip(".")
-    if " but " in words:
-        words = words.split(" but ")[1]
-    elif "although " in words:
-        before, after = words.split("although ")
-        words = before if before.rstrip().endswith(",") else after.split(", ")[1]
-    good = any(re.search(rf"\b{word}\b", words) for word in language.PRAISE)
-    assert good != any(re.search(rf"\b{word}\b", words) for word in language.BLAME), text
-    return good != any(re.search(rf"\b{word}\b", words) for word in language.NEGATORS)
+def parse_opinion(text: str) -> bool:
+    """Return whether an opinion is positive: its main clause counts, and a negator reverses it."""
+    clause = text.lower().rstrip(".")
+    if " but " in clause:
+        clause = clause.split(" but ")[1]
+    elif "although " in clause:
+        before, after = clause.split("although ")
+        clause = before if before.rstrip().endswith(",") else after.split(", ")[1]
+    good = any(re.search(rf"\b{word}\b", clause) for word in language.PRAISE)
+    assert good != any(re.search(rf"\b{word}\b", clause) for word in language.BLAME), text
+    return good != any(re.search(rf"\b{word}\b", clause) for word in language.NEGATORS)

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 import yaml
-from reader import OPPOSITE_VERBS, judged, read, sentences
+from reader import OPPOSITE_VERBS, parse, parse_opinion, split_sentences
 
-from hyperformer.embedded.corpus import CHEER, GLOOM, Pair, corpus
-from hyperformer.embedded.corpus import pairs as all_pairs
+from hyperformer.embedded.corpus import CHEER, GLOOM, Pair, draw_corpus, draw_pairs
 from hyperformer.embedded.suite import SUITE
 from hyperformer.text import joined
 
@@ -21,25 +20,25 @@ Pairs = dict[str, list[tuple[tuple[str, ...], str]]]
 
 @pytest.fixture(scope="module")
 def rows() -> list[dict[str, str]]:
-    return list(corpus(3000, 0))
+    return list(draw_corpus(3000, 0))
 
 
 @pytest.fixture(scope="module")
-def found() -> list[Pair]:
-    return list(all_pairs(3000, 0))
+def all_pairs() -> list[Pair]:
+    return list(draw_pairs(3000, 0))
 
 
 @pytest.fixture(scope="module")
-def pairs(found: list[Pair]) -> Pairs:
-    """Prompt word → (texts, target); documents stand under the empty word."""
+def pairs(all_pairs: list[Pair]) -> Pairs:
+    """Return prompt word → (texts, target); the prompt of documents is empty."""
     by_prompt: Pairs = defaultdict(list)
-    for pair in found:
+    for pair in all_pairs:
         by_prompt[pair.prompt].append((pair.texts, pair.target))
     return by_prompt
 
 
 def test_the_same_seed_gives_the_same_text_and_another_seed_other_text() -> None:
-    first, again, other = (list(corpus(60, seed)) for seed in (3, 3, 4))
+    first, again, other = (list(draw_corpus(60, seed)) for seed in (3, 3, 4))
     assert first == again
     assert len(first) == 60
     assert len({row["source"] for row in first} & {row["source"] for row in other}) <= 1
@@ -62,38 +61,40 @@ def test_documents_have_no_target_and_pairs_have_one(pairs: Pairs) -> None:
         "react",
     } <= pairs.keys()
     assert min(map(len, pairs.values())) > 15
-    assert all((target == "") == (prompt == "") for prompt, found in pairs.items() for _, target in found)
+    assert all((target == "") == (prompt == "") for prompt, group in pairs.items() for _, target in group)
 
 
-def test_no_sentence_stands_in_a_validation_or_test_row(
-    found: list[Pair], sample: Callable[..., list[dict[str, Any]]]
+def test_no_sentence_is_in_a_validation_or_test_row(
+    all_pairs: list[Pair], sample: Callable[..., list[dict[str, Any]]]
 ) -> None:
-    told = {sentence for pair in found for text in [*pair.texts, pair.target] for sentence in sentences(text)}
-    asked = {
+    pretraining = {
+        sentence for pair in all_pairs for text in [*pair.texts, pair.target] for sentence in split_sentences(text)
+    }
+    evaluation = {
         sentence
         for task in SUITE
         for split in ("validation", "test")
         for row in sample(task, split)
         for key, value in row.items()
         if key not in ("label", "score")
-        for sentence in sentences(value)
+        for sentence in split_sentences(value)
     }
-    assert min(len(told), len(asked)) > 3000
-    assert not told & asked
+    assert min(len(pretraining), len(evaluation)) > 3000
+    assert not pretraining & evaluation
 
 
-def test_a_row_holds_its_pairs_texts_between_slashes_or_after_field_names(
-    rows: list[dict[str, str]], found: list[Pair]
+def test_a_row_has_its_texts_between_slashes_or_after_field_names(
+    rows: list[dict[str, str]], all_pairs: list[Pair]
 ) -> None:
-    ways: Counter[str] = Counter()
-    for row, pair in zip(rows, found, strict=True):
+    formats: Counter[str] = Counter()
+    for row, pair in zip(rows, all_pairs, strict=True):
         assert row["target"] == pair.target
         rest = row["source"].removeprefix(pair.prompt)
         named = re.fullmatch(" ?" + " ".join(rf"[a-z]{{3,9}}\d?: {re.escape(text)}" for text in pair.texts), rest)
         plain = rest == f"{': ' if pair.prompt else ''}{(' / ' if pair.prompt else ' ').join(pair.texts)}"
         assert plain != bool(named), row
-        ways["named" if named else "plain"] += 1
-    assert min(ways.values()) > 1300
+        formats["named" if named else "plain"] += 1
+    assert min(formats.values()) > 1300
 
 
 def test_no_answer_of_the_shipped_tasks_is_a_target(rows: list[dict[str, str]]) -> None:
@@ -104,28 +105,30 @@ def test_no_answer_of_the_shipped_tasks_is_a_target(rows: list[dict[str, str]]) 
     assert not answers & {row["target"].lower().rstrip(".") for row in rows}
 
 
-def test_no_template_of_a_shipped_task_stands_in_the_text(rows: list[dict[str, str]]) -> None:
+def test_no_template_of_a_shipped_task_is_in_the_text(rows: list[dict[str, str]]) -> None:
     files = [file for file in CONF.rglob("parameters*.yml") if "local" not in file.parts]
     blocks = [yaml.safe_load(file.read_text(encoding="utf-8")).get("tasks") or {} for file in files]
     templates = {joined(task["text"]) for block in blocks for task in block.values()}
-    words = {word for template in templates for word in re.sub(r"\{\w+\}", " ", template).split() if word.endswith(":")}
-    assert {"sentence:", "sentence1:", "premise:", "question:"} <= words
+    field_names = {
+        word for template in templates for word in re.sub(r"\{\w+\}", " ", template).split() if word.endswith(":")
+    }
+    assert {"sentence:", "sentence1:", "premise:", "question:"} <= field_names
     tokens = Counter(token for row in rows for token in f"{row['source']} {row['target']}".lower().split())
-    assert not words & set(tokens)
+    assert not field_names & set(tokens)
 
 
-def test_a_link_tells_whether_two_statements_say_the_same(pairs: Pairs) -> None:
-    for (one, other), target in pairs["link"]:
-        assert target == ("namely" if read(one) == read(other) else "instead")
+def test_a_link_says_whether_two_statements_mean_the_same(pairs: Pairs) -> None:
+    for (first, second), target in pairs["link"]:
+        assert target == ("namely" if parse(first) == parse(second) else "instead")
 
 
-def test_what_is_impossible_denies_or_opposes(pairs: Pairs) -> None:
+def test_an_impossible_statement_negates_or_opposes_its_premise(pairs: Pairs) -> None:
     targets = Counter(target for _, target in pairs["infer"])
     assert targets.keys() == {"therefore", "perhaps", "impossible"}
-    alone = [(one, other, target) for (one, other), target in pairs["infer"] if len(sentences(one)) == 1]
-    assert 0.5 < len(alone) / len(pairs["infer"]) < 0.9
-    for one, other, target in alone:
-        premise, hypothesis = read(one), read(other)
+    single = [(first, second, target) for (first, second), target in pairs["infer"] if len(split_sentences(first)) == 1]
+    assert 0.5 < len(single) / len(pairs["infer"]) < 0.9
+    for first, second, target in single:
+        premise, hypothesis = parse(first), parse(second)
         opposed = OPPOSITE_VERBS.get(premise["verb"]) == hypothesis["verb"]
         if target == "therefore":
             assert premise["negated"] == hypothesis["negated"]
@@ -136,9 +139,9 @@ def test_what_is_impossible_denies_or_opposes(pairs: Pairs) -> None:
             assert not opposed
 
 
-def test_what_two_statements_share_is_told_in_plain_words(pairs: Pairs) -> None:
-    for (one, other), target in pairs["common"]:
-        first, second = read(one), read(other)
+def test_common_parts_are_listed_in_basic_words(pairs: Pairs) -> None:
+    for texts, target in pairs["common"]:
+        first, second = map(parse, texts)
         shared = []
         for part in ("agent", "patient", "place", "time", "verb"):
             if first[part] == second[part] and first[part] is not None:
@@ -146,47 +149,49 @@ def test_what_two_statements_share_is_told_in_plain_words(pairs: Pairs) -> None:
         assert target == (", ".join(shared) or "nothing")
 
 
-def test_what_is_simply_said_says_the_same(pairs: Pairs) -> None:
+def test_a_simplified_statement_means_the_same(pairs: Pairs) -> None:
     for (text,), target in pairs["simply"]:
-        assert read(target) == read(text)
+        assert parse(target) == parse(text)
         assert "," not in target
         assert " by " not in target
 
 
-def test_a_confirmed_question_is_told_and_not_denied(pairs: Pairs) -> None:
-    for (told, question), target in pairs["confirm"]:
-        asked = read(question)
-        same = [found for found in map(read, sentences(told)) if {**found, "negated": False} == asked]
-        assert [found["negated"] for found in same] == [target == "denied"]
+def test_a_confirmed_question_is_stated_and_not_denied(pairs: Pairs) -> None:
+    for (statements, question), target in pairs["confirm"]:
+        event = parse(question)
+        matches = [
+            stated for stated in map(parse, split_sentences(statements)) if {**stated, "negated": False} == event
+        ]
+        assert [stated["negated"] for stated in matches] == [target == "denied"]
 
 
-def test_a_mended_sentence_can_be_read(pairs: Pairs) -> None:
+def test_a_corrected_sentence_can_be_parsed(pairs: Pairs) -> None:
     faulty = [text != target for (text,), target in pairs["mend"]]
     assert 0.3 < sum(faulty) / len(faulty) < 0.7
-    assert all(read(target)["verb"] for _, target in pairs["mend"])
+    assert all(parse(target)["verb"] for _, target in pairs["mend"])
 
 
-def test_a_spotted_word_stands_in_the_sentence_or_is_missing_at_its_end(pairs: Pairs) -> None:
+def test_a_spotted_word_is_in_the_sentence_or_missing_at_its_end(pairs: Pairs) -> None:
     targets = Counter(target for _, target in pairs["spot"])
     assert 0.3 < targets["nothing"] / targets.total() < 0.7
     for (text,), target in pairs["spot"]:
-        words = re.sub(r"[.,]", "", text.lower()).split()
-        assert target in ("nothing", "end") or target in words
-        assert target != "nothing" or read(text)["verb"]
+        tokens = re.sub(r"[.,]", "", text.lower()).split()
+        assert target in ("nothing", "end") or target in tokens
+        assert target != "nothing" or parse(text)["verb"]
 
 
 def test_reactions_are_cheerful_to_good_opinions_only(pairs: Pairs) -> None:
     for (text,), target in pairs["react"]:
-        assert target == (CHEER if judged(text) else GLOOM)
+        assert target == (CHEER if parse_opinion(text) else GLOOM)
 
 
 def test_a_reply_is_in_the_statement_or_unknown(pairs: Pairs) -> None:
-    for (question, told), target in pairs["reply"]:
-        found = read(told)
+    for (question, statement), target in pairs["reply"]:
+        event = parse(statement)
         if target == "unknown":
             continue
         if question.startswith(("Where", "When")):
-            assert target == found["place" if question.startswith("Where") else "time"]
+            assert target == event["place" if question.startswith("Where") else "time"]
         else:
-            people = [" ".join(part[:3]).split() for part in (found["agent"], found["patient"])]
+            people = [" ".join(part[:3]).split() for part in (event["agent"], event["patient"])]
             assert any(person[-1][:3] == target.split()[-1][:3] for person in people)

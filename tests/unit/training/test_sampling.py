@@ -1,4 +1,4 @@
-"""Which rows a step trains on."""
+"""The choice of a step's training rows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hyperformer.training.sampling import GROUPED_BATCHES, Permutations, TaskSam
 ROWS = [400, 40, 7]
 
 
-def sampler(rows=ROWS, weights=None, temperature=10.0, batch_size=6, seed=0, steps=60) -> TaskSampler:
-    counts, given = (dict(enumerate(part)) for part in (rows, weights or [1.0] * len(rows)))
-    shares = task_shares(counts, given, temperature)
+def make_sampler(rows=ROWS, weights=None, temperature=10.0, batch_size=6, seed=0, steps=60) -> TaskSampler:
+    counts, weights = (dict(enumerate(values)) for values in (rows, weights or [1.0] * len(rows)))
+    shares = task_shares(counts, weights, temperature)
     return TaskSampler([np.full(count, 9) for count in rows], list(shares.values()), seed, steps, batch_size)
 
 
@@ -36,62 +36,62 @@ def test_a_permutation_is_a_pure_function_of_seed_stream_and_position():
 
 
 def test_a_steps_rows_are_a_pure_function_of_seed_and_step():
-    forward = sampler()
+    forward = make_sampler()
     steps = [forward[step] for step in range(60)]
     for step in (59, 0, 31, 30, 59):
-        assert forward[step] == steps[step] == sampler()[step]
-    other = sampler(seed=1)
+        assert forward[step] == steps[step] == make_sampler()[step]
+    other = make_sampler(seed=1)
     assert [other[step] for step in range(60)] != steps
 
 
 def test_a_longer_run_begins_with_the_rows_of_a_shorter_one():
-    short, long = sampler(steps=20), sampler(steps=60)
+    short, long = make_sampler(steps=20), make_sampler(steps=60)
     assert [long[step] for step in range(20)] == [short[step] for step in range(20)]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0, 10.0])
 def test_tasks_are_drawn_in_proportion_to_rows_to_the_power_of_one_over_the_temperature(temperature):
-    wanted = [rows ** (1 / temperature) for rows in ROWS]
-    wanted = [share / sum(wanted) for share in wanted]
-    drawn = sampler(temperature=temperature, batch_size=50, steps=400)
-    counts = Counter(task for step in range(400) for task, _ in drawn[step])
-    for task, share in enumerate(wanted):
-        assert drawn.shares[task] == pytest.approx(share)
+    powers = [rows ** (1 / temperature) for rows in ROWS]
+    shares = [power / sum(powers) for power in powers]
+    sampler = make_sampler(temperature=temperature, batch_size=50, steps=400)
+    counts = Counter(task for step in range(400) for task, _ in sampler[step])
+    for task, share in enumerate(shares):
+        assert sampler.shares[task] == pytest.approx(share)
         assert counts[task] / 20_000 == pytest.approx(share, abs=5 * (share * (1 - share) / 20_000) ** 0.5)
 
 
 @pytest.mark.parametrize(("temperature", "expected"), [(1e-6, [0, 1]), (float("inf"), [0.5, 0.5])])
-def test_the_ends_of_temperatures_scale_are_the_largest_task_and_equal_shares(temperature, expected):
+def test_the_extremes_of_the_temperature_are_the_largest_task_and_equal_shares(temperature, expected):
     shares = task_shares({"a": 10, "b": 1000}, {"a": 1.0, "b": 1.0}, temperature)
     assert list(shares.values()) == pytest.approx(expected)
 
 
 def test_at_temperature_one_tasks_are_drawn_in_proportion_to_their_rows():
-    assert sampler(temperature=1.0).shares.tolist() == pytest.approx([rows / sum(ROWS) for rows in ROWS])
+    assert make_sampler(temperature=1.0).shares.tolist() == pytest.approx([rows / sum(ROWS) for rows in ROWS])
 
 
 def test_a_weight_multiplies_a_tasks_share():
-    plain, weighted = sampler().shares, sampler(weights=[1.0, 3.0, 1.0]).shares
+    plain, weighted = make_sampler().shares, make_sampler(weights=[1.0, 3.0, 1.0]).shares
     assert weighted[1] / weighted[0] == pytest.approx(3 * plain[1] / plain[0])
     assert weighted[2] / weighted[0] == pytest.approx(plain[2] / plain[0])
 
 
 def test_every_row_of_a_task_is_seen_once_a_pass():
-    drawn = sampler()
+    sampler = make_sampler()
     seen = {task: [] for task in range(3)}
     for step in range(60):
-        for task, row in drawn[step]:
+        for task, row in sampler[step]:
             seen[task].append(row)
     assert len(seen[2]) > 3 * 7
     for task, count in enumerate(ROWS):
         for start in range(0, len(seen[task]), count):
-            part = seen[task][start : start + count]
-            assert len(set(part)) == len(part)
+            rows = seen[task][start : start + count]
+            assert len(set(rows)) == len(rows)
         assert set(seen[task]) <= set(range(count))
     assert sorted(seen[2][:7]) == list(range(7))
 
 
-def test_batches_of_like_length_hold_every_row_once_and_little_padding():
+def test_batches_of_similar_length_hold_every_row_once_and_little_padding():
     lengths = [int(length) for length in np.random.default_rng(0).integers(3, 60, 1000)]
     order = length_grouped(lengths, 8, 0)
     assert sorted(order.tolist()) == list(range(1000))
@@ -100,17 +100,17 @@ def test_batches_of_like_length_hold_every_row_once_and_little_padding():
     assert np.mean(np.diff([batch[0] for batch in batches]) > 0) < 0.7  # not from short to long
 
 
-def test_rows_stay_within_their_stretch_of_batches_and_a_last_short_batch_stays_last():
+def test_rows_stay_within_their_window_of_batches_and_an_incomplete_batch_stays_last():
     order = length_grouped(list(range(300, 0, -1)), 8, 0)
-    stretch = 8 * GROUPED_BATCHES
-    assert [set(order[start : start + stretch]) for start in (0, stretch)] == [
-        set(range(stretch)),
-        set(range(stretch, 2 * stretch)),
+    window = 8 * GROUPED_BATCHES
+    assert [set(order[start : start + window]) for start in (0, window)] == [
+        set(range(window)),
+        set(range(window, 2 * window)),
     ]
-    assert set(order[-4:]) == set(range(256, 260))  # the longest of the last stretch
+    assert set(order[-4:]) == set(range(256, 260))  # the longest of the last window
 
 
-def test_a_budget_of_tokens_cuts_the_same_draws_into_batches_that_just_fit():
+def test_a_token_budget_splits_the_same_draws_into_batches_that_just_fit():
     lengths = [np.random.default_rng(task).integers(3, 40, count) for task, count in enumerate(ROWS)]
     shares = [0.5, 0.3, 0.2]
     by_rows = TaskSampler(lengths, shares, 0, 50, batch_size=20)
@@ -124,7 +124,7 @@ def test_a_budget_of_tokens_cuts_the_same_draws_into_batches_that_just_fit():
     assert len({len(batch) for batch in batches}) > 1
 
 
-def test_a_row_over_the_budget_is_a_batch_of_its_own():
+def test_a_row_over_the_budget_is_a_separate_batch():
     sampler = TaskSampler([np.full(5, 50)], [1.0], 0, 10, batch_tokens=10)
     assert [len(sampler[step]) for step in range(10)] == [1] * 10
     assert sorted(sampler[step][0][1] for step in range(5)) == list(range(5))

@@ -1,4 +1,4 @@
-"""Resume states and the work that they are of."""
+"""Resume states and the fingerprints of their runs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ import pytest
 from toys import train_settings
 
 from hyperformer.training import states
-from hyperformer.training.states import fresh_state, remove_states, work_of
+from hyperformer.training.states import compute_fingerprint, prepare_state, remove_states
 from hyperformer.types import HyperFormerError
 
 
-def test_the_state_of_the_same_work_is_found_again_and_of_other_work_removed(tmp_path):
+def test_the_state_of_the_same_run_is_reused_and_incompatible_states_are_removed(tmp_path):
     rows = tmp_path / "rows"
     rows.mkdir()
     (rows / "a.txt").write_text("1")
 
     def state(seed=0, **changes):
-        return fresh_state(tmp_path / "states", work_of({"training": train_settings(**changes)}, {"rows": rows}, seed))
+        fingerprint = compute_fingerprint({"training": train_settings(**changes)}, {"rows": rows}, seed)
+        return prepare_state(tmp_path / "states", fingerprint)
 
     first = state()
     (first / "kept").write_text("")
@@ -34,71 +35,71 @@ def test_the_state_of_the_same_work_is_found_again_and_of_other_work_removed(tmp
     assert len(list((tmp_path / "states").iterdir())) == 1
 
 
-def a_state(tmp_path, **changes):
+def make_fingerprint(tmp_path, **changes):
     rows = tmp_path / "rows"
     rows.mkdir(exist_ok=True)
     (rows / "a.txt").write_text("1")
-    return work_of({"training": train_settings(**changes)}, {"rows": rows}, 0)
+    return compute_fingerprint({"training": train_settings(**changes)}, {"rows": rows}, 0)
 
 
-def test_what_differs_is_said_where_a_state_is_not_used(tmp_path, caplog):
-    fresh_state(tmp_path / "states", a_state(tmp_path, steps=8))
+def test_the_differences_of_an_incompatible_state_are_logged(tmp_path, caplog):
+    prepare_state(tmp_path / "states", make_fingerprint(tmp_path, steps=8))
     with caplog.at_level(logging.INFO, logger="hyperformer.training"):
-        fresh_state(tmp_path / "states", a_state(tmp_path, steps=9))
-    assert "training.steps is 8 there and 9 here" in caplog.text
+        prepare_state(tmp_path / "states", make_fingerprint(tmp_path, steps=9))
+    assert "training.steps is 8 in the state and 9 now" in caplog.text
 
 
-def test_a_state_from_elsewhere_is_taken_over(tmp_path):
-    elsewhere = fresh_state(tmp_path / "elsewhere", a_state(tmp_path))
+def test_a_state_of_another_folder_is_resumed(tmp_path):
+    elsewhere = prepare_state(tmp_path / "elsewhere", make_fingerprint(tmp_path))
     (elsewhere / "kept").write_text("")
-    work = a_state(tmp_path, resume_from=str(elsewhere))
-    here = fresh_state(tmp_path / "states", work, elsewhere)
+    fingerprint = make_fingerprint(tmp_path, resume_from=str(elsewhere))
+    here = prepare_state(tmp_path / "states", fingerprint, elsewhere)
     assert here.name == elsewhere.name
     assert (here / "kept").exists()
-    assert fresh_state(tmp_path / "elsewhere", work, elsewhere) == elsewhere
+    assert prepare_state(tmp_path / "elsewhere", fingerprint, elsewhere) == elsewhere
     assert (elsewhere / "kept").exists()
 
 
-def test_a_state_of_other_work_is_refused_with_the_difference_and_nothing_is_removed(tmp_path):
-    other = fresh_state(tmp_path / "elsewhere", a_state(tmp_path, learning_rate=0.5))
-    mine = fresh_state(tmp_path / "states", a_state(tmp_path))
-    with pytest.raises(HyperFormerError, match=r"training\.learning_rate is 0\.5 there and 0\.01 here"):
-        fresh_state(tmp_path / "states", a_state(tmp_path), other)
+def test_an_incompatible_state_is_refused_with_the_difference_and_nothing_is_removed(tmp_path):
+    other = prepare_state(tmp_path / "elsewhere", make_fingerprint(tmp_path, learning_rate=0.5))
+    mine = prepare_state(tmp_path / "states", make_fingerprint(tmp_path))
+    with pytest.raises(HyperFormerError, match=r"training\.learning_rate is 0\.5 in the state and 0\.01 now"):
+        prepare_state(tmp_path / "states", make_fingerprint(tmp_path), other)
     assert mine.exists()
     assert other.exists()
 
 
-def test_a_folder_that_holds_no_state_is_refused(tmp_path):
-    with pytest.raises(HyperFormerError, match=r"holds no work\.json; expected a folder of resume states"):
-        fresh_state(tmp_path / "states", a_state(tmp_path), tmp_path)
+def test_a_folder_without_a_state_is_refused(tmp_path):
+    with pytest.raises(HyperFormerError, match=r"has no work\.json; expected a folder of resume states"):
+        prepare_state(tmp_path / "states", make_fingerprint(tmp_path), tmp_path)
 
 
-def test_a_copy_beside_the_state_is_taken_over_and_kept(tmp_path):
-    work = a_state(tmp_path)
-    mine = fresh_state(tmp_path / "states", work)
+def test_a_copy_next_to_the_state_is_resumed_and_kept(tmp_path):
+    fingerprint = make_fingerprint(tmp_path)
+    mine = prepare_state(tmp_path / "states", fingerprint)
     copy = shutil.copytree(mine, tmp_path / "states" / "backup")
     (copy / "kept").write_text("")
-    assert fresh_state(tmp_path / "states", work, copy) == mine
+    assert prepare_state(tmp_path / "states", fingerprint, copy) == mine
     assert (mine / "kept").exists()
     assert (copy / "kept").exists()
 
 
-def test_plain_files_among_the_states_are_let_be(tmp_path):
+def test_files_among_the_states_are_not_removed(tmp_path):
     (tmp_path / "states").mkdir()
     (tmp_path / "states" / "notes.txt").write_text("mine")
-    fresh_state(tmp_path / "states", a_state(tmp_path))
+    prepare_state(tmp_path / "states", make_fingerprint(tmp_path))
     assert (tmp_path / "states" / "notes.txt").exists()
 
 
-def test_a_state_whose_work_is_no_table_is_none(tmp_path):
+def test_a_state_whose_fingerprint_is_not_an_object_is_refused(tmp_path):
     other = tmp_path / "other"
     other.mkdir()
     (other / "work.json").write_text("[1]")
-    with pytest.raises(HyperFormerError, match=r"holds no work\.json"):
-        fresh_state(tmp_path / "states", a_state(tmp_path), other)
+    with pytest.raises(HyperFormerError, match=r"has no work\.json"):
+        prepare_state(tmp_path / "states", make_fingerprint(tmp_path), other)
 
 
-def test_no_part_of_states_is_left_to_resume_when_their_removal_is_killed(tmp_path, monkeypatch):
+def test_no_files_of_states_are_left_to_resume_when_their_removal_is_killed(tmp_path, monkeypatch):
     state = tmp_path / "states" / "train" / "a" / "1"
     state.mkdir(parents=True)
     (state / "best.safetensors").write_text("")
