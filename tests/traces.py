@@ -25,7 +25,7 @@ def structure(module: nn.Module, arguments: dict[str, Any]) -> str:
 
     What is not captured would show: every export compares its graph with torch on each validation row.
     """
-    lines = [f"{name}: {value if not name == 'task_inputs' else shapes(value)}" for name, value in arguments.items()]
+    lines = [f"{name}: {value if name != 'task_inputs' else shapes(value)}" for name, value in arguments.items()]
     for name, part in module.named_modules(remove_duplicate=False):
         plain = {key: value for key, value in vars(part).items() if isinstance(value, PLAIN) and key != "training"}
         lines.append(f"{name} {type(part).__module__}.{type(part).__qualname__} {sorted(plain.items())}")
