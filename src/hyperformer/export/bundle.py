@@ -114,7 +114,7 @@ def _export(
 
     def write(folder: Path) -> None:
         shared = {
-            kind: target.begin([trained.tasks[name] for name in chosen if chosen[name] is kind], folder)
+            kind: target.write_shared([trained.tasks[name] for name in chosen if chosen[name] is kind], folder)
             for kind, target in targets.items()
         }
         for name, kind in watched(chosen.items(), "exporting", len(chosen)):

@@ -46,7 +46,7 @@ def check_method(name: str) -> None:
 class SharedBaseTarget(ScoringTarget):
     """The shared graph and its tokenizer, and an adapter file for each task."""
 
-    def begin(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
+    def write_shared(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
         """Write the shared graph, its tokenizer and `base.json`, and return the graph's hash."""
         check_method(self.model.method_settings.name)
         self._answers = [self.model.answers[task.name] for task in tasks]

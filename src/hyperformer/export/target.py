@@ -27,7 +27,7 @@ class Target(ABC):
     def __init__(self, model: MultiTaskModel, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
         self.model, self.settings, self.evaluation = model, settings, evaluation
 
-    def begin(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
+    def write_shared(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
         """Write the files that all tasks share, if any, into the folder of the bundles.
 
         Args:

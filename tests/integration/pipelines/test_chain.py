@@ -82,7 +82,7 @@ def test_a_trained_model_is_adapted_to_new_tasks_and_exported(copy):
 def test_the_tasks_of_given_answers_are_put_on_one_base(copy):
     done = kedro(copy, "--pipelines", "shared_base", "--tags", "shared_base")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert "repeat: answers are written, so not on the shared base" in done.stdout + done.stderr
+    assert "repeat: generative, so not exported to the shared base" in done.stdout + done.stderr
     folder = copy / "data" / "test" / "06_models" / "onnx_shared"
     assert sorted(load(folder)) == ["entailment", "sentiment", "similarity"]
     assert (
@@ -150,7 +150,7 @@ def test_a_second_training_gives_the_same_bytes(copy):
         (["--params", "evaluation.label_scoring=generated"], "graphs of closed tasks score their answers; export"),
         (
             ["--pipelines", "shared_base", "--params", "method=fine_tuning_multi_task"],
-            "the method fine_tuning_multi_task trains the backbone itself, so that its tasks share no frozen base",
+            "method fine_tuning_multi_task trains the backbone; expected a method with a frozen backbone",
         ),
         (
             ["--pipelines", "transfer", "--params", "transfer.checkpoint=data/test/06_models/checkpoint"],
