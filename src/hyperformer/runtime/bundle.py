@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from hyperformer import manifest, prefix, text
-from hyperformer.runtime.files import convert_errors, graph_files, graph_name, read_bundle, run_on_rows
+from hyperformer.runtime.files import choose_graph, convert_errors, list_graph_files, read_bundle, run_on_rows
 from hyperformer.types import Answer, HyperFormerError, RowError, Scores, Source
 
 Precision = Literal["float32", "int8"]
@@ -47,7 +47,7 @@ def open_session(graph: Path, contents: Mapping[str, bytes], threads: int | None
     if threads is not None:
         options.intra_op_num_threads = threads
     options.add_session_config_entry(CONSTANTS_FOLDER_OPTION, NO_FOLDER)
-    data = {name: contents[name] for name in graph_files(graph.name, contents) if name != graph.name}
+    data = {name: contents[name] for name in list_graph_files(graph.name, contents) if name != graph.name}
     if data:
         options.add_external_initializers_from_files_in_memory(
             list(data), list(data.values()), list(map(len, data.values()))
@@ -111,9 +111,12 @@ class Bundle:
         int8 = precision == "int8"
         self.manifest, contents = read_bundle(
             self.folder,
-            lambda listed: [*graph_files(graph_name(self.folder, listed, int8), listed.files), manifest.TOKENIZER],
+            lambda listed: [
+                *list_graph_files(choose_graph(self.folder, listed, int8), listed.files),
+                manifest.TOKENIZER,
+            ],
         )
-        graph = self.folder / graph_name(self.folder, self.manifest, int8)
+        graph = self.folder / choose_graph(self.folder, self.manifest, int8)
         self._session = open_session(graph, contents, threads)
         self._options: Any = None
         shape = next((out.shape for out in self._session.get_outputs() if out.name == "scores"), None)

@@ -125,7 +125,7 @@ def described(folder: Path) -> Manifest:
     return description
 
 
-def graph_name(folder: Path, description: Manifest, int8: bool) -> str:
+def choose_graph(folder: Path, description: Manifest, int8: bool) -> str:
     """Return the file name of a bundle's classifier graph, in float32 or int8.
 
     Raises:
@@ -149,7 +149,7 @@ def graph_name(folder: Path, description: Manifest, int8: bool) -> str:
     return graph
 
 
-def graph_files(graph: str, listed: Iterable[str]) -> list[str]:
+def list_graph_files(graph: str, listed: Iterable[str]) -> list[str]:
     """Return the names of a graph's files: the graph itself, and the files of its external constants, if any."""
     return [graph, *(name for name in listed if name.startswith(f"{graph}."))]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hyperformer import manifest
 from hyperformer.manifest import Manifest
-from hyperformer.runtime.files import graph_files, graph_name, read_bundle
+from hyperformer.runtime.files import choose_graph, list_graph_files, read_bundle
 from hyperformer.types import HyperFormerError
 
 CONFIGURATION, LABELS, VERSION = "config.pbtxt", "labels.txt", "1"
@@ -57,10 +57,10 @@ def _write_model(bundle: Path, repository: Path, int8: bool) -> str | None:
     description, _ = read_bundle(bundle)
     if not description.labels:
         return None
-    graph = graph_name(bundle, description, int8)
+    graph = choose_graph(bundle, description, int8)
     folder = repository / bundle.name
     (folder / VERSION).mkdir(parents=True)
-    copies = {name: folder / VERSION / name for name in graph_files(graph, description.files)}
+    copies = {name: folder / VERSION / name for name in list_graph_files(graph, description.files)}
     copies |= {graph: folder / VERSION / manifest.GRAPH, manifest.TOKENIZER: folder / manifest.TOKENIZER}
     for name, copy in copies.items():
         shutil.copyfile(bundle / name, copy)

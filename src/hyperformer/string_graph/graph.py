@@ -22,7 +22,7 @@ from hyperformer import manifest, prefix, text
 from hyperformer.manifest import Manifest
 from hyperformer.runtime import Bundle
 from hyperformer.runtime.bundle import FATAL, open_tokenizer
-from hyperformer.runtime.files import graph_files, graph_name, read_bundle
+from hyperformer.runtime.files import choose_graph, list_graph_files, read_bundle
 from hyperformer.string_graph.nodes import EXTENSIONS, Nodes
 from hyperformer.string_graph.tokenizing import Texts, choose_operators
 from hyperformer.types import Answer, HyperFormerError, Source
@@ -81,11 +81,11 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
     if path.resolve().is_relative_to(folder.resolve()):
         raise HyperFormerError(f"{path} is inside the bundle; expected a path outside of it. Choose another path.")
     bundle = Bundle(folder, precision="int8" if int8 else "float32")
-    graph = graph_name(folder, bundle.manifest, int8)
+    graph = choose_graph(folder, bundle.manifest, int8)
     description, contents = read_bundle(folder, lambda _: [graph, manifest.TOKENIZER])
     if description != bundle.manifest:
         raise HyperFormerError(f"{folder} was replaced while it was read. Run again.")
-    if len(graph_files(graph, description.files)) > 1:
+    if len(list_graph_files(graph, description.files)) > 1:
         raise HyperFormerError(
             f"{folder / graph} has external constants; expected a single file. Use the bundle's own graph, which takes "
             "token ids."
