@@ -25,7 +25,7 @@ def structure(module: nn.Module, arguments: dict[str, Any]) -> str:
 
     A wrong trace would be noticed: every export compares its graph with torch on all validation rows.
     """
-    lines = [f"{name}: {value if not name.startswith('own') else shapes(value)}" for name, value in arguments.items()]
+    lines = [f"{name}: {value if name != 'task_inputs' else shapes(value)}" for name, value in arguments.items()]
     for name, child in module.named_modules(remove_duplicate=False):
         plain = {key: value for key, value in vars(child).items() if isinstance(value, PLAIN) and key != "training"}
         lines.append(f"{name} {type(child).__module__}.{type(child).__qualname__} {sorted(plain.items())}")

@@ -116,13 +116,13 @@ def test_an_empty_standard_input_is_refused(bundles, capsys, monkeypatch, conten
             "r.jsonl",
             b'{"sentence": "good"}\n\n{"sentence": "caf\xff"}\n',
             1,
-            "line 3: the row holds a character that is none",
+            "line 3: the row has an invalid character",
         ),
         (
             "r.jsonl",
             b'{"sentence": "good"}\n{"sentence": "\\ud83d"}\n',
             1,
-            "line 2: the row holds a character that is none",
+            "line 2: the row has an invalid character",
         ),
         ("r.jsonl", b'{"sentence": "good"}\n' + b"[" * 20_000 + b"\n", 1, "line 2 is not JSON (nested too deeply)"),
         ("r.JSONL", b'{"sentence": "good"}\n[1]\n', 1, "line 2 is not a JSON object"),
@@ -195,7 +195,7 @@ def test_a_cell_of_any_length_is_read(bundles, tmp_path, capsys):
 def test_a_file_in_place_of_a_bundle_is_refused_in_a_sentence(bundles, capsys, command):
     more = [json.dumps(ROWS[0])] if command == "predict" else []
     assert main([command, str(bundles / "mood" / "model.onnx"), *more]) == 1
-    assert "is no bundle" in capsys.readouterr().err
+    assert "is not a bundle" in capsys.readouterr().err
 
 
 def test_every_bundle_of_a_folder_is_verified_and_each_fault_named(bundles, tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Bundles: for each task its graph, tokenizer and manifest, checked against torch before they are published."""
+"""Export bundles: each task's graphs, tokenizer, manifest and model card, verified against PyTorch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import hyperformer
 from hyperformer import manifest
 from hyperformer.config import EvaluationSettings, ExportSettings
 from hyperformer.data import Writer, read_rows
-from hyperformer.export import TARGETS, SharedBase, card
+from hyperformer.export import TARGETS, SharedBaseTarget, card
 from hyperformer.export.target import Target
 from hyperformer.manifest import Manifest
 from hyperformer.model import MultiTaskModel
@@ -41,51 +41,61 @@ ROOMS = (
     "text.py",
     "types.py",
 )
-"""The code that a bundle's bytes depend on, besides its checkpoint."""
+"""Modules and packages that a bundle's bytes depend on, besides its checkpoint."""
 
 
 def export(
     checkpoint: Path, rows: Path, metrics: Mapping[str, Any], settings: ExportSettings, evaluation: EvaluationSettings
 ) -> Writer:
-    """Exports every task of a checkpoint.
+    """Export every task of a checkpoint to a separate bundle.
 
     Args:
         checkpoint: a checkpoint folder.
-        rows: the folder of checked rows; every validation row is compared.
-        metrics: split → task → metric → percent, of the checkpoint.
-        evaluation: how the metrics came about; the graphs answer in the same way.
+        rows: the folder of validated rows; the graphs are compared with PyTorch on every validation row.
+        metrics: the checkpoint's metrics: split → task → metric → percent.
+        settings: settings of graphs and of their comparison with PyTorch.
+        evaluation: settings of the evaluation that computed the metrics; the graphs predict with the same ones.
+
     Returns:
-        What writes a folder `<task>/` for each.
+        A function that writes a folder `<task>/` for each task.
     """
     trained = MultiTaskModel.from_pretrained(checkpoint)
     targets = {name: TARGETS[task.settings.kind] for name, task in trained.tasks.items()}
-    return _exported(trained, targets, checkpoint, rows, metrics, settings, evaluation)
+    return _export(trained, targets, checkpoint, rows, metrics, settings, evaluation)
 
 
 def export_shared_base(
     checkpoint: Path, rows: Path, metrics: Mapping[str, Any], settings: ExportSettings, evaluation: EvaluationSettings
 ) -> Writer:
-    """Exports the tasks of a checkpoint whose answers are given on one base; arguments as of `export`.
+    """Export the classification and regression tasks of a checkpoint to bundles with one shared graph.
+
+    Args:
+        checkpoint: a checkpoint folder.
+        rows: the folder of validated rows; the graph is compared with PyTorch on every validation row.
+        metrics: the checkpoint's metrics: split → task → metric → percent.
+        settings: settings of graphs and of their comparison with PyTorch.
+        evaluation: settings of the evaluation that computed the metrics; the graph predicts with the same ones.
 
     Returns:
-        What writes the base, and a folder `<task>/` for each.
+        A function that writes the shared graph, and a folder `<task>/` for each task.
+
     Raises:
-        HyperFormerError: the method trains the backbone itself, or fewer than two tasks' answers are given.
+        HyperFormerError: the checkpoint has fewer than two such tasks, or its method trains the backbone.
     """
     trained = MultiTaskModel.from_pretrained(checkpoint)
-    targets: dict[str, type[Target]] = dict.fromkeys(trained.answers, SharedBase)
+    targets: dict[str, type[Target]] = dict.fromkeys(trained.answers, SharedBaseTarget)
     if len(targets) < 2:
         raise HyperFormerError(
-            f"the checkpoint has {len(targets)} tasks whose answers are given, expected at least two to share a base; "
-            "export bundles"
+            f"classification and regression tasks in the checkpoint: {len(targets)}; expected at least 2 for a shared "
+            "base. Export separate bundles instead."
         )
     left_out = [name for name in trained.tasks if name not in targets]
     if left_out:
-        log.info("%s: answers are written, so not on the shared base", ", ".join(left_out))
-    return _exported(trained, targets, checkpoint, rows, metrics, settings, evaluation)
+        log.info("%s: generative, so not exported to the shared base", ", ".join(left_out))
+    return _export(trained, targets, checkpoint, rows, metrics, settings, evaluation)
 
 
-def _exported(
+def _export(
     trained: MultiTaskModel,
     chosen: Mapping[str, type[Target]],
     checkpoint: Path,
@@ -94,9 +104,9 @@ def _exported(
     settings: ExportSettings,
     evaluation: EvaluationSettings,
 ) -> Writer:
-    """What writes tasks by the target that is chosen for each."""
+    """Return a function that writes each task with its chosen target."""
     made_from = {
-        "code": _code(),
+        "code": _hash_code(),
         "parameters": _hash([settings.model_dump(), evaluation.model_dump()]),
         "checkpoint": manifest.folder_sha256(checkpoint),
     }
@@ -104,37 +114,37 @@ def _exported(
 
     def write(folder: Path) -> None:
         shared = {
-            kind: target.begin([trained.tasks[name] for name in chosen if chosen[name] is kind], folder)
+            kind: target.write_shared([trained.tasks[name] for name in chosen if chosen[name] is kind], folder)
             for kind, target in targets.items()
         }
         for name, kind in watched(chosen.items(), "exporting", len(chosen)):
             began = time.monotonic()
             (folder / name).mkdir()
-            made = {**made_from, "data": manifest.folder_sha256(rows / name), **shared[kind]}
-            found = _task(targets[kind], trained.tasks[name], rows, metrics, made, folder / name)
+            hashes = {**made_from, "data": manifest.folder_sha256(rows / name), **shared[kind]}
+            bundle = _write_bundle(targets[kind], trained.tasks[name], rows, metrics, hashes, folder / name)
             size = sum(path.stat().st_size for path in (folder / name).rglob("*.onnx*")) / 1e6
             log.info(
                 "%s: %.1f MB, %d rows equal to torch within %.0e, %d ties%s, %.1f s",
-                name, size, found.parity["rows"], found.parity["largest_difference"], found.parity["ties"],
-                _said(found.int8), time.monotonic() - began,
+                name, size, bundle.parity["rows"], bundle.parity["largest_difference"], bundle.parity["ties"],
+                _format_int8(bundle.int8), time.monotonic() - began,
             )  # fmt: skip
 
     return write
 
 
-def _said(int8: Mapping[str, float]) -> str:
+def _format_int8(int8: Mapping[str, float]) -> str:
     if not int8:
         return ""
-    kept = "" if int8["published"] else ", not published"
-    return f", int8 {int8['metric'] - int8['float32']:+.2f} points{kept}"
+    note = "" if int8["published"] else ", not published"
+    return f", int8 {int8['metric'] - int8['float32']:+.2f} points{note}"
 
 
-def _task(
+def _write_bundle(
     target: Target, task: Task, rows: Path, metrics: Mapping[str, Any], made_from: dict[str, str], folder: Path
 ) -> Manifest:
     trained = target.model
     target.write(task, folder)
-    described = Manifest(
+    draft = Manifest(
         format=manifest.FORMAT,
         task=task.name,
         kind=task.settings.kind,
@@ -145,30 +155,30 @@ def _task(
         opset=target.settings.opset,
         backbone=trained.backbone_settings.path,
         method=trained.method_settings.name,
-        files=_files(folder),
+        files=_hash_files(folder),
         parity={},
         int8={},
         metrics=metrics["test"][task.name],
         made_from=made_from,
     )
     validation = list(read_rows(rows, task.name, "validation"))
-    found = target.check(task, folder, validation, metrics["validation"][task.name], described)
-    described = replace(described, parity=found["parity"], int8=found.get("int8", {}))
-    (folder / manifest.CARD).write_text(card.text_of(described), encoding="utf-8")
-    described = replace(described, files=_files(folder))
-    described.write(folder)
-    return described
+    results = target.check(task, folder, validation, metrics["validation"][task.name], draft)
+    bundle = replace(draft, parity=results["parity"], int8=results.get("int8", {}))
+    (folder / manifest.CARD).write_text(card.render_card(bundle), encoding="utf-8")
+    bundle = replace(bundle, files=_hash_files(folder))
+    bundle.write(folder)
+    return bundle
 
 
-def _files(folder: Path) -> dict[str, str]:
-    """The sha256 of every file but the manifest, by its path in the folder."""
-    listed = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != manifest.FILE)
-    return {path.relative_to(folder).as_posix(): manifest.sha256(path) for path in listed}
+def _hash_files(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every file except the manifest, by its path in the folder."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != manifest.FILE)
+    return {path.relative_to(folder).as_posix(): manifest.sha256(path) for path in paths}
 
 
-def _code() -> str:
-    here = Path(hyperformer.__file__).parent
-    return _hash({room: manifest.folder_sha256(here / room) for room in ROOMS})
+def _hash_code() -> str:
+    package = Path(hyperformer.__file__).parent
+    return _hash({name: manifest.folder_sha256(package / name) for name in ROOMS})
 
 
 def _hash(value: Any) -> str:

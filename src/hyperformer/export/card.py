@@ -1,4 +1,4 @@
-"""The card of a bundle: what it is, how good, and the lines that use it."""
+"""The model card of a bundle: the task, its metrics, and code that runs it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 from hyperformer import text
 from hyperformer.manifest import ADAPTER, Manifest
 
-LINES = """from tokenizers import Tokenizer
+CLASSIFY = """from tokenizers import Tokenizer
 import numpy as np, onnxruntime
 
 tokenizer = Tokenizer.from_file("{root}tokenizer.json")
@@ -15,17 +15,17 @@ tokenizer.encode_special_tokens = True
 tokenizer.enable_truncation({longest})
 ids = np.array([tokenizer.encode({source}).ids])
 session = onnxruntime.InferenceSession("{root}model.onnx")
-given = {{"input_ids": ids, "attention_mask": np.ones_like(ids)}}
-{options}scores, probabilities = session.run(["scores", "probabilities"], given{with_options})
+inputs = {{"input_ids": ids, "attention_mask": np.ones_like(ids)}}
+{options}scores, probabilities = session.run(["scores", "probabilities"], inputs{with_options})
 print({labels}[probabilities[0].argmax()])
 """
-OPTIONS = """adapter, options = onnxruntime.LoraAdapter(), onnxruntime.RunOptions()
+LOAD_ADAPTER = """adapter, options = onnxruntime.LoraAdapter(), onnxruntime.RunOptions()
 adapter.Load("task.onnx_adapter")
 options.add_active_adapter(adapter)
 """
-GRADED = """print(session.run(["value"], given)[0][0])
+PRINT_VALUE = """print(session.run(["value"], inputs)[0][0])
 """
-WRITING = """from optimum.onnxruntime import ORTModelForSeq2SeqLM
+GENERATE = """from optimum.onnxruntime import ORTModelForSeq2SeqLM
 from transformers import AutoTokenizer
 
 model, tokenizer = ORTModelForSeq2SeqLM.from_pretrained("generation"), AutoTokenizer.from_pretrained("generation")
@@ -34,53 +34,62 @@ print(tokenizer.decode(ids[0], skip_special_tokens=True))
 """
 
 
-def text_of(made: Manifest) -> str:
-    """The card in Markdown; its Python runs in the bundle's folder."""
-    row = dict.fromkeys(text.columns(made.text), "…")
-    source = text.render(made.text, row)
+def render_card(manifest: Manifest) -> str:
+    """Return the model card in Markdown; its Python code runs in the bundle's folder."""
+    row = dict.fromkeys(text.columns(manifest.text), "…")
+    source = text.render(manifest.text, row)
     source = repr(source) if isinstance(source, str) else ", ".join(map(repr, source))
-    shared = ADAPTER in made.files
-    graded = f"print((probabilities[0] * {made.numbers}).sum())\n" if shared else GRADED
-    lines = (LINES + (graded if made.numbers else "")) if made.labels else WRITING
-    code = lines.format(
+    shared = ADAPTER in manifest.files
+    print_value = f"print((probabilities[0] * {manifest.numbers}).sum())\n" if shared else PRINT_VALUE
+    template = (CLASSIFY + (print_value if manifest.numbers else "")) if manifest.labels else GENERATE
+    code = template.format(
         source=source,
-        longest=made.max_source_tokens,
-        labels=made.labels,
+        longest=manifest.max_source_tokens,
+        labels=manifest.labels,
         root="../" if shared else "",
-        options=OPTIONS if shared else "",
+        options=LOAD_ADAPTER if shared else "",
         with_options=", options" if shared else "",
     )
-    metrics = ", ".join(f"{name} {value:.2f}" for name, value in made.metrics.items() if name != "collapsed")
+    metrics = ", ".join(f"{name} {value:.2f}" for name, value in manifest.metrics.items() if name != "collapsed")
     return f"""---
 library_name: onnx
-base_model: {made.backbone}
-tags: [hyperformer, {made.kind}]
+base_model: {manifest.backbone}
+tags: [hyperformer, {manifest.kind}]
 ---
-# {made.task}
+# {manifest.task}
 
-A {made.kind} task of `{made.backbone}`, trained with {made.method} and {_form(made)}.
-Test split, percent: {metrics}. Compared with torch on {made.parity["rows"]:.0f} validation rows.
+A {manifest.kind} task on the backbone `{manifest.backbone}`, trained with the method `{manifest.method}`.
+{_describe_files(manifest)}
 
-- reads: {text.named(made.text)}, up to {made.max_source_tokens} tokens
-- answers: {", ".join(made.labels) or "any text"}
-{_int8(made)}
+- Input: {text.named(manifest.text)}, truncated to {manifest.max_source_tokens} tokens
+- Output: {", ".join(manifest.labels) or "generated text"}
+- Test metrics (percent): {metrics}
+- Verified against PyTorch on {manifest.parity["rows"]:.0f} validation rows
+{_describe_int8(manifest)}
+Run it with hyperformer:
+
 ```python
 from hyperformer.runtime import load
 
 load(".")({json.dumps(row, ensure_ascii=False)})
 ```
-or without hyperformer:
+
+Or without hyperformer:
+
 ```python
 {code}```
 """
 
 
-def _form(made: Manifest) -> str:
-    return "put beside the base of all its tasks, `../model.onnx`" if ADAPTER in made.files else "baked into plain ONNX"
+def _describe_files(manifest: Manifest) -> str:
+    if ADAPTER in manifest.files:
+        return f"`{ADAPTER}` holds the task's weights; all tasks share the graph `../model.onnx`."
+    return "It is exported as plain ONNX and needs no other weights."
 
 
-def _int8(made: Manifest) -> str:
-    if not made.int8:
+def _describe_int8(manifest: Manifest) -> str:
+    if not manifest.int8:
         return ""
-    kept = "`model.int8.onnx`" if made.int8["published"] else "in int8 (not published)"
-    return f"- {kept}: {made.int8['metric']:.2f} on validation, where float32 has {made.int8['float32']:.2f}\n"
+    graph = "`model.int8.onnx`" if manifest.int8["published"] else "The int8 graph (not published)"
+    metric, float32 = manifest.int8["metric"], manifest.int8["float32"]
+    return f"- {graph} scores {metric:.2f} on validation; the float32 graph scores {float32:.2f}\n"

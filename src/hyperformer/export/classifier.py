@@ -1,6 +1,7 @@
-"""Baked tasks as classifier graphs: `input_ids`, `attention_mask` → `scores`, `probabilities`, and maybe `value`.
+"""Export classification and regression tasks to ONNX graphs, one for each task.
 
-A graph is traced once for all tasks whose answers have the same shape; the others are it with their own constants.
+Inputs are `input_ids` and `attention_mask`, outputs `scores`, `probabilities` and, for regression, `value`. A graph is
+traced once for all tasks whose labels have the same shape; the other tasks replace its constants.
 """
 
 from __future__ import annotations
@@ -29,42 +30,54 @@ from hyperformer.types import Scoring
 OUTPUTS = ["scores", "probabilities", "value"]
 
 
-class ClosedTarget(Target):
-    """What is common to targets of tasks whose answers are given."""
+class ScoringTarget(Target):
+    """Base class of targets of classification and regression tasks."""
 
     def __init__(self, model: MultiTaskModel, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
         super().__init__(model, settings, evaluation)
-        assert evaluation.label_scoring != "generated"  # the gate before a run sees to it
+        assert evaluation.label_scoring != "generated"  # checked before a run starts
         self.scoring: Scoring = evaluation.label_scoring
 
     def check(
-        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], made: Manifest
+        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], draft: Manifest
     ) -> dict[str, dict[str, float]]:
-        made.write(folder)
+        """Compare the scores, labels and metric of the exported task with PyTorch; see `Target.check`."""
+        draft.write(folder)
         sources = [self.model.source(task.name, row) for row in rows]
         expected = self.model.scores(task.name, sources, self.evaluation.batch_size, self.scoring)
         bundle = load(folder)
         assert isinstance(bundle, Bundle)
-        found = parity.compare(expected, bundle, sources, self.settings.tolerance)
-        own = evaluation.metrics(task, rows, bundle.answer(rows))["mean"]
-        parity.same_metric(task.name, own, metrics["mean"], found)
-        return {"parity": found, **self.more(task, folder, rows, own)}
+        differences = parity.compare(expected, bundle, sources, self.settings.tolerance)
+        metric = evaluation.metrics(task, rows, bundle.answer(rows))["mean"]
+        parity.check_metric(task.name, metric, metrics["mean"], differences)
+        return {"parity": differences, **self.check_quantized(task, folder, rows, metric)}
 
-    def more(
+    def check_quantized(
         self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metric: float
     ) -> dict[str, dict[str, float]]:
-        """What else there is to say in the manifest; `metric` is the graph's own on these rows, in percent."""
+        """Check quantized graphs, if any.
+
+        Args:
+            task: the exported task.
+            folder: the task's folder.
+            rows: every validation row.
+            metric: the metric of the float32 graph on these rows, in percent.
+
+        Returns:
+            Further fields of the manifest.
+        """
         return {}
 
 
-class Classifier(ClosedTarget):
-    """Graph, tokenizer, and the graph in int8 where it loses too little to matter."""
+class Classifier(ScoringTarget):
+    """The float32 graph and tokenizer of each task, and an int8 graph if it is accurate enough."""
 
     def __init__(self, model: MultiTaskModel, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
         super().__init__(model, settings, evaluation)
         self._graphs: dict[tuple[tuple[str, tuple[int, ...]], ...], onnx.ModelProto] = {}
 
     def write(self, task: Task, folder: Path) -> None:
+        """Write the graphs and tokenizer of a task."""
         baked = self.model.bake(task.name)
         graphs.write(self._graph(baked, task), folder / GRAPH)
         onnx.checker.check_model(str(folder / GRAPH), full_check=True)
@@ -79,62 +92,70 @@ class Classifier(ClosedTarget):
             self._graphs[shape] = traced(module, self.settings.opset, OUTPUTS[: 3 if task.numbers else 2])
         return filled(self._graphs[shape], constants)
 
-    def more(
+    def check_quantized(
         self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metric: float
     ) -> dict[str, dict[str, float]]:
-        return {"int8": quantize.judge(task, folder, rows, metric)}
+        """Keep the int8 graph if it is accurate enough, and return its metrics as the manifest's `int8`."""
+        return {"int8": quantize.keep_if_accurate(task, folder, rows, metric)}
 
 
 def traced(
     module: nn.Module,
     opset: int,
     outputs: list[str],
-    own: Mapping[str, Tensor] | None = None,
-    open_axes: Mapping[str, Mapping[int, Any]] | None = None,
+    task_inputs: Mapping[str, Tensor] | None = None,
+    dynamic_axes: Mapping[str, Mapping[int, Any]] | None = None,
 ) -> onnx.ModelProto:
-    """The graph of a module, its constants under the names of the module's buffers.
+    """Trace a module into a graph whose constants have the names of the module's buffers.
 
     Args:
-        own: further inputs after `input_ids` and `attention_mask`, by name; what is said of sizes holds of any values.
-        open_axes: of each of them, the axes whose sizes may differ from call to call.
+        module: the module, which takes `input_ids` and `attention_mask`, then `task_inputs`.
+        opset: ONNX opset version.
+        outputs: names of the module's outputs.
+        task_inputs: example values of further inputs, by name.
+        dynamic_axes: for each further input, its dynamic axes and their dimensions.
+
+    Returns:
+        The graph, its constants filled with noise; see `filled`.
     """
-    own, open_axes = own or {}, open_axes or {}
-    # traced with noise in place of the constants: the exporter makes one of equal ones
+    task_inputs, dynamic_axes = task_inputs or {}, dynamic_axes or {}
+    # noise instead of the constants: the exporter merges equal constants
     module = copy.deepcopy(module)
     noise = torch.Generator().manual_seed(0)
     for tensor in module.buffers():
         tensor.copy_(torch.rand(tensor.shape, generator=noise))
-    input_ids, attention_mask = torch.ones(
-        (2, 2, 5), dtype=torch.long
-    )  # not one tensor twice: the tracer would merge them
+    # two tensors: the tracer would merge inputs that are one
+    input_ids, attention_mask = torch.ones((2, 2, 5), dtype=torch.long)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     with graphs.quiet():
         program = torch.onnx.export(
             module,
-            (input_ids, attention_mask, *own.values()),
+            (input_ids, attention_mask, *task_inputs.values()),
             dynamo=True,
             opset_version=opset,
-            input_names=["input_ids", "attention_mask", *own],
+            input_names=["input_ids", "attention_mask", *task_inputs],
             output_names=outputs,
-            dynamic_shapes=(axes, axes, *([tuple(open_axes.values())] if own else [])),
+            dynamic_shapes=(axes, axes, *([tuple(dynamic_axes.values())] if task_inputs else [])),
             verbose=False,
         )
     assert program is not None
-    graph = graphs.unfused(graphs.plain(program.model_proto))
+    graph = graphs.prevent_fusion(graphs.plain(program.model_proto))
     present = {constant.name for constant in graph.graph.initializer}
     buffers = dict(module.named_buffers(remove_duplicate=False))
-    kept = {id(tensor) for name, tensor in buffers.items() if name in present or name.removeprefix("module.") in own}
+    kept = {
+        id(tensor) for name, tensor in buffers.items() if name in present or name.removeprefix("module.") in task_inputs
+    }
     lost = [name for name, tensor in module.named_buffers() if id(tensor) not in kept]
     assert not lost, f"the exporter folded {lost} into other constants"
     return graph
 
 
 def filled(traced: onnx.ModelProto, constants: Mapping[str, Tensor]) -> onnx.ModelProto:
-    """A copy with these constants in place of the ones of the same name."""
+    """Copy a traced graph with these constants instead of its own of the same names."""
     graph = onnx.ModelProto()
     graph.CopyFrom(traced)
-    for place, initializer in enumerate(graph.graph.initializer):
+    for index, initializer in enumerate(graph.graph.initializer):
         if initializer.name in constants:
             value = numpy_helper.from_array(constants[initializer.name].contiguous().numpy(), initializer.name)
-            graph.graph.initializer[place].CopyFrom(value)
+            graph.graph.initializer[index].CopyFrom(value)
     return graph

@@ -1,4 +1,4 @@
-"""What all graphs have in common: how they are written, and that equal models are equal bytes."""
+"""Write ONNX graphs, and make equal models equal bytes."""
 
 from __future__ import annotations
 
@@ -11,86 +11,86 @@ from pathlib import Path
 
 import onnx
 
-LARGEST = 2_000_000_000  # bytes of constants in one file
+LARGEST = 2_000_000_000
+"""Largest size of the constants in a graph's file, in bytes; protobuf's limit is 2 GiB."""
 
 
 def write(graph: onnx.ModelProto, path: Path) -> None:
-    """One file up to protobuf's 2 GB; beyond, the constants in one file beside it."""
-    onnx.save_model(graph, path, save_as_external_data=large(graph), location=f"{path.name}.data")
+    """Write a graph to one file, or constants of more than 2 GB to a second file next to it."""
+    onnx.save_model(graph, path, save_as_external_data=is_large(graph), location=f"{path.name}.data")
 
 
-def large(graph: onnx.ModelProto) -> bool:
-    """Whether the constants of a graph need a file of their own."""
+def is_large(graph: onnx.ModelProto) -> bool:
+    """Return whether the constants of a graph need a separate file."""
     return sum(len(constant.raw_data) for constant in graph.graph.initializer) > LARGEST
 
 
 def plain(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph without what the exporter says of sources and paths, so that equal models are equal bytes."""
+    """Remove the exporter's metadata on source code and paths, so that equal models are equal bytes."""
     del graph.metadata_props[:]
-    for part in (graph.graph, *graph.functions):
-        del part.metadata_props[:]
-        for node in part.node:
+    for proto in (graph.graph, *graph.functions):
+        del proto.metadata_props[:]
+        for node in proto.node:
             del node.metadata_props[:]
             node.doc_string = ""
-        for value in (*part.value_info, *getattr(part, "initializer", []), *getattr(part, "output", [])):
+        for value in (*proto.value_info, *getattr(proto, "initializer", []), *getattr(proto, "output", [])):
             if hasattr(value, "metadata_props"):
                 del value.metadata_props[:]
     return graph
 
 
-def numbered(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with its constants named and put in the order of their first use, also by graphs inside of it.
+def number_constants(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Rename a graph's constants `constant_<n>` in the order of their first use, and sort them so.
 
-    optimum's merged decoder names what its two halves share by whichever half a set gives first.
+    optimum's merged decoder names shared constants after either of its two decoders, in the order of a set.
     """
-    own = {constant.name: constant for constant in graph.graph.initializer}
-    parts = list(nested(graph.graph))
-    used = dict.fromkeys(name for part in parts for node in part.node for name in node.input if name in own)
+    constants = {constant.name: constant for constant in graph.graph.initializer}
+    subgraphs = list(iterate_graphs(graph.graph))
+    used = dict.fromkeys(name for sub in subgraphs for node in sub.node for name in node.input if name in constants)
     names = {name: f"constant_{number}" for number, name in enumerate(used)}
-    for part in parts:
-        for node in part.node:
+    for subgraph in subgraphs:
+        for node in subgraph.node:
             node.input[:] = [names.get(name, name) for name in node.input]
-    for name, constant in own.items():
+    for name, constant in constants.items():
         constant.name = names.get(name, name)
-    ordered = [own[name] for name in [*used, *sorted(own.keys() - used.keys())]]
+    ordered = [constants[name] for name in [*used, *sorted(constants.keys() - used.keys())]]
     del graph.graph.initializer[:]
     graph.graph.initializer.extend(ordered)
     return graph
 
 
-def nested(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and those inside of its nodes."""
+def iterate_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and all of its subgraphs."""
     yield graph
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("g"):
-                yield from nested(attribute.g)
+                yield from iterate_graphs(attribute.g)
 
 
-def unfused(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with the residual sums before layer norms as `Sum`.
+def prevent_fusion(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Replace `Add` before layer norms by `Sum`, which onnxruntime does not fuse.
 
-    onnxruntime makes one kernel of an `Add` and the layer norm after it, which takes three times as long as both on a
-    processor (1.32).
+    On CPU the fused kernel takes three times as long as the two separate ones (onnxruntime 1.32).
     """
     constants = {constant.name for constant in graph.graph.initializer}
     sums = {node.output[0]: node for node in graph.graph.node if node.op_type == "Add"}
     for node in graph.graph.node:
-        before = sums.get(node.input[0]) if node.op_type == "LayerNormalization" else None
-        if before is not None and not constants & set(before.input):
-            before.op_type = "Sum"
+        residual = sums.get(node.input[0]) if node.op_type == "LayerNormalization" else None
+        if residual is not None and not constants & set(residual.input):
+            residual.op_type = "Sum"
     return graph
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters tell of their work at length, and nothing that a user could act on; a failure still says why."""
+    """Suppress the output, warnings and log messages of exporters; their exceptions still propagate."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings(), open(os.devnull, "w", encoding="utf-8") as nowhere:
+        with warnings.catch_warnings(), open(os.devnull, "w", encoding="utf-8") as devnull:
             warnings.simplefilter("ignore")
-            with redirect_stdout(nowhere), redirect_stderr(nowhere):
+            with redirect_stdout(devnull), redirect_stderr(devnull):
                 yield
     finally:
         logging.disable(level)

@@ -1,7 +1,7 @@
-"""Baked generation tasks in optimum's layout: its plain `ORTModelForSeq2SeqLM.from_pretrained` loads the folder.
+"""Export generative tasks in optimum's layout, for `ORTModelForSeq2SeqLM.from_pretrained`.
 
-The decoder is one graph with and without a cache (merged) where optimum can run one: it takes a head's width to be
-d_model / heads. Elsewhere it is two.
+optimum can run a merged decoder (one graph with and without a cache) only if a head's width is d_model / num_heads;
+otherwise two decoder graphs are exported.
 """
 
 from __future__ import annotations
@@ -21,56 +21,59 @@ from hyperformer.tasks import Task
 from hyperformer.types import Answer, HyperFormerError
 
 SEPARATE = ("decoder_model.onnx", "decoder_with_past_model.onnx")
+"""The decoder graphs that a merged decoder replaces."""
 
 
 class Seq2Seq(Target):
-    """Encoder and decoder graphs, configuration and tokenizer."""
+    """The encoder and decoder graphs, configuration and tokenizer of each generative task."""
 
     def write(self, task: Task, folder: Path) -> None:
+        """Write the graphs, configuration and tokenizer of a task."""
         from optimum.exporters.onnx import onnx_export_from_model
 
-        baked, place = self.model.bake(task.name), folder / GENERATION
+        baked, output = self.model.bake(task.name), folder / GENERATION
         model: Any
         model, merged = baked.generator()
-        place.mkdir()
+        output.mkdir()
         model.generation_config.max_new_tokens = self.model.backbone_settings.max_target_tokens
         model.generation_config.num_beams = self.evaluation.num_beams
         with graphs.quiet():
             onnx_export_from_model(
                 model,
-                output=place,
+                output=output,
                 task="text2text-generation-with-past",
                 opset=self.settings.opset,
                 no_post_process=not merged,
-                do_validation=False,  # `check` runs whole generations
+                do_validation=False,  # `check` compares generated texts
             )
         for name in SEPARATE if merged else ():
-            (place / name).unlink()
-        baked.tokenizer.save_pretrained(place)
-        ours = {"task": task.name, "text": baked.template(task.settings.text)}
-        _without_path(place / "config.json", {"hyperformer": ours})
-        for path in sorted(place.glob("*.onnx")):
-            onnx.save_model(graphs.numbered(graphs.plain(onnx.load(path))), path)
+            (output / name).unlink()
+        baked.tokenizer.save_pretrained(output)
+        description = {"task": task.name, "text": baked.template(task.settings.text)}
+        _update_configuration(output / "config.json", {"hyperformer": description})
+        for path in sorted(output.glob("*.onnx")):
+            onnx.save_model(graphs.number_constants(graphs.plain(onnx.load(path))), path)
 
     def check(
-        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], made: Manifest
+        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], draft: Manifest
     ) -> dict[str, dict[str, float]]:
+        """Compare the generated texts and their metric with PyTorch; see `Target.check`."""
         sources = [text.joined(self.model.source(task.name, row)) for row in rows]
         expected = self.model.generate(task.name, sources, self.evaluation)
-        found = self._generated(folder / GENERATION, sources)
-        for source, ours, theirs in zip(sources, found, expected, strict=True):
-            if ours != theirs:
+        generated = self._generate(folder / GENERATION, sources)
+        for source, got, wanted in zip(sources, generated, expected, strict=True):
+            if got != wanted:
                 raise HyperFormerError(
-                    f"the graphs of task {task.name!r} write {ours!r} after {source!r} where torch writes {theirs!r}; "
-                    "they are not published"
+                    f"the graphs of task {task.name!r} generate {got!r} from {source!r}; expected {wanted!r} as with "
+                    "PyTorch. They are not published."
                 )
-        own = evaluation.metrics(task, rows, [Answer(words, {}) for words in found])["mean"]
-        same = {"rows": len(sources), "ties": 0, "largest_difference": 0.0}
-        parity.same_metric(task.name, own, metrics["mean"], same)
-        return {"parity": same}
+        metric = evaluation.metrics(task, rows, [Answer(answer, {}) for answer in generated])["mean"]
+        differences = {"rows": len(sources), "ties": 0, "largest_difference": 0.0}
+        parity.check_metric(task.name, metric, metrics["mean"], differences)
+        return {"parity": differences}
 
-    def _generated(self, folder: Path, sources: Sequence[str]) -> list[str]:
-        """What plain optimum writes after each source."""
+    def _generate(self, folder: Path, sources: Sequence[str]) -> list[str]:
+        """Generate texts with optimum alone."""
         from optimum.onnxruntime import ORTModelForSeq2SeqLM
         from transformers import AutoTokenizer
 
@@ -78,7 +81,7 @@ class Seq2Seq(Target):
             model = ORTModelForSeq2SeqLM.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         longest = self.model.backbone_settings.max_source_tokens
-        written: list[str] = []
+        texts: list[str] = []
         for start in range(0, len(sources), self.evaluation.batch_size):
             batch = tokenizer(
                 list(sources[start : start + self.evaluation.batch_size]),
@@ -89,12 +92,12 @@ class Seq2Seq(Target):
                 return_token_type_ids=False,
             )
             ids = model.generate(**batch)
-            written += [words.strip() for words in tokenizer.batch_decode(ids, skip_special_tokens=True)]
-        return written
+            texts += [answer.strip() for answer in tokenizer.batch_decode(ids, skip_special_tokens=True)]
+        return texts
 
 
-def _without_path(path: Path, more: Mapping[str, Any]) -> None:
-    """The configuration without the folder that it was read from, and with what is ours under one key."""
+def _update_configuration(path: Path, fields: Mapping[str, Any]) -> None:
+    """Remove the path of the original model from a configuration file, and add fields."""
     config = json.loads(path.read_text(encoding="utf-8"))
     config.pop("_name_or_path", None)
-    path.write_text(json.dumps({**config, **more}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({**config, **fields}, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -1,7 +1,7 @@
-"""All tasks of a checkpoint on one graph: what they share stands in it once, and beside it a small file for each task.
+"""Export all tasks of a checkpoint to one shared graph and a small adapter file for each task.
 
-What differs between tasks (adapters, answers, and layer norms where each task has its own) are inputs of the base
-graph, which onnxruntime feeds from a task's adapter file by name. The graph holds zeros in their place.
+Tensors that differ between tasks (adapters, labels, task-specific layer norms) are inputs of the shared graph, which
+onnxruntime reads from the active task's adapter file by name. Their default values in the graph are zeros.
 """
 
 from __future__ import annotations
@@ -20,36 +20,38 @@ from torch.func import functional_call
 from hyperformer import manifest
 from hyperformer.backbones import Backbone
 from hyperformer.export import graphs
-from hyperformer.export.classifier import OUTPUTS, ClosedTarget, filled, traced
+from hyperformer.export.classifier import OUTPUTS, ScoringTarget, filled, traced
 from hyperformer.manifest import ADAPTER, GRAPH, TOKENIZER, Base
 from hyperformer.methods import METHODS
 from hyperformer.tasks import Task
 from hyperformer.types import HyperFormerError
 
-VERSION = 1  # of adapter files, for onnxruntime's own use
+VERSION = 1
+"""Version of adapter and model that onnxruntime's adapter format asks for; nothing reads it."""
 
 
 def check_method(name: str) -> None:
-    """Refuses a method whose tasks have no base to share.
+    """Check that the tasks of a method can share a frozen backbone.
 
     Raises:
-        HyperFormerError: it trains the backbone itself.
+        HyperFormerError: the method trains the backbone.
     """
     if METHODS[name].trains_backbone:
         raise HyperFormerError(
-            f"the method {name} trains the backbone itself, so that its tasks share no frozen base; export bundles, or "
-            "train a method with adapters"
+            f"method {name} trains the backbone; expected a method with a frozen backbone, which the tasks share. "
+            "Export separate bundles, or train with an adapter method."
         )
 
 
-class SharedBase(ClosedTarget):
-    """The base graph and its tokenizer, and a file of inputs for each task."""
+class SharedBaseTarget(ScoringTarget):
+    """The shared graph and its tokenizer, and an adapter file for each task."""
 
-    def begin(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
+    def write_shared(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
+        """Write the shared graph, its tokenizer and `base.json`, and return the graph's hash."""
         check_method(self.model.method_settings.name)
-        self._among = [self.model.answers[task.name] for task in tasks]
-        first, self._own = self._parted(tasks)
-        graph = _base(first, self._own, self.settings.opset)
+        self._answers = [self.model.answers[task.name] for task in tasks]
+        first, self._task_tensors = self._split_tensors(tasks)
+        graph = _build_base(first, self._task_tensors, self.settings.opset)
         graphs.write(graph, folder / GRAPH)
         onnx.checker.check_model(str(folder / GRAPH), full_check=True)
         self.model.backbone.tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
@@ -65,68 +67,70 @@ class SharedBase(ClosedTarget):
         return {"base": files[GRAPH]}
 
     def write(self, task: Task, folder: Path) -> None:
+        """Write the adapter file of a task."""
         adapter = onnxruntime.AdapterFormat()
         adapter.set_adapter_version(VERSION)
         adapter.set_model_version(VERSION)
-        values = {name: tensor.contiguous().numpy() for name, tensor in self._own[task.name].items()}
+        values = {name: tensor.contiguous().numpy() for name, tensor in self._task_tensors[task.name].items()}
         adapter.set_parameters({name: onnxruntime.OrtValue.ortvalue_from_numpy(v) for name, v in values.items()})
         adapter.export_adapter(str(folder / ADAPTER))
 
-    def _parted(self, tasks: Sequence[Task]) -> tuple[nn.Module, dict[str, dict[str, Tensor]]]:
-        """The first task's module; and of every task what is not the same in all, by name."""
-        module = self._module(self.model.bake(tasks[0].name), tasks[0])
-        constants = dict(module.named_buffers())  # what stands twice is one input
-        differ: dict[str, dict[str, Tensor]] = {}
+    def _split_tensors(self, tasks: Sequence[Task]) -> tuple[nn.Module, dict[str, dict[str, Tensor]]]:
+        """Return the first task's module, and for every task its tensors that differ between tasks, by name."""
+        module = self._make_exportable(self.model.bake(tasks[0].name), tasks[0])
+        constants = dict(module.named_buffers())  # a tensor with two names becomes one input
+        differing: dict[str, dict[str, Tensor]] = {}
         for task in tasks[1:]:
-            other = self._module(self.model.bake(task.name), task)
-            found = dict(other.named_buffers(remove_duplicate=False))
-            differ[task.name] = {
-                name: found[name] for name, tensor in constants.items() if not _same(tensor, found[name])
+            other = self._make_exportable(self.model.bake(task.name), task)
+            tensors = dict(other.named_buffers(remove_duplicate=False))
+            differing[task.name] = {
+                name: tensors[name] for name, tensor in constants.items() if not _are_equal(tensor, tensors[name])
             }
-        names = [name for name in constants if any(name in one for one in differ.values())]
-        own = {task: {name: one.get(name, constants[name]) for name in names} for task, one in differ.items()}
-        return module, {tasks[0].name: {name: constants[name] for name in names}, **own}
+        names = [name for name in constants if any(name in tensors for tensors in differing.values())]
+        others = {
+            task: {name: tensors.get(name, constants[name]) for name in names} for task, tensors in differing.items()
+        }
+        return module, {tasks[0].name: {name: constants[name] for name in names}, **others}
 
-    def _module(self, baked: Backbone, task: Task) -> nn.Module:
-        return baked.exportable(self.model.answers[task.name], self.scoring, self._among).eval()
-
-
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.equal(one, other)
+    def _make_exportable(self, baked: Backbone, task: Task) -> nn.Module:
+        return baked.exportable(self.model.answers[task.name], self.scoring, self._answers).eval()
 
 
-class _Fed(nn.Module):
-    """A module of which some buffers are given anew in each call."""
+def _are_equal(left: Tensor, right: Tensor) -> bool:
+    return left.shape == right.shape and torch.equal(left, right)
+
+
+class _BuffersAsInputs(nn.Module):
+    """A module that takes the values of some buffers as inputs."""
 
     def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
         self.module, self.names = module, list(names)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor, *own: Tensor) -> Any:
-        given = dict(zip(self.names, own, strict=True))
-        return functional_call(self.module, given, (input_ids, attention_mask))
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, *tensors: Tensor) -> Any:
+        buffers = dict(zip(self.names, tensors, strict=True))
+        return functional_call(self.module, buffers, (input_ids, attention_mask))
 
 
-def _base(module: nn.Module, own: Mapping[str, Mapping[str, Tensor]], opset: int) -> onnx.ModelProto:
-    """The graph whose inputs are what the tasks own, open in the axes whose sizes differ between them."""
-    names = list(next(iter(own.values())))
-    shapes = {name: [tuple(one[name].shape) for one in own.values()] for name in names}
-    sizes: dict[tuple[int, ...], torch.export.Dim] = {}  # what the tasks have on an axis → that axis
+def _build_base(module: nn.Module, task_tensors: Mapping[str, Mapping[str, Tensor]], opset: int) -> onnx.ModelProto:
+    """Build the shared graph: task tensors are inputs, dynamic in the axes whose sizes differ between tasks."""
+    names = list(next(iter(task_tensors.values())))
+    shapes = {name: [tuple(tensors[name].shape) for tensors in task_tensors.values()] for name in names}
+    dims: dict[tuple[int, ...], torch.export.Dim] = {}  # sizes of an axis in all tasks → its dimension
     inputs, axes = {}, {}
-    for name, found in shapes.items():
-        open_axes = {}
-        for axis, sized in enumerate(zip(*found, strict=True)):
-            if len(set(sized)) > 1:
-                open_axes[axis] = sizes.setdefault(sized, torch.export.Dim(f"size_{len(sizes)}", min=1))
-        # each axis has a size of its own while it is traced: the tracer takes equal ones for one
-        traced_at = [
-            2 + list(sizes.values()).index(open_axes[a]) if a in open_axes else n for a, n in enumerate(found[0])
+    for name, task_shapes in shapes.items():
+        dynamic = {}
+        for axis, sizes in enumerate(zip(*task_shapes, strict=True)):
+            if len(set(sizes)) > 1:
+                dynamic[axis] = dims.setdefault(sizes, torch.export.Dim(f"size_{len(dims)}", min=1))
+        # a different size for each dimension: the tracer would merge equal ones
+        traced_shape = [
+            2 + list(dims.values()).index(dynamic[a]) if a in dynamic else n for a, n in enumerate(task_shapes[0])
         ]
-        inputs[name], axes[name] = torch.zeros(traced_at), open_axes
-    fed = _Fed(module, names)
-    graph = traced(fed, opset, OUTPUTS[:2], inputs, axes)
+        inputs[name], axes[name] = torch.zeros(traced_shape), dynamic
+    graph = traced(_BuffersAsInputs(module, names), opset, OUTPUTS[:2], inputs, axes)
     constants = {f"module.{name}": tensor for name, tensor in module.named_buffers(remove_duplicate=False)}
     graph = filled(graph, constants)
-    for name in names:  # onnxruntime asks for an input that has no value yet, although the adapter will bring it
+    for name in names:  # onnxruntime requires a default value even for inputs that the adapter provides
         graph.graph.initializer.append(numpy_helper.from_array(torch.zeros(shapes[name][0]).numpy(), name))
     return graph

@@ -1,4 +1,4 @@
-"""What every export target does."""
+"""The interface of export targets."""
 
 from __future__ import annotations
 
@@ -14,41 +14,51 @@ from hyperformer.tasks import Task
 
 
 class Target(ABC):
-    """Writes the files of tasks, and checks them against torch; made once for all tasks of an export.
+    """An export target: it writes the files of tasks and compares them with PyTorch.
+
+    One instance serves all tasks of an export.
 
     Args:
         model: the trained model.
-        settings: of graphs and checks.
-        evaluation: how the model answers.
+        settings: settings of graphs and of their comparison with PyTorch.
+        evaluation: settings that the model predicts with.
     """
 
     def __init__(self, model: MultiTaskModel, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
         self.model, self.settings, self.evaluation = model, settings, evaluation
 
-    def begin(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
-        """Writes what the tasks share, if anything, into the folder that theirs will be in.
+    def write_shared(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
+        """Write the files that all tasks share, if any, into the folder of the bundles.
+
+        Args:
+            tasks: the tasks of this target.
+            folder: the folder that will hold a folder for each task.
 
         Returns:
-            The hashes that the tasks' manifests name it by.
+            The hashes of shared files, which each task's manifest records.
         """
         return {}
 
     @abstractmethod
     def write(self, task: Task, folder: Path) -> None:
-        """Writes what answers the task."""
+        """Write the graphs and tokenizer of a task."""
 
     @abstractmethod
     def check(
-        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], made: Manifest
+        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], draft: Manifest
     ) -> dict[str, dict[str, float]]:
-        """Compares what was written with torch on rows.
+        """Compare the exported task with PyTorch on every validation row.
 
         Args:
+            task: the exported task.
+            folder: the task's folder.
             rows: every validation row.
-            metrics: the model's on these rows, in percent.
-            made: the manifest as far as it is known.
+            metrics: metrics of the PyTorch model on these rows, in percent.
+            draft: the manifest without the results of this check.
+
         Returns:
-            `parity`, and what else there is to say in the manifest.
+            Fields of the manifest: `parity`, and optionally `int8`.
+
         Raises:
-            HyperFormerError: it is not the model; the sentence names task, input and difference.
+            HyperFormerError: the exported task differs from PyTorch.
         """

@@ -1,4 +1,4 @@
-"""Answers from exported tasks, with numpy, onnxruntime and tokenizers only.
+"""Run exported tasks with numpy, onnxruntime and tokenizers only.
 
 from hyperformer.runtime import load
 load("data/06_models/onnx/sentiment")({"sentence": "The film is wonderful."})
@@ -16,21 +16,25 @@ from hyperformer.runtime.shared import SharedBundle, base_of
 
 
 def load(folder: str | Path, threads: int | None = None, precision: Precision = "float32") -> Bundle | Bundles:
-    """Opens an exported task, or a folder of them: there a task is asked by `[name]`, and opened when it is.
+    """Load an exported task, or a folder of exported tasks.
 
     Args:
-        folder: what the export wrote.
-        threads: of onnxruntime; None for its own choice.
-        precision: `int8` takes the graph in int8.
+        folder: a folder that an export wrote.
+        threads: threads of onnxruntime; None for its default.
+        precision: `int8` loads the int8 graph.
+
+    Returns:
+        The bundle, or a mapping of task names to bundles, each of which is loaded when it is first used.
+
     Raises:
         HyperFormerError: the folder is neither, or a file is missing or not the one that was exported.
     """
-    where = Path(folder)
-    if not (where / manifest.FILE).exists() and places(where):
-        return Bundles(where, threads, precision)
-    if (where / manifest.ADAPTER).exists():
-        return SharedBundle(where, base_of(where.parent, threads, precision))
-    return Bundle(where, threads, precision)
+    path = Path(folder)
+    if not (path / manifest.FILE).exists() and places(path):
+        return Bundles(path, threads, precision)
+    if (path / manifest.ADAPTER).exists():
+        return SharedBundle(path, base_of(path.parent, threads, precision))
+    return Bundle(path, threads, precision)
 
 
 __all__ = ["Bundle", "Bundles", "load"]

@@ -1,4 +1,4 @@
-"""The files of a bundle: each is read once, compared with its checksum, and used as it was read."""
+"""Read the files of a bundle: each is read once and compared with its checksum, and these bytes are used."""
 
 from __future__ import annotations
 
@@ -10,23 +10,29 @@ from hyperformer import manifest, text
 from hyperformer.manifest import Base, Manifest
 from hyperformer.types import HyperFormerError, RowError
 
-LONGEST = 1 << 20  # largest max_source_tokens of a manifest, in tokens
+LONGEST = 1 << 20
+"""Largest `max_source_tokens` of a manifest, in tokens."""
 Contents = dict[str, bytes]
-"""The bytes of files, by their path in the folder."""
+"""Bytes of files, by their path in the folder."""
 R = TypeVar("R")
 T = TypeVar("T")
 D = TypeVar("D", Manifest, Base)
 
 
 def read_bundle(
-    folder: Path, wanted: Callable[[Manifest], Sequence[str]] = lambda description: ()
+    folder: Path, select: Callable[[Manifest], Sequence[str]] = lambda description: ()
 ) -> tuple[Manifest, Contents]:
-    """Read a bundle's manifest, verify all of its files, and keep the bytes of some.
+    """Read a bundle's manifest, verify all of its files, and return the bytes of some.
 
     Args:
-        wanted: names the files to keep, of those that the manifest lists.
+        folder: the bundle.
+        select: returns the names of the listed files whose bytes are returned.
+
+    Returns:
+        The manifest, and the bytes of the selected files.
+
     Raises:
-        HyperFormerError: the folder is no bundle, or a file is missing, not listed, or not the one that was exported.
+        HyperFormerError: the folder is not a bundle, or a file is missing, not listed, or not the exported one.
     """
 
     def required(description: Manifest) -> list[str]:
@@ -36,62 +42,67 @@ def read_bundle(
             else []
         )
 
-    return _read(folder, described, manifest.FILE, required, wanted)
+    return _read(folder, described, manifest.FILE, required, select)
 
 
-def read_base(folder: Path, wanted: Callable[[Base], Sequence[str]] = lambda description: ()) -> tuple[Base, Contents]:
-    """Read what a folder says of its base, verify the base's files, and keep the bytes of some.
+def read_base(folder: Path, select: Callable[[Base], Sequence[str]] = lambda description: ()) -> tuple[Base, Contents]:
+    """Read `base.json`, verify the files of the shared base, and return the bytes of some.
 
     Args:
-        wanted: names the files to keep, of those that are listed.
+        folder: the folder of the base and its bundles.
+        select: returns the names of the listed files whose bytes are returned.
+
+    Returns:
+        The description of the base, and the bytes of the selected files.
+
     Raises:
-        HyperFormerError: there is no base, or a file is missing, not listed, or not the one that was exported.
+        HyperFormerError: there is no base, or a file is missing, not listed, or not the exported one.
     """
     return _read(
         folder,
-        lambda place: tried(lambda: manifest.read_base(place), f"{place} has no base"),
+        lambda path: convert_errors(lambda: manifest.read_base(path), f"{path} has no shared base"),
         manifest.BASE,
         lambda _: [manifest.GRAPH, manifest.TOKENIZER],
-        wanted,
+        select,
     )
 
 
 def _read(
     folder: Path,
-    describe: Callable[[Path], D],
-    source: str,
+    read_description: Callable[[Path], D],
+    file: str,
     required: Callable[[D], Sequence[str]],
-    wanted: Callable[[D], Sequence[str]],
+    select: Callable[[D], Sequence[str]],
 ) -> tuple[D, Contents]:
     def attempt() -> tuple[D, Contents]:
-        description = describe(folder)
+        description = read_description(folder)
         for name in required(description):
             if name not in description.files:
-                raise HyperFormerError(f"{folder / source} does not list {name}; export the task again")
-        names = wanted(description)
-        read = tried(
-            lambda: manifest.verify(folder, description.files, names), f"the bundle {folder} cannot be checked"
+                raise HyperFormerError(f"{folder / file} does not list {name}. Export the task again.")
+        names = select(description)
+        contents = convert_errors(
+            lambda: manifest.verify(folder, description.files, names), f"the bundle {folder} cannot be verified"
         )
-        return description, read
+        return description, contents
 
     try:
         return attempt()
-    except HyperFormerError:  # the folder may have been replaced between two of its files
+    except HyperFormerError:  # the folder may have been replaced while it was read
         return attempt()
 
 
 def described(folder: Path) -> Manifest:
-    """Read the manifest of a bundle, and refuse one that contradicts itself.
+    """Read the manifest of a bundle and check its values.
 
     Raises:
-        HyperFormerError: the folder is no bundle, or its manifest contradicts itself.
+        HyperFormerError: the folder is not a bundle, or a value of its manifest is invalid.
     """
-    description = tried(lambda: manifest.read(folder), f"{folder} is no bundle")
+    description = convert_errors(lambda: manifest.read(folder), f"{folder} is not a bundle")
     labels, numbers = description.labels, description.numbers
-    wrong = [
+    invalid = [
         name
-        for name, right in {
-            "text": isinstance(description.text, str) or [type(part) for part in description.text] == [str, str],
+        for name, is_valid in {
+            "text": isinstance(description.text, str) or [type(item) for item in description.text] == [str, str],
             "labels": all(isinstance(label, str) for label in labels) and len(set(labels)) == len(labels) != 1,
             "numbers": numbers is None
             or (len(numbers) == len(labels) and all(type(number) in (int, float) for number in numbers)),
@@ -103,90 +114,111 @@ def described(folder: Path) -> Manifest:
                 for name in ("metrics", "parity", "int8")
             },
         }.items()
-        if not right
+        if not is_valid
     ]
-    if wrong:
+    if invalid:
         raise HyperFormerError(
-            f"{folder / manifest.FILE} has {wrong[0]!r} that cannot be, {getattr(description, wrong[0])!r:.80}; export "
-            "the task again"
+            f"{folder / manifest.FILE}: invalid value for {invalid[0]!r}: {getattr(description, invalid[0])!r:.80}. "
+            "Export the task again."
         )
     text.columns(description.text)
     return description
 
 
-def graph_name(folder: Path, description: Manifest, int8: bool) -> str:
+def choose_graph(folder: Path, description: Manifest, int8: bool) -> str:
     """Return the file name of a bundle's classifier graph, in float32 or int8.
 
     Raises:
-        HyperFormerError: there is none.
+        HyperFormerError: the bundle has no such graph.
     """
     graph = manifest.INT8 if int8 else manifest.GRAPH
     if manifest.ADAPTER in description.files:
-        raise HyperFormerError(f"{folder} is on a shared base: export a bundle of its own")
+        raise HyperFormerError(f"{folder} uses a shared base; expected a separate bundle. Export one.")
     if not description.labels:
         raise HyperFormerError(
-            f"the task {description.task!r} writes texts: load {folder / manifest.GENERATION} with optimum's "
-            "ORTModelForSeq2SeqLM, as its README.md shows"
+            f"task {description.task!r} is generative. Load {folder / manifest.GENERATION} with optimum's "
+            "ORTModelForSeq2SeqLM, as its README.md shows."
         )
     if graph not in description.files:
-        why = (
-            f": its metric fell by {description.int8['float32'] - description.int8['metric']:.2f} points"
+        reason = (
+            f": its metric dropped by {description.int8['float32'] - description.int8['metric']:.2f} points"
             if description.int8
             else ""
         )
-        raise HyperFormerError(f"{folder} holds no {graph}{why}; use the graph in float32")
+        raise HyperFormerError(f"{folder} holds no {graph}{reason}. Use the float32 graph.")
     return graph
 
 
-def graph_files(graph: str, listed: Iterable[str]) -> list[str]:
-    """Return the names of the files of a graph: its own, and those beside it with the constants of a large one."""
+def list_graph_files(graph: str, listed: Iterable[str]) -> list[str]:
+    """Return the names of a graph's files: the graph itself, and the files of its external constants, if any."""
     return [graph, *(name for name in listed if name.startswith(f"{graph}."))]
 
 
 def is_fault(error: BaseException) -> bool:
-    """Tell faults from requests to stop; a panic of a Rust library is no `Exception`, and its class has no name."""
+    """Return whether an error is a failure, not a request to stop.
+
+    A panic of a Rust library counts too: it is not an `Exception`, and its class cannot be imported.
+    """
     return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of what a library says of a fault, or the fault's kind."""
+def summarize_error(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its class."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
-def tried(work: Callable[[], T], what: str) -> T:
-    """What `work` gives; a fault of file or library as a sentence."""
+def convert_errors(function: Callable[[], T], message: str) -> T:
+    """Call a function, and convert errors of files and libraries to `HyperFormerError`.
+
+    Args:
+        function: the function to call.
+        message: the start of the error's message.
+
+    Returns:
+        The result of the function.
+
+    Raises:
+        HyperFormerError: the function failed.
+    """
     try:
-        return work()
+        return function()
     except HyperFormerError:
         raise
     except BaseException as error:
         if not is_fault(error):
             raise
         raise HyperFormerError(
-            f"{what} ({first_line(error)}); give the folder of an exported task, or export it again"
+            f"{message} ({summarize_error(error)}). Use the folder of an exported task, or export it again."
         ) from None
 
 
-def on_rows(work: Callable[[Sequence[R]], T], rows: Sequence[R], what: str) -> T:
-    """Run a library's work on rows; where it fails, look for the first row on which it fails alone.
+def run_on_rows(function: Callable[[Sequence[R]], T], rows: Sequence[R], message: str) -> T:
+    """Call a library's function on rows; if it fails, find the first row that fails by itself.
 
     Args:
-        what: what cannot be done, for messages.
+        function: the function to call, on all rows or on some.
+        rows: the rows.
+        message: the start of the error's message.
+
+    Returns:
+        The result of the function.
+
     Raises:
-        RowError: the work fails on a row.
-        HyperFormerError: the work fails, but on no row alone.
+        RowError: the function fails on a row.
+        HyperFormerError: the function fails, but on no single row.
     """
     try:
-        return work(rows)
+        return function(rows)
     except BaseException as error:
         if not is_fault(error):
             raise
-        fault = error
-    for number, row in enumerate(rows):
+        failure = error
+    for index, row in enumerate(rows):
         try:
-            work([row])
+            function([row])
         except BaseException as error:
             if not is_fault(error):
                 raise
-            raise RowError(number, f"{what} ({first_line(error)}). Change the row, or export the task again.") from None
-    raise HyperFormerError(f"{what} ({first_line(fault)}). Ask fewer rows at once, or export the task again.")
+            reason = f"{message} ({summarize_error(error)}). Change the row, or export the task again."
+            raise RowError(index, reason) from None
+    raise HyperFormerError(f"{message} ({summarize_error(failure)}). Use fewer rows at once, or export the task again.")

@@ -1,4 +1,4 @@
-"""Bundles that share one graph: a session for all of them, and a small file of inputs for each."""
+"""Run bundles that share one graph: one session for all, and a small adapter file for each."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 import onnxruntime
 
 from hyperformer import manifest
-from hyperformer.runtime.bundle import Bundle, Precision, checked, open_tokenizer, opened
-from hyperformer.runtime.files import read_base, read_bundle, tried
+from hyperformer.runtime.bundle import Bundle, Precision, check_options, open_session, open_tokenizer
+from hyperformer.runtime.files import convert_errors, read_base, read_bundle
 from hyperformer.types import HyperFormerError
 
 
 class SharedBase:
-    """The base of a folder of bundles: one session and one tokenizer, for any number of tasks and threads.
+    """The shared base of a folder of bundles: one session and one tokenizer for any number of tasks; thread-safe.
 
     Args:
-        folder: what the export wrote: base graph, tokenizer, and a folder for each task.
-        threads: of onnxruntime; None for its own choice.
+        folder: a folder that an export wrote, with the shared graph, tokenizer, and a folder for each task.
+        threads: threads of onnxruntime; None for its default.
+
     Raises:
         HyperFormerError: a file is missing or not the one that was exported.
     """
@@ -28,48 +29,66 @@ class SharedBase:
         self.folder = folder
         base, contents = read_base(folder, lambda base: list(base.files))
         self.sha256 = base.files[manifest.GRAPH]
-        self.session = opened(folder / manifest.GRAPH, contents, threads)
+        self.session = open_session(folder / manifest.GRAPH, contents, threads)
         self.tokenizer = open_tokenizer(contents[manifest.TOKENIZER], folder / manifest.TOKENIZER)
 
 
-def adapter(content: bytes) -> Any:
-    """Open onnxruntime's adapter of a file's bytes; it can only map a file, so it maps one that nobody else has."""
-    loaded = onnxruntime.LoraAdapter()
+def open_adapter(content: bytes) -> Any:
+    """Load onnxruntime's adapter from a file's bytes; it can only map a file, so it maps a private copy."""
+    adapter = onnxruntime.LoraAdapter()
     with tempfile.NamedTemporaryFile(suffix=Path(manifest.ADAPTER).suffix) as copy:
         copy.write(content)
         copy.flush()
-        loaded.Load(copy.name)
-    return loaded
+        adapter.Load(copy.name)
+    return adapter
 
 
 class SharedBundle(Bundle):
-    """One task on a base.
+    """An exported task on a shared base.
+
+    Args:
+        folder: the task's folder.
+        base: the base that it was exported with.
 
     Raises:
-        HyperFormerError: the folder is no bundle, a file is not the one that was exported, or belongs to another base.
+        HyperFormerError: the folder is not a bundle, a file is not the exported one, or it belongs to another base.
     """
 
     def __init__(self, folder: Path, base: SharedBase) -> None:
         self.folder = folder
         self.manifest, contents = read_bundle(folder, lambda _: [manifest.ADAPTER])
         if manifest.ADAPTER not in self.manifest.files:
-            raise HyperFormerError(f"{folder / manifest.FILE} does not list {manifest.ADAPTER}; export the tasks again")
+            raise HyperFormerError(
+                f"{folder / manifest.FILE} does not list {manifest.ADAPTER}. Export the tasks again."
+            )
         if self.manifest.made_from.get("base") != base.sha256:
-            raise HyperFormerError(f"{folder} was exported with another base than {base.folder}; export both again")
+            raise HyperFormerError(
+                f"{folder} was exported with another base than the one in {base.folder}. Export them together."
+            )
         self._session, self._tokenizer = base.session, base.tokenizer
         file = folder / manifest.ADAPTER
-        self._adapter = tried(lambda: adapter(contents[manifest.ADAPTER]), f"{file} cannot be opened")
-        self._options = onnxruntime.RunOptions()  # which only points to the adapter
+        self._adapter = convert_errors(lambda: open_adapter(contents[manifest.ADAPTER]), f"{file} cannot be opened")
+        self._options = onnxruntime.RunOptions()  # it does not keep the adapter alive
         self._options.add_active_adapter(self._adapter)
 
 
 def base_of(folder: Path, threads: int | None, precision: Precision) -> SharedBase:
-    """The base of a folder, which is in float32 only.
+    """Load the shared base of a folder.
+
+    Args:
+        folder: the folder of the base and its bundles.
+        threads: threads of onnxruntime; None for its default.
+        precision: must be `float32`; a shared base has no int8 graph.
+
+    Returns:
+        The base.
 
     Raises:
-        HyperFormerError: another precision is asked for, or the base cannot be opened.
+        HyperFormerError: the precision is another one, or the base cannot be loaded.
     """
-    checked(threads, precision)
+    check_options(threads, precision)
     if precision != "float32":
-        raise HyperFormerError(f"the base in {folder} is in float32 only; take a bundle of each task for {precision}")
+        raise HyperFormerError(
+            f"the shared base in {folder} is in float32 only. Export separate bundles to use {precision}."
+        )
     return SharedBase(folder, threads)

@@ -1,8 +1,8 @@
-"""A task as one graph from its columns' texts to its label: a bundle's graph with the tokenizer inside.
+"""String graphs: a bundle's graph with its tokenizer inside, from the texts of the columns to the label.
 
-It runs wherever onnxruntime does with the operators of onnxruntime-extensions, and needs no tokenizer beside it.
+They need onnxruntime with the operators of onnxruntime-extensions, and no separate tokenizer.
 """
 
-from hyperformer.string_graph.graph import Written, write_string_graph
+from hyperformer.string_graph.graph import StringGraph, write_string_graph
 
-__all__ = ["Written", "write_string_graph"]
+__all__ = ["StringGraph", "write_string_graph"]

@@ -1,4 +1,4 @@
-"""What a tokenizer makes of single characters, and the operators that do the same."""
+"""Derive a tokenizer's normalization of characters, and express it as SentencePiece rules and patterns."""
 
 from __future__ import annotations
 
@@ -14,99 +14,100 @@ from typing import Any
 
 from sentencepiece import SentencePieceTrainer, sentencepiece_model_pb2
 
-protobuf: Any = sentencepiece_model_pb2  # whose classes appear as it is imported
-STRANGE = "\ue000"
-"""Stands for a character that no piece has."""
-FORMS = ("", STRANGE, f" {STRANGE} ")
-"""What becomes of a character that no piece has: nothing, a part of a word, or a word of its own."""
+protobuf: Any = sentencepiece_model_pb2  # its classes are created at import
+PLACEHOLDER = "\ue000"
+"""Replaces a character that is in no piece."""
+FORMS = ("", PLACEHOLDER, f" {PLACEHOLDER} ")
+"""Normal forms of a character that is in no piece: removed, within a word, or a separate word."""
 PLANES = (range(1, 0xD800), range(0xE000, 0x40000), range(0xE0000, 0xF0000))
-"""Where Unicode names characters, or may, but for NUL, which ends a string of onnxruntime-extensions."""
+"""Code points that Unicode assigns or may assign, without NUL, which ends a string of onnxruntime-extensions."""
 BEYOND = (range(0x40000, 0xE0000), range(0xF0000, sys.maxunicode + 1))
-"""Where it names none, and one is as the other."""
+"""Code points that Unicode does not assign; all of a range have the same normal form."""
 
 
 @cache
-def decomposed() -> tuple[str, ...]:
-    """Letters with their marks, as several characters that Unicode joins to one."""
-    apart = (unicodedata.normalize("NFD", chr(code)) for code in chain(*PLANES))
+def list_decomposed() -> tuple[str, ...]:
+    """List the sequences of letters and combining marks that Unicode composes to one character."""
+    canonical = (unicodedata.normalize("NFD", chr(code)) for code in chain(*PLANES))
     half_width = (chr(letter) + mark for letter in range(0xFF66, 0xFF9E) for mark in "\uff9e\uff9f")  # of katakana
-    joined = (one for one in half_width if len(unicodedata.normalize("NFKC", one)) == 1)
-    return (*(one for one in apart if len(one) > 1), *joined)
+    composed = (pair for pair in half_width if len(unicodedata.normalize("NFKC", pair)) == 1)
+    return (*(sequence for sequence in canonical if len(sequence) > 1), *composed)
 
 
 class Characters:
-    """What becomes of characters before a tokenizer looks for pieces.
+    """A tokenizer's normalization of characters.
 
     Args:
-        becomes: what becomes of a character, or of a letter with its marks, within a text.
-        pieces: whose characters are known.
+        normalize: returns the normal form of a character, or of a letter with its marks, within a text.
+        pieces: pieces of the vocabulary, whose characters are known.
     """
 
-    def __init__(self, becomes: Callable[[str], str], pieces: Iterable[str]) -> None:
-        self._becomes, self.alphabet = becomes, {" ", *(char for piece in pieces for char in piece)}
+    def __init__(self, normalize: Callable[[str], str], pieces: Iterable[str]) -> None:
+        self._normalize, self.alphabet = normalize, {" ", *(char for piece in pieces for char in piece)}
 
-    def strange(self, becomes: str) -> str:
-        """A pattern of single characters that no piece has and that become this, with `STRANGE` in their place."""
-        return _pattern(codes for codes, form in self._strange.items() if form == becomes)
+    def unknown_pattern(self, form: str) -> str:
+        """Return a pattern of the single characters that are in no piece and have this normal form, one of `FORMS`."""
+        return _pattern(codes for codes, other in self._unknown.items() if other == form)
 
     @cached_property
-    def _strange(self) -> dict[range, str]:
-        """Characters that no piece has, and what becomes of them.
+    def _unknown(self) -> dict[range, str]:
+        """Characters that are in no piece, and their normal forms.
 
-        One that a mark may join with is not among them, nor a mark: these have rules.
+        Combining marks, and letters that they may combine with, are excluded: they have rules.
         """
-        joined = {char for letters in decomposed() for char in letters}
-        found = {}
+        combining = {char for sequence in list_decomposed() for char in sequence}
+        forms = {}
         for codes in (*(range(code, code + 1) for code in chain(*PLANES)), *BEYOND):
-            form = self._written(chr(codes.start))
-            if chr(codes.start) not in joined and form in FORMS:
-                found[codes] = form
-        return found
+            form = self._replace_unknown(chr(codes.start))
+            if chr(codes.start) not in combining and form in FORMS:
+                forms[codes] = form
+        return forms
 
     @cached_property
     def _rules(self) -> dict[str, str]:
-        """What other characters, and letters with their marks, become."""
-        singles = (chr(code) for code in chain(*PLANES) if range(code, code + 1) not in self._strange)
-        given = chain(singles, decomposed())
-        return {one: other for one in given if (other := self._written(one)) != one}
+        """Normal forms of all other characters, and of letters with their marks."""
+        singles = (chr(code) for code in chain(*PLANES) if range(code, code + 1) not in self._unknown)
+        return {
+            text: form for text in chain(singles, list_decomposed()) if (form := self._replace_unknown(text)) != text
+        }
 
-    def _written(self, words: str) -> str:
-        """What words become, what no piece has as `STRANGE`."""
-        return "".join(char if char in self.alphabet else STRANGE for char in self._becomes(words))
+    def _replace_unknown(self, text: str) -> str:
+        """Normalize a text, with `PLACEHOLDER` for characters that are in no piece."""
+        return "".join(char if char in self.alphabet else PLACEHOLDER for char in self._normalize(text))
 
     def model(self) -> Any:
-        """A model of SentencePiece's, without pieces yet, that does what becomes of characters."""
+        """Return a SentencePiece model with this normalization and no pieces yet."""
         model = protobuf.ModelProto()
-        model.normalizer_spec.precompiled_charsmap = _compiled(self._rules)
+        model.normalizer_spec.precompiled_charsmap = _compile(self._rules)
         model.normalizer_spec.escape_whitespaces = True
         return model
 
 
-def _pattern(found: Iterator[range]) -> str:
-    """A regular expression of one of these characters; of none, where there are none."""
+def _pattern(characters: Iterator[range]) -> str:
+    """Return a regular expression that matches one of these characters, or nothing if there are none."""
     ranges: list[range] = []
-    for codes in sorted(found, key=lambda one: one.start):
+    for codes in sorted(characters, key=lambda codes: codes.start):
         if ranges and ranges[-1].stop == codes.start:
             ranges[-1] = range(ranges[-1].start, codes.stop)
         else:
             ranges.append(codes)
-    return "[" + "".join(f"\\x{{{one.start:X}}}-\\x{{{one.stop - 1:X}}}" for one in ranges or [range(1)]) + "]"
+    return "[" + "".join(f"\\x{{{codes.start:X}}}-\\x{{{codes.stop - 1:X}}}" for codes in ranges or [range(1)]) + "]"
 
 
-def _compiled(rules: Mapping[str, str]) -> bytes:
-    """Rules in SentencePiece's own form, as its trainer makes it."""
-    lines = ("\t".join(" ".join(f"{ord(char):X}" for char in part) for part in rule) for rule in sorted(rules.items()))
-    made = io.BytesIO()
-    with tempfile.TemporaryDirectory() as place:
-        table = Path(place) / "rules.tsv"
+def _compile(rules: Mapping[str, str]) -> bytes:
+    """Compile rules to SentencePiece's format with its trainer."""
+    lines = ("\t".join(" ".join(f"{ord(char):X}" for char in text) for text in rule) for rule in sorted(rules.items()))
+    model = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "rules.tsv"
         table.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         SentencePieceTrainer.train(
             sentence_iterator=iter(["a b c"]),
-            model_writer=made,
+            model_writer=model,
             model_type="char",
             vocab_size=7,
             normalization_rule_tsv=str(table),
             hard_vocab_limit=False,
             minloglevel=2,
         )
-    return bytes(protobuf.ModelProto.FromString(made.getvalue()).normalizer_spec.precompiled_charsmap)
+    return bytes(protobuf.ModelProto.FromString(model.getvalue()).normalizer_spec.precompiled_charsmap)

@@ -1,4 +1,4 @@
-"""A bundle's graph, with its template and tokenizer before it and the label after it."""
+"""Write string graphs: a bundle's graph, preceded by its template and tokenizer and followed by the label."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ from hyperformer import manifest, prefix, text
 from hyperformer.manifest import Manifest
 from hyperformer.runtime import Bundle
 from hyperformer.runtime.bundle import FATAL, open_tokenizer
-from hyperformer.runtime.files import graph_files, graph_name, read_bundle
-from hyperformer.string_graph.nodes import CONTRIBUTED, Nodes
-from hyperformer.string_graph.tokenizing import Texts, operators
+from hyperformer.runtime.files import choose_graph, list_graph_files, read_bundle
+from hyperformer.string_graph.nodes import EXTENSIONS, Nodes
+from hyperformer.string_graph.tokenizing import Texts, choose_operators
 from hyperformer.types import Answer, HyperFormerError, Source
 
 Row = Mapping[str, Any]
 INPUTS = ("input_ids", "attention_mask")
 LABEL, PROBABILITIES, TRUNCATED = "label", "probabilities", "truncated"
-OPSETS = helper.make_opsetid(CONTRIBUTED, 1), helper.make_opsetid("ai.onnx.ml", 2)
-BATCH = 64  # rows that are compared at once
-NEAR = 1e-4  # by which probabilities of the same tokens may differ
+OPSETS = helper.make_opsetid(EXTENSIONS, 1), helper.make_opsetid("ai.onnx.ml", 2)
+BATCH = 64
+"""Rows that are compared at once."""
+TOLERANCE = 1e-4
+"""Largest difference of a probability for the same tokens."""
 PROBES = (
     "The film, though slow, didn't lose me: 9/10!",
     "",
@@ -44,120 +46,127 @@ PROBES = (
     "a</s><unk>[SEP] [CLS]<pad> b\u00a0c",
     "don\u00b4t \u1112\u1161\u11ab \u0438\u0306 \u304b\u3099 \U0001fa77 \ue000\ue001 \u0378\u0379 x\U000e0fff",
 )
-"""What every graph is tried on: cases, marks, spaces, scripts, what is too long, and what looks like special tokens."""
+"""Texts that every graph is compared on: cases, marks, spaces, scripts, long texts, and literal special tokens."""
 
 
 @dataclass(frozen=True)
-class Written:
-    """What a string graph takes and gives, and on how many rows it was compared with its bundle."""
+class StringGraph:
+    """The input columns and outputs of a string graph, and the number of rows that it was compared on."""
 
     columns: list[str]
     outputs: list[str]
     rows: int
 
 
-def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8: bool = False) -> Written:
-    """Writes a bundle's task as one graph: strings [B] of each column → `label` [B], and what the bundle's graph gives.
+def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8: bool = False) -> StringGraph:
+    """Write a bundle's task as one graph from strings [B] of each column to `label` [B].
 
-    `truncated` [B] says which texts were cut. Tokens and answers are compared with the bundle's on rows that try a
-    tokenizer and on the given ones; a graph that reads or answers one otherwise is not written.
+    Further outputs are those of the bundle's graph, and `truncated` [B]: whether a text was truncated. Tokens and
+    answers are compared with the bundle's on `PROBES` and on `rows`; if any differ, the graph is not written.
 
     Args:
         folder: the bundle.
-        path: the file to write, outside of the bundle; its folder must be there.
-        rows: more rows to compare on.
-        int8: takes the graph in int8.
+        path: the file to write, outside the bundle, in an existing folder.
+        rows: further rows to compare.
+        int8: use the int8 graph.
+
+    Returns:
+        The columns and outputs of the graph.
+
     Raises:
-        HyperFormerError: the file would be in the bundle; the bundle is not what was exported, is on a shared base,
-            lacks the graph or has one of several files; a column is named as a value of the graph is; its tokenizer has
-            no operators; or a row differs.
+        HyperFormerError: the file would be in the bundle; the bundle was changed after the export, uses a shared base,
+            lacks the graph or stores it in several files; a column has the name of another value of the graph; no
+            operators support the tokenizer; or a row differs.
     """
     if path.resolve().is_relative_to(folder.resolve()):
-        raise HyperFormerError(f"{path} is in the bundle itself, whose files are signed; write it beside the bundle")
+        raise HyperFormerError(f"{path} is inside the bundle; expected a path outside of it. Choose another path.")
     bundle = Bundle(folder, precision="int8" if int8 else "float32")
-    graph = graph_name(folder, bundle.manifest, int8)
-    found, contents = read_bundle(folder, lambda _: [graph, manifest.TOKENIZER])
-    if found != bundle.manifest:
-        raise HyperFormerError(f"{folder} was replaced while it was read; run again")
-    if len(graph_files(graph, found.files)) > 1:
+    graph = choose_graph(folder, bundle.manifest, int8)
+    description, contents = read_bundle(folder, lambda _: [graph, manifest.TOKENIZER])
+    if description != bundle.manifest:
+        raise HyperFormerError(f"{folder} was replaced while it was read. Run again.")
+    if len(list_graph_files(graph, description.files)) > 1:
         raise HyperFormerError(
-            f"{folder / graph} has its constants in a file of its own; give tokens to the bundle's graph"
+            f"{folder / graph} has external constants; expected a single file. Use the bundle's own graph, which takes "
+            "token ids."
         )
-    columns, nodes = list(dict.fromkeys(text.columns(found.text))), Nodes()
-    tokens = _tokens(nodes, found.text, open_tokenizer(contents[manifest.TOKENIZER]), found.max_source_tokens)
-    whole = _whole(nodes, tokens, columns, onnx.load_model_from_string(contents[graph]), found)
-    compare = _Compared(bundle, columns, _tokens_only(nodes, tokens, columns), whole)
+    columns, nodes = list(dict.fromkeys(text.columns(description.text))), Nodes()
+    tokenizer = open_tokenizer(contents[manifest.TOKENIZER])
+    tokens = _add_tokens(nodes, description.text, tokenizer, description.max_source_tokens)
+    classifier = onnx.load_model_from_string(contents[graph])
+    string_graph = _build_string_graph(nodes, tokens, columns, classifier, description)
+    compare = _Comparison(bundle, columns, _build_token_graph(nodes, tokens, columns), string_graph)
     for batch in _batches(chain(_probes(columns), rows)):
         compare(batch)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as beside:
-        onnx.save_model(whole, Path(beside) / path.name)
-        (Path(beside) / path.name).replace(path)
-    return Written(columns, [output.name for output in whole.graph.output], compare.rows)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
+        onnx.save_model(string_graph, Path(temporary) / path.name)
+        (Path(temporary) / path.name).replace(path)
+    return StringGraph(columns, [output.name for output in string_graph.graph.output], compare.rows)
 
 
 @dataclass(frozen=True)
 class _Tokens:
-    """Names of what a bundle's graph is given, [B, L], and of whether each row's text was cut, [B]."""
+    """Names of the inputs of a bundle's graph [B, L], and of whether each row's text was truncated [B]."""
 
     input_ids: str
     attention_mask: str
     truncated: str
 
 
-def _tokens(nodes: Nodes, template: Source, tokenizer: Tokenizer, longest: int) -> _Tokens:
-    """Adds what reads the columns as the tokenizer does."""
+def _add_tokens(nodes: Nodes, template: Source, tokenizer: Tokenizer, longest: int) -> _Tokens:
+    """Add nodes that encode the columns as the tokenizer does, with at most `longest` tokens."""
     templates = [template] if isinstance(template, str) else list(template)
-    reads = operators(tokenizer)
-    limited = [_limited(nodes, _rendered(nodes, one), longest) for one in templates]
-    texts = [reads.texts(nodes, one) for one, _ in limited]
-    marks = prefix.special_tokens(tokenizer, len(texts))
-    most = nodes.constant(prefix.CHARACTERS * longest)
-    lengths = [nodes("Min", one.lengths, most) for one in texts]
-    kept, truncated = _cut(nodes, lengths, longest - sum(map(len, marks)))
+    operators = choose_operators(tokenizer)
+    limited = [_limit(nodes, _render(nodes, t), longest) for t in templates]
+    texts = [operators.encode(nodes, characters) for characters, _ in limited]
+    special = prefix.special_tokens(tokenizer, len(texts))
+    largest = nodes.constant(prefix.CHARACTERS * longest)
+    lengths = [nodes("Min", encoded.lengths, largest) for encoded in texts]
+    kept, truncated = _truncate(nodes, lengths, longest - sum(map(len, special)))
     for _, is_longer in limited:
         truncated = nodes("Or", truncated, is_longer)
-    input_ids, attention_mask = _joined(nodes, texts, kept, marks)
+    input_ids, attention_mask = _join(nodes, texts, kept, special)
     return _Tokens(input_ids, attention_mask, truncated)
 
 
-def _limited(nodes: Nodes, texts: str, longest: int) -> tuple[str, str]:
-    """Adds what takes the characters of texts [B] that are read; gives these, and whether a text has more, [B].
+def _limit(nodes: Nodes, texts: str, longest: int) -> tuple[str, str]:
+    """Add nodes that limit the characters of texts [B]; return the limited texts and whether a text was longer [B].
 
-    No operator cuts strings at a number of characters: they are split into chunks, of which the first are joined again.
+    No operator truncates strings, so texts are split into chunks, of which the first ones are joined.
     """
-    pattern = nodes.words(f"((?s:.{{{prefix.CHARACTERS}}}))")
-    split = nodes.several("StringRegexSplitWithOffsets", 4, texts, pattern, pattern, domain=CONTRIBUTED)
-    bounds, most, rows = split[3], nodes.constant(longest), nodes.constant([1])
+    pattern = nodes.strings(f"((?s:.{{{prefix.CHARACTERS}}}))")
+    split = nodes.with_outputs("StringRegexSplitWithOffsets", 4, texts, pattern, pattern, domain=EXTENSIONS)
+    bounds, largest, axis = split[3], nodes.constant(longest), nodes.constant([1])
     starts = nodes("Slice", bounds, nodes.constant([0]), nodes.constant([-1]))
-    counts = nodes("Sub", nodes("Slice", bounds, rows, nodes.constant([sys.maxsize])), starts)
-    kept = nodes("Min", counts, most)
+    counts = nodes("Sub", nodes("Slice", bounds, axis, nodes.constant([sys.maxsize])), starts)
+    kept = nodes("Min", counts, largest)
     width = nodes("Add", nodes("ReduceMax", kept, keepdims=0), nodes.constant(1))  # a text may have no chunk
-    places = nodes("Range", nodes.constant(0), width, nodes.constant(1))
-    inside = nodes("Less", places, nodes("Unsqueeze", kept, rows))
-    at = nodes("Add", nodes("Add", places, nodes("Unsqueeze", starts, rows)), nodes.constant(1))
-    chunks = nodes("Concat", nodes.words(""), split[0], axis=0)  # the first for where a text has no more
-    chosen = nodes("Gather", chunks, nodes("Where", inside, at, nodes.constant(0)))
-    joined = nodes.contributed("StringJoin", chosen, nodes.words(""), nodes.constant([1]))
-    return joined, nodes("Greater", counts, most)
+    positions = nodes("Range", nodes.constant(0), width, nodes.constant(1))
+    is_inside = nodes("Less", positions, nodes("Unsqueeze", kept, axis))
+    indices = nodes("Add", nodes("Add", positions, nodes("Unsqueeze", starts, axis)), nodes.constant(1))
+    chunks = nodes("Concat", nodes.strings(""), split[0], axis=0)  # the empty chunk pads shorter texts
+    chosen = nodes("Gather", chunks, nodes("Where", is_inside, indices, nodes.constant(0)))
+    joined = nodes.extension("StringJoin", chosen, nodes.strings(""), nodes.constant([1]))
+    return joined, nodes("Greater", counts, largest)
 
 
-def _rendered(nodes: Nodes, template: str) -> str:
-    """Adds what puts columns into a template; gives texts [B]."""
+def _render(nodes: Nodes, template: str) -> str:
+    """Add nodes that insert columns into a template; return the texts [B]."""
     shape = nodes("Shape", text.columns(template)[0])
-    whole = ""
+    rendered = ""
     for literal, column, _, _ in string.Formatter().parse(template):
-        parts = [nodes("Expand", nodes.words(literal), shape)] if literal else []
-        for part in [*parts, *([column] if column else [])]:
-            whole = nodes.contributed("StringConcat", whole, part) if whole else part
-    return whole
+        values = [nodes("Expand", nodes.strings(literal), shape)] if literal else []
+        for value in [*values, *([column] if column else [])]:
+            rendered = nodes.extension("StringConcat", rendered, value) if rendered else value
+    return rendered
 
 
-def _cut(nodes: Nodes, lengths: Sequence[str], most: int) -> tuple[list[str], str]:
-    """Adds what shares `most` tokens among texts of these lengths; gives what is kept of each, and whether it is less.
+def _truncate(nodes: Nodes, lengths: Sequence[str], largest: int) -> tuple[list[str], str]:
+    """Add nodes that share `largest` tokens among texts; return each text's kept tokens, and whether any are dropped.
 
-    Of two texts the longer is cut first, down to the shorter, then both alike, as `tokenizers` does.
+    Of two texts the longer one is truncated first, to the length of the shorter one, then both, as `tokenizers` does.
     """
-    room = nodes.constant(most)
+    room = nodes.constant(largest)
     if len(lengths) == 1:
         return [nodes("Min", lengths[0], room)], nodes("Greater", lengths[0], room)
     first, second = lengths
@@ -165,57 +174,68 @@ def _cut(nodes: Nodes, lengths: Sequence[str], most: int) -> tuple[list[str], st
     short, is_long = nodes("Min", first, second), nodes("Greater", first, second)
     long = nodes("Max", short, nodes("Sub", room, short))
     over = nodes("Greater", nodes("Add", short, long), room)
-    short = nodes("Where", over, nodes.constant(most // 2), short)
-    long = nodes("Where", over, nodes.constant(most - most // 2), long)
-    cut = nodes("Where", is_long, long, short), nodes("Where", is_long, short, long)
-    return [nodes("Where", fits, one, less) for one, less in zip(lengths, cut, strict=True)], nodes("Not", fits)
+    short = nodes("Where", over, nodes.constant(largest // 2), short)
+    long = nodes("Where", over, nodes.constant(largest - largest // 2), long)
+    shared = nodes("Where", is_long, long, short), nodes("Where", is_long, short, long)
+    kept = [nodes("Where", fits, length, share) for length, share in zip(lengths, shared, strict=True)]
+    return kept, nodes("Not", fits)
 
 
-def _joined(
-    nodes: Nodes, texts: Sequence[Texts], kept: Sequence[str], marks: Sequence[Sequence[int]]
+def _join(
+    nodes: Nodes, texts: Sequence[Texts], kept: Sequence[str], special: Sequence[Sequence[int]]
 ) -> tuple[str, str]:
-    """Adds what puts special tokens around what is kept of each text; gives token ids and their mask, [B, L]."""
-    zero, one, rows = nodes.constant(0), nodes.constant(1), nodes.constant([1])
+    """Add nodes that insert special tokens around the kept tokens; return token ids and their mask [B, L]."""
+    zero, step, axis = nodes.constant(0), nodes.constant(1), nodes.constant([1])
     lengths = nodes("Add", *kept) if len(kept) > 1 else kept[0]
-    longest = nodes("ReduceMax", nodes("Add", lengths, nodes.constant(sum(map(len, marks)))), keepdims=0)
-    places = nodes("Range", zero, longest, one)  # [L]
-    ids, place = zero, nodes.constant(np.zeros((1, 1), dtype=np.int64))  # where the next token is, [B, 1]
-    for number, tokens in enumerate(marks):
+    longest = nodes("ReduceMax", nodes("Add", lengths, nodes.constant(sum(map(len, special)))), keepdims=0)
+    positions = nodes("Range", zero, longest, step)  # [L]
+    ids, next_position = zero, nodes.constant(np.zeros((1, 1), dtype=np.int64))  # of the next token, [B, 1]
+    for number, tokens in enumerate(special):
         for token in tokens:
-            ids = nodes("Where", nodes("Equal", places, place), nodes.constant(token), ids)
-            place = nodes("Add", place, one)
+            ids = nodes("Where", nodes("Equal", positions, next_position), nodes.constant(token), ids)
+            next_position = nodes("Add", next_position, step)
         if number < len(texts):
-            end = nodes("Add", place, nodes("Unsqueeze", kept[number], rows))
-            inside = nodes("And", nodes("GreaterOrEqual", places, place), nodes("Less", places, end))
-            start = nodes("Unsqueeze", texts[number].starts, rows)
-            chosen = nodes("Where", inside, nodes("Add", nodes("Sub", places, place), start), zero)
-            given = nodes("Concat", texts[number].ids, nodes.constant([0]), axis=0)  # there may be none
-            ids, place = nodes("Where", inside, nodes("Gather", given, chosen), ids), end
-    return ids, nodes("Cast", nodes("Less", places, place), to=TensorProto.INT64)
+            end = nodes("Add", next_position, nodes("Unsqueeze", kept[number], axis))
+            is_after = nodes("GreaterOrEqual", positions, next_position)
+            is_inside = nodes("And", is_after, nodes("Less", positions, end))
+            start = nodes("Unsqueeze", texts[number].starts, axis)
+            offsets = nodes("Add", nodes("Sub", positions, next_position), start)
+            indices = nodes("Where", is_inside, offsets, zero)
+            padded = nodes("Concat", texts[number].ids, nodes.constant([0]), axis=0)  # there may be no ids
+            ids, next_position = nodes("Where", is_inside, nodes("Gather", padded, indices), ids), end
+    return ids, nodes("Cast", nodes("Less", positions, next_position), to=TensorProto.INT64)
 
 
 def _probes(columns: Sequence[str]) -> Iterator[Row]:
-    """Each probe in each column, beside others."""
+    """Yield rows that have each probe in each column."""
     for number in range(len(PROBES)):
-        yield {column: PROBES[(number + place) % len(PROBES)] for place, column in enumerate(columns)}
+        yield {column: PROBES[(number + index) % len(PROBES)] for index, column in enumerate(columns)}
 
 
 def _strings(columns: Sequence[str]) -> list[onnx.ValueInfoProto]:
     return [helper.make_tensor_value_info(column, TensorProto.STRING, ["batch"]) for column in columns]
 
 
-def reading(template: Source, tokenizer: Tokenizer, longest: int) -> onnx.ModelProto:
-    """A graph of a template's columns, strings [B] → token ids and their mask, [B, L], cut to the longest.
+def build_token_graph(template: Source, tokenizer: Tokenizer, longest: int) -> onnx.ModelProto:
+    """Build a graph from the strings [B] of a template's columns to token ids and their mask [B, L].
+
+    Args:
+        template: the template of the source text, or of both texts of a pair.
+        tokenizer: a tokenizer without truncation and padding.
+        longest: tokens that a source is truncated to.
+
+    Returns:
+        The graph.
 
     Raises:
-        HyperFormerError: the tokenizer has no operators.
+        HyperFormerError: no operators support the tokenizer.
     """
     nodes = Nodes()
-    tokens = _tokens(nodes, template, tokenizer, longest)
-    return _tokens_only(nodes, tokens, list(dict.fromkeys(text.columns(template))))
+    tokens = _add_tokens(nodes, template, tokenizer, longest)
+    return _build_token_graph(nodes, tokens, list(dict.fromkeys(text.columns(template))))
 
 
-def _tokens_only(nodes: Nodes, tokens: _Tokens, columns: Sequence[str]) -> onnx.ModelProto:
+def _build_token_graph(nodes: Nodes, tokens: _Tokens, columns: Sequence[str]) -> onnx.ModelProto:
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, None)
         for name in (tokens.input_ids, tokens.attention_mask)
@@ -224,46 +244,46 @@ def _tokens_only(nodes: Nodes, tokens: _Tokens, columns: Sequence[str]) -> onnx.
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18), *OPSETS], ir_version=10)
 
 
-def _whole(
-    nodes: Nodes, tokens: _Tokens, columns: Sequence[str], given: onnx.ModelProto, found: Manifest
+def _build_string_graph(
+    nodes: Nodes, tokens: _Tokens, columns: Sequence[str], classifier: onnx.ModelProto, description: Manifest
 ) -> onnx.ModelProto:
-    """The bundle's graph with the nodes before it, and the label after it."""
-    model = compose.add_prefix(given, "model/", rename_inputs=False, rename_outputs=False)
+    """Insert the nodes before the bundle's graph, and the label after it."""
+    model = compose.add_prefix(classifier, "model/", rename_inputs=False, rename_outputs=False)
     graph = model.graph
-    taken = {*INPUTS, LABEL, TRUNCATED, *(output.name for output in graph.output)}
-    clash = [column for column in columns if column in taken]
-    if clash:
+    reserved = {*INPUTS, LABEL, TRUNCATED, *(output.name for output in graph.output)}
+    conflicts = [column for column in columns if column in reserved]
+    if conflicts:
         raise HyperFormerError(
-            f"the task's column {clash[0]!r} is named as a value of its graph, expected none of "
-            f"{', '.join(sorted(taken))}; rename the column in the task's text and data"
+            f"column {conflicts[0]!r} has a reserved name; expected none of {', '.join(sorted(reserved))}. Rename the "
+            "column in the task's text and data."
         )
     after = Nodes(f"{LABEL}/")
     best = after("ArgMax", "scores", axis=-1, keepdims=0)
-    ends = {
+    values = {
         INPUTS[0]: tokens.input_ids,
         INPUTS[1]: tokens.attention_mask,
-        LABEL: after("Gather", after.words(*found.labels), best),
+        LABEL: after("Gather", after.strings(*description.labels), best),
         TRUNCATED: tokens.truncated,
     }
-    named = {name: helper.make_node("Identity", [value], [name], name=name) for name, value in ends.items()}
-    inner = [*nodes.nodes, *(named[name] for name in INPUTS), *graph.node]
-    outer = [*after.nodes, named[LABEL], named[TRUNCATED]]
+    aliases = {name: helper.make_node("Identity", [value], [name], name=name) for name, value in values.items()}
+    before = [*nodes.nodes, *(aliases[name] for name in INPUTS), *graph.node]
+    end = [*after.nodes, aliases[LABEL], aliases[TRUNCATED]]
     outputs = [
         helper.make_tensor_value_info(LABEL, TensorProto.STRING, ["batch"]),
         *graph.output,
         helper.make_tensor_value_info(TRUNCATED, TensorProto.BOOL, ["batch"]),
     ]
     constants = [*nodes.constants, *graph.initializer, *after.constants]
-    made = helper.make_graph(
-        [*inner, *outer], found.task, _strings(columns), outputs, constants, value_info=graph.value_info
+    merged = helper.make_graph(
+        [*before, *end], description.task, _strings(columns), outputs, constants, value_info=graph.value_info
     )
-    model.graph.CopyFrom(made)
+    model.graph.CopyFrom(merged)
     model.opset_import.extend(OPSETS)
     return model
 
 
-def opened(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    """onnxruntime's session of a graph with the operators of onnxruntime-extensions."""
+def open_session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
+    """Open an onnxruntime session of a graph, with the operators of onnxruntime-extensions."""
     options = onnxruntime.SessionOptions()
     options.register_custom_ops_library(onnxruntime_extensions.get_library_path())
     options.log_severity_level = FATAL
@@ -271,52 +291,52 @@ def opened(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    given = iter(rows)
-    while batch := list(islice(given, BATCH)):
+    remaining = iter(rows)
+    while batch := list(islice(remaining, BATCH)):
         yield batch
 
 
-class _Compared:
-    """Compares graphs with a bundle, and counts the rows."""
+class _Comparison:
+    """A comparison of graphs with a bundle, which counts the rows."""
 
     def __init__(
-        self, bundle: Bundle, columns: Sequence[str], reading: onnx.ModelProto, whole: onnx.ModelProto
+        self, bundle: Bundle, columns: Sequence[str], token_graph: onnx.ModelProto, string_graph: onnx.ModelProto
     ) -> None:
         self.rows = 0
         self._bundle, self._columns = bundle, columns
-        self._reading, self._whole = opened(reading), opened(whole)
+        self._token_session, self._session = open_session(token_graph), open_session(string_graph)
 
     def __call__(self, batch: Sequence[Row]) -> None:
-        """Compares tokens and answers of rows.
+        """Compare the tokens and answers of rows.
 
         Raises:
-            HyperFormerError: a row is read or answered otherwise.
+            HyperFormerError: the tokens or the answer of a row differ.
         """
         sources = [self._bundle.source(row) for row in batch]
-        given = {column: np.array([str(row[column]) for row in batch], dtype=object) for column in self._columns}
-        ids, mask = self._reading.run(None, given)
+        inputs = {column: np.array([str(row[column]) for row in batch], dtype=object) for column in self._columns}
+        ids, masks = self._token_session.run(None, inputs)
         expected, _ = self._bundle.encode(sources)
-        for source, own, kept, right in zip(sources, ids, mask, expected, strict=True):
-            if own[kept == 1].tolist() != right:
+        for source, row_ids, mask, expected_ids in zip(sources, ids, masks, expected, strict=True):
+            if row_ids[mask == 1].tolist() != expected_ids:
                 raise HyperFormerError(
-                    f"the graph of strings reads {source!r:.200} otherwise than the task's tokenizer, as there are no "
-                    "operators that read it alike; it is not written: give tokens to the bundle's graph"
+                    f"the string graph and the task's tokenizer encode {source!r:.200} differently. The string graph "
+                    "is not written; use the bundle's own graph, which takes token ids."
                 )
-        found = self._whole.run([LABEL, PROBABILITIES, TRUNCATED], given)
-        for source, label, shares, cut, answer in zip(
-            sources, *found, self._bundle.answer_sources(sources), strict=True
+        outputs = self._session.run([LABEL, PROBABILITIES, TRUNCATED], inputs)
+        for source, label, probabilities, truncated, answer in zip(
+            sources, *outputs, self._bundle.answer_sources(sources), strict=True
         ):
-            if not _same(label, shares.tolist(), bool(cut), answer):
+            if not _is_same(label, probabilities.tolist(), bool(truncated), answer):
                 raise HyperFormerError(
-                    f"the graph of strings answers {source!r:.200} by {label!r}, its bundle by {answer.label!r}; it is "
-                    "not written"
+                    f"the string graph and its bundle answer {source!r:.200} differently ({label!r} and "
+                    f"{answer.label!r}). The string graph is not written."
                 )
         self.rows += len(batch)
 
 
-def _same(label: str, shares: Sequence[float], cut: bool, answer: Answer) -> bool:
-    """Whether an answer is the bundle's, but for rounding."""
+def _is_same(label: str, probabilities: Sequence[float], truncated: bool, answer: Answer) -> bool:
+    """Return whether an answer is the bundle's, except for rounding."""
     expected = list(answer.probabilities.values())
-    far = max(abs(one - other) for one, other in zip(shares, expected, strict=True))
-    near = answer.probabilities[answer.label] - answer.probabilities[label] <= 2 * NEAR
-    return far <= NEAR and near and cut == answer.truncated
+    difference = max(abs(left - right) for left, right in zip(probabilities, expected, strict=True))
+    is_tie = answer.probabilities[answer.label] - answer.probabilities[label] <= 2 * TOLERANCE
+    return difference <= TOLERANCE and is_tie and truncated == answer.truncated

@@ -1,4 +1,4 @@
-"""Nodes of a graph, written one after another."""
+"""Build the nodes and constants of an ONNX graph."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-CONTRIBUTED = "ai.onnx.contrib"
-"""The domain of onnxruntime-extensions' operators."""
+EXTENSIONS = "ai.onnx.contrib"
+"""Domain of the operators of onnxruntime-extensions."""
 
 
 class Nodes:
-    """Nodes and constants of a graph.
+    """Nodes and constants of a graph; methods add one and return the names of its values.
 
     Args:
-        prefix: what the names of their values begin with.
+        prefix: prefix of the names of all values.
     """
 
     def __init__(self, prefix: str = "text/") -> None:
@@ -26,34 +26,34 @@ class Nodes:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
 
-    def name(self, kind: str) -> str:
-        """A name that no value has yet."""
+    def new_name(self, kind: str) -> str:
+        """Return an unused name."""
         return f"{self.prefix}{len(self.nodes) + len(self.constants)}/{kind}"
 
     def __call__(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Adds a node; its output's name."""
-        return self.several(kind, 1, *inputs, domain=domain, **attributes)[0]
+        """Add a node and return the name of its output."""
+        return self.with_outputs(kind, 1, *inputs, domain=domain, **attributes)[0]
 
-    def several(self, kind: str, count: int, *inputs: str, domain: str = "", **attributes: Any) -> list[str]:
-        """Adds a node; its outputs' names."""
-        name = self.name(kind)
+    def with_outputs(self, kind: str, count: int, *inputs: str, domain: str = "", **attributes: Any) -> list[str]:
+        """Add a node with `count` outputs and return their names."""
+        name = self.new_name(kind)
         outputs = [f"{name}/{number}" for number in range(count)]
         self.nodes.append(helper.make_node(kind, inputs, outputs, name=name, domain=domain, **attributes))
         return outputs
 
-    def contributed(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Adds a node of onnxruntime-extensions; its output's name."""
-        return self(kind, *inputs, domain=CONTRIBUTED, **attributes)
+    def extension(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node of onnxruntime-extensions and return the name of its output."""
+        return self(kind, *inputs, domain=EXTENSIONS, **attributes)
 
     def constant(self, value: NDArray[Any] | Sequence[int] | int) -> str:
-        """Adds numbers; int64 unless they have a type."""
-        name = self.name("constant")
+        """Add numbers, int64 unless they are an array, and return their name."""
+        name = self.new_name("constant")
         array = value if isinstance(value, np.ndarray) else np.array(value, dtype=np.int64)
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
-    def words(self, *values: str) -> str:
-        """Adds strings [n]."""
-        name = self.name("words")
+    def strings(self, *values: str) -> str:
+        """Add strings [n] and return their name."""
+        name = self.new_name("words")
         self.constants.append(numpy_helper.from_array(np.array(values, dtype=object), name))
         return name

@@ -1,4 +1,4 @@
-"""A baked task as an ONNX graph: what is in the file, and that it answers as torch does."""
+"""Classifier graphs: their contents, and that they answer as PyTorch does."""
 
 from __future__ import annotations
 
@@ -88,29 +88,29 @@ def test_the_hypernetwork_is_not_in_the_graph(graph, checkpoint):
     model = MultiTaskModel.from_pretrained(checkpoint)
     backbone = {frozenset(p.shape) for p in model.backbone.parameters()}
     adapters = {frozenset((4, 16))}
-    own = {frozenset(p.shape) for p in model.method.parameters() if p.dim() == 2} - backbone - adapters
-    assert frozenset((8, 4 * 16)) in own  # what writes every down-projection
-    assert not own & {frozenset(t.dims) for t in graph.graph.initializer}
-    words = ("hyper", "method", "projector", "task_embedding", "stacks", "position_embedding")
+    hypernetwork = {frozenset(p.shape) for p in model.method.parameters() if p.dim() == 2} - backbone - adapters
+    assert frozenset((8, 4 * 16)) in hypernetwork  # generates every down-projection
+    assert not hypernetwork & {frozenset(t.dims) for t in graph.graph.initializer}
+    fragments = ("hyper", "method", "projector", "task_embedding", "stacks", "position_embedding")
     names = [t.name for t in graph.graph.initializer] + [n.name for n in graph.graph.node]
-    assert not [name for name in names if any(word in name for word in words)]
+    assert not [name for name in names if any(fragment in name for fragment in fragments)]
 
 
 def test_the_graph_holds_the_backbone_and_one_tasks_adapters_and_little_more(graph, checkpoint):
     model = MultiTaskModel.from_pretrained(checkpoint)
-    d, r, sites, slack = 16, 4, 8, 900  # slack: position biases by distance stand beside
+    d, r, sites, slack = 16, 4, 8, 900  # slack: position biases for each distance
     floats = sum(int(np.prod(t.dims)) for t in graph.graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
     backbone = sum(p.numel() for p in model.backbone.parameters())
     adapters = sites * (2 * d * r + r + 3 * d)
-    folded = 6 * d * d + 2 * d * r + r + 3 * d  # of the decoder's first block, up to its first look at the source
+    folded = 6 * d * d + 2 * d * r + r + 3 * d  # the decoder's first block, up to its cross-attention
     assert backbone + adapters - folded < floats < backbone + adapters - folded + slack
     assert sum(p.numel() for p in model.method.parameters()) > 4 * slack
 
 
-def test_the_file_tells_nothing_of_sources_or_paths(file):
+def test_the_file_reveals_no_source_code_or_paths(file):
     content = file.read_bytes()
-    for words in (".py", "site-packages", "Traceback", "stack_trace", str(Path.cwd()), sys.prefix):
-        assert words.encode() not in content, words
+    for fragment in (".py", "site-packages", "Traceback", "stack_trace", str(Path.cwd()), sys.prefix):
+        assert fragment.encode() not in content, fragment
 
 
 @pytest.mark.usefixtures("traced_again")
@@ -122,7 +122,7 @@ def test_exporting_twice_gives_identical_bytes(file, checkpoint, export_settings
     assert (tmp_path / GRAPH).is_file()
 
 
-def test_tasks_have_graphs_of_their_own(bundles):
+def test_tasks_have_separate_graphs(bundles):
     first, second = (onnx.load(bundles / name / GRAPH) for name in ("mood", "mood3"))
     common = {t.name: numpy_helper.to_array(t) for t in first.graph.initializer}
     changed = [
@@ -138,7 +138,7 @@ def test_tasks_have_graphs_of_their_own(bundles):
 
 @torch.no_grad()
 def test_a_fine_tuned_task_is_exported_equal_to_torch(make_model, export_settings, tmp_path):
-    """A method without adapters: nothing is baked in, and the backbone is the checkpoint's."""
+    """A method without adapters exports the checkpoint's backbone."""
     model = make_model(method="fine_tuning_multi_task")
     model.backbone.t5.shared.weight += 0.1
     task = model.tasks["mood"]
@@ -146,12 +146,12 @@ def test_a_fine_tuned_task_is_exported_equal_to_torch(make_model, export_setting
     ids = torch.tensor([[5, 6, 7, 1], [8, 1, 0, 0]])
     mask = (ids > 0).long()
     session = onnxruntime.InferenceSession(tmp_path / GRAPH, providers=["CPUExecutionProvider"])
-    (found,) = session.run(["scores"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
+    (scores,) = session.run(["scores"], {"input_ids": ids.numpy(), "attention_mask": mask.numpy()})
     expected = model.backbone.scores(ids, mask, model.answers["mood"], "constrained")
-    torch.testing.assert_close(torch.tensor(found), expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(torch.tensor(scores), expected, rtol=0, atol=1e-4)
 
 
-def test_constants_beyond_the_largest_file_go_into_one_beside_it(
+def test_constants_beyond_the_largest_size_go_to_a_separate_file(
     file, checkpoint, export_settings, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(graphs, "LARGEST", 1000)
@@ -159,21 +159,21 @@ def test_constants_beyond_the_largest_file_go_into_one_beside_it(
     Classifier(model, export_settings, SCORED).write(model.tasks[TASK], tmp_path)
     assert {path.name for path in tmp_path.iterdir()} >= {GRAPH, f"{GRAPH}.data"}
     assert (tmp_path / GRAPH).stat().st_size < file.stat().st_size
-    given = {"input_ids": np.array([[5, 6, 7, 1]]), "attention_mask": np.ones((1, 4), dtype=np.int64)}
-    one, other = (
-        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(["scores"], given)[0]
+    inputs = {"input_ids": np.array([[5, 6, 7, 1]]), "attention_mask": np.ones((1, 4), dtype=np.int64)}
+    single, split = (
+        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(["scores"], inputs)[0]
         for path in (file, tmp_path / GRAPH)
     )
-    np.testing.assert_array_equal(one, other)
-    assert onnxruntime.InferenceSession(tmp_path / INT8, providers=["CPUExecutionProvider"]).run(["scores"], given)
+    np.testing.assert_array_equal(single, split)
+    assert onnxruntime.InferenceSession(tmp_path / INT8, providers=["CPUExecutionProvider"]).run(["scores"], inputs)
 
 
-def test_tasks_whose_answers_have_one_shape_are_traced_once(checkpoint, export_settings, monkeypatch):
+def test_tasks_whose_labels_have_the_same_shape_are_traced_once(checkpoint, export_settings, monkeypatch):
     model = MultiTaskModel.from_pretrained(checkpoint)
-    made = Classifier(model, export_settings, SCORED)
-    first = made._graph(model.bake("mood"), model.tasks["mood"])
+    target = Classifier(model, export_settings, SCORED)
+    first = target._graph(model.bake("mood"), model.tasks["mood"])
     monkeypatch.setattr(classifier, "traced", None)
-    again = made._graph(model.bake("mood"), model.tasks["mood"])
-    assert first.SerializeToString() == again.SerializeToString()
+    second = target._graph(model.bake("mood"), model.tasks["mood"])
+    assert first.SerializeToString() == second.SerializeToString()
     with pytest.raises(TypeError):
-        made._graph(model.bake("mood3"), model.tasks["mood3"])
+        target._graph(model.bake("mood3"), model.tasks["mood3"])

@@ -1,4 +1,4 @@
-"""The gate before publishing: a graph that is not the model does not pass."""
+"""The comparison with PyTorch: a graph that differs from the model is not published."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def gap(scores: Scores) -> float:
     return abs(scores.values[0] - scores.values[1])
 
 
-def moved(scores: Scores, by: float) -> Scores:
-    """The better answer worse by `by`, the other better by as much."""
+def shift_label(scores: Scores, by: float) -> Scores:
+    """Lower the better score by `by`, and raise the other one by as much."""
     first, second = scores.values
     sign = 1 if first > second else -1
     return Scores(scores.task, (first - sign * by, second + sign * by))
@@ -41,15 +41,15 @@ def moved(scores: Scores, by: float) -> Scores:
 
 def test_the_exported_graph_is_equal_to_torch_in_a_mixed_batch(bundle, checkpoint):
     expected = MultiTaskModel.from_pretrained(checkpoint).scores(TASK, SOURCES, 2)
-    found = parity.compare(expected, bundle, SOURCES, 1e-5)
-    assert found["rows"] == 3
-    assert found["ties"] == 0
+    result = parity.compare(expected, bundle, SOURCES, 1e-5)
+    assert result["rows"] == 3
+    assert result["ties"] == 0
     largest = max(
         abs(a - b)
         for left, right in zip(expected, bundle.scores(SOURCES), strict=True)
         for a, b in zip(left.values, right.values, strict=True)
     )
-    assert found["largest_difference"] == pytest.approx(largest, rel=1e-2)
+    assert result["largest_difference"] == pytest.approx(largest, rel=1e-2)
 
 
 def test_one_changed_weight_is_noticed(bundles, checkpoint, tmp_path):
@@ -60,43 +60,43 @@ def test_one_changed_weight_is_noticed(bundles, checkpoint, tmp_path):
     values[3, 5] += 1.0
     floats[0].CopyFrom(numpy_helper.from_array(values, floats[0].name))
     onnx.save(graph, tmp_path / GRAPH)
-    described = manifest.read(tmp_path)
-    files = {**described.files, GRAPH: manifest.sha256(tmp_path / GRAPH)}
-    dataclasses.replace(described, files=files).write(tmp_path)
+    description = manifest.read(tmp_path)
+    files = {**description.files, GRAPH: manifest.sha256(tmp_path / GRAPH)}
+    dataclasses.replace(description, files=files).write(tmp_path)
     expected = MultiTaskModel.from_pretrained(checkpoint).scores(TASK, SOURCES, 2)
-    with pytest.raises(HyperFormerError, match=r"graph of task 'mood' differs from torch by .*not published"):
+    with pytest.raises(HyperFormerError, match=r"graph of task 'mood' differs from PyTorch by .*not published"):
         parity.compare(expected, load(tmp_path), SOURCES, 1e-4)
 
 
 def test_a_difference_up_to_the_tolerance_passes_and_above_it_does_not(bundle):
     got = bundle.scores(SOURCES[:1])
-    shifted = [Scores(TASK, tuple(value + 1e-3 for value in got[0].values))]
-    found = parity.compare(shifted, bundle, SOURCES[:1], 2e-3)
-    assert found["largest_difference"] == pytest.approx(1e-3, rel=1e-2)
-    with pytest.raises(HyperFormerError, match="differs from torch"):
-        parity.compare(shifted, bundle, SOURCES[:1], 5e-4)
+    expected = [Scores(TASK, tuple(value + 1e-3 for value in got[0].values))]
+    result = parity.compare(expected, bundle, SOURCES[:1], 2e-3)
+    assert result["largest_difference"] == pytest.approx(1e-3, rel=1e-2)
+    with pytest.raises(HyperFormerError, match="differs from PyTorch"):
+        parity.compare(expected, bundle, SOURCES[:1], 5e-4)
 
 
-def shifted(scores: list[Scores], by: float, rows: int) -> list[Scores]:
-    """The first `rows` of these, every score more by `by`."""
-    return [Scores(TASK, tuple(value + by for value in one.values)) for one in scores[:rows]] + scores[rows:]
+def shift_scores(scores: list[Scores], by: float, rows: int) -> list[Scores]:
+    """Raise every score of the first `rows` rows by `by`."""
+    return [Scores(TASK, tuple(value + by for value in row.values)) for row in scores[:rows]] + scores[rows:]
 
 
 def test_one_text_in_fifty_may_differ_by_ten_times_the_tolerance_and_no_more(bundle):
     sources = [f"sentence: {noun} {number}" for noun in ("film", "song") for number in range(50)]
     got = bundle.scores(sources)
-    found = parity.compare(shifted(got, 9e-3, 2), bundle, sources, 1e-3)
-    assert (found["beyond"], found["rows"]) == (2, 100)
-    with pytest.raises(HyperFormerError, match="on 3 of 100 texts; the graph is not published"):
-        parity.compare(shifted(got, 9e-3, 3), bundle, sources, 1e-3)
-    with pytest.raises(HyperFormerError, match="on 1 of 100 texts; the graph is not published"):
-        parity.compare(shifted(got, 2e-2, 1), bundle, sources, 1e-3)
+    result = parity.compare(shift_scores(got, 9e-3, 2), bundle, sources, 1e-3)
+    assert (result["beyond"], result["rows"]) == (2, 100)
+    with pytest.raises(HyperFormerError, match=r"on 3 of 100 texts\. It is not published"):
+        parity.compare(shift_scores(got, 9e-3, 3), bundle, sources, 1e-3)
+    with pytest.raises(HyperFormerError, match=r"on 1 of 100 texts\. It is not published"):
+        parity.compare(shift_scores(got, 2e-2, 1), bundle, sources, 1e-3)
 
 
-def test_a_score_that_is_no_number_is_refused(bundle):
+def test_a_score_that_is_nan_is_refused(bundle):
     got = bundle.scores(SOURCES)
     broken = FakeBundle(bundle, [Scores(TASK, (math.nan, 0.0)), *got[1:]])
-    with pytest.raises(HyperFormerError, match="differs from torch by inf"):
+    with pytest.raises(HyperFormerError, match="differs from PyTorch by inf"):
         parity.compare(got, broken, SOURCES, 1e-5)
 
 
@@ -108,23 +108,25 @@ class FakeBundle:
         return self._scores[: len(sources)]
 
 
-def test_a_graph_whose_metric_is_another_is_refused():
-    parity.same_metric("mood", 80.0, 80.005, {"rows": 100, "ties": 0})
-    parity.same_metric("mood", 80.0, 81.0, {"rows": 100, "ties": 1})
-    with pytest.raises(HyperFormerError, match=r"task 'mood' reaches 80.000 on validation where torch reached 81.000"):
-        parity.same_metric("mood", 80.0, 81.0, {"rows": 100, "ties": 0})
+def test_a_graph_with_a_different_metric_is_refused():
+    parity.check_metric("mood", 80.0, 80.005, {"rows": 100, "ties": 0})
+    parity.check_metric("mood", 80.0, 81.0, {"rows": 100, "ties": 1})
+    with pytest.raises(
+        HyperFormerError, match=r"task 'mood' reaches 80.000 on validation; expected 81.000 as with PyTorch"
+    ):
+        parity.check_metric("mood", 80.0, 81.0, {"rows": 100, "ties": 0})
 
 
-def test_other_answers_of_rows_that_are_nearly_equal_are_counted_as_ties(bundle):
+def test_different_labels_of_nearly_equal_scores_are_counted_as_ties(bundle):
     got = bundle.scores(SOURCES)
-    swapped = [moved(got[0], 0.6 * gap(got[0])), *got[1:]]
+    swapped = [shift_label(got[0], 0.6 * gap(got[0])), *got[1:]]
     assert np.argmax(swapped[0].values) != np.argmax(got[0].values)
-    found = parity.compare(swapped, bundle, SOURCES, gap(got[0]))
-    assert (found["rows"], found["ties"]) == (3, 1)
+    result = parity.compare(swapped, bundle, SOURCES, gap(got[0]))
+    assert (result["rows"], result["ties"]) == (3, 1)
 
 
-def test_another_answer_without_a_tie_is_refused(bundle):
+def test_a_different_label_without_a_tie_is_refused(bundle):
     got = bundle.scores(SOURCES[:1])
-    swapped = [moved(got[0], 1.9 * gap(got[0]))]
-    with pytest.raises(HyperFormerError, match="otherwise than torch"):
+    swapped = [shift_label(got[0], 1.9 * gap(got[0]))]
+    with pytest.raises(HyperFormerError, match="and PyTorch predict different labels for"):
         parity.compare(swapped, bundle, SOURCES[:1], 2 * gap(got[0]))

@@ -1,4 +1,4 @@
-"""Generation folders: plain optimum writes what torch writes."""
+"""Exported generative tasks: optimum alone generates the same texts as PyTorch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::t
 
 SIZES = {"d_model": 16, "d_ff": 24, "num_layers": 2, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}
-LIKE: dict[str, tuple[type[PreTrainedModel], Any, dict[str, Any]]] = {
+FAMILIES: dict[str, tuple[type[PreTrainedModel], Any, dict[str, Any]]] = {
     "t5": (T5ForConditionalGeneration, T5Config, {"num_heads": 4, "d_kv": 4}),
     "flan": (T5ForConditionalGeneration, T5Config, {"num_heads": 3, "d_kv": 8, **GATED}),
     "mt5": (MT5ForConditionalGeneration, MT5Config, {"num_heads": 3, "d_kv": 8, "num_decoder_layers": 1, **GATED}),
@@ -58,11 +58,11 @@ print([name for name in sys.modules if name.startswith("hyperformer")])
 """
 
 
-@pytest.fixture(scope="module", params=list(LIKE))
+@pytest.fixture(scope="module", params=list(FAMILIES))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> MultiTaskModel:
-    """A random model whose text depends on what it reads."""
-    folder = tmp_path_factory.mktemp("like")
-    kind, config, sizes = LIKE[request.param]
+    """Make a random model whose generated text depends on its input."""
+    folder = tmp_path_factory.mktemp("model")
+    kind, config, sizes = FAMILIES[request.param]
     t5.train_tokenizer(texts, 240).save_pretrained(folder)
     torch.manual_seed(3)
     random = kind(config(vocab_size=240, **SIZES, **sizes))
@@ -70,14 +70,14 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         for parameter in random.parameters():
             parameter.normal_(std=0.8)
     random.save_pretrained(folder)
-    where = BackboneSettings(path=str(folder), max_source_tokens=32, max_target_tokens=9)
-    made = MultiTaskModel(where, method_settings("hyperformer_plus_plus"), Tasks({"echo": ECHO}))
-    made.backbone.freeze()
+    settings = BackboneSettings(path=str(folder), max_source_tokens=32, max_target_tokens=9)
+    model = MultiTaskModel(settings, method_settings("hyperformer_plus_plus"), Tasks({"echo": ECHO}))
+    model.backbone.freeze()
     with torch.no_grad():
-        for parameter in made.parameters():
+        for parameter in model.parameters():
             if parameter.requires_grad:
                 parameter.normal_(std=0.5)
-    return made.eval()
+    return model.eval()
 
 
 @pytest.fixture(scope="module")
@@ -87,18 +87,20 @@ def bundle(model: MultiTaskModel, tmp_path_factory: pytest.TempPathFactory) -> P
     (folder / "rows").mkdir()
     write_rows({"echo": {"train": rows, "validation": rows, "test": rows}})(folder / "rows")
     model.save_pretrained(folder / "checkpoint")
-    answering, graphs = EvaluationSettings(batch_size=4), ExportSettings(opset=18, tolerance=1e-4)
-    metrics, _ = evaluation.evaluate_all(partial(model.answer, settings=answering), model.tasks, folder / "rows")
+    evaluation_settings, export_settings = EvaluationSettings(batch_size=4), ExportSettings(opset=18, tolerance=1e-4)
+    metrics, _ = evaluation.evaluate_all(
+        partial(model.answer, settings=evaluation_settings), model.tasks, folder / "rows"
+    )
     (folder / "onnx").mkdir()
-    export(folder / "checkpoint", folder / "rows", metrics, graphs, answering)(folder / "onnx")
+    export(folder / "checkpoint", folder / "rows", metrics, export_settings, evaluation_settings)(folder / "onnx")
     return folder / "onnx" / "echo"
 
 
 def test_plain_optimum_gives_torchs_token_ids_greedy_and_with_beams(model, bundle):
     sources = [f"say: {row['sentence']}" for row in ROWS]
-    done = run_fork(BY_OPTIMUM, bundle / GENERATION, json.dumps(sources))
-    assert done.returncode == 0, done.stderr
-    ids, imported = done.stdout.strip().splitlines()[-2:]
+    process = run_fork(BY_OPTIMUM, bundle / GENERATION, json.dumps(sources))
+    assert process.returncode == 0, process.stderr
+    ids, imported = process.stdout.strip().splitlines()[-2:]
     assert imported == "[]"
     batch = AutoTokenizer.from_pretrained(bundle / GENERATION)(
         sources, padding=True, return_tensors="pt", return_token_type_ids=False
@@ -109,42 +111,42 @@ def test_plain_optimum_gives_torchs_token_ids_greedy_and_with_beams(model, bundl
     assert len({tuple(row) for row in wanted[0]}) > 1
 
 
-def test_the_folder_is_in_optimums_layout_and_its_card_shows_how_to_load_it(model, bundle):
+def test_the_folder_is_in_optimums_layout_and_its_model_card_shows_how_to_load_it(model, bundle):
     files = {path.name for path in (bundle / GENERATION).iterdir()}
     config = model.backbone.t5.config
     merged = config.d_kv * config.num_heads == config.d_model
     decoders = {"decoder_model_merged.onnx"} if merged else {"decoder_model.onnx", "decoder_with_past_model.onnx"}
     assert {name for name in files if name.endswith(".onnx")} == {"encoder_model.onnx", *decoders}
     assert {"config.json", "generation_config.json", "tokenizer.json"} <= files
-    described = json.loads((bundle / GENERATION / "config.json").read_text())
-    assert described["model_type"] == config.model_type
-    assert described["hyperformer"] == {"task": "echo", "text": "say: {sentence}"}
-    assert "_name_or_path" not in described
+    configuration = json.loads((bundle / GENERATION / "config.json").read_text())
+    assert configuration["model_type"] == config.model_type
+    assert configuration["hyperformer"] == {"task": "echo", "text": "say: {sentence}"}
+    assert "_name_or_path" not in configuration
     code = (bundle / CARD).read_text().split("```python\n")[2].partition("```")[0]
-    done = run_fork(code, cwd=bundle)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip("\n").split("\n")[-1] == model.predict("echo", {"sentence": "…"}).label
+    process = run_fork(code, cwd=bundle)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.rstrip("\n").split("\n")[-1] == model.predict("echo", {"sentence": "…"}).label
 
 
-def test_every_file_is_listed_and_the_runtime_says_what_loads_it(bundle):
-    described = manifest.read(bundle)
-    manifest.verify(bundle, described.files)
-    assert all(name.startswith(f"{GENERATION}/") or name == CARD for name in described.files)
-    assert described.labels == []
-    with pytest.raises(HyperFormerError, match=r"the task 'echo' writes texts: load .*generation with optimum's"):
+def test_every_file_is_listed_and_the_runtime_names_the_library_that_loads_it(bundle):
+    description = manifest.read(bundle)
+    manifest.verify(bundle, description.files)
+    assert all(name.startswith(f"{GENERATION}/") or name == CARD for name in description.files)
+    assert description.labels == []
+    with pytest.raises(HyperFormerError, match=r"task 'echo' is generative\. Load .*generation with optimum's"):
         load(bundle)
 
 
 def test_the_graphs_have_the_same_bytes_whatever_order_sets_have(bundle):
-    """Which one of equal constants names the other depends on it in optimum."""
+    """The names that optimum chooses for merged constants depend on the order of a set."""
     for path in (bundle / GENERATION).glob("*.onnx"):
         graph = onnx.load(path)
         names = [constant.name for constant in graph.graph.initializer]
         assert names == [f"constant_{number}" for number in range(len(names))]
         other = copy.deepcopy(graph)
         renamed = {name: f"onnx::MatMul_{len(names) - number}_merged_0" for number, name in enumerate(names)}
-        for part in graphs.nested(other.graph):
-            for node in part.node:
+        for subgraph in graphs.iterate_graphs(other.graph):
+            for node in subgraph.node:
                 node.input[:] = [renamed.get(name, name) for name in node.input]
         for constant in other.graph.initializer:
             constant.name = renamed[constant.name]
@@ -152,4 +154,4 @@ def test_the_graphs_have_the_same_bytes_whatever_order_sets_have(bundle):
         del other.graph.initializer[:]
         other.graph.initializer.extend(shuffled)
         assert other.SerializeToString() != graph.SerializeToString()
-        assert graphs.numbered(other).SerializeToString() == graph.SerializeToString()
+        assert graphs.number_constants(other).SerializeToString() == graph.SerializeToString()

@@ -82,7 +82,7 @@ def test_a_trained_model_is_adapted_to_new_tasks_and_exported(copy):
 def test_classification_and_regression_tasks_are_exported_on_one_shared_base(copy):
     result = kedro(copy, "--pipelines", "shared_base", "--tags", "shared_base")
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
-    assert "repeat: answers are written, so not on the shared base" in result.stdout + result.stderr
+    assert "repeat: generative, so not exported to the shared base" in result.stdout + result.stderr
     folder = copy / "data" / "test" / "06_models" / "onnx_shared"
     assert sorted(load(folder)) == ["entailment", "sentiment", "similarity"]
     assert (
@@ -150,7 +150,7 @@ def test_a_second_training_gives_the_same_bytes(copy):
         (["--params", "evaluation.label_scoring=generated"], "expected 'constrained' or 'likelihood', because"),
         (
             ["--pipelines", "shared_base", "--params", "method=fine_tuning_multi_task"],
-            "the method fine_tuning_multi_task trains the backbone itself, so that its tasks share no frozen base",
+            "method fine_tuning_multi_task trains the backbone; expected a method with a frozen backbone",
         ),
         (
             ["--pipelines", "transfer", "--params", "transfer.checkpoint=data/test/06_models/checkpoint"],

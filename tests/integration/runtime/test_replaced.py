@@ -1,4 +1,4 @@
-"""Bundles that are replaced while they are opened: what is verified is what answers."""
+"""Bundles that are replaced while they are loaded: only verified bytes answer."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ CONSTANTS = f"{GRAPH}.data"
 VALUES = np.log(np.array([0.25, 0.75], dtype=np.float32))
 
 
-def signed(folder: Path, name: str, content: bytes) -> None:
-    """Puts a file into a bundle as if it were exported."""
+def write_listed(folder: Path, name: str, content: bytes) -> None:
+    """Write a file of a bundle, and list its checksum in the manifest."""
     (folder / name).write_bytes(content)
-    described = json.loads((folder / manifest.FILE).read_text())
-    described["files"][name] = sha256(folder / name)
-    (folder / manifest.FILE).write_text(json.dumps(described))
+    description = json.loads((folder / manifest.FILE).read_text())
+    description["files"][name] = sha256(folder / name)
+    (folder / manifest.FILE).write_text(json.dumps(description))
 
 
-def a_graph(location: str, pad: int = 0) -> bytes:
-    """A classifier graph that gives every row the scores that lie in a file, and holds `pad` more bytes."""
+def make_graph(location: str, pad: int = 0) -> bytes:
+    """Make a classifier graph with the same scores for every row, from an external file, and `pad` more bytes."""
     scores = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2], data_location=TensorProto.EXTERNAL)
     for key, value in {"location": location, "offset": "0", "length": "8"}.items():
         scores.external_data.add(key=key, value=value)
@@ -61,50 +61,50 @@ def a_graph(location: str, pad: int = 0) -> bytes:
 
 @pytest.fixture
 def copied(bundles: Path, tmp_path: Path) -> Path:
-    """A bundle that a test may damage."""
+    """Copy a bundle, which a test may damage."""
     return shutil.copytree(bundles / "mood", tmp_path / "mood")
 
 
 @pytest.fixture
 def large(copied: Path) -> Path:
-    """A bundle whose graph has its constants in a file of its own."""
-    signed(copied, GRAPH, a_graph(CONSTANTS))
-    signed(copied, CONSTANTS, VALUES.tobytes())
+    """Make a bundle whose graph has external constants."""
+    write_listed(copied, GRAPH, make_graph(CONSTANTS))
+    write_listed(copied, CONSTANTS, VALUES.tobytes())
     return copied
 
 
 class Swap:
-    """Exchanges two bundles whose answers differ: before every `every`-th opening of a file, graph or tokenizer."""
+    """Swaps two bundles with different answers before every `every`-th opening of a file, graph or tokenizer."""
 
-    def __init__(self, place: Path, other: Path, exchange: Callable[[Path, Path], None]) -> None:
-        self.place, self.other, self._exchange = place, other, exchange
+    def __init__(self, path: Path, other: Path, exchange: Callable[[Path, Path], None]) -> None:
+        self.path, self.other, self._exchange = path, other, exchange
         self.every = self.opens = self.swaps = 0
 
     def __call__(self) -> None:
         self.opens += 1
         if self.every and self.opens % self.every == 0:
-            self._exchange(self.place, self.other)
+            self._exchange(self.path, self.other)
             self.swaps += 1
 
 
-def by_rename(place: Path, other: Path) -> None:
-    place.rename(place.with_name("aside"))
-    other.rename(place)
-    place.with_name("aside").rename(other)
+def swap_by_rename(path: Path, other: Path) -> None:
+    path.rename(path.with_name("aside"))
+    other.rename(path)
+    path.with_name("aside").rename(other)
 
 
-def by_symlink(place: Path, other: Path) -> None:
-    targets = [path.readlink() for path in (place, other)]
-    for path, target in zip((place, other), reversed(targets), strict=True):
-        new = path.with_name(f"{path.name}.new")
+def swap_by_symlink(path: Path, other: Path) -> None:
+    targets = [link.readlink() for link in (path, other)]
+    for link, target in zip((path, other), reversed(targets), strict=True):
+        new = link.with_name(f"{link.name}.new")
         new.symlink_to(target)
-        new.replace(path)
+        new.replace(link)
 
 
-def hooked(swap: Swap, patch: pytest.MonkeyPatch) -> None:
-    """Lets a swap see every file that Python opens, and every graph and tokenizer that a library does."""
+def hook_swap(swap: Swap, patch: pytest.MonkeyPatch) -> None:
+    """Call a swap before Python opens a file, and before a library opens a graph or tokenizer."""
 
-    def before(original: Callable[..., Any]) -> Callable[..., Any]:
+    def swap_before(original: Callable[..., Any]) -> Callable[..., Any]:
         def run(*arguments: Any, **more: Any) -> Any:
             swap()
             return original(*arguments, **more)
@@ -112,57 +112,57 @@ def hooked(swap: Swap, patch: pytest.MonkeyPatch) -> None:
         return run
 
     class Opener:
-        from_buffer = staticmethod(before(Tokenizer.from_buffer))
-        from_file = staticmethod(before(Tokenizer.from_file))
+        from_buffer = staticmethod(swap_before(Tokenizer.from_buffer))
+        from_file = staticmethod(swap_before(Tokenizer.from_file))
 
-    patch.setattr(io, "open", before(io.open))  # pathlib's
-    patch.setattr(bundle.onnxruntime, "InferenceSession", before(bundle.onnxruntime.InferenceSession))
+    patch.setattr(io, "open", swap_before(io.open))  # pathlib uses it
+    patch.setattr(bundle.onnxruntime, "InferenceSession", swap_before(bundle.onnxruntime.InferenceSession))
     patch.setattr(bundle, "Tokenizer", Opener)
 
 
-@pytest.fixture(params=[by_rename, by_symlink])
+@pytest.fixture(params=[swap_by_rename, swap_by_symlink])
 def swap(request: pytest.FixtureRequest, bundles: Path, tmp_path: Path) -> Swap:
     for name, scores in (("first", VALUES), ("second", VALUES[::-1].copy())):
         folder = shutil.copytree(bundles / "mood", tmp_path / name)
-        signed(folder, GRAPH, a_graph(CONSTANTS))
-        signed(folder, CONSTANTS, scores.tobytes())
-    if request.param is by_rename:
-        return Swap(tmp_path / "first", tmp_path / "second", by_rename)
+        write_listed(folder, GRAPH, make_graph(CONSTANTS))
+        write_listed(folder, CONSTANTS, scores.tobytes())
+    if request.param is swap_by_rename:
+        return Swap(tmp_path / "first", tmp_path / "second", swap_by_rename)
     for link, name in (("mood", "first"), ("other", "second")):
         (tmp_path / link).symlink_to(tmp_path / name)
-    return Swap(tmp_path / "mood", tmp_path / "other", by_symlink)
+    return Swap(tmp_path / "mood", tmp_path / "other", swap_by_symlink)
 
 
-def test_fifty_replacements_of_a_bundle_as_it_is_opened_answer_as_one_of_both_or_are_refused(swap, monkeypatch):
-    right = {manifest.read(place).files[CONSTANTS]: load(place)(ROW).label for place in (swap.place, swap.other)}
-    assert sorted(right.values()) == ["negative", "positive"]
-    hooked(swap, monkeypatch)
+def test_a_bundle_that_is_replaced_while_it_is_loaded_is_one_of_both_or_is_refused(swap, monkeypatch):
+    labels = {manifest.read(path).files[CONSTANTS]: load(path)(ROW).label for path in (swap.path, swap.other)}
+    assert sorted(labels.values()) == ["negative", "positive"]
+    hook_swap(swap, monkeypatch)
     answers, refusals = [], []
-    for swap.every in (*range(1, 13), *range(1, 13)):  # a bundle is opened by eight
+    for swap.every in (*range(1, 13), *range(1, 13)):  # loading a bundle opens eight files
         swap.opens = 0
         try:
-            opened = load(swap.place)
+            loaded = load(swap.path)
         except HyperFormerError as error:
             refusals.append(str(error))
         else:
-            answers.append((opened(ROW).label, right[opened.manifest.files[CONSTANTS]]))
+            answers.append((loaded(ROW).label, labels[loaded.manifest.files[CONSTANTS]]))
     assert swap.swaps >= 50
     assert len(answers) > 4
     assert all(label == wanted for label, wanted in answers)
     assert all("is not the file that was exported" in refusal for refusal in refusals)
 
 
-def test_a_bundle_that_is_replaced_once_is_opened_all_the_same(swap, monkeypatch):
-    hooked(swap, monkeypatch)
+def test_a_bundle_that_is_replaced_once_is_loaded(swap, monkeypatch):
+    hook_swap(swap, monkeypatch)
     for swap.every in range(1, 12):
         swap.opens = swap.swaps = 0
         exchange = swap._exchange
-        swap._exchange = lambda *places, exchange=exchange: exchange(*places) if not swap.swaps else None
-        assert load(swap.place)(ROW).label in ("negative", "positive")
+        swap._exchange = lambda *paths, exchange=exchange: exchange(*paths) if not swap.swaps else None
+        assert load(swap.path)(ROW).label in ("negative", "positive")
         swap._exchange = exchange
 
 
-def test_a_bundle_is_away_for_a_moment_and_is_opened_all_the_same(copied, monkeypatch):
+def test_a_bundle_that_is_missing_for_a_moment_is_loaded(copied, monkeypatch):
     original, away = manifest.read, copied.with_name("away")
 
     def read(folder: Path) -> manifest.Manifest:
@@ -179,7 +179,7 @@ def test_a_bundle_is_away_for_a_moment_and_is_opened_all_the_same(copied, monkey
     assert load(copied)(ROW).label
 
 
-def test_a_base_and_an_adapter_that_are_replaced_are_what_was_verified(shared_base, tmp_path, monkeypatch):
+def test_a_base_and_an_adapter_use_the_verified_bytes(shared_base, tmp_path, monkeypatch):
     root = shutil.copytree(shared_base, tmp_path / "shared")
     wanted = load(root)["mood"](ROW)
     original = manifest.verify
@@ -195,7 +195,7 @@ def test_a_base_and_an_adapter_that_are_replaced_are_what_was_verified(shared_ba
 
 
 @pytest.mark.parametrize("name", [GRAPH, TOKENIZER])
-def test_a_triton_model_is_what_was_verified(bundles, tmp_path, monkeypatch, name):
+def test_a_triton_model_has_the_verified_bytes(bundles, tmp_path, monkeypatch, name):
     root = shutil.copytree(bundles / "mood", tmp_path / "mood")
     original = manifest.verify
 
@@ -205,38 +205,38 @@ def test_a_triton_model_is_what_was_verified(bundles, tmp_path, monkeypatch, nam
         return contents
 
     monkeypatch.setattr(manifest, "verify", verify)
-    with pytest.raises(HyperFormerError, match=f"{name} was replaced while it was copied; run again"):
+    with pytest.raises(HyperFormerError, match=f"{name} was replaced while it was copied. Run again"):
         write_repository([root], tmp_path / "models")
     assert not (tmp_path / "models").exists()
 
 
-def test_a_string_graph_is_of_the_bundle_that_it_is_compared_with(bundles, tmp_path, monkeypatch):
+def test_a_string_graph_has_the_bytes_of_the_bundle_that_it_is_compared_with(bundles, tmp_path, monkeypatch):
     root = shutil.copytree(bundles / "mood", tmp_path / "mood")
 
-    def replaced(*arguments: Any, **more: Any) -> Any:
-        opened = Bundle(*arguments, **more)
-        signed(root, GRAPH, a_graph(CONSTANTS))
-        return opened
+    def load_and_replace(*arguments: Any, **more: Any) -> Any:
+        loaded = Bundle(*arguments, **more)
+        write_listed(root, GRAPH, make_graph(CONSTANTS))
+        return loaded
 
-    monkeypatch.setattr(graph, "Bundle", replaced)
-    with pytest.raises(HyperFormerError, match="mood was replaced while it was read; run again"):
+    monkeypatch.setattr(graph, "Bundle", load_and_replace)
+    with pytest.raises(HyperFormerError, match=r"mood was replaced while it was read\. Run again"):
         graph.write_string_graph(root, tmp_path / "mood.onnx")
 
 
-def test_a_bundle_that_goes_as_it_is_inspected_is_missing_its_files(copied, monkeypatch, capsys):
+def test_a_bundle_that_is_removed_while_it_is_inspected_lacks_its_files(copied, monkeypatch, capsys):
     original = manifest.read
 
     def read(folder: Path) -> manifest.Manifest:
-        opened = original(folder)
+        description = original(folder)
         shutil.rmtree(folder)
-        return opened
+        return description
 
     monkeypatch.setattr(manifest, "read", read)
     assert main(["inspect", str(copied)]) == 0
     assert f"missing       {manifest.CARD}, " in capsys.readouterr().out
 
 
-# --- constants in files of their own
+# --- external constants
 
 
 def test_constants_in_a_listed_file_are_read_from_the_verified_bytes(large, monkeypatch):
@@ -252,13 +252,13 @@ def test_constants_in_a_listed_file_are_read_from_the_verified_bytes(large, monk
     assert load(large)(ROW).probabilities == pytest.approx({"negative": 0.25, "positive": 0.75})
 
 
-@pytest.mark.parametrize("listed", [(), (CONSTANTS,)], ids=["alone", "beside a listed file"])
+@pytest.mark.parametrize("listed", [(), (CONSTANTS,)], ids=["no listed file", "a listed file"])
 @pytest.mark.parametrize("location", ["weights.bin", "./weights.bin", "deep/weights.bin", "../mood/weights.bin"])
 def test_constants_in_a_file_that_is_not_listed_are_refused(copied, monkeypatch, location, listed):
-    """Wherever it lies: in the bundle's folder or in the one that Python works in."""
-    signed(copied, GRAPH, a_graph(location))
+    """In the bundle's folder, and in the working directory."""
+    write_listed(copied, GRAPH, make_graph(location))
     for name in listed:
-        signed(copied, name, VALUES.tobytes())
+        write_listed(copied, name, VALUES.tobytes())
     (copied / "deep").mkdir()
     for name in ("weights.bin", "deep/weights.bin"):
         (copied / name).write_bytes(VALUES.tobytes())
@@ -275,14 +275,14 @@ def test_constants_that_are_listed_and_missing_are_named(large):
 
 def test_the_bytes_of_a_graph_do_not_stay_in_memory(copied):
     size = 8_000_000
-    signed(copied, GRAPH, a_graph(CONSTANTS, size))
-    signed(copied, CONSTANTS, VALUES.tobytes())
+    write_listed(copied, GRAPH, make_graph(CONSTANTS, size))
+    write_listed(copied, CONSTANTS, VALUES.tobytes())
     tracemalloc.start()
     try:
-        opened = load(copied)
-        kept, most = tracemalloc.get_traced_memory()
+        loaded = load(copied)
+        kept, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert opened(ROW).label == "positive"
+    assert loaded(ROW).label == "positive"
     assert kept < size / 2
-    assert most < 1.5 * size
+    assert peak < 1.5 * size

@@ -1,4 +1,4 @@
-"""Rows that a tokenizer, a graph or its scores cannot answer: each is refused by its number, and never as a label."""
+"""Rows that the tokenizer or graph fails on, or whose scores are not finite: errors with the row's number."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from hyperformer import evaluation, text
 from hyperformer.cli import main
 from hyperformer.manifest import FILE, TOKENIZER, sha256
 from hyperformer.runtime import Bundle, bundle, load
-from hyperformer.runtime.files import on_rows
+from hyperformer.runtime.files import run_on_rows
 from hyperformer.types import HyperFormerError, RowError
 
 ROWS = [{"sentence": sentence} for sentence in ("a good film", "the film is dull although", "bright", "a book")]
-SICK = {"sentence": "the song is wicked although nobody had expected it"}
+FAILING = {"sentence": "the song is wicked although nobody had expected it"}
 
 
 @pytest.fixture
 def copied(bundles: Path, tmp_path: Path) -> Path:
-    """A bundle that a test may damage."""
+    """Copy a bundle, which a test may damage."""
     return shutil.copytree(bundles / "mood", tmp_path / "mood")
 
 
-def with_tokenizer(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
-    """Changes a bundle's tokenizer as if it were exported so."""
-    described = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
-    change(described)
-    (folder / TOKENIZER).write_text(json.dumps(described), encoding="utf-8")
-    configuration = json.loads((folder / FILE).read_text(encoding="utf-8"))
-    configuration["files"][TOKENIZER] = sha256(folder / TOKENIZER)
-    (folder / FILE).write_text(json.dumps(configuration), encoding="utf-8")
+def change_tokenizer(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """Change a bundle's tokenizer, and update its checksum."""
+    tokenizer = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
+    change(tokenizer)
+    (folder / TOKENIZER).write_text(json.dumps(tokenizer), encoding="utf-8")
+    description = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    description["files"][TOKENIZER] = sha256(folder / TOKENIZER)
+    (folder / FILE).write_text(json.dumps(description), encoding="utf-8")
     return folder
 
 
-class Session:
-    """A session whose scores of one text are not finite."""
+class FailingSession:
+    """A session whose scores of a single text are not finite."""
 
     def __init__(self, original: Any, ids: list[int], value: float) -> None:
         self._original, self._ids, self._value = original, ids, value
@@ -59,31 +59,31 @@ class Session:
         return [scores]
 
 
-def sickened(opened: Bundle, value: float = math.nan) -> Bundle:
-    [ids], _ = opened.encode([opened.source(SICK)])
-    opened._session = Session(opened._session, ids, value)
-    return opened
+def fail_on_row(bundle: Bundle, value: float) -> Bundle:
+    [ids], _ = bundle.encode([bundle.source(FAILING)])
+    bundle._session = FailingSession(bundle._session, ids, value)
+    return bundle
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("batch_size", [1, 3, 64])
 def test_scores_that_are_not_finite_are_refused_by_the_rows_number(bundles, value, batch_size):
-    opened = sickened(load(bundles / "mood"), value)
+    failing = fail_on_row(load(bundles / "mood"), value)
     with pytest.raises(RowError, match=rf"^row 3: the model's scores are .*{value}; expected finite numbers") as caught:
-        opened.answer([*ROWS[:2], SICK, *ROWS[2:]], batch_size)
+        failing.answer([*ROWS[:2], FAILING, *ROWS[2:]], batch_size)
     assert caught.value.row == 2
     assert caught.value.reason in str(caught.value)
-    assert [answer.label for answer in opened.answer(ROWS)] == [a.label for a in load(bundles / "mood").answer(ROWS)]
+    assert [answer.label for answer in failing.answer(ROWS)] == [a.label for a in load(bundles / "mood").answer(ROWS)]
 
 
 def test_predict_names_the_line_of_a_row_whose_scores_are_not_finite_and_keeps_those_before(
     bundles, tmp_path, capsys, monkeypatch
 ):
-    original = bundle.opened
-    [ids], _ = load(bundles / "mood").encode([load(bundles / "mood").source(SICK)])
-    monkeypatch.setattr(bundle, "opened", lambda *arguments: Session(original(*arguments), ids, math.nan))
+    original = bundle.open_session
+    [ids], _ = load(bundles / "mood").encode([load(bundles / "mood").source(FAILING)])
+    monkeypatch.setattr(bundle, "open_session", lambda *arguments: FailingSession(original(*arguments), ids, math.nan))
     file = tmp_path / "rows.jsonl"
-    file.write_text("\n".join(map(json.dumps, [*ROWS[:2], SICK, ROWS[2], SICK, {"text": "x"}])))
+    file.write_text("\n".join(map(json.dumps, [*ROWS[:2], FAILING, ROWS[2], FAILING, {"text": "x"}])))
     assert main(["predict", str(bundles / "mood"), str(file)]) == 1
     printed = capsys.readouterr()
     assert [json.loads(line)["label"] for line in printed.out.splitlines()] == [
@@ -94,7 +94,7 @@ def test_predict_names_the_line_of_a_row_whose_scores_are_not_finite_and_keeps_t
     assert len(printed.err.splitlines()) == 1
 
 
-def test_an_evaluation_names_task_split_and_row_of_scores_that_are_not_finite(toy_rows, make_model):
+def test_an_evaluation_names_the_task_split_and_row_of_scores_that_are_not_finite(toy_rows, make_model):
     import torch
 
     model = make_model()
@@ -114,16 +114,16 @@ def test_an_evaluation_names_task_split_and_row_of_scores_that_are_not_finite(to
 
 
 def test_a_tokenizer_that_panics_is_an_error_of_its_row(copied, capfd):
-    """Its pattern tries more ways than the library allows."""
+    """Its pattern backtracks more than the library allows."""
 
-    def change(described: dict[str, Any]) -> None:
+    def change(tokenizer: dict[str, Any]) -> None:
         slow = {"type": "Split", "pattern": {"Regex": "(x+x+)+y"}, "behavior": "Isolated", "invert": False}
-        described["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [slow, described["pre_tokenizer"]]}
+        tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [slow, tokenizer["pre_tokenizer"]]}
 
-    opened = load(with_tokenizer(copied, change))
-    assert len(opened.answer(ROWS)) == len(ROWS)
+    loaded = load(change_tokenizer(copied, change))
+    assert len(loaded.answer(ROWS)) == len(ROWS)
     with pytest.raises(RowError, match=r"^row 2: the tokenizer cannot read the text \(.*[Rr]egex") as caught:
-        opened.answer([ROWS[0], {"sentence": "x" * 60}, ROWS[1]])
+        loaded.answer([ROWS[0], {"sentence": "x" * 60}, ROWS[1]])
     assert caught.value.row == 1
     rows = [json.dumps(ROWS[0]), json.dumps({"sentence": "x" * 60})]
     assert main(["predict", str(copied), *rows]) == 1
@@ -135,40 +135,40 @@ def test_a_tokenizer_that_panics_is_an_error_of_its_row(copied, capfd):
 def test_a_token_id_that_the_graph_does_not_know_is_an_error_of_its_row(copied):
     ids = load(copied).encode(["bright"])[0][0]
 
-    def change(described: dict[str, Any]) -> None:
-        vocabulary = described["model"]["vocab"]
+    def change(tokenizer: dict[str, Any]) -> None:
+        vocabulary = tokenizer["model"]["vocab"]
         vocabulary.update({piece: 99_999 for piece, number in vocabulary.items() if number == ids[-2]})
 
-    opened = load(with_tokenizer(copied, change))
+    loaded = load(change_tokenizer(copied, change))
     with pytest.raises(RowError, match=r"^row 2: the graph cannot read the row's tokens \(.*99999") as caught:
-        opened.answer([{"sentence": "a film"}, {"sentence": "bright"}, {"sentence": "a dull film today"}])
+        loaded.answer([{"sentence": "a film"}, {"sentence": "bright"}, {"sentence": "a dull film today"}])
     assert caught.value.row == 1
 
 
-def test_work_that_fails_on_all_rows_together_only_is_an_error_of_none():
-    def work(rows: Any) -> int:
+def test_a_failure_on_all_rows_together_only_names_no_row():
+    def fail(rows: Any) -> int:
         if len(rows) > 1:
             raise MemoryError
         return len(rows)
 
-    with pytest.raises(HyperFormerError, match=r"^it fails \(MemoryError\)\. Ask fewer rows at once") as caught:
-        on_rows(work, [1, 2], "it fails")
+    with pytest.raises(HyperFormerError, match=r"^it fails \(MemoryError\)\. Use fewer rows at once") as caught:
+        run_on_rows(fail, [1, 2], "it fails")
     assert not isinstance(caught.value, RowError)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_a_request_to_stop_is_no_fault_of_a_row(error):
-    def work(rows: Any) -> None:
+def test_a_request_to_stop_is_not_an_error_of_a_row(error):
+    def fail(rows: Any) -> None:
         raise error
 
     with pytest.raises(error):
-        on_rows(work, [1, 2], "it fails")
+        run_on_rows(fail, [1, 2], "it fails")
 
 
 @pytest.mark.parametrize("command", [["predict"], ["predict", "--csv"], ["inspect"]], ids=" ".join)
-def test_a_label_that_the_output_has_no_letters_for_is_one_sentence(copied, capsys, monkeypatch, command):
-    configuration = json.loads((copied / FILE).read_text(encoding="utf-8"))
-    (copied / FILE).write_text(json.dumps({**configuration, "labels": ["négatif", "très positif"]}), encoding="utf-8")
+def test_a_label_that_the_output_cannot_encode_is_a_single_line_error(copied, capsys, monkeypatch, command):
+    description = json.loads((copied / FILE).read_text(encoding="utf-8"))
+    (copied / FILE).write_text(json.dumps({**description, "labels": ["négatif", "très positif"]}), encoding="utf-8")
     rows = [json.dumps(ROWS[0])] if command[0] == "predict" else []
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))

@@ -1,4 +1,4 @@
-"""Answers from a bundle, with the runtime's own few libraries only."""
+"""The runtime: answers of bundles, with numpy, onnxruntime and tokenizers only."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SENTENCES = [
 ]
 PAIRS = [{"a": "the film is dull", "b": "a film was dull today"}, {"a": "good", "b": "bad"}]
 
-ALONE = """
+SCRIPT = """
 import json, sys
 from hyperformer.runtime import load
 rows = json.loads(sys.argv[2])
@@ -38,13 +38,13 @@ print(json.dumps({"answers": answers, "imported": [name for name in heavy if nam
 
 @pytest.fixture
 def copied(bundles: Path, tmp_path: Path) -> Path:
-    """A bundle that a test may damage."""
+    """Copy a bundle, which a test may damage."""
     return shutil.copytree(bundles / "mood", tmp_path / "mood")
 
 
-def assert_same(found, wanted):
-    assert [answer.label for answer in found] == [answer.label for answer in wanted]
-    for got, expected in zip(found, wanted, strict=True):
+def assert_same(answers, wanted):
+    assert [answer.label for answer in answers] == [answer.label for answer in wanted]
+    for got, expected in zip(answers, wanted, strict=True):
         assert got.probabilities == pytest.approx(expected.probabilities, abs=1e-5)
         assert got.value == (None if expected.value is None else pytest.approx(expected.value, abs=1e-4))
 
@@ -57,15 +57,15 @@ def test_a_bundle_gives_the_models_answers(bundles, checkpoint, task, rows):
 
 
 def test_a_bundle_answers_in_a_process_without_torch(bundles, checkpoint):
-    done = run_python(ALONE, bundles / "likeness", json.dumps(PAIRS))
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert found["imported"] == []
-    for (label, shares, value), wanted in zip(
-        found["answers"], MultiTaskModel.from_pretrained(checkpoint).answer("likeness", PAIRS), strict=True
+    process = run_python(SCRIPT, bundles / "likeness", json.dumps(PAIRS))
+    assert process.returncode == 0, process.stderr
+    output = json.loads(process.stdout)
+    assert output["imported"] == []
+    for (label, probabilities, value), wanted in zip(
+        output["answers"], MultiTaskModel.from_pretrained(checkpoint).answer("likeness", PAIRS), strict=True
     ):
         assert label == wanted.label
-        assert shares == pytest.approx(wanted.probabilities, abs=1e-5)
+        assert probabilities == pytest.approx(wanted.probabilities, abs=1e-5)
         assert value == pytest.approx(wanted.value, abs=1e-4)
 
 
@@ -74,8 +74,8 @@ def test_rows_of_mixed_lengths_come_back_in_order(bundles):
     sources = [f"sentence: {row['sentence']}" for row in SENTENCES]
     together = bundle.scores(sources, batch_size=2)
     for source, scores in zip(sources, together, strict=True):
-        (alone,) = bundle.scores([source])
-        assert scores.values == pytest.approx(alone.values, abs=1e-5)
+        (single,) = bundle.scores([source])
+        assert scores.values == pytest.approx(single.values, abs=1e-5)
     assert len({round(scores.values[0], 4) for scores in together}) > len(SENTENCES) / 2
 
 
@@ -109,28 +109,28 @@ def test_a_missing_file_is_named(copied, name):
         load(copied)
 
 
-def test_a_folder_that_is_no_bundle_is_refused(tmp_path, checkpoint):
+def test_a_folder_that_is_not_a_bundle_is_refused(tmp_path, checkpoint):
     for folder in (tmp_path / "nowhere", tmp_path, checkpoint):
         with pytest.raises(HyperFormerError, match=f"{folder} holds no {manifest.FILE}"):
             load(folder)
 
 
 def test_a_bundle_moved_elsewhere_still_answers(copied, bundles):
-    moved = copied.rename(copied.parent / "möved away")
-    assert load(moved)(SENTENCES[0]) == load(bundles / "mood")(SENTENCES[0])
+    path = copied.rename(copied.parent / "möved away")
+    assert load(path)(SENTENCES[0]) == load(bundles / "mood")(SENTENCES[0])
 
 
 def test_a_folder_of_bundles_answers_by_task(bundles):
-    found = load(bundles)
-    assert list(found) == ["likeness", "mood", "mood3"]
-    assert len(found) == 3
-    assert found["mood"](SENTENCES[0]).label == load(bundles / "mood")(SENTENCES[0]).label
-    assert found["mood"] is found["mood"]
-    with pytest.raises(HyperFormerError, match=r"unknown task 'moods'; .* holds likeness, mood, mood3"):
-        found["moods"]
+    tasks = load(bundles)
+    assert list(tasks) == ["likeness", "mood", "mood3"]
+    assert len(tasks) == 3
+    assert tasks["mood"](SENTENCES[0]).label == load(bundles / "mood")(SENTENCES[0]).label
+    assert tasks["mood"] is tasks["mood"]
+    with pytest.raises(HyperFormerError, match=r"unknown task 'moods' in .*; expected one of likeness, mood, mood3"):
+        tasks["moods"]
 
 
-def test_one_bundle_may_be_asked_from_many_threads(bundles):
+def test_a_bundle_answers_in_many_threads(bundles):
     bundle = load(bundles)["mood"]
     wanted = [answer.label for answer in bundle.answer(SENTENCES)]
     with ThreadPoolExecutor(8) as pool:
@@ -138,25 +138,27 @@ def test_one_bundle_may_be_asked_from_many_threads(bundles):
     assert results == [wanted] * 64
 
 
-def test_the_int8_graph_answers_nearly_as_the_other(bundles):
+def test_the_int8_graph_answers_nearly_as_the_float32_graph(bundles):
     for task in ("mood", "mood3"):
         if manifest.read(bundles / task).int8["published"]:
             plain, small = (load(bundles / task, precision=kind).answer(SENTENCES[:5]) for kind in ("float32", "int8"))
-            for one, other in zip(plain, small, strict=True):  # labels alone would flip where two are nearly as likely
-                assert other.probabilities == pytest.approx(one.probabilities, abs=0.1)
+            for left, right in zip(plain, small, strict=True):  # labels may differ where two are nearly as likely
+                assert right.probabilities == pytest.approx(left.probabilities, abs=0.1)
 
 
-def test_an_int8_graph_that_was_not_published_is_refused_with_what_it_lost(copied):
+def test_an_int8_graph_that_was_not_published_is_refused_with_its_metric(copied):
     path = copied / manifest.FILE
-    described = json.loads(path.read_text())
-    described["files"].pop(manifest.INT8, None)
-    described["int8"] = {"metric": 48.25, "float32": 52.5, "published": 0.0}
-    path.write_text(json.dumps(described))
-    with pytest.raises(HyperFormerError, match=r"holds no model.int8.onnx: its metric fell by 4.25 points; use the"):
+    description = json.loads(path.read_text())
+    description["files"].pop(manifest.INT8, None)
+    description["int8"] = {"metric": 48.25, "float32": 52.5, "published": 0.0}
+    path.write_text(json.dumps(description))
+    with pytest.raises(
+        HyperFormerError, match=r"holds no model.int8.onnx: its metric dropped by 4.25 points\. Use the"
+    ):
         load(copied, precision="int8")
-    described["int8"] = {}
-    path.write_text(json.dumps(described))
-    with pytest.raises(HyperFormerError, match=r"holds no model.int8.onnx; use the graph in float32"):
+    description["int8"] = {}
+    path.write_text(json.dumps(description))
+    with pytest.raises(HyperFormerError, match=r"holds no model.int8.onnx\. Use the float32 graph"):
         load(copied, precision="int8")
 
 
@@ -169,55 +171,55 @@ def test_literal_special_tokens_and_nul_are_text_to_bundle_and_model_alike(bundl
     assert ids[-1] == 1
 
 
-def test_a_task_that_a_folder_does_not_hold_is_a_missing_key(bundles):
-    found = load(bundles)
-    assert "moods" not in found
-    assert found.get("moods") is None
+def test_an_unknown_task_is_a_missing_key(bundles):
+    tasks = load(bundles)
+    assert "moods" not in tasks
+    assert tasks.get("moods") is None
 
 
-def test_a_broken_bundle_does_not_keep_the_others_from_answering(bundles, tmp_path):
+def test_a_broken_bundle_does_not_affect_the_others(bundles, tmp_path):
     root = shutil.copytree(bundles, tmp_path / "all")
     (root / "mood3" / manifest.FILE).write_text("{")
-    found = load(root)
-    assert found["mood"](SENTENCES[0]).label
+    tasks = load(root)
+    assert tasks["mood"](SENTENCES[0]).label
     with pytest.raises(HyperFormerError, match="not valid JSON"):
-        found["mood3"]
+        tasks["mood3"]
 
 
-def changed(folder: Path, **changes) -> Path:
+def change_manifest(folder: Path, **changes) -> Path:
     file = folder / manifest.FILE
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
     return folder
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
-        ({"labels": [1, 2]}, "has 'labels' that cannot be"),
-        ({"labels": ["a", "a"]}, "has 'labels' that cannot be"),
-        ({"labels": ["a"]}, "has 'labels' that cannot be"),
-        ({"labels": ["a", "b", "c"]}, "gives scores .*, expected one for each of 3 labels"),
-        ({"numbers": [1.0]}, "has 'numbers' that cannot be"),
-        ({"max_source_tokens": 0}, "has 'max_source_tokens' that cannot be"),
-        ({"max_source_tokens": True}, "has 'max_source_tokens' that cannot be"),
-        ({"max_source_tokens": 10**30}, "has 'max_source_tokens' that cannot be"),
-        ({"max_source_tokens": (1 << 20) + 1}, "has 'max_source_tokens' that cannot be"),
+        ({"labels": [1, 2]}, "invalid value for 'labels'"),
+        ({"labels": ["a", "a"]}, "invalid value for 'labels'"),
+        ({"labels": ["a"]}, "invalid value for 'labels'"),
+        ({"labels": ["a", "b", "c"]}, "has scores of shape .*; expected a score for each of 3 labels"),
+        ({"numbers": [1.0]}, "invalid value for 'numbers'"),
+        ({"max_source_tokens": 0}, "invalid value for 'max_source_tokens'"),
+        ({"max_source_tokens": True}, "invalid value for 'max_source_tokens'"),
+        ({"max_source_tokens": 10**30}, "invalid value for 'max_source_tokens'"),
+        ({"max_source_tokens": (1 << 20) + 1}, "invalid value for 'max_source_tokens'"),
         ({"text": "sentence: {sentence"}, "has a stray brace"),
         ({"text": "hello"}, "names no column"),
-        ({"parity": {"rows": "many"}}, "has 'parity' that cannot be"),
+        ({"parity": {"rows": "many"}}, "invalid value for 'parity'"),
         ({"files": {}}, "does not list model.onnx"),
     ],
 )
-def test_a_manifest_that_contradicts_itself_is_refused(copied, changes, said):
-    with pytest.raises(HyperFormerError, match=said):
-        load(changed(copied, **changes))
+def test_a_manifest_with_invalid_values_is_refused(copied, changes, message):
+    with pytest.raises(HyperFormerError, match=message):
+        load(change_manifest(copied, **changes))
 
 
 def test_a_file_that_the_manifest_does_not_list_is_not_opened(copied):
     files = manifest.read(copied).files
     del files[TOKENIZER]
     with pytest.raises(HyperFormerError, match=r"does not list tokenizer.json"):
-        load(changed(copied, files=files))
+        load(change_manifest(copied, files=files))
 
 
 @pytest.mark.parametrize("name", [GRAPH, TOKENIZER])
@@ -225,31 +227,31 @@ def test_a_file_that_is_listed_but_cannot_be_opened_is_named(copied, name):
     (copied / name).write_bytes(b"junk")
     files = {**manifest.read(copied).files, name: manifest.sha256(copied / name)}
     with pytest.raises(HyperFormerError, match=f"{name} cannot be opened"):
-        load(changed(copied, files=files))
+        load(change_manifest(copied, files=files))
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({"precision": "fp16"}, "the precision is 'fp16', expected one of float32, int8"),
+        ({"precision": "fp16"}, "precision is 'fp16'; expected one of float32, int8"),
         ({"threads": 0}, "threads is 0"),
         ({"threads": "2"}, "threads is '2'"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused(bundles, options, said):
-    with pytest.raises(HyperFormerError, match=said):
+def test_an_invalid_option_is_refused(bundles, options, message):
+    with pytest.raises(HyperFormerError, match=message):
         load(bundles / "mood", **options)
 
 
 @pytest.mark.parametrize(
-    ("ask", "said"),
+    ("ask", "message"),
     [
-        (lambda bundle: bundle("good"), "got a str, expected a row"),
-        (lambda bundle: bundle.answer({"sentence": "good"}), "got one dict, expected a list of rows"),
+        (lambda bundle: bundle("good"), "got a str; expected a row"),
+        (lambda bundle: bundle.answer({"sentence": "good"}), "got a single dict; expected a list of rows"),
         (lambda bundle: bundle.answer(SENTENCES, batch_size=0), "batch_size is 0"),
-        (lambda bundle: bundle({"sentence": "\ud800"}), "the row holds a character that is none"),
+        (lambda bundle: bundle({"sentence": "\ud800"}), "the row has an invalid character"),
     ],
 )
-def test_a_row_that_is_none_is_refused(bundles, ask, said):
-    with pytest.raises(HyperFormerError, match=said):
+def test_an_invalid_row_is_refused(bundles, ask, message):
+    with pytest.raises(HyperFormerError, match=message):
         ask(load(bundles / "mood"))

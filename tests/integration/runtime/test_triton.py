@@ -1,4 +1,4 @@
-"""Bundles as Triton's model repository: the configuration is Triton's own kind, and the graph answers as it says."""
+"""Triton model repositories: the configuration is valid and matches the graph."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from hyperformer.runtime import load
 from hyperformer.runtime.triton import write_repository
 from hyperformer.types import HyperFormerError
 
-TYPE_INT64, TYPE_FP32 = 9, 11  # of the message
+TYPE_INT64, TYPE_FP32 = 9, 11  # enum values of the message
 TASKS = sorted(task_settings())
 
 
 @pytest.fixture(scope="module")
 def model_config():
-    """Triton's own message; its package asks for grpc, which this file does not."""
+    """Triton's `ModelConfig` message; its package needs grpc, its file does not."""
     file = Path(tritonclient.__path__[0]) / "grpc" / "model_config_pb2.py"
     spec = importlib.util.spec_from_file_location("model_config_pb2", file)
     module = importlib.util.module_from_spec(spec)
@@ -35,23 +35,23 @@ def model_config():
 
 @pytest.fixture(scope="module")
 def repository(bundles, tmp_path_factory):
-    place = tmp_path_factory.mktemp("triton") / "models"
-    assert write_repository([bundles / task for task in TASKS], place) == TASKS
-    return place
+    folder = tmp_path_factory.mktemp("triton") / "models"
+    assert write_repository([bundles / task for task in TASKS], folder) == TASKS
+    return folder
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_the_configuration_says_what_the_graph_takes_and_gives(repository, bundles, model_config, task):
-    said = text_format.Parse((repository / task / "config.pbtxt").read_text(), model_config())
-    assert (said.name, said.backend, said.max_batch_size) == (task, "onnxruntime", 64)
+def test_the_configuration_matches_the_inputs_and_outputs_of_the_graph(repository, bundles, model_config, task):
+    config = text_format.Parse((repository / task / "config.pbtxt").read_text(), model_config())
+    assert (config.name, config.backend, config.max_batch_size) == (task, "onnxruntime", 64)
     session = onnxruntime.InferenceSession(repository / task / "1" / GRAPH, providers=["CPUExecutionProvider"])
-    for declared, real in ((said.input, session.get_inputs()), (said.output, session.get_outputs())):
-        assert [one.name for one in declared] == [one.name for one in real]
-        for one, other in zip(declared, real, strict=True):
-            dims = list(one.reshape.shape) if one.HasField("reshape") else list(one.dims)
-            assert dims == [-1 if isinstance(size, str) else size for size in other.shape[1:]]
-            assert (one.data_type, other.type) in ((TYPE_INT64, "tensor(int64)"), (TYPE_FP32, "tensor(float)"))
-    labels = (repository / task / said.output[0].label_filename).read_text().splitlines()
+    for declared, actual in ((config.input, session.get_inputs()), (config.output, session.get_outputs())):
+        assert [value.name for value in declared] == [value.name for value in actual]
+        for left, right in zip(declared, actual, strict=True):
+            dims = list(left.reshape.shape) if left.HasField("reshape") else list(left.dims)
+            assert dims == [-1 if isinstance(size, str) else size for size in right.shape[1:]]
+            assert (left.data_type, right.type) in ((TYPE_INT64, "tensor(int64)"), (TYPE_FP32, "tensor(float)"))
+    labels = (repository / task / config.output[0].label_filename).read_text().splitlines()
     assert labels == load(bundles)[task].manifest.labels
 
 
@@ -64,15 +64,15 @@ def test_the_model_answers_as_the_bundle(repository, bundles):
     assert labels[scores[0][0].argmax()] == bundle({"sentence": "the film is dull"}).label
 
 
-def test_the_command_writes_it_and_leaves_what_is_there(bundles, tmp_path, capsys):
+def test_the_command_writes_a_repository_and_never_overwrites_one(bundles, tmp_path, capsys):
     assert main(["triton", str(bundles), str(tmp_path / "models")]) == 0
     assert f"3 models, {', '.join(TASKS)}" in capsys.readouterr().out
     assert main(["triton", str(bundles), str(tmp_path / "models")]) == 1
-    assert "is not an empty folder; name another, or clear it" in capsys.readouterr().err
+    assert "is not an empty folder. Choose another path, or clear it." in capsys.readouterr().err
 
 
-def test_a_bundle_that_cannot_be_leaves_nothing_half_written(bundles, shared_base, tmp_path):
-    with pytest.raises(HyperFormerError, match="mood is on a shared base: export a bundle of its own"):
+def test_a_bundle_that_is_refused_leaves_no_partial_repository(bundles, shared_base, tmp_path):
+    with pytest.raises(HyperFormerError, match="mood uses a shared base; expected a separate bundle"):
         write_repository([bundles / "mood3", shared_base / "mood"], tmp_path / "models")
     shutil.copytree(bundles / "mood", tmp_path / "mood")
     (tmp_path / "mood" / GRAPH).write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Long texts: their tokens are those of training, and the work is bounded."""
+"""Long texts: they have the same tokens as in training, and encoding them has a bounded cost."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hyperformer.types import Example
 LONG = ["ﷺ" * 30_000, "a" * 30_000 + " film", " " * 30_000 + "film", "\u200b" * 30_000 + "film", "a dull film " * 3000]
 
 
-class Counting:
+class CountingTokenizer:
     """A tokenizer that counts the characters it encodes."""
 
     def __init__(self, tokenizer):
@@ -29,7 +29,7 @@ class Counting:
 @pytest.mark.parametrize("folder", ["bundles", "shared_base"])
 def test_a_bundle_encodes_a_bounded_number_of_characters(folder, request):
     bundle = load(request.getfixturevalue(folder))["mood"]
-    counting = bundle._tokenizer = Counting(bundle._tokenizer)
+    counting = bundle._tokenizer = CountingTokenizer(bundle._tokenizer)
     answers = bundle.answer([{"sentence": text} for text in LONG])
     assert [answer.truncated for answer in answers] == [True] * len(LONG)
     longest = bundle.manifest.max_source_tokens
@@ -45,7 +45,7 @@ def test_a_long_text_has_the_same_tokens_in_training(bundles, backbone_settings)
     assert truncated == [True] * len(LONG) + [False, False]
 
 
-def test_other_calls_of_the_tokenizer_do_not_change_what_training_reads(backbone, backbone_settings):
+def test_other_calls_of_the_tokenizer_do_not_change_the_tokens_of_training(backbone, backbone_settings):
     examples = [Example("mood", source, "") for source in ("a film", "the film is dull " * 9)]
     expected = backbone.encode(examples, backbone_settings)
     backbone.tokenizer(["a", "the film"], truncation=True, max_length=3, padding=True)

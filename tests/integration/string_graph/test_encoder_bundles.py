@@ -1,4 +1,4 @@
-"""String graphs of an encoder's bundles, whose tokenizer file pads as MiniLM's does."""
+"""String graphs of an encoder's bundles, whose tokenizer file enables padding, as MiniLM's does."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hyperformer.backbones import load
 from hyperformer.config import BackboneSettings
 from hyperformer.runtime import Bundle
 from hyperformer.string_graph import write_string_graph
-from hyperformer.string_graph.graph import PROBES, opened
+from hyperformer.string_graph.graph import PROBES, open_session
 
 COLUMNS = {"mood": ["sentence"], "mood3": ["sentence"], "likeness": ["a", "b"]}
 
@@ -23,7 +23,7 @@ def test_strings_become_the_answers_of_an_encoders_bundle(encoder_bundles, tmp_p
     import onnx
 
     written = write_string_graph(encoder_bundles / task, tmp_path / "task.onnx")
-    session = opened(onnx.load(tmp_path / "task.onnx"))
+    session = open_session(onnx.load(tmp_path / "task.onnx"))
     rows = [dict.fromkeys(COLUMNS[task], text) for text in ("the film is dull", "[PAD] [UNK]", *PROBES)]
     inputs = {column: np.array([row[column] for row in rows], dtype=object) for column in COLUMNS[task]}
     outputs = dict(zip(written.outputs, session.run(None, inputs), strict=True))

@@ -1,4 +1,4 @@
-"""A string graph reads as many characters of a text as its bundle does."""
+"""A string graph encodes as many characters of a text as its bundle does."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from encoders import bert_tokenizer
 from hyperformer import prefix
 from hyperformer.prefix import CHARACTERS
 from hyperformer.runtime.bundle import open_tokenizer
-from hyperformer.string_graph.graph import opened, reading, write_string_graph
+from hyperformer.string_graph.graph import build_token_graph, open_session, write_string_graph
 
 LONGEST = 24
 LIMIT = CHARACTERS * LONGEST
@@ -30,36 +30,36 @@ TEXTS = [
 ]
 
 
-def read(template: str | tuple[str, str], file: Path, columns: dict[str, list[str]]) -> list[list[int]]:
-    session = opened(reading(template, open_tokenizer(file.read_bytes()), LONGEST))
+def encode(template: str | tuple[str, str], file: Path, columns: dict[str, list[str]]) -> list[list[int]]:
+    session = open_session(build_token_graph(template, open_tokenizer(file.read_bytes()), LONGEST))
     ids, mask = session.run(None, {name: np.array(texts, dtype=object) for name, texts in columns.items()})
     return [row[kept == 1].tolist() for row, kept in zip(ids, mask, strict=True)]
 
 
 @pytest.mark.parametrize("kind", ["byte pairs", "bert"])
-def test_a_graph_reads_the_characters_that_the_runtime_reads(kind, backbone_folder, texts, tmp_path):
+def test_a_graph_encodes_the_characters_that_the_runtime_encodes(kind, backbone_folder, texts, tmp_path):
     file = backbone_folder / "tokenizer.json"
     if kind == "bert":
         file = tmp_path / "tokenizer.json"
         bert_tokenizer(texts).save(str(file))
     expected, _ = prefix.encode(open_tokenizer(file.read_bytes()), TEXTS, LONGEST)
-    assert read("{text}", file, {"text": TEXTS}) == expected
+    assert encode("{text}", file, {"text": TEXTS}) == expected
 
 
 def test_a_graph_truncates_two_long_texts_as_the_runtime_does(texts, tmp_path):
     bert_tokenizer(texts).save(str(tmp_path / "tokenizer.json"))
-    words = "the film is dull "
-    lengths = (words, words * 8, words * 9, words * LIMIT, "字" * LIMIT)
-    pairs = [pair for a in lengths for b in (words * 8, "ﬁ" * LIMIT) for pair in ((a, b), (b, a))]
+    phrase = "the film is dull "
+    lengths = (phrase, phrase * 8, phrase * 9, phrase * LIMIT, "字" * LIMIT)
+    pairs = [pair for a in lengths for b in (phrase * 8, "ﬁ" * LIMIT) for pair in ((a, b), (b, a))]
     tokenizer = open_tokenizer((tmp_path / "tokenizer.json").read_bytes())
-    session = opened(reading(("{a}", "{b}"), tokenizer, LONGEST))
-    columns = {name: np.array([pair[place] for pair in pairs], dtype=object) for place, name in enumerate("ab")}
+    session = open_session(build_token_graph(("{a}", "{b}"), tokenizer, LONGEST))
+    columns = {name: np.array([pair[index] for pair in pairs], dtype=object) for index, name in enumerate("ab")}
     ids, mask = session.run(None, columns)
     expected, _ = prefix.encode(tokenizer, pairs, LONGEST)
     assert [row[kept == 1].tolist() for row, kept in zip(ids, mask, strict=True)] == expected
 
 
-def test_a_graph_tells_that_a_text_was_longer_than_what_is_read(bundles, tmp_path):
+def test_a_graph_reports_truncated_texts(bundles, tmp_path):
     rows = [{"sentence": text} for text in TEXTS]
     write_string_graph(bundles / "mood", tmp_path / "mood.onnx", rows)  # compares answers and `truncated`
     assert (tmp_path / "mood.onnx").is_file()

@@ -1,4 +1,4 @@
-"""Tokenizers as operators: the same tokens as the tokenizer's own library gives, for each kind of vocabulary."""
+"""Tokenizers as operators: the same tokens as the `tokenizers` library, for each kind of vocabulary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hyperformer.backbones import load
 from hyperformer.config import BackboneSettings
 from hyperformer.runtime.bundle import open_tokenizer
 from hyperformer.string_graph.characters import PLANES
-from hyperformer.string_graph.graph import PROBES, opened, reading
+from hyperformer.string_graph.graph import PROBES, build_token_graph, open_session
 from hyperformer.types import HyperFormerError
 
 ROOT = Path(__file__).parents[3]
@@ -42,29 +42,30 @@ TEXTS = (
 )
 
 
-def reader(file: Path, longest: int) -> Tokenizer:
-    """The tokenizer of a file, which truncates by itself."""
+def load_tokenizer(file: Path, longest: int) -> Tokenizer:
+    """Load the tokenizer of a file, with truncation."""
     tokenizer = open_tokenizer(file.read_bytes())
     tokenizer.enable_truncation(longest)
     return tokenizer
 
 
-def unigrams(texts: list[str]) -> Tokenizer:
-    """With marks before and after, which texts do not become, and a normalization that is written out as rules."""
-    words = dict.fromkeys(f"▁{word}" for text in texts for word in text.split())
+def make_unigram_tokenizer(texts: list[str]) -> Tokenizer:
+    """Make a tokenizer with special tokens around texts, never inside, and normalization rules that are spelled out."""
+    pieces = dict.fromkeys(f"▁{word}" for text in texts for word in text.split())
     letters = dict.fromkeys(["▁", *(char for text in texts for char in text if char != " ")])
-    pieces = [("<s>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((w, -4.0) for w in words), *((c, -9.0) for c in letters)]
-    made = Tokenizer(models.Unigram(pieces, unk_id=2))
+    special = [("<s>", 0.0), ("</s>", 0.0), ("<unk>", 0.0)]
+    vocabulary = [*special, *((piece, -4.0) for piece in pieces), *((letter, -9.0) for letter in letters)]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=2))
     marks = [normalizers.Replace(mark, f"< {mark[1:]}") for mark in ("<s>", "</s>", "<unk>")]
-    made.normalizer = normalizers.Sequence([*marks, normalizers.NFKC(), normalizers.Lowercase()])
-    made.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
-    made.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), add_prefix_space=False)
-    return made
+    tokenizer.normalizer = normalizers.Sequence([*marks, normalizers.NFKC(), normalizers.Lowercase()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
+    tokenizer.post_processor = processors.RobertaProcessing(("</s>", 1), ("<s>", 0), add_prefix_space=False)
+    return tokenizer
 
 
 @pytest.fixture(scope="module")
 def sentencepiece_file(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
-    """The tokenizer that a folder with SentencePiece's own vocabulary, as T5's, is loaded with."""
+    """Write the tokenizer file of a backbone that is loaded from a SentencePiece model, as T5's is."""
     import torch
     from backbones.test_families import sentencepiece_folder
     from transformers import T5Config, T5ForConditionalGeneration
@@ -87,96 +88,100 @@ def file(
     backbone_folder: Path,
     sentencepiece_file: Path,
 ) -> Path:
-    made = {
+    makers = {
         "bert": lambda: bert_tokenizer(texts),
         "bert, cased": lambda: bert_tokenizer(texts, lowercase=False, strip_accents=False),
-        "unigrams": lambda: unigrams(texts),
+        "unigrams": lambda: make_unigram_tokenizer(texts),
     }
-    if request.param not in made:
+    if request.param not in makers:
         return {"byte pairs": backbone_folder / "tokenizer.json", "sentencepiece": sentencepiece_file}[request.param]
-    made[request.param]().save(str(tmp_path / "tokenizer.json"))
+    makers[request.param]().save(str(tmp_path / "tokenizer.json"))
     return tmp_path / "tokenizer.json"
 
 
 def random_texts(count: int) -> list[str]:
     draw = random.Random(0)
-    odd = [char for char in map(chr, range(1, 0x3100)) if unicodedata.category(char) not in ("Cn", "Co", "Cs")]
+    characters = [char for char in map(chr, range(1, 0x3100)) if unicodedata.category(char) not in ("Cn", "Co", "Cs")]
     plain = "the film is dull, A Film! 12 "
-    return ["".join(draw.choice(plain if draw.random() < 0.9 else odd) for _ in range(30)) for _ in range(count)]
+    return ["".join(draw.choice(plain if draw.random() < 0.9 else characters) for _ in range(30)) for _ in range(count)]
 
 
 @cache
-def session_of(template: str | tuple[str, str], tokenizer: bytes, longest: int) -> Any:
-    """The session of a string graph, made once of each tokenizer: that takes seconds."""
-    return opened(reading(template, open_tokenizer(tokenizer), longest))
+def get_session(template: str | tuple[str, str], tokenizer: bytes, longest: int) -> Any:
+    """Open the session of a token graph, once for each tokenizer, as that takes seconds."""
+    return open_session(build_token_graph(template, open_tokenizer(tokenizer), longest))
 
 
-def read(
+def encode(
     template: str | tuple[str, str], file: Path, texts: dict[str, list[str]], longest: int = LONGEST
 ) -> list[list[int]]:
-    session = session_of(template, file.read_bytes(), longest)
-    ids, mask = session.run(None, {name: np.array(given, dtype=object) for name, given in texts.items()})
+    session = get_session(template, file.read_bytes(), longest)
+    ids, mask = session.run(None, {name: np.array(column, dtype=object) for name, column in texts.items()})
     assert ids.shape == mask.shape
     assert not ids[mask == 0].any()
-    return [own[kept == 1].tolist() for own, kept in zip(ids, mask, strict=True)]
+    return [row[kept == 1].tolist() for row, kept in zip(ids, mask, strict=True)]
 
 
 def test_a_text_becomes_the_same_tokens(file):
     texts = [*TEXTS, *PROBES]
-    expected = [one.ids for one in reader(file, LONGEST).encode_batch([f"about: {text}" for text in texts])]
-    assert read("about: {text}", file, {"text": texts}) == expected
+    expected = [
+        encoding.ids for encoding in load_tokenizer(file, LONGEST).encode_batch([f"about: {text}" for text in texts])
+    ]
+    assert encode("about: {text}", file, {"text": texts}) == expected
 
 
 def test_nearly_any_text_becomes_the_same_tokens(file):
     texts = random_texts(400)
-    expected = [one.ids for one in reader(file, LONGEST).encode_batch(texts)]
-    same = sum(one == other for one, other in zip(read("{text}", file, {"text": texts}), expected, strict=True))
+    expected = [encoding.ids for encoding in load_tokenizer(file, LONGEST).encode_batch(texts)]
+    same = sum(got == wanted for got, wanted in zip(encode("{text}", file, {"text": texts}), expected, strict=True))
     assert same >= 396
 
 
-def test_two_texts_are_joined_and_cut_as_one_pair(tmp_path, texts):
+def test_two_texts_are_joined_and_truncated_as_a_pair(tmp_path, texts):
     bert_tokenizer(texts).save(str(tmp_path / "tokenizer.json"))
-    words = "the film is dull " * 8
-    least = reader(tmp_path / "tokenizer.json", 4)
+    long_text = "the film is dull " * 8
+    shortest = load_tokenizer(tmp_path / "tokenizer.json", 4)
     short = [("film", ""), ("", "film"), ("film", "is dull")]
-    given = {"a": [one for one, _ in short], "b": [other for _, other in short]}
-    expected = [one.ids for one in least.encode_batch(short)]
-    assert read(("{a}", "{b}"), tmp_path / "tokenizer.json", given, 4) == expected
-    pairs = [(words[: 5 * i], words[: 5 * j]) for i in range(0, 26, 5) for j in range(0, 26, 5)]
-    expected = [one.ids for one in reader(tmp_path / "tokenizer.json", LONGEST).encode_batch(pairs)]
+    columns = {"a": [first for first, _ in short], "b": [second for _, second in short]}
+    expected = [encoding.ids for encoding in shortest.encode_batch(short)]
+    assert encode(("{a}", "{b}"), tmp_path / "tokenizer.json", columns, 4) == expected
+    pairs = [(long_text[: 5 * i], long_text[: 5 * j]) for i in range(0, 26, 5) for j in range(0, 26, 5)]
+    expected = [encoding.ids for encoding in load_tokenizer(tmp_path / "tokenizer.json", LONGEST).encode_batch(pairs)]
     assert any(len(ids) == LONGEST for ids in expected)
-    given = {"a": [one for one, _ in pairs], "b": [other for _, other in pairs]}
-    assert read(("{a}", "{b}"), tmp_path / "tokenizer.json", given) == expected
+    columns = {"a": [first for first, _ in pairs], "b": [second for _, second in pairs]}
+    assert encode(("{a}", "{b}"), tmp_path / "tokenizer.json", columns) == expected
 
 
-def test_texts_without_a_token_are_read(file):
-    reads = reader(file, LONGEST)
-    assert read("{text}", file, {"text": ["", " "]}) == [one.ids for one in reads.encode_batch(["", " "])]
+def test_texts_without_a_token_are_encoded(file):
+    tokenizer = load_tokenizer(file, LONGEST)
+    assert encode("{text}", file, {"text": ["", " "]}) == [e.ids for e in tokenizer.encode_batch(["", " "])]
 
 
-def test_a_vocabulary_that_the_operators_do_not_know_is_refused(tmp_path, texts):
-    made = Tokenizer(models.BPE())
-    made.pre_tokenizer = pre_tokenizers.ByteLevel()
-    with pytest.raises(HyperFormerError, match="is BPE with the normalizer none, expected BERT's WordPiece or a voc"):
-        reading("{text}", made, LONGEST)
-    one_sided = bert_tokenizer(texts)
-    pieces = {piece: number for piece, number in one_sided.get_vocab().items() if piece != "##f"}
-    one_sided.model = models.WordPiece(pieces, unk_token="[UNK]")
-    with pytest.raises(HyperFormerError, match="has 'f' not both as a first piece of a word and as a later one"):
-        reading("{text}", one_sided, LONGEST)
+def test_a_vocabulary_that_no_operators_support_is_refused(tmp_path, texts):
+    byte_level = Tokenizer(models.BPE())
+    byte_level.pre_tokenizer = pre_tokenizers.ByteLevel()
+    with pytest.raises(HyperFormerError, match="is BPE with normalizer none; expected BERT's WordPiece or a Sen"):
+        build_token_graph("{text}", byte_level, LONGEST)
+    incomplete = bert_tokenizer(texts)
+    pieces = {piece: number for piece, number in incomplete.get_vocab().items() if piece != "##f"}
+    incomplete.model = models.WordPiece(pieces, unk_token="[UNK]")
+    with pytest.raises(
+        HyperFormerError, match="the vocabulary lacks 'f' or '##f'; onnxruntime-extensions expects both"
+    ):
+        build_token_graph("{text}", incomplete, LONGEST)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backbone", "otherwise"),
+    ("backbone", "different"),
     [("data/06_models/backbone", {0x340, 0x341, 0x344}), ("data/minilm/06_models/backbone", set())],
 )
-def test_every_character_becomes_the_same_tokens_but_some_marks(backbone, otherwise):
+def test_every_character_becomes_the_same_tokens_except_for_some_marks(backbone, different):
     file = ROOT / backbone / "tokenizer.json"
     if not file.exists():
         pytest.skip(f"needs {backbone}: make minilm")
     texts = [f"the {chr(code)}lm a{chr(code)}b" for code in chain(*PLANES)]
-    found = read("{text}", file, {"text": texts})
-    expected = [one.ids for one in reader(file, LONGEST).encode_batch(texts)]
-    pairs = zip(chain(*PLANES), found, expected, strict=True)
-    assert {code for code, one, other in pairs if one != other} == otherwise
+    ids = encode("{text}", file, {"text": texts})
+    expected = [encoding.ids for encoding in load_tokenizer(file, LONGEST).encode_batch(texts)]
+    pairs = zip(chain(*PLANES), ids, expected, strict=True)
+    assert {code for code, got, wanted in pairs if got != wanted} == different
