@@ -50,11 +50,11 @@ def _parse_row(line: str, location: str) -> Row:
         reason = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
         raise HyperFormerError(
             f"{location} is not valid JSON ({reason}): {line.strip()[:80]!r}; expected an object such as "
-            "'{\"sentence\": \"…\"}'"
+            '\'{"sentence": "…"}\''
         ) from None
     if not isinstance(row, dict):
         raise HyperFormerError(
-            f"{location} is not a JSON object: {line[:80]!r}; expected an object such as '{{\"sentence\": \"…\"}}'"
+            f'{location} is not a JSON object: {line[:80]!r}; expected an object such as \'{{"sentence": "…"}}\''
         )
     return row
 
@@ -203,7 +203,8 @@ def _load_bundle(options: argparse.Namespace) -> Bundle:
     bundle = load(options.bundle, precision="int8" if options.int8 else "float32")
     if not isinstance(bundle, Bundle):
         raise HyperFormerError(
-            f"{options.bundle} contains the tasks {', '.join(bundle)}; expected a single task. Use the folder of one task."
+            f"{options.bundle} contains the tasks {', '.join(bundle)}; expected a single task. Use the folder of one of "
+            "them."
         )
     return bundle
 
@@ -269,13 +270,13 @@ def _verify(options: argparse.Namespace) -> None:
             unlisted = manifest.foreign(folder, bundle)
             if unlisted:
                 raise HyperFormerError(
-                    f"{folder} contains {', '.join(unlisted)}, which its manifest does not list. Remove the unlisted files."
+                    f"{folder} contains {', '.join(unlisted)}, which its manifest does not list. Remove unlisted files."
                 )
             print(f"{bundle.task}: {len(bundle.files)} files match their checksums")
         except HyperFormerError as error:
             errors.append(str(error))
     if errors:
-        raise HyperFormerError("; ".join(errors))
+        raise HyperFormerError("; ".join(error.rstrip(".") for error in errors))
 
 
 def _triton(options: argparse.Namespace) -> None:
@@ -344,9 +345,7 @@ def _add_serve_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("root", type=Path, help="folder of exported tasks, as bundles or on a shared base")
     command.add_argument("--int8", action="store_true", help="use the int8 graphs")
     for name, description in SERVE_OPTIONS.items():
-        command.add_argument(
-            f"--{name}", type=OPTION_TYPES.get(name, int), default=argparse.SUPPRESS, help=description
-        )
+        command.add_argument(f"--{name}", type=OPTION_TYPES.get(name, int), default=argparse.SUPPRESS, help=description)
     command.set_defaults(run=_serve)
 
 
@@ -371,7 +370,9 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     predict = commands.add_parser("predict", help="answer rows with an exported task")
     predict.add_argument("bundle", help="folder of an exported task")
-    predict.add_argument("rows", nargs="+", help="a JSON object, a .jsonl or .csv file, or - for JSONL on standard input")
+    predict.add_argument(
+        "rows", nargs="+", help="a JSON object, a .jsonl or .csv file, or - for JSONL on standard input"
+    )
     predict.add_argument("--int8", action="store_true", help="use the int8 graph")
     predict.add_argument(
         "--chunk",
@@ -421,7 +422,9 @@ def main(arguments: list[str] | None = None) -> int:
         _discard_stdout()
     except (OSError, AttributeError) as error:
         if isinstance(error, OSError) and error.filename is not None:
-            print(f"hyperformer: {error.filename}: {error.strerror}. Check the path and its permissions.", file=sys.stderr)
+            print(
+                f"hyperformer: {error.filename}: {error.strerror}. Check the path and its permissions.", file=sys.stderr
+            )
             return 1
         if sys.stdout is not None and not isinstance(error, OSError):
             raise
