@@ -203,8 +203,7 @@ def _load_bundle(options: argparse.Namespace) -> Bundle:
     bundle = load(options.bundle, precision="int8" if options.int8 else "float32")
     if not isinstance(bundle, Bundle):
         raise HyperFormerError(
-            f"{options.bundle} contains the tasks {', '.join(bundle)}; expected a single task. Use the folder of one of "
-            "them."
+            f"{options.bundle} contains the tasks {', '.join(bundle)}; expected one. Use the folder of a single task."
         )
     return bundle
 
