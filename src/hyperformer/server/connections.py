@@ -144,6 +144,6 @@ class LimitedProtocol(H11Protocol):
         if waiting < connection_limit() // 2 or is_probe(scope["path"]):
             await self._application(scope, receive, send)
             return
-        message = f"{waiting} requests are waiting, which is the limit. Retry in {RETRY_SECONDS} s."
+        message = f"too many requests are waiting ({waiting}). Retry in {RETRY_SECONDS} s."
         headers = {"Retry-After": str(RETRY_SECONDS), "Connection": "close"}
         await JSONResponse({"error": message}, TOO_MANY_REQUESTS, headers)(scope, receive, send)

@@ -64,13 +64,13 @@ class ServerSettings:
         for name in self.allowed_hosts:
             if name != ANY and not is_host(name):
                 raise HyperFormerError(
-                    f"allowed_hosts contains {name!r}; expected a name or an address without scheme and port, or {ANY}. "
-                    "Separate names by commas."
+                    f"allowed_hosts contains {name!r}; expected a name or an address without scheme and port, or "
+                    f"{ANY}. Separate names by commas."
                 )
         if not self.allowed_hosts and not is_loopback(self.host):
             raise HyperFormerError(
-                f"host is {self.host}, which is not a loopback address; expected allowed_hosts too. Set --allowed-hosts "
-                f"NAME[,NAME…] to the names by which clients reach the server, or to {ANY} for any name."
+                f"host is {self.host}, which is not a loopback address; expected allowed_hosts too. Set "
+                f"--allowed-hosts NAME[,NAME…] to the names by which clients reach the server, or to {ANY} for any."
             )
 
 
