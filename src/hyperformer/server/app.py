@@ -1,4 +1,4 @@
-"""The FastAPI create_app: its routes, error responses, and startup and shutdown."""
+"""The FastAPI application: its routes, error responses, and startup and shutdown."""
 
 from __future__ import annotations
 
@@ -36,9 +36,8 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-EXTENSIONS = [
-    "binary_tensor_data"
-]  # not model_repository: the index is served, but clients cannot load or unload tasks
+EXTENSIONS = ["binary_tensor_data"]
+"""Extensions of the protocol; not model_repository, as clients can list tasks but not load or unload them."""
 
 
 class ErrorResponse(BaseModel):
@@ -48,13 +47,13 @@ class ErrorResponse(BaseModel):
 
 
 class LiveResponse(BaseModel):
-    """Whether the server is live."""
+    """Liveness of the server."""
 
     live: bool
 
 
 class ReadyResponse(BaseModel):
-    """Whether the server or a task is ready."""
+    """Readiness of the server or of a task."""
 
     ready: bool
 
@@ -76,7 +75,7 @@ class IndexEntry(BaseModel):
     reason: str
 
 
-def error_responses(*codes: int) -> dict[int | str, dict[str, Any]]:
+def describe_errors(*codes: int) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses of error statuses."""
     return {code: {"model": ErrorResponse} for code in codes}
 
@@ -165,25 +164,25 @@ def _add_error_handlers(app: FastAPI) -> None:
     """Answer every error with `{"error": "…"}`."""
 
     @app.exception_handler(HyperFormerError)
-    def project_error(_: Request, error: HyperFormerError) -> Response:
+    def answer_project_error(_: Request, error: HyperFormerError) -> Response:
         headers = {"Retry-After": str(error.seconds)} if isinstance(error, QueueFullError) else None
         return JSONResponse({"error": str(error)}, STATUS_CODES.get(type(error), 400), headers)
 
     @app.exception_handler(HTTPException)
-    def http_error(_: Request, error: HTTPException) -> Response:
+    def answer_http_error(_: Request, error: HTTPException) -> Response:
         return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    def validation_error(_: Request, error: RequestValidationError) -> Response:
+    def answer_invalid_request(_: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
         return JSONResponse({"error": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 400)
 
     @app.exception_handler(ClientDisconnect)
-    def client_disconnect(_: Request, error: ClientDisconnect) -> Response:
+    def answer_disconnect(_: Request, error: ClientDisconnect) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)  # no client reads it
 
     @app.exception_handler(Exception)
-    def internal_error(_: Request, error: Exception) -> Response:
+    def answer_unexpected_error(_: Request, error: Exception) -> Response:
         return JSONResponse({"error": "internal server error; see the log of the server"}, 500)
 
 
@@ -200,7 +199,7 @@ def _add_metadata_routes(app: FastAPI, registry: Registry) -> None:
         """Return whether the server is live."""
         return LiveResponse(live=True)
 
-    @app.get("/v2/health/ready", responses=error_responses(503))
+    @app.get("/v2/health/ready", responses=describe_errors(503))
     def is_server_ready() -> ReadyResponse:
         """Return whether any task is ready."""
         if not any(bundle for bundle, _ in registry.index().values()):
@@ -215,14 +214,14 @@ def _add_metadata_routes(app: FastAPI, registry: Registry) -> None:
             for name, (bundle, reason) in registry.index().items()
         ]
 
-    @app.get("/v2/models/{name}", responses=error_responses(404))
-    @app.get("/v2/models/{name}/versions/{number}", responses=error_responses(404))
+    @app.get("/v2/models/{name}", responses=describe_errors(404))
+    @app.get("/v2/models/{name}/versions/{number}", responses=describe_errors(404))
     def get_model_metadata(name: str, number: str = VERSION) -> ModelMetadata:
         """Return the inputs, outputs and labels of a task."""
         return protocol.describe_task(name, find_bundle(registry, name, number).manifest)
 
-    @app.get("/v2/models/{name}/ready", responses=error_responses(404))
-    @app.get("/v2/models/{name}/versions/{number}/ready", responses=error_responses(404))
+    @app.get("/v2/models/{name}/ready", responses=describe_errors(404))
+    @app.get("/v2/models/{name}/versions/{number}/ready", responses=describe_errors(404))
     def is_model_ready(name: str, number: str = VERSION) -> ReadyResponse:
         """Return whether a task is ready."""
         find_bundle(registry, name, number)
@@ -232,7 +231,7 @@ def _add_metadata_routes(app: FastAPI, registry: Registry) -> None:
 INFER_ROUTE: dict[str, Any] = {
     "methods": ["POST"],
     "response_model": InferResponse,
-    "responses": {**error_responses(400, 404, 413, 415, 429, 503), 200: {"content": {OCTET_STREAM: {}}}},
+    "responses": {**describe_errors(400, 404, 413, 415, 429, 503), 200: {"content": {OCTET_STREAM: {}}}},
     "openapi_extra": {
         "requestBody": {
             "required": True,

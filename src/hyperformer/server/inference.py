@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect
 from hyperformer import text
 from hyperformer.runtime import Bundle
 from hyperformer.server import protocol
-from hyperformer.server.batching import Batcher, ShutdownError, ModelError, QueueFullError, estimate_cost
+from hyperformer.server.batching import Batcher, ModelError, QueueFullError, ShutdownError, estimate_cost
 from hyperformer.server.metrics import Metrics
 from hyperformer.server.protocol import VERSION, BadRequestError, InferRequest, RequestTooLargeError
 from hyperformer.server.registry import Registry

@@ -58,7 +58,7 @@ class Registry:
         precision: Precision,
         on_reload: Callable[[str, bool], None] = lambda name, loaded: None,
     ) -> None:
-        self.root = root.absolute()  # as errors contain it, and `_reason` removes it
+        self.root = root.absolute()  # absolute, so that `_reason` can remove it from errors
         self._threads, self._precision = threads, precision
         self._entries: dict[str, Entry] = {}
         self._base: tuple[Fingerprint, SharedBase] | None = None
