@@ -158,7 +158,7 @@ def parse_request(body: bytes, json_length: str | None, max_texts: int) -> tuple
     if json_length is not None:
         if not json_length.isdecimal() or len(json_length) > MAX_LENGTH_DIGITS or int(json_length) > len(body):
             raise BadRequestError(
-                f"{LENGTH_HEADER} is {json_length[:20]!r}; expected the length of the JSON in bytes, at most {len(body)}"
+                f"{LENGTH_HEADER} is {json_length[:20]!r}; expected the length of the JSON, at most {len(body)} bytes"
             )
         length = int(json_length)
     check_structure(body[:length], max_texts)
