@@ -194,9 +194,7 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
             message = f"the request body has more than {size} bytes; expected at most {max_bytes}"
             raise HTTPException(413, message, {"Connection": "close"})
     if size > max_bytes:  # only after the whole body, as many clients read no answer while they send
-        raise RequestTooLargeError(
-            f"the request body has {size} bytes; expected at most {max_bytes}. Send fewer rows per request."
-        )
+        raise RequestTooLargeError(f"the request body has more than {max_bytes} bytes. Send fewer rows per request.")
     return bytes(body)
 
 

@@ -131,7 +131,7 @@ def test_the_command_line_knows_it(shared_base, rows, capsys):
     assert main(["inspect", str(shared_base)]) == 0
     assert main(["predict", str(shared_base / "mood"), json.dumps(rows["mood"][0])]) == 0
     said = capsys.readouterr().out
-    assert "base: 2 files are the ones that were exported" in said
+    assert "base: 2 files match their checksums" in said
     assert "base of all tasks" in said
     assert '"label": ' in said
 
