@@ -1,27 +1,27 @@
-// An exported task in JavaScript: the same graph, tokenizer and manifest as everywhere, in Node and in a browser.
+// Inference with an exported task in Node and in browsers, with the files of the bundle as they are.
 //
 //     import * as ort from "onnxruntime-web";
 //     import { Bundle } from "./bundle.mjs";
-//     const task = await Bundle.open(ort, async (file) => new Uint8Array(await (await fetch(`sentiment/${file}`)).arrayBuffer()));
-//     await task.answer([{ sentence: "The film is wonderful." }]);  // [{ label, probabilities, truncated }]
+//     const bundle = await Bundle.load(ort, async (file) => new Uint8Array(await (await fetch(`sentiment/${file}`)).arrayBuffer()));
+//     await bundle.answer([{ sentence: "The film is wonderful." }]);  // [{ label, probabilities, truncated }]
 
 import { Tokenizer } from "@huggingface/tokenizers";
 
 const FORMAT = 3;
-const CHARACTERS = 32; // that are read of a text, per token of max_source_tokens: as hyperformer/prefix.py
+const MAX_CHARACTERS = 32; // per token of max_source_tokens, as in hyperformer/prefix.py
 
 export class Bundle {
-  // `read` gives the bytes of a file of the bundle's folder.
-  static async open(ort, read) {
+  // Load a bundle; `read` returns the bytes of a file in its folder.
+  static async load(ort, read) {
     const json = async (file) => JSON.parse(new TextDecoder().decode(await read(file)));
     const manifest = await json("manifest.json");
-    if (manifest.format !== FORMAT) throw new Error(`the bundle has format ${manifest.format}, expected ${FORMAT}`);
+    if (manifest.format !== FORMAT) throw new Error(`the bundle has format ${manifest.format}; expected ${FORMAT}`);
     if (manifest.labels.length === 0 || !("model.onnx" in manifest.files))
-      throw new Error(`${manifest.task} has no classifier graph of its own; give the bundle of a task of given answers`);
+      throw new Error(`${manifest.task} has no classifier graph; expected a classification or regression task`);
     const graph = await read("model.onnx");
     await verify("model.onnx", graph, manifest.files["model.onnx"]);
     const session = await ort.InferenceSession.create(graph, { executionProviders: ["wasm"] });
-    // without added tokens, so that </s> in a text is text
+    // without added tokens, so that </s> in a text is not read as a special token
     const tokenizer = new Tokenizer({ ...(await json("tokenizer.json")), added_tokens: [] }, {});
     return new Bundle(ort, session, tokenizer, manifest);
   }
@@ -30,89 +30,90 @@ export class Bundle {
     Object.assign(this, { ort, session, tokenizer, manifest });
   }
 
-  // Answers to rows: objects with the columns of the task's text.
+  // Answer rows, which are objects with the columns of the task's text.
   async answer(rows) {
     const encoded = rows.map((row) => this.encode(row));
     const length = Math.max(...encoded.map(({ ids }) => ids.length));
     const ids = new BigInt64Array(rows.length * length), mask = new BigInt64Array(rows.length * length);
-    encoded.forEach((one, row) =>
-      one.ids.forEach((id, place) => {
-        ids[row * length + place] = BigInt(id);
-        mask[row * length + place] = 1n;
+    encoded.forEach((tokens, row) =>
+      tokens.ids.forEach((id, column) => {
+        ids[row * length + column] = BigInt(id);
+        mask[row * length + column] = 1n;
       }),
     );
     const tensor = (data) => new this.ort.Tensor("int64", data, [rows.length, length]);
-    const found = await this.session.run({ input_ids: tensor(ids), attention_mask: tensor(mask) });
+    const outputs = await this.session.run({ input_ids: tensor(ids), attention_mask: tensor(mask) });
     const { labels, numbers } = this.manifest;
     return encoded.map(({ truncated }, row) => {
-      const shares = Array.from(found.probabilities.data.slice(row * labels.length, (row + 1) * labels.length));
-      const best = shares.indexOf(Math.max(...shares));
+      const start = row * labels.length;
+      const probabilities = Array.from(outputs.probabilities.data.slice(start, start + labels.length));
+      const best = probabilities.indexOf(Math.max(...probabilities));
       return {
         label: labels[best],
-        probabilities: Object.fromEntries(labels.map((label, place) => [label, shares[place]])),
-        ...(numbers ? { value: found.value.data[row] } : {}),
+        probabilities: Object.fromEntries(labels.map((label, index) => [label, probabilities[index]])),
+        ...(numbers ? { value: outputs.value.data[row] } : {}),
         truncated,
       };
     });
   }
 
-  // Token ids of a row, truncated to what the task reads.
+  // Encode a row into token ids, truncated to max_source_tokens.
   encode(row) {
-    const limit = CHARACTERS * this.manifest.max_source_tokens;
-    const texts = [this.manifest.text].flat().map((template) => rendered(template, row));
-    const parts = texts.map((text) => limited(text, limit));
-    const longer = texts.some((text, part) => text.length > parts[part].length);
-    const bare = parts.map((part) => this.tokenizer.encode(part, { add_special_tokens: false }).ids);
-    const whole = this.tokenizer.encode(parts[0], { text_pair: parts[1] ?? null }).ids;
-    const marks = whole.length - bare.flat().length;
-    const most = this.manifest.max_source_tokens - marks;
-    if (bare.flat().length <= most) return { ids: whole, truncated: longer };
-    const counts = bare.map((ids) => Math.min(ids.length, limit));
-    const kept = counts.length === 1 ? [most] : shared(...counts, most);
-    const cut = [];
-    let place = 0;
-    bare.forEach((ids, part) => {
-      const start = at(whole, ids, place);
-      cut.push(...whole.slice(place, start), ...ids.slice(0, kept[part]));
-      place = start + ids.length;
+    const limit = MAX_CHARACTERS * this.manifest.max_source_tokens;
+    const texts = [this.manifest.text].flat().map((template) => render(template, row));
+    const prefixes = texts.map((text) => truncate(text, limit));
+    const truncated = texts.some((text, index) => text.length > prefixes[index].length);
+    const tokens = prefixes.map((text) => this.tokenizer.encode(text, { add_special_tokens: false }).ids);
+    const all = this.tokenizer.encode(prefixes[0], { text_pair: prefixes[1] ?? null }).ids; // with special tokens
+    const specialTokens = all.length - tokens.flat().length;
+    const maxTokens = this.manifest.max_source_tokens - specialTokens;
+    if (tokens.flat().length <= maxTokens) return { ids: all, truncated };
+    const counts = tokens.map((ids) => Math.min(ids.length, limit));
+    const lengths = counts.length === 1 ? [maxTokens] : truncateLongestFirst(...counts, maxTokens);
+    const ids = [];
+    let position = 0;
+    tokens.forEach((textIds, index) => {
+      const start = findSequence(all, textIds, position);
+      ids.push(...all.slice(position, start), ...textIds.slice(0, lengths[index]));
+      position = start + textIds.length;
     });
-    return { ids: [...cut, ...whole.slice(place)], truncated: true };
+    return { ids: [...ids, ...all.slice(position)], truncated: true };
   }
 }
 
-// A template's text for a row; the columns stand in braces.
-function rendered(template, row) {
-  return template.replace(/\{\{|\}\}|\{(\w+)\}/g, (found, column) => {
-    if (column === undefined) return found[0];
+// Fill a template with the columns of a row, which are named in braces.
+function render(template, row) {
+  return template.replace(/\{\{|\}\}|\{(\w+)\}/g, (match, column) => {
+    if (column === undefined) return match[0];
     if (typeof row[column] !== "string" && typeof row[column] !== "number")
-      throw new Error(`the row has no text in ${column}`);
+      throw new Error(`the row has no text or number in column ${column}`);
     return String(row[column]);
   });
 }
 
-// The first `limit` characters of a text; one beyond U+FFFF is two units of a string.
-function limited(text, limit) {
+// Return the first `limit` characters of a text; a character beyond U+FFFF has two units in a string.
+function truncate(text, limit) {
   let end = 0;
   for (let count = 0; count < limit && end < text.length; count++) end += text.codePointAt(end) > 0xffff ? 2 : 1;
   return text.slice(0, end);
 }
 
-// How much is kept of two texts of these lengths: the longer one is cut first, as `tokenizers` does.
-function shared(first, second, most) {
+// Return the lengths of two texts after truncation to `limit` tokens, the longer one first, as `tokenizers` does.
+function truncateLongestFirst(first, second, limit) {
   let [short, long] = first > second ? [second, first] : [first, second];
-  long = short > most ? short : Math.max(short, most - short);
-  if (short + long > most) [short, long] = [Math.floor(most / 2), Math.ceil(most / 2)];
+  long = short > limit ? short : Math.max(short, limit - short);
+  if (short + long > limit) [short, long] = [Math.floor(limit / 2), Math.ceil(limit / 2)];
   return first > second ? [long, short] : [short, long];
 }
 
-// Where `part` begins in `whole`, from `place` on.
-function at(whole, part, place) {
-  while (!part.every((id, offset) => whole[place + offset] === id)) place += 1;
-  return place;
+// Return the index of `sequence` in `ids`, from `position` on.
+function findSequence(ids, sequence, position) {
+  while (!sequence.every((id, offset) => ids[position + offset] === id)) position += 1;
+  return position;
 }
 
 async function verify(file, bytes, expected) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  const found = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (found !== expected) throw new Error(`${file} is not the file that was exported (its sha256 differs)`);
+  const checksum = Array.from(digest, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  if (checksum !== expected) throw new Error(`${file} does not match its sha256 in the manifest`);
 }

@@ -1,6 +1,6 @@
-"""The `hyperformer` command: rows to answers, and what a bundle is, at the shell.
+"""The `hyperformer` command: answer rows with exported tasks, and inspect, verify, convert and serve them.
 
-Exit codes: 0, all is well; 1, a mistake that the sentence on stderr names; 2, the command line itself.
+Exit codes: 0 for success, 1 for an error that is printed to stderr, 2 for an invalid command line.
 """
 
 from __future__ import annotations
@@ -28,103 +28,112 @@ from hyperformer.runtime.triton import write_repository
 from hyperformer.types import Answer, HyperFormerError, RowError
 
 Row = Mapping[str, Any]
-CHUNK = 256  # rows that are read, answered and written at once, unless told otherwise
+CHUNK = 256
+"""Default number of rows that are read, answered and written at a time."""
 MEGABYTE = 1e6
+"""In bytes."""
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, whose keys may not stand twice."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
-        raise ValueError(f"the key {twice!r} stands twice")
-    return found
+def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, and refuse duplicate keys."""
+    parsed = dict(pairs)
+    if len(parsed) < len(pairs):
+        duplicate = next(key for number, (key, _) in enumerate(pairs) if key in dict(pairs[:number]))
+        raise ValueError(f"duplicate key {duplicate!r}")
+    return parsed
 
 
-def _object(words: str, where: str) -> Row:
+def _parse_row(line: str, location: str) -> Row:
     try:
-        row = json.loads(words, object_pairs_hook=_once)
+        row = json.loads(line, object_pairs_hook=_parse_object)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
         raise HyperFormerError(
-            f'{where} is not JSON ({reason}): {words.strip()[:80]!r}; write it like \'{{"sentence": "…"}}\''
+            f"{location} is not valid JSON ({reason}): {line.strip()[:80]!r}; expected an object such as "
+            '\'{"sentence": "…"}\''
         ) from None
     if not isinstance(row, dict):
-        raise HyperFormerError(f'{where} is not a JSON object: {words[:80]!r}; write it like \'{{"sentence": "…"}}\'')
+        raise HyperFormerError(
+            f'{location} is not a JSON object: {line[:80]!r}; expected an object such as \'{{"sentence": "…"}}\''
+        )
     return row
 
 
-def _lines(file: TextIO, name: str) -> Iterator[tuple[str, Row]]:
-    """Rows of JSONL, each with its place."""
-    for number, words in enumerate(file, start=1):
-        if words.strip():
-            place = f"{name}, line {number}"
-            yield place, _object(words, place)
+def _read_jsonl(file: TextIO, name: str) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a JSONL file, each with its location."""
+    for number, line in enumerate(file, start=1):
+        if line.strip():
+            location = f"{name}, line {number}"
+            yield location, _parse_row(line, location)
 
 
-def _table(file: TextIO, name: str) -> Iterator[tuple[str, Row]]:
-    """Rows of CSV with a header, each with its place (a record's last line); a cell that a line lacks is None."""
+def _read_csv(file: TextIO, name: str) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a CSV file with a header, each with the location of its last line; a missing field is None."""
     csv.field_size_limit(sys.maxsize)
     table = csv.DictReader(file, strict=True)
     try:
         header = list(table.fieldnames or [])
-        twice = sorted({name for name in header if header.count(name) > 1})
-        if twice:
-            raise HyperFormerError(f"{name}: the column {twice[0]!r} stands twice in the header; rename one")
+        duplicates = sorted({column for column in header if header.count(column) > 1})
+        if duplicates:
+            raise HyperFormerError(
+                f"{name}: duplicate column {duplicates[0]!r} in the header; expected unique names. Rename one column."
+            )
         for row in table:
-            place = f"{name}, line {table.line_num}"
+            location = f"{name}, line {table.line_num}"
             if None in row:
-                raise HyperFormerError(f"{place}: more cells than the header has; put texts with commas in quotes")
-            yield place, row
+                raise HyperFormerError(
+                    f"{location}: more fields than columns in the header. Quote texts that contain commas."
+                )
+            yield location, row
     except csv.Error as error:
         raise HyperFormerError(
-            f"{name}, after line {table.line_num}: no CSV ({error}); mend the quotes there"
+            f"{name}, after line {table.line_num}: invalid CSV ({error}). Fix the quotes there."
         ) from None
 
 
-def _rows(given: list[str]) -> Iterator[tuple[str, Row]]:
-    """The rows of JSON objects, of files, and of standard input (`-`), as they come."""
-    for number, words in enumerate(given, start=1):
-        if Path(words).suffix.lower() in READERS:
-            yield from _file(words)
-        elif words.lstrip().startswith(("{", "[")):
-            yield f"the row {number}", _object(words, f"the row {number}")
-        elif words == "-":
+def _read_rows(arguments: list[str]) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of JSON objects, of files, and of standard input (`-`), each as soon as it is read."""
+    for number, argument in enumerate(arguments, start=1):
+        if Path(argument).suffix.lower() in READERS:
+            yield from _read_file(argument)
+        elif argument.lstrip().startswith(("{", "[")):
+            yield f"row {number}", _parse_row(argument, f"row {number}")
+        elif argument == "-":
             if sys.stdin is None:
-                raise HyperFormerError("there is no standard input to read; give a file")
+                raise HyperFormerError("standard input is closed; expected rows in JSONL. Use a file instead.")
             file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", errors="surrogateescape")
-            yield from _some(_lines(file, "standard input"), "standard input")
+            yield from _require_rows(_read_jsonl(file, "standard input"), "standard input")
         else:
             raise HyperFormerError(
-                f"{words!r} is neither a JSON object, a .jsonl or .csv file, nor - for standard input; give one"
+                f"got {argument!r}; expected rows as a JSON object, a .jsonl or .csv file, or - for standard input"
             )
 
 
-def _file(name: str) -> Iterator[tuple[str, Row]]:
-    """The rows of a file; bytes that are no UTF-8 become characters that are none, which the row's own check names."""
+def _read_file(name: str) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of a file; bytes that are not UTF-8 become surrogates, which the check of each row refuses."""
     try:
         with Path(name).open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-            yield from _some(READERS[Path(name).suffix.lower()](file, name), name)
+            yield from _require_rows(READERS[Path(name).suffix.lower()](file, name), name)
     except OSError as error:
-        raise HyperFormerError(f"{name} cannot be read ({error.strerror}); give a file of rows in UTF-8") from None
+        raise HyperFormerError(f"cannot read {name} ({error.strerror}); expected a file of rows in UTF-8") from None
 
 
-def _some(rows: Iterator[tuple[str, Row]], name: str) -> Iterator[tuple[str, Row]]:
-    """These rows, at least one."""
+def _require_rows(rows: Iterator[tuple[str, Row]], name: str) -> Iterator[tuple[str, Row]]:
+    """Yield rows, and raise an error if there are none."""
     empty = True
     for row in rows:
         empty = False
         yield row
     if empty:
-        raise HyperFormerError(f"{name} holds no rows; expected at least one")
+        raise HyperFormerError(f"{name} contains no rows; expected at least one")
 
 
-READERS: dict[str, Callable[[TextIO, str], Iterator[tuple[str, Row]]]] = {".jsonl": _lines, ".csv": _table}
+READERS: dict[str, Callable[[TextIO, str], Iterator[tuple[str, Row]]]] = {".jsonl": _read_jsonl, ".csv": _read_csv}
 
 
 def _write_json(answer: Answer) -> None:
-    shown = {key: value for key, value in asdict(answer).items() if value is not None and value is not False}
-    print(json.dumps(shown, ensure_ascii=False))
+    fields = {key: value for key, value in asdict(answer).items() if value is not None and value is not False}
+    print(json.dumps(fields, ensure_ascii=False))
 
 
 def _csv_writer(bundle: Bundle) -> Callable[[Answer], None]:
@@ -140,103 +149,105 @@ def _csv_writer(bundle: Bundle) -> Callable[[Answer], None]:
     return write
 
 
-def _predict(given: argparse.Namespace) -> None:
-    bundle = _bundle(given)
-    write = _csv_writer(bundle) if given.csv else _write_json
-    answered = cut = 0
-    rows = _rows(given.rows)
-    while chunk := _answered(bundle, rows, given.chunk):
+def _predict(options: argparse.Namespace) -> None:
+    bundle = _load_bundle(options)
+    write = _csv_writer(bundle) if options.csv else _write_json
+    answered = truncated = 0
+    rows = _read_rows(options.rows)
+    while chunk := _answer_chunk(bundle, rows, options.chunk):
         for answer in chunk.answers:
             write(answer)
-            cut += answer.truncated
+            truncated += answer.truncated
         sys.stdout.flush()
         answered += len(chunk.answers)
         if sys.stderr.isatty():
             print(f"\r{answered} rows", end="", file=sys.stderr)
-        if chunk.mistake:
-            raise HyperFormerError(chunk.mistake + (f" (rows answered before it: {answered})" if answered else ""))
-    if cut:
-        longest = bundle.manifest.max_source_tokens
-        print(f"hyperformer: {cut} of {answered} texts were longer than {longest} tokens and cut", file=sys.stderr)
+        if chunk.error:
+            raise HyperFormerError(chunk.error + (f" (rows answered before it: {answered})" if answered else ""))
+    if truncated:
+        limit = bundle.manifest.max_source_tokens
+        print(f"hyperformer: truncated {truncated} of {answered} texts to {limit} tokens", file=sys.stderr)
 
 
 class _Chunk:
-    """Answers of some rows, and the mistake that ended them."""
+    """Answers of consecutive rows, and the message of the error that ended them, if any."""
 
-    def __init__(self, answers: list[Answer], mistake: str | None) -> None:
-        self.answers, self.mistake = answers, mistake
+    def __init__(self, answers: list[Answer], error: str | None) -> None:
+        self.answers, self.error = answers, error
 
     def __bool__(self) -> bool:
-        return bool(self.answers or self.mistake)
+        return bool(self.answers or self.error)
 
 
-def _answered(bundle: Bundle, rows: Iterator[tuple[str, Row]], count: int) -> _Chunk:
-    """The answers to the next `count` rows, up to the first that cannot be answered."""
-    places: list[str] = []
-    good: list[Row] = []
-    mistake = None
+def _answer_chunk(bundle: Bundle, rows: Iterator[tuple[str, Row]], count: int) -> _Chunk:
+    """Answer the next `count` rows, up to the first one that cannot be answered."""
+    locations: list[str] = []
+    valid: list[Row] = []
+    message = None
     try:
-        for place, row in islice(rows, count):
-            places.append(place)
+        for location, row in islice(rows, count):
+            locations.append(location)
             bundle.source(row)
-            good.append(row)
+            valid.append(row)
     except HyperFormerError as error:
-        mistake = f"{places[-1]}: {error}" if len(places) > len(good) else str(error)
+        message = f"{locations[-1]}: {error}" if len(locations) > len(valid) else str(error)
     while True:
         try:
-            return _Chunk(bundle.answer(good), mistake)
-        except RowError as error:  # a row before it may fail too
-            mistake = f"{places[error.row]}: {error.reason}"
-            del good[error.row :]
+            return _Chunk(bundle.answer(valid), message)
+        except RowError as error:  # an earlier row may fail too
+            message = f"{locations[error.row]}: {error.reason}"
+            del valid[error.row :]
 
 
-def _bundle(given: argparse.Namespace) -> Bundle:
-    found = load(given.bundle, precision="int8" if given.int8 else "float32")
-    if not isinstance(found, Bundle):
-        raise HyperFormerError(f"{given.bundle} holds the tasks {', '.join(found)}; give the folder of one")
-    return found
+def _load_bundle(options: argparse.Namespace) -> Bundle:
+    bundle = load(options.bundle, precision="int8" if options.int8 else "float32")
+    if not isinstance(bundle, Bundle):
+        raise HyperFormerError(
+            f"{options.bundle} contains the tasks {', '.join(bundle)}; expected one. Use the folder of a single task."
+        )
+    return bundle
 
 
-def _positive(words: str) -> int:
-    if not words.isdecimal() or int(words) < 1:
-        raise argparse.ArgumentTypeError(f"got {words!r}, expected a whole number from 1")
-    return int(words)
+def _positive_integer(argument: str) -> int:
+    if not argument.isdecimal() or int(argument) < 1:
+        raise argparse.ArgumentTypeError(f"got {argument!r}; expected a positive integer")
+    return int(argument)
 
 
-def _places(given: argparse.Namespace) -> list[Path]:
-    """The folders of bundles: this one, or those in it."""
-    folder = Path(given.bundle)
-    inside = places(folder)
-    return [folder] if (folder / manifest.FILE).exists() or not inside else inside
+def _bundle_folders(options: argparse.Namespace) -> list[Path]:
+    """Return the folder itself if it is a bundle, else the bundles in it."""
+    folder = Path(options.bundle)
+    bundles = places(folder)
+    return [folder] if (folder / manifest.FILE).exists() or not bundles else bundles
 
 
-def _inspect(given: argparse.Namespace) -> None:
-    base = Path(given.bundle)
+def _inspect(options: argparse.Namespace) -> None:
+    base = Path(options.bundle)
     if (base / manifest.BASE).is_file():
         files = read_base(base)[0].files
-        print(f"base of all tasks\n  {'files':12s}  {_sized(base, files)}")
-    for folder in _places(given):
-        found = described(folder)
-        missing = [name for name in found.files if not (folder / name).is_file()]
+        print(f"shared base of all tasks\n  {'files':12s}  {_format_files(base, files)}")
+    for folder in _bundle_folders(options):
+        description = described(folder)
+        missing = [name for name in description.files if not (folder / name).is_file()]
         lines = {
-            "kind": found.kind,
-            "text": text.named(found.text),
-            "answers": ", ".join(found.labels) or "any text",
-            "longest text": f"{found.max_source_tokens} tokens",
-            "backbone": found.backbone,
-            "method": found.method,
-            "metrics": ", ".join(f"{name} {value:.2f}" for name, value in found.metrics.items()),
-            "parity": ", ".join(f"{name} {value:g}" for name, value in found.parity.items()),
-            "files": _sized(folder, found.files),
+            "kind": description.kind,
+            "text": text.named(description.text),
+            "answers": ", ".join(description.labels) or "any text",
+            "longest text": f"{description.max_source_tokens} tokens",
+            "backbone": description.backbone,
+            "method": description.method,
+            "metrics": ", ".join(f"{name} {value:.2f}" for name, value in description.metrics.items()),
+            "parity": ", ".join(f"{name} {value:g}" for name, value in description.parity.items()),
+            "files": _format_files(folder, description.files),
             **({"missing": ", ".join(missing)} if missing else {}),
         }
-        print(found.task)
+        print(description.task)
         for name, value in lines.items():
             print(f"  {name:12s}  {value}")
 
 
-def _sized(folder: Path, files: Iterable[str]) -> str:
-    """Return the names of files and the size of those that are there."""
+def _format_files(folder: Path, files: Iterable[str]) -> str:
+    """Return the names of files and the total size of those that exist."""
     size = 0
     for name in files:
         with suppress(FileNotFoundError, NotADirectoryError):
@@ -244,148 +255,157 @@ def _sized(folder: Path, files: Iterable[str]) -> str:
     return f"{', '.join(files)} ({size / MEGABYTE:.1f} MB)"
 
 
-def _verify(given: argparse.Namespace) -> None:
-    mistakes = []
-    base = Path(given.bundle)
+def _verify(options: argparse.Namespace) -> None:
+    errors = []
+    base = Path(options.bundle)
     if (base / manifest.BASE).is_file():
         try:
-            print(f"base: {len(read_base(base)[0].files)} files are the ones that were exported")
+            print(f"base: {len(read_base(base)[0].files)} files match their checksums")
         except HyperFormerError as error:
-            mistakes.append(str(error))
-    for folder in _places(given):
+            errors.append(str(error))
+    for folder in _bundle_folders(options):
         try:
             bundle, _ = read_bundle(folder)
-            foreign = manifest.foreign(folder, bundle)
-            if foreign:
+            unlisted = manifest.foreign(folder, bundle)
+            if unlisted:
                 raise HyperFormerError(
-                    f"{folder} holds {', '.join(foreign)}, which its manifest does not list; remove it"
+                    f"{folder} contains {', '.join(unlisted)}, which its manifest does not list. Remove unlisted files."
                 )
-            print(f"{bundle.task}: {len(bundle.files)} files are the ones that were exported")
+            print(f"{bundle.task}: {len(bundle.files)} files match their checksums")
         except HyperFormerError as error:
-            mistakes.append(str(error))
-    if mistakes:
-        raise HyperFormerError("; ".join(mistakes))
+            errors.append(str(error))
+    if errors:
+        raise HyperFormerError("; ".join(error.rstrip(".") for error in errors))
 
 
-def _triton(given: argparse.Namespace) -> None:
-    names = write_repository(_places(given), given.repository, given.int8)
-    print(f"{given.repository}: {len(names)} models, {', '.join(names)}")
+def _triton(options: argparse.Namespace) -> None:
+    names = write_repository(_bundle_folders(options), options.repository, options.int8)
+    print(f"{options.repository}: {len(names)} models, {', '.join(names)}")
 
 
-def _strings(given: argparse.Namespace) -> None:
+def _strings(options: argparse.Namespace) -> None:
     try:
         from hyperformer.string_graph import write_string_graph
     except ImportError as error:
-        raise _lacking("the graph of strings", error, "strings") from None
-    if given.graph.suffix != ".onnx" or not given.graph.parent.is_dir():
+        raise _missing_extra("hyperformer strings", error, "strings") from None
+    if options.graph.suffix != ".onnx" or not options.graph.parent.is_dir():
         raise HyperFormerError(
-            f"{given.graph} cannot be written; give a name that ends in .onnx in a folder that is there"
+            f"cannot write {options.graph}; expected a file name that ends in .onnx, in an existing folder"
         )
-    written = write_string_graph(Path(given.bundle), given.graph, _readable(_bundle(given), given.rows), given.int8)
+    rows = _check_rows(_load_bundle(options), options.rows)
+    written = write_string_graph(Path(options.bundle), options.graph, rows, options.int8)
     print(
-        f"{given.graph}: {', '.join(written.columns)} -> {', '.join(written.outputs)}; tokens and answers are the "
+        f"{options.graph}: {', '.join(written.columns)} -> {', '.join(written.outputs)}; tokens and answers match the "
         f"bundle's on {written.rows} rows"
     )
 
 
-def _readable(bundle: Bundle, given: list[str]) -> Iterator[Row]:
-    """Rows that have what the task reads; of one that has not, its place is said."""
-    for place, row in _rows(given):
+def _check_rows(bundle: Bundle, arguments: list[str]) -> Iterator[Row]:
+    """Yield rows that have the columns of the task; an error names the location of the row."""
+    for location, row in _read_rows(arguments):
         try:
             bundle.source(row)
         except HyperFormerError as error:
-            raise HyperFormerError(f"{place}: {error}") from None
+            raise HyperFormerError(f"{location}: {error}") from None
         yield row
 
 
-def _lacking(what: str, error: ImportError, extra: str) -> HyperFormerError:
+def _missing_extra(command: str, error: ImportError, extra: str) -> HyperFormerError:
     return HyperFormerError(
-        f"{what} needs {error.name}, which is not installed; install hyperformer with its extra '{extra}'"
+        f"{command} requires {error.name}, which is not installed. Install hyperformer with the extra '{extra}'."
     )
 
 
-SERVE = {
-    "host": "the address to listen at",
-    "port": "0 for any free one",
-    "allowed-hosts": "names that the Host header may hold, by commas; *: any; needed where the host is not loopback",
-    "threads": "of onnxruntime",
-    "batch": "rows that are answered at once at the most; 1: each for itself",
-    "queue": "rows that may wait",
-    "rows": "rows of a request at the most",
-    "body-bytes": "bytes of a request at the most",
-    "text-bytes": "bytes of a text at the most",
-    "poll-seconds": "how often the folder is looked at for changed tasks; 0: never",
-    "shutdown-seconds": "how long accepted requests may take when the server is told to stop",
+SERVE_OPTIONS = {
+    "host": "set the address to bind to",
+    "port": "set the port to bind to; 0 selects a free one",
+    "allowed-hosts": "accept these names in the Host header, separated by commas; * accepts any name; required unless "
+    "--host is a loopback address",
+    "threads": "set the number of threads of ONNX Runtime",
+    "batch": "set the maximum number of rows in a batch; 1 disables batching",
+    "queue": "set the maximum number of rows in the queue",
+    "rows": "set the maximum number of rows in a request",
+    "body-bytes": "set the maximum size of a request body, in bytes",
+    "text-bytes": "set the maximum size of a text, in bytes",
+    "poll-seconds": "set the interval at which the folder is checked for changed tasks, in seconds; 0 disables it",
+    "shutdown-seconds": "set the time limit for accepted requests after a signal to stop, in seconds",
 }
 
 
-def _names(listed: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in listed.split(","))
+def _split_names(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(","))
 
 
-KINDS: dict[str, Callable[[str], Any]] = {"host": str, "allowed-hosts": _names, "poll-seconds": float}
+OPTION_TYPES: dict[str, Callable[[str], Any]] = {"host": str, "allowed-hosts": _split_names, "poll-seconds": float}
+"""Types of the options of `serve`; the others are integers."""
 
 
-def _serve_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("root", type=Path, help="a folder of exported tasks, of bundles or on a shared base")
-    command.add_argument("--int8", action="store_true", help="use the graphs in int8")
-    for name, words in SERVE.items():
-        command.add_argument(f"--{name}", type=KINDS.get(name, int), default=argparse.SUPPRESS, help=words)
+def _add_serve_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("root", type=Path, help="folder of exported tasks, as bundles or on a shared base")
+    command.add_argument("--int8", action="store_true", help="use the int8 graphs")
+    for name, description in SERVE_OPTIONS.items():
+        command.add_argument(f"--{name}", type=OPTION_TYPES.get(name, int), default=argparse.SUPPRESS, help=description)
     command.set_defaults(run=_serve)
 
 
-def _serve(given: argparse.Namespace) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # after the last answer, or before the first
+def _serve(options: argparse.Namespace) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server handles its signals, and after it stopped
     try:
         from hyperformer.server import ServerSettings, run
     except ModuleNotFoundError as error:
-        raise _lacking("the server", error, "serve") from None
+        raise _missing_extra("hyperformer serve", error, "serve") from None
     logging.basicConfig(level=logging.INFO, format="%(levelname)s  %(message)s", stream=sys.stderr)
-    names = [name.replace("-", "_") for name in SERVE]
-    chosen = {name: vars(given)[name] for name in names if name in given}
-    run(ServerSettings(given.root, precision="int8" if given.int8 else "float32", **chosen))
+    names = [name.replace("-", "_") for name in SERVE_OPTIONS]
+    settings = {name: vars(options)[name] for name in names if name in options}
+    run(ServerSettings(options.root, precision="int8" if options.int8 else "float32", **settings))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs the command; see the module for what it returns."""
-    parser = argparse.ArgumentParser(prog="hyperformer", description="Answers from exported HyperFormer tasks.")
+    """Run the command, and return its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="hyperformer",
+        description="Answer rows with exported HyperFormer tasks, and inspect, verify, convert and serve them.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     predict = commands.add_parser("predict", help="answer rows with an exported task")
-    predict.add_argument("bundle", help="the folder of an exported task")
+    predict.add_argument("bundle", help="folder of an exported task")
     predict.add_argument(
         "rows", nargs="+", help="a JSON object, a .jsonl or .csv file, or - for JSONL on standard input"
     )
-    predict.add_argument("--int8", action="store_true", help="use the graph in int8")
+    predict.add_argument("--int8", action="store_true", help="use the int8 graph")
     predict.add_argument(
         "--chunk",
-        type=_positive,
+        type=_positive_integer,
         default=CHUNK,
-        help="rows that are read and answered at once (%(default)s); 1: as they come",
+        help="set the number of rows that are read and answered at a time (default: %(default)s); 1 answers each row "
+        "as it is read",
     )
     predict.add_argument("--csv", action="store_true", help="write CSV instead of JSONL")
     predict.set_defaults(run=_predict)
-    for name, run, words in (
-        ("inspect", _inspect, "say what a bundle is, or each in a folder"),
-        ("verify", _verify, "compare a bundle's files with their checksums"),
+    for name, run, description in (
+        ("inspect", _inspect, "describe an exported task, or each task of a folder"),
+        ("verify", _verify, "compare the files of exported tasks with their checksums"),
     ):
-        command = commands.add_parser(name, help=words)
-        command.add_argument("bundle", help="the folder of an exported task, or of several")
+        command = commands.add_parser(name, help=description)
+        command.add_argument("bundle", help="folder of an exported task, or of several tasks")
         command.set_defaults(run=run)
     triton = commands.add_parser("triton", help="write a model repository for Triton Inference Server")
-    triton.add_argument("bundle", help="the folder of an exported task, or of several")
-    triton.add_argument("repository", type=Path, help="where to; not there yet, or empty")
-    triton.add_argument("--int8", action="store_true", help="take the graphs in int8")
+    triton.add_argument("bundle", help="folder of an exported task, or of several tasks")
+    triton.add_argument("repository", type=Path, help="folder to write; it must be empty or not exist")
+    triton.add_argument("--int8", action="store_true", help="use the int8 graphs")
     triton.set_defaults(run=_triton)
-    strings = commands.add_parser("strings", help="write a task as one graph with its tokenizer inside")
-    strings.add_argument("bundle", help="the folder of an exported task")
-    strings.add_argument("graph", type=Path, help="the file to write, .onnx")
-    strings.add_argument("rows", nargs="*", help="rows to compare its answers on, as of predict")
-    strings.add_argument("--int8", action="store_true", help="take the graph in int8")
+    strings = commands.add_parser("strings", help="write a task as one ONNX graph that includes its tokenizer")
+    strings.add_argument("bundle", help="folder of an exported task")
+    strings.add_argument("graph", type=Path, help="file to write; its name must end in .onnx")
+    strings.add_argument("rows", nargs="*", help="rows to compare the answers on, in the formats of predict")
+    strings.add_argument("--int8", action="store_true", help="use the int8 graph")
     strings.set_defaults(run=_strings)
-    _serve_options(commands.add_parser("serve", help="answer over HTTP, by the Open Inference Protocol, version 2"))
-    given = parser.parse_args(arguments)
+    _add_serve_options(
+        commands.add_parser("serve", help="serve tasks over HTTP with the Open Inference Protocol, version 2")
+    )
+    options = parser.parse_args(arguments)
     try:
-        given.run(given)
+        options.run(options)
         sys.stdout.flush()
     except HyperFormerError as error:
         print(f"hyperformer: {error}", file=sys.stderr)
@@ -397,24 +417,26 @@ def main(arguments: list[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
-    except BrokenPipeError:  # who reads has had enough
-        _let_go()
+    except BrokenPipeError:  # the reader stopped early, such as `head`
+        _discard_stdout()
     except (OSError, AttributeError) as error:
         if isinstance(error, OSError) and error.filename is not None:
-            print(f"hyperformer: {error.filename}: {error.strerror}; see to the place and its rights", file=sys.stderr)
+            print(
+                f"hyperformer: {error.filename}: {error.strerror}. Check the path and its permissions.", file=sys.stderr
+            )
             return 1
         if sys.stdout is not None and not isinstance(error, OSError):
             raise
-        print(f"hyperformer: the answers cannot be written ({error})", file=sys.stderr)
-        _let_go()
+        print(f"hyperformer: cannot write the answers ({error})", file=sys.stderr)
+        _discard_stdout()
         return 1
     except KeyboardInterrupt:
         return 130
     return 0
 
 
-def _let_go() -> None:
-    """Sends what is left in the buffer of standard output nowhere: at its end, Python would try to write it again."""
+def _discard_stdout() -> None:
+    """Redirect standard output to the null device, as Python writes its buffer again at exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -1,4 +1,4 @@
-"""The same bundle in Node and in a browser: the same answers, the same tokens, the same cuts."""
+"""Bundles in Node and in a browser return the answers, tokens and truncation of the Python runtime."""
 
 from __future__ import annotations
 
@@ -18,82 +18,88 @@ from toys import task_settings
 
 from hyperformer.runtime import load
 
-HERE = Path(__file__).parents[2] / "docs" / "javascript"
+JAVASCRIPT = Path(__file__).parents[2] / "docs" / "javascript"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 TASKS = list(task_settings())
-ODD = ["</s> good", "Ünïcode № ½ \t 12345 “q” <extra_id_0>", "word, 3 " * 60, "x"]
+ODD_TEXTS = ["</s> good", "Ünïcode № ½ \t 12345 “q” <extra_id_0>", "word, 3 " * 60, "x"]
 
 pytestmark = pytest.mark.skipif(
-    not shutil.which("node") or not (HERE / "node_modules").is_dir(),
+    not shutil.which("node") or not (JAVASCRIPT / "node_modules").is_dir(),
     reason="needs Node and the packages of docs/javascript: make javascript",
 )
 
 
 @pytest.fixture(scope="module")
-def asked(toy_rows):
+def rows_by_task(toy_rows):
     from hyperformer.data import read_rows
 
     columns = {name: re.findall(r"{(\w+)}", task["text"]) for name, task in task_settings().items()}
-    found = {name: list(read_rows(toy_rows, name, "validation"))[:8] for name in TASKS}
+    validation_rows = {name: list(read_rows(toy_rows, name, "validation"))[:8] for name in TASKS}
     return {
-        name: [{one: row[one] for one in columns[name]} for row in rows]
-        + [dict.fromkeys(columns[name], words) for words in ODD]
-        for name, rows in found.items()
+        name: [{column: row[column] for column in columns[name]} for row in rows]
+        + [dict.fromkeys(columns[name], text) for text in ODD_TEXTS]
+        for name, rows in validation_rows.items()
     }
 
 
-def same(found, expected, near=1e-4):
-    for one, other in zip(found, expected, strict=True):
-        assert one["label"] == other.label
-        assert one["truncated"] == other.truncated
-        assert one["probabilities"] == pytest.approx(other.probabilities, abs=near)
-        assert one.get("value") == (None if other.value is None else pytest.approx(other.value, abs=10 * near))
+def assert_same(answers, expected, tolerance=1e-4):
+    for answer, other in zip(answers, expected, strict=True):
+        assert answer["label"] == other.label
+        assert answer["truncated"] == other.truncated
+        assert answer["probabilities"] == pytest.approx(other.probabilities, abs=tolerance)
+        value = None if other.value is None else pytest.approx(other.value, abs=10 * tolerance)
+        assert answer.get("value") == value
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_node_answers_as_the_runtime(bundles, asked, task):
-    command = ["node", HERE / "answer.mjs", bundles / task]
-    given = "\n".join(map(json.dumps, asked[task]))
-    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
+def test_node_answers_as_the_runtime(bundles, rows_by_task, task):
+    command = ["node", JAVASCRIPT / "answer.mjs", bundles / task]
+    lines = "\n".join(map(json.dumps, rows_by_task[task]))
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    same(map(json.loads, done.stdout.splitlines()), load(bundles / task).answer(asked[task]))
+    assert_same(map(json.loads, done.stdout.splitlines()), load(bundles / task).answer(rows_by_task[task]))
 
 
-def test_two_texts_are_paired_and_cut_as_by_the_runtime(encoder_bundles):
+def test_two_texts_are_paired_and_truncated_as_by_the_runtime(encoder_bundles):
     bundle = load(encoder_bundles / "likeness")
-    words = "the film is dull and we like a good book " * 4
+    text = "the film is dull and we like a good book " * 4
     lengths = [0, 30, 60, 160]
-    rows = [{"a": words[:one], "b": words[:other]} for one in lengths for other in lengths]
+    rows = [{"a": text[:first], "b": text[:second]} for first in lengths for second in lengths]
     expected = bundle.answer(rows)
     assert 0 < sum(answer.truncated for answer in expected) < len(rows)
-    command = ["node", HERE / "answer.mjs", bundle.folder]
-    given = "\n".join(map(json.dumps, rows))
-    done = subprocess.run(command, input=given, capture_output=True, text=True, timeout=120, check=False)
+    command = ["node", JAVASCRIPT / "answer.mjs", bundle.folder]
+    lines = "\n".join(map(json.dumps, rows))
+    done = subprocess.run(command, input=lines, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
-    same(map(json.loads, done.stdout.splitlines()), expected, near=1e-3)  # large random weights make much of rounding
+    assert_same(
+        map(json.loads, done.stdout.splitlines()), expected, tolerance=1e-3
+    )  # large random weights amplify rounding errors
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "message"),
     [
-        (lambda folder: (folder / "model.onnx").write_bytes(b"x"), "model.onnx is not the file that was exported"),
-        (lambda folder: (folder / "manifest.json").write_text('{"format": 2}'), "the bundle has format 2, expected 3"),
+        (
+            lambda folder: (folder / "model.onnx").write_bytes(b"x"),
+            "model.onnx does not match its sha256 in the manifest",
+        ),
+        (lambda folder: (folder / "manifest.json").write_text('{"format": 2}'), "the bundle has format 2; expected 3"),
     ],
 )
-def test_what_is_not_the_bundle_is_refused(bundles, tmp_path, spoil, said):
+def test_a_damaged_bundle_is_refused(bundles, tmp_path, damage, message):
     folder = shutil.copytree(bundles / "mood", tmp_path / "mood")
-    spoil(folder)
-    command = ["node", HERE / "answer.mjs", folder]
+    damage(folder)
+    command = ["node", JAVASCRIPT / "answer.mjs", folder]
     done = subprocess.run(command, input="", capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 @pytest.mark.skipif(not BROWSER, reason="needs Chromium")
 @pytest.mark.parametrize("task", ["mood3", "likeness"])
-def test_a_browser_answers_as_the_runtime(bundles, asked, task, tmp_path):
+def test_a_browser_answers_as_the_runtime(bundles, rows_by_task, task, tmp_path):
     for name in ("index.html", "bundle.mjs", "node_modules"):
-        (tmp_path / name).symlink_to(HERE / name)
+        (tmp_path / name).symlink_to(JAVASCRIPT / name)
     (tmp_path / task).symlink_to(bundles / task)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -102,12 +108,12 @@ def test_a_browser_answers_as_the_runtime(bundles, asked, task, tmp_path):
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=tmp_path)) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        row = asked[task][0]
-        where = f"http://127.0.0.1:{server.server_port}/index.html?task={task}/&row={quote(json.dumps(row))}"
+        row = rows_by_task[task][0]
+        url = f"http://127.0.0.1:{server.server_port}/index.html?task={task}/&row={quote(json.dumps(row))}"
         flags = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
-        command = [BROWSER, *flags, "--virtual-time-budget=30000", "--dump-dom", where]
+        command = [BROWSER, *flags, "--virtual-time-budget=30000", "--dump-dom", url]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
         server.shutdown()
-    found = re.search(r'data-answer="([^"]*)"', done.stdout)
-    assert found, done.stdout[-2000:]
-    same([json.loads(html.unescape(found[1]))], load(bundles / task).answer([row]))
+    match = re.search(r'data-answer="([^"]*)"', done.stdout)
+    assert match, done.stdout[-2000:]
+    assert_same([json.loads(html.unescape(match[1]))], load(bundles / task).answer([row]))

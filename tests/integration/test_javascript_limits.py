@@ -1,11 +1,11 @@
-"""In JavaScript as many characters of a text are read as by the runtime."""
+"""The JavaScript module reads the same number of characters of a text as the Python runtime."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 
-from test_javascript import HERE, pytestmark  # noqa: F401  skips without Node
+from test_javascript import JAVASCRIPT, pytestmark  # noqa: F401  skips without Node
 
 from hyperformer.prefix import CHARACTERS
 from hyperformer.runtime import load
@@ -23,10 +23,10 @@ console.log(JSON.stringify(rows.map((row) => bundle.encode(row))));
 
 
 def encode(folder, rows):
-    """Token ids of rows and whether each was truncated, by the module alone: no session is opened."""
+    """Return the token ids of rows and whether each row was truncated, from the module without a session."""
     command = ["node", "--input-type=module", "-e", MODULE, str(folder)]
     done = subprocess.run(
-        command, input=json.dumps(rows), capture_output=True, text=True, timeout=120, check=False, cwd=HERE
+        command, input=json.dumps(rows), capture_output=True, text=True, timeout=120, check=False, cwd=JAVASCRIPT
     )
     assert done.returncode == 0, done.stderr
     answers = json.loads(done.stdout)
@@ -36,7 +36,7 @@ def encode(folder, rows):
 def long_texts(limit):
     return [
         "a film",
-        "a" * (limit - 11),  # beside "sentence: "
+        "a" * (limit - 11),  # after "sentence: "
         "a" * (limit - 10),
         "a" * (limit - 9) + " film",
         "😀" * limit + " film",

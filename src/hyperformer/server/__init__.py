@@ -1,4 +1,4 @@
-"""All tasks of a folder behind the Open Inference Protocol, version 2, over HTTP; needs the extra `serve`."""
+"""HTTP server for a folder of tasks (Open Inference Protocol, version 2); requires the extra `serve`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application: its routes, their faults, and what it starts and ends with."""
+"""The FastAPI application: its routes, error responses, and startup and shutdown."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from hyperformer.server import protocol
-from hyperformer.server.batching import Batcher, QueueFull
+from hyperformer.server.batching import Batcher, QueueFullError
 from hyperformer.server.connections import LimitedProtocol
 from hyperformer.server.hosts import HostCheck
-from hyperformer.server.inference import GONE, JSON, OCTETS, STATUS, Inference, find_bundle
+from hyperformer.server.inference import CLIENT_CLOSED_REQUEST, JSON, OCTET_STREAM, STATUS_CODES, Inference, find_bundle
 from hyperformer.server.metrics import Metrics
-from hyperformer.server.page import page
+from hyperformer.server.page import load_page
 from hyperformer.server.protocol import VERSION, InferRequest, InferResponse, ModelMetadata
 from hyperformer.server.registry import Registry
 from hyperformer.server.settings import ServerSettings
@@ -36,29 +36,30 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-EXTENSIONS = ["binary_tensor_data"]  # not model_repository: its index is served, but the folder decides what is loaded
+EXTENSIONS = ["binary_tensor_data"]
+"""Extensions of the protocol; not model_repository, as clients can list tasks but not load or unload them."""
 
 
-class Fault(BaseModel):
-    """What is wrong with a request."""
+class ErrorResponse(BaseModel):
+    """The error of a request."""
 
     error: str
 
 
-class Live(BaseModel):
-    """The server is there."""
+class LiveResponse(BaseModel):
+    """Liveness of the server."""
 
     live: bool
 
 
-class Ready(BaseModel):
-    """What was asked for can answer."""
+class ReadyResponse(BaseModel):
+    """Readiness of the server or of a task."""
 
     ready: bool
 
 
 class ServerMetadata(BaseModel):
-    """Which server, and what it can beyond the protocol."""
+    """Name, version and protocol extensions of the server."""
 
     name: str
     version: str
@@ -66,7 +67,7 @@ class ServerMetadata(BaseModel):
 
 
 class IndexEntry(BaseModel):
-    """A task of the folder, and whether it can answer."""
+    """State of a task of the folder, and the error of its files, if any."""
 
     name: str
     version: str
@@ -74,177 +75,177 @@ class IndexEntry(BaseModel):
     reason: str
 
 
-def faults(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """What OpenAPI says of statuses."""
-    return {code: {"model": Fault} for code in codes}
+def describe_errors(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of error statuses."""
+    return {code: {"model": ErrorResponse} for code in codes}
 
 
-def application(settings: ServerSettings) -> FastAPI:
-    """The server of a folder of tasks, with its tasks open.
+def create_app(settings: ServerSettings) -> FastAPI:
+    """Create the application, and load the tasks of its folder.
 
     Raises:
-        HyperFormerError: the folder holds no task that can be opened.
+        HyperFormerError: no task of the folder can be loaded.
     """
     registry = Registry(
         settings.root,
         settings.threads,
         settings.precision,
-        lambda name, good: metrics.reloads.labels(name, "opened" if good else "failed").inc(),
+        lambda name, loaded: metrics.reloads.labels(name, "opened" if loaded else "failed").inc(),
     )
-    metrics = Metrics(lambda: batcher.rows)
+    metrics = Metrics(lambda: batcher.queued_rows)
     batcher = Batcher(settings.batch, settings.queue, metrics.batches.observe)
     inference = Inference(settings, registry, batcher, metrics)
 
     @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
-        ended = threading.Event()
-        looking = threading.Thread(target=_look, args=(registry, settings.poll_seconds, ended), daemon=True)
-        looking.start()
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        stopped = threading.Event()
+        poller = threading.Thread(target=_poll, args=(registry, settings.poll_seconds, stopped), daemon=True)
+        poller.start()
         yield
-        ended.set()
+        stopped.set()
         await inference.close()
-        batcher.close(drop=True, seconds=0)
-        log.info("stopped after %d requests", metrics.asked())
+        batcher.close(drop=True, timeout=0)
+        log.info("stopped after %d requests", metrics.count_requests())
 
     app = FastAPI(
         title="HyperFormer",
         version=version("hyperformer"),
-        summary="Tasks behind the Open Inference Protocol, version 2",
-        lifespan=life,
-        docs_url=None,  # its pages come from elsewhere
+        summary="Serve tasks with the Open Inference Protocol, version 2",
+        lifespan=lifespan,
+        docs_url=None,  # its pages load scripts from other sites
         redoc_url=None,
-        redirect_slashes=False,  # its redirects hold the request's Host
+        redirect_slashes=False,  # its redirects contain the Host header of the request
     )
     app.add_middleware(HostCheck, host=settings.host, names=settings.allowed_hosts)
     app.state.registry, app.state.batcher = registry, batcher
-    app.openapi = lambda: described(app, registry)  # type: ignore[method-assign]
-    _faults(app)
-    _about(app, registry)
+    app.openapi = lambda: build_openapi(app, registry)  # type: ignore[method-assign]
+    _add_error_handlers(app)
+    _add_metadata_routes(app, registry)
     for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{number}/infer"):
-        app.add_api_route(path, inference.infer, **INFER)
+        app.add_api_route(path, inference.infer, **INFER_ROUTE)
 
     @app.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-    def prometheus() -> Response:
-        """What the server counts, for Prometheus."""
-        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    def get_metrics() -> Response:
+        """Return the metrics of the server for Prometheus."""
+        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
-    html, headers = page()
+    html, headers = load_page()
 
     @app.get("/", include_in_schema=False)
-    def tried() -> Response:
-        """The page to try the tasks."""
+    def get_page() -> Response:
+        """Return the page to try tasks."""
         return HTMLResponse(html, headers=headers)
 
     return app
 
 
-def described(app: FastAPI, registry: Registry) -> dict[str, Any]:
-    """OpenAPI of the routes, with the tasks of now as the names that there are."""
-    found = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+def build_openapi(app: FastAPI, registry: Registry) -> dict[str, Any]:
+    """Return the OpenAPI document of the routes, with the names of the tasks that are ready."""
+    document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
     _, requests = models_json_schema([(InferRequest, "validation")], ref_template="#/components/schemas/{model}")
-    found["components"]["schemas"] |= requests["$defs"]
+    document["components"]["schemas"] |= requests["$defs"]
     names = {"name": [name for name, (bundle, _) in registry.index().items() if bundle], "number": [VERSION]}
-    for path in found["paths"].values():
+    for path in document["paths"].values():
         for operation in path.values():
             for parameter in operation.get("parameters", []):
                 parameter["schema"]["enum"] = names[parameter["name"]]
-    return found
+    return document
 
 
-def _look(registry: Registry, seconds: float, ended: threading.Event) -> None:
-    while seconds and not ended.wait(seconds):
+def _poll(registry: Registry, seconds: float, stopped: threading.Event) -> None:
+    while seconds and not stopped.wait(seconds):
         try:
             registry.refresh()
         except Exception:
-            log.exception("the folder %s could not be looked at", registry.root)
+            log.exception("cannot check the folder %s for changed tasks", registry.root)
 
 
-def _faults(app: FastAPI) -> None:
-    """Every fault is `{"error": "…"}`."""
+def _add_error_handlers(app: FastAPI) -> None:
+    """Answer every error with `{"error": "…"}`."""
 
     @app.exception_handler(HyperFormerError)
-    def said(_: Request, error: HyperFormerError) -> Response:
-        headers = {"Retry-After": str(error.seconds)} if isinstance(error, QueueFull) else None
-        return JSONResponse({"error": str(error)}, STATUS.get(type(error), 400), headers)
+    def answer_project_error(_: Request, error: HyperFormerError) -> Response:
+        headers = {"Retry-After": str(error.seconds)} if isinstance(error, QueueFullError) else None
+        return JSONResponse({"error": str(error)}, STATUS_CODES.get(type(error), 400), headers)
 
     @app.exception_handler(HTTPException)
-    def http(_: Request, error: HTTPException) -> Response:
+    def answer_http_error(_: Request, error: HTTPException) -> Response:
         return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
 
     @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> Response:
-        fault = error.errors()[0]
-        return JSONResponse({"error": f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"}, 400)
+    def answer_invalid_request(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        return JSONResponse({"error": f"{'.'.join(map(str, first['loc']))}: {first['msg']}"}, 400)
 
     @app.exception_handler(ClientDisconnect)
-    def gone(_: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=GONE)  # nobody reads it
+    def answer_disconnect(_: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)  # no client reads it
 
     @app.exception_handler(Exception)
-    def unexpected(_: Request, error: Exception) -> Response:
-        return JSONResponse({"error": "the server failed; its log says why"}, 500)
+    def answer_unexpected_error(_: Request, error: Exception) -> Response:
+        return JSONResponse({"error": "internal server error; see the log of the server"}, 500)
 
 
-def _about(app: FastAPI, registry: Registry) -> None:
-    """What says what there is, and whether it can answer."""
+def _add_metadata_routes(app: FastAPI, registry: Registry) -> None:
+    """Add the routes for metadata and health of the server and its tasks."""
 
     @app.get("/v2")
-    def server() -> ServerMetadata:
-        """Which server this is."""
+    def get_server_metadata() -> ServerMetadata:
+        """Return the name, version and extensions of the server."""
         return ServerMetadata(name="hyperformer", version=version("hyperformer"), extensions=EXTENSIONS)
 
     @app.get("/v2/health/live")
-    def live() -> Live:
-        """Is the server there?"""
-        return Live(live=True)
+    def is_server_live() -> LiveResponse:
+        """Return whether the server is live."""
+        return LiveResponse(live=True)
 
-    @app.get("/v2/health/ready", responses=faults(503))
-    def ready() -> Ready:
-        """Can the server answer for any task?"""
+    @app.get("/v2/health/ready", responses=describe_errors(503))
+    def is_server_ready() -> ReadyResponse:
+        """Return whether any task is ready."""
         if not any(bundle for bundle, _ in registry.index().values()):
-            raise HTTPException(503, "no task can answer; POST /v2/repository/index says why")
-        return Ready(ready=True)
+            raise HTTPException(503, "no task is ready; POST /v2/repository/index returns the reasons")
+        return ReadyResponse(ready=True)
 
     @app.post("/v2/repository/index")
-    def index() -> list[IndexEntry]:
-        """Every task of the folder."""
+    def get_repository_index() -> list[IndexEntry]:
+        """Return all tasks of the folder and their states."""
         return [
             IndexEntry(name=name, version=VERSION, state="READY" if bundle else "UNAVAILABLE", reason=reason)
             for name, (bundle, reason) in registry.index().items()
         ]
 
-    @app.get("/v2/models/{name}", responses=faults(404))
-    @app.get("/v2/models/{name}/versions/{number}", responses=faults(404))
-    def model(name: str, number: str = VERSION) -> ModelMetadata:
-        """What a task takes and gives."""
-        return protocol.metadata(name, find_bundle(registry, name, number).manifest)
+    @app.get("/v2/models/{name}", responses=describe_errors(404))
+    @app.get("/v2/models/{name}/versions/{number}", responses=describe_errors(404))
+    def get_model_metadata(name: str, number: str = VERSION) -> ModelMetadata:
+        """Return the inputs, outputs and labels of a task."""
+        return protocol.describe_task(name, find_bundle(registry, name, number).manifest)
 
-    @app.get("/v2/models/{name}/ready", responses=faults(404))
-    @app.get("/v2/models/{name}/versions/{number}/ready", responses=faults(404))
-    def model_ready(name: str, number: str = VERSION) -> Ready:
-        """Can a task answer?"""
+    @app.get("/v2/models/{name}/ready", responses=describe_errors(404))
+    @app.get("/v2/models/{name}/versions/{number}/ready", responses=describe_errors(404))
+    def is_model_ready(name: str, number: str = VERSION) -> ReadyResponse:
+        """Return whether a task is ready."""
         find_bundle(registry, name, number)
-        return Ready(ready=True)
+        return ReadyResponse(ready=True)
 
 
-INFER: dict[str, Any] = {
+INFER_ROUTE: dict[str, Any] = {
     "methods": ["POST"],
     "response_model": InferResponse,
-    "responses": {**faults(400, 404, 413, 415, 429, 503), 200: {"content": {OCTETS: {}}}},
+    "responses": {**describe_errors(400, 404, 413, 415, 429, 503), 200: {"content": {OCTET_STREAM: {}}}},
     "openapi_extra": {
         "requestBody": {
             "required": True,
             "content": {
                 JSON: {"schema": {"$ref": "#/components/schemas/InferRequest"}},
-                OCTETS: {"schema": {"type": "string", "format": "binary"}},
+                OCTET_STREAM: {"schema": {"type": "string", "format": "binary"}},
             },
         }
     },
 }
 
 
-def configuration(app: FastAPI, settings: ServerSettings, **more: Any) -> uvicorn.Config:
-    """How uvicorn serves it."""
+def configure_uvicorn(app: FastAPI, settings: ServerSettings, **options: Any) -> uvicorn.Config:
+    """Return the configuration of uvicorn for the application; `options` are further options of uvicorn."""
     return uvicorn.Config(
         app,
         http=partial(LimitedProtocol, idle=OrderedDict()),  # type: ignore[arg-type]  # uvicorn only calls it
@@ -253,5 +254,5 @@ def configuration(app: FastAPI, settings: ServerSettings, **more: Any) -> uvicor
         log_level="warning",
         timeout_graceful_shutdown=settings.shutdown_seconds,
         server_header=False,
-        **more,
+        **options,
     )

@@ -1,4 +1,4 @@
-"""Rows of many requests, answered together: what waits while the model works goes into its next batch."""
+"""Dynamic batching of the rows of many requests: requests that arrive during inference form the next batch."""
 
 from __future__ import annotations
 
@@ -18,59 +18,64 @@ from hyperformer.types import Answer, HyperFormerError, Source
 
 log = logging.getLogger(__name__)
 
-LONGEST = 512  # tokens of a text that count
-TOKEN_CHARACTERS = 4  # that the model reads, per token
-READ_CHARACTERS = 8  # that the tokenizer reads, per token of the longest text
-TOKENIZER_SHARE = 6  # characters that a tokenizer reads in the time in which a small model reads one
-ROW_CHARACTERS = 128  # of each row of a full batch; one of longer rows holds fewer
+DEFAULT_TOKENS = 512
+"""Tokens of a text that count towards its cost, unless the task's maximum is known."""
+TOKEN_CHARACTERS = 4
+"""Characters per token, as estimate of what the model reads."""
+TOKENIZER_CHARACTERS = 8
+"""Characters per token of the maximum length, as estimate of what the tokenizer reads."""
+TOKENIZER_SPEED = 6
+"""Characters that a tokenizer reads in the time in which a small model reads one."""
+ROW_CHARACTERS = 128
+"""Characters per row up to which a batch may be full; batches of longer rows have fewer rows."""
 
 
-class QueueFull(HyperFormerError):
-    """More rows wait than may; `seconds` says when to come back."""
+class QueueFullError(HyperFormerError):
+    """A request exceeds the queue; `seconds` is the time after which to retry."""
 
     def __init__(self, waiting: int, seconds: int) -> None:
-        super().__init__(f"{waiting} rows are waiting, and no more may; come back in {seconds} s")
+        super().__init__(f"the queue is full: {waiting} rows are waiting. Retry in {seconds} s.")
         self.seconds = seconds
 
 
-class Closing(HyperFormerError):
-    """The server is about to end, and takes no more rows."""
+class ShutdownError(HyperFormerError):
+    """The server is shutting down and accepts no more rows."""
 
 
-class ModelFault(HyperFormerError):
-    """The model has no answer to a row that was accepted."""
+class ModelError(HyperFormerError):
+    """The model has no answer to an accepted row."""
 
 
-def size_of(source: Source, tokens: int = LONGEST) -> int:
-    """Estimate the cost of a text in characters, those that the model reads and a share of those that are tokenized.
+def estimate_cost(source: Source, max_tokens: int = DEFAULT_TOKENS) -> int:
+    """Return the cost of a text in characters: those that the model reads, and a share of those that are tokenized.
 
-    A tokenizer that normalises reads a character such as U+FDFA as eighteen.
+    Unicode normalization in a tokenizer expands some characters, such as U+FDFA to eighteen.
     """
-    size = len(unicodedata.normalize("NFKC", text.joined(source)[: tokens * READ_CHARACTERS]))
-    return min(tokens * TOKEN_CHARACTERS, size) + size // TOKENIZER_SHARE
+    size = len(unicodedata.normalize("NFKC", text.joined(source)[: max_tokens * TOKENIZER_CHARACTERS]))
+    return min(max_tokens * TOKEN_CHARACTERS, size) + size // TOKENIZER_SPEED
 
 
 @dataclass(eq=False)
 class _Request:
-    """Rows of a client that wait, from `started` on; `future` is for the answers to all of them."""
+    """Queued rows of a client, from `next_row` on; `future` receives the answers to all rows of the request."""
 
     bundle: Bundle
     sources: Sequence[Source]
-    sizes: Sequence[int]
+    costs: Sequence[int]
     client: Hashable
     number: int
     future: Future[list[Answer]] = field(default_factory=Future)
     answers: list[Answer] = field(default_factory=list)
-    started: int = 0
+    next_row: int = 0
 
     @property
     def rows(self) -> int:
-        return len(self.sources) - self.started
+        return len(self.sources) - self.next_row
 
 
 @dataclass
 class _Slice:
-    """Rows of a request in a batch."""
+    """Consecutive rows of a request in a batch."""
 
     request: _Request
     start: int
@@ -81,200 +86,201 @@ class _Slice:
         return self.request.sources[self.start : self.end]
 
     @property
-    def size(self) -> int:
-        return sum(self.request.sizes[self.start : self.end]) + self.end - self.start
+    def cost(self) -> int:
+        return sum(self.request.costs[self.start : self.end]) + self.end - self.start
 
 
 class Batcher:
-    """A worker that answers what waits, batch by batch; nothing waits while the worker does.
+    """A queue of rows, and a worker thread that answers them in batches.
 
-    Clients share the worker's time equally: each is charged for the seconds that its rows took, and those charged
-    least come first (start-time fair queueing, Goyal et al. 1996); among clients that are even, tasks take turns. A
-    batch holds rows of one task, at most `batch`, and fewer where texts are long, so that no batch holds up other
-    tasks for long. A request larger than that is answered in slices, with other clients' rows between them.
+    Clients share the worker's time equally: each is charged for the seconds that its rows took, and the client with the
+    lowest charge comes first (start-time fair queueing, Goyal et al. 1996); among clients with equal charges, tasks
+    take turns. A batch has rows of one task, at most `batch`, and fewer if texts are long, so that no batch delays
+    other tasks for long. A larger request is answered in slices, with rows of other clients in between.
 
     Args:
-        batch: rows of a batch at the most.
-        queue: rows that may wait.
-        observe: called with the rows of every batch.
+        batch: maximum rows of a batch.
+        queue: maximum rows in the queue.
+        observe: called with the number of rows of each batch.
     """
 
     def __init__(self, batch: int, queue: int, observe: Callable[[int], None] = lambda rows: None) -> None:
         self._batch, self._queue, self._observe = batch, queue, observe
         self._waiting: list[_Request] = []
-        self._rows = self._numbers = 0
-        self._seconds_a_row = 0.0
-        self._charged: dict[Hashable, float] = {}  # seconds, of clients that wait or were charged beyond the clock
-        self._clock = 0.0  # seconds that each client would have been charged, had it always waited
-        self._turns: dict[str, int] = {}  # the number of each task's last batch
-        self._open = True
-        self._changed = threading.Condition()
-        self._worker = threading.Thread(target=self._work, name="batches", daemon=True)
+        self._rows = self._sequence = 0
+        self._seconds_per_row = 0.0
+        self._charges: dict[Hashable, float] = {}  # seconds, of clients that wait or whose charge exceeds the clock
+        self._clock = 0.0  # seconds that a client would be charged if it always had rows in the queue
+        self._last_batches: dict[str, int] = {}  # sequence number of each task's last batch
+        self._accepting = True
+        self._condition = threading.Condition()
+        self._worker = threading.Thread(target=self._run, name="batches", daemon=True)
         self._worker.start()
 
     @property
-    def rows(self) -> int:
-        """Rows that wait."""
+    def queued_rows(self) -> int:
+        """Number of rows in the queue."""
         return self._rows
 
-    def ask(
-        self, bundle: Bundle, sources: Sequence[Source], client: Hashable = None, sizes: Sequence[int] | None = None
+    def submit(
+        self, bundle: Bundle, sources: Sequence[Source], client: Hashable = None, costs: Sequence[int] | None = None
     ) -> Future[list[Answer]]:
-        """Return a future of the answers to source texts of a task; who cancels it frees its room in the queue.
+        """Queue source texts of a task, and return a future of their answers; cancelling it removes them.
 
         Args:
-            bundle: the task.
-            sources: its texts.
-            client: whose turn it is.
-            sizes: `size_of` each text, where it is known.
+            bundle: the bundle of the task.
+            sources: the source texts.
+            client: the client that is charged for them.
+            costs: `estimate_cost` of each text, if known.
+
         Raises:
-            QueueFull: more rows would wait than may, and no client has more waiting than this.
-            Closing: the batcher is closed.
+            QueueFullError: the queue would exceed its limit, and no client has more rows in it than this one.
+            ShutdownError: the batcher is closed.
         """
-        sizes = sizes or [size_of(source) for source in sources]
-        with self._changed:
-            if not self._open:
-                raise Closing("the server is about to end; ask another one")
-            self._numbers += 1
-            request = _Request(bundle, sources, sizes, client, self._numbers)
+        costs = costs or [estimate_cost(source) for source in sources]
+        with self._condition:
+            if not self._accepting:
+                raise ShutdownError("the server is shutting down. Use another server.")
+            self._sequence += 1
+            request = _Request(bundle, sources, costs, client, self._sequence)
             self._make_room(request)
             self._waiting.append(request)
             self._rows += request.rows
-            self._charged[client] = max(self._charged.get(client, 0.0), self._clock)
-            self._changed.notify()
-        request.future.add_done_callback(lambda future: self._forget(request) if future.cancelled() else None)
+            self._charges[client] = max(self._charges.get(client, 0.0), self._clock)
+            self._condition.notify()
+        request.future.add_done_callback(lambda future: self._dequeue(request) if future.cancelled() else None)
         return request.future
 
-    def close(self, drop: bool = False, seconds: float | None = None) -> bool:
-        """Take no more rows, answer what waits or drop it, and return whether the worker ended within the seconds."""
-        with self._changed:
-            self._open = False
+    def close(self, drop: bool = False, timeout: float | None = None) -> bool:
+        """Stop accepting rows, answer or drop the queued ones, and return whether the worker ended within `timeout`."""
+        with self._condition:
+            self._accepting = False
             for request in [*self._waiting] if drop else []:
                 request.future.cancel()
-            self._changed.notify()
-        self._worker.join(seconds)
+            self._condition.notify()
+        self._worker.join(timeout)
         return not self._worker.is_alive()
 
     def _make_room(self, request: _Request) -> None:
-        """Refuse the newest requests of whoever has most rows waiting, or this one where it is among those."""
+        """Refuse the newest requests of the client with the most queued rows, or this request if that is its client."""
         while self._rows + request.rows > self._queue:
             clients, tasks = Counter[Hashable](), Counter[int]()
-            for waiting in (request, *self._waiting):
-                clients[waiting.client] += waiting.rows
-                tasks[id(waiting.bundle)] += waiting.rows
-            weights = [(clients[waiting.client], tasks[id(waiting.bundle)]) for waiting in self._waiting]
+            for queued in (request, *self._waiting):
+                clients[queued.client] += queued.rows
+                tasks[id(queued.bundle)] += queued.rows
+            weights = [(clients[queued.client], tasks[id(queued.bundle)]) for queued in self._waiting]
             heaviest = max(range(len(weights)), key=lambda i: (weights[i], i), default=None)
-            full = QueueFull(self._rows, max(1, math.ceil(self._rows * self._seconds_a_row)))
+            error = QueueFullError(self._rows, max(1, math.ceil(self._rows * self._seconds_per_row)))
             if heaviest is None or weights[heaviest] <= (clients[request.client], tasks[id(request.bundle)]):
-                raise full
+                raise error
             refused = self._waiting[heaviest]
-            self._forget(refused)
-            _settle(refused, full)
+            self._dequeue(refused)
+            _complete(refused, error)
 
-    def _forget(self, request: _Request) -> None:
-        """Take a request out of the queue, if it is there."""
-        with self._changed:
+    def _dequeue(self, request: _Request) -> None:
+        """Remove a request from the queue, if it is there."""
+        with self._condition:
             if request in self._waiting:
                 self._waiting.remove(request)
                 self._rows -= request.rows
 
-    def _work(self) -> None:
-        while slices := self._next():
+    def _run(self) -> None:
+        while slices := self._next_batch():
             self._answer(slices)
 
     def _answer(self, slices: list[_Slice]) -> None:
-        """Answer a batch; where it fails, answer each request's rows without the others', so that only one fails."""
+        """Answer a batch; if it fails, answer the rows of each request separately, so that only one request fails."""
         bundle = slices[0].request.bundle
-        sources = [source for part in slices for source in part.sources]
+        sources = [source for piece in slices for source in piece.sources]
         self._observe(len(sources))
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             answers = bundle.answer_sources(sources, self._batch)
-        except BaseException as error:  # a panic of a library too: nobody else answers what comes next
+        except BaseException as error:  # also a panic of a Rust library, as the only worker must survive
             if len(slices) == 1:
-                log.exception("a batch of %d rows of %s failed", len(sources), bundle.manifest.task)
-                self._forget(slices[0].request)
-                _settle(slices[0].request, _fault(slices[0], error))
-            self._charge(slices, time.monotonic() - began)
-            for part in slices if len(slices) > 1 else []:
-                self._answer([part])
+                log.exception("a batch of %d rows of task %s failed", len(sources), bundle.manifest.task)
+                self._dequeue(slices[0].request)
+                _complete(slices[0].request, _request_error(slices[0], error))
+            self._charge(slices, time.monotonic() - start)
+            for piece in slices if len(slices) > 1 else []:
+                self._answer([piece])
             return
-        self._charge(slices, time.monotonic() - began)
-        for part in slices:
-            part.request.answers += answers[: part.end - part.start]
-            del answers[: part.end - part.start]
-            if len(part.request.answers) == len(part.request.sources):
-                _settle(part.request, part.request.answers)
+        self._charge(slices, time.monotonic() - start)
+        for piece in slices:
+            piece.request.answers += answers[: piece.end - piece.start]
+            del answers[: piece.end - piece.start]
+            if len(piece.request.answers) == len(piece.request.sources):
+                _complete(piece.request, piece.request.answers)
 
     def _charge(self, slices: list[_Slice], seconds: float) -> None:
         """Charge each client of a batch for its share of the time."""
-        total, rows = sum(part.size for part in slices), sum(part.end - part.start for part in slices)
-        row = seconds / rows
-        self._seconds_a_row = row if not self._seconds_a_row else 0.9 * self._seconds_a_row + 0.1 * row
-        with self._changed:
-            for part in slices:
-                client = part.request.client
-                self._charged[client] = self._charged.get(client, self._clock) + seconds * part.size / total
-            active = {part.request.client for part in slices} | {request.client for request in self._waiting}
+        total, rows = sum(piece.cost for piece in slices), sum(piece.end - piece.start for piece in slices)
+        per_row = seconds / rows
+        self._seconds_per_row = per_row if not self._seconds_per_row else 0.9 * self._seconds_per_row + 0.1 * per_row
+        with self._condition:
+            for piece in slices:
+                client = piece.request.client
+                self._charges[client] = self._charges.get(client, self._clock) + seconds * piece.cost / total
+            active = {piece.request.client for piece in slices} | {request.client for request in self._waiting}
             self._clock += seconds / len(active)
 
-    def _next(self) -> list[_Slice]:
-        """Choose the next batch; empty where the batcher is closed and nothing waits."""
-        with self._changed:
-            while self._open and not self._waiting:
-                self._changed.wait()
+    def _next_batch(self) -> list[_Slice]:
+        """Wait for rows and return the next batch; an empty batch ends the worker, once the batcher is closed."""
+        with self._condition:
+            while self._accepting and not self._waiting:
+                self._condition.wait()
             if not self._waiting:
                 return []
             self._advance_clock()
-            in_turn = sorted(self._waiting, key=self._turn)
-            slices = self._fill([request for request in in_turn if request.bundle is in_turn[0].bundle])
-            self._turns[in_turn[0].bundle.manifest.task] = self._numbers = self._numbers + 1
-            for part in slices:
-                part.request.started = part.end
-                self._rows -= part.end - part.start
+            requests = sorted(self._waiting, key=self._priority)
+            slices = self._fill_batch([request for request in requests if request.bundle is requests[0].bundle])
+            self._last_batches[requests[0].bundle.manifest.task] = self._sequence = self._sequence + 1
+            for piece in slices:
+                piece.request.next_row = piece.end
+                self._rows -= piece.end - piece.start
             self._waiting = [request for request in self._waiting if request.rows]
             return slices
 
     def _advance_clock(self) -> None:
-        """Set the clock to the least charge of those who wait, if that is ahead, and forget charges behind it."""
+        """Advance the clock to the lowest charge of the waiting clients, and remove charges that it has passed."""
         clients = {request.client for request in self._waiting}
-        self._clock = max(self._clock, min(self._charged[client] for client in clients))
-        self._charged = {
-            client: seconds for client, seconds in self._charged.items() if client in clients or seconds > self._clock
+        self._clock = max(self._clock, min(self._charges[client] for client in clients))
+        self._charges = {
+            client: seconds for client, seconds in self._charges.items() if client in clients or seconds > self._clock
         }
 
-    def _turn(self, request: _Request) -> tuple[float, int, int]:
-        charged = max(self._clock, self._charged[request.client])
-        return charged, self._turns.get(request.bundle.manifest.task, 0), request.number
+    def _priority(self, request: _Request) -> tuple[float, int, int]:
+        charge = max(self._clock, self._charges[request.client])
+        return charge, self._last_batches.get(request.bundle.manifest.task, 0), request.number
 
-    def _fill(self, in_turn: list[_Request]) -> list[_Slice]:
-        """Fill a batch: of the first request as many rows as it holds, of later ones those that it holds whole."""
+    def _fill_batch(self, requests: list[_Request]) -> list[_Slice]:
+        """Return a batch: as many rows of the first request as fit, and later requests that fit completely."""
         slices: list[_Slice] = []
-        rows = longest = 0
-        for request in in_turn:
-            count, widest = 0, longest
-            for size in request.sizes[request.started :]:
-                wider = max(widest, size)
-                fits = rows + count < self._batch and (rows + count + 1) * wider <= self._batch * ROW_CHARACTERS
+        rows = max_cost = 0
+        for request in requests:
+            count, request_cost = 0, max_cost
+            for cost in request.costs[request.next_row :]:
+                padded = max(request_cost, cost)
+                fits = rows + count < self._batch and (rows + count + 1) * padded <= self._batch * ROW_CHARACTERS
                 if not fits and rows + count:
                     break
-                count, widest = count + 1, wider
+                count, request_cost = count + 1, padded
             if count and (count == request.rows or not slices):
-                slices.append(_Slice(request, request.started, request.started + count))
-                rows, longest = rows + count, widest
+                slices.append(_Slice(request, request.next_row, request.next_row + count))
+                rows, max_cost = rows + count, request_cost
         return slices
 
 
-def _fault(part: _Slice, error: BaseException) -> BaseException:
-    """Name the rows of a request that a model has no answer to, where its error says what is wrong with them."""
+def _request_error(piece: _Slice, error: BaseException) -> BaseException:
+    """Return the error of a request; an error that describes a row also names the rows of the slice."""
     if not isinstance(error, HyperFormerError):
         return error
-    whole = part.end - part.start == len(part.request.sources)
-    return ModelFault(str(error) if whole else f"rows {part.start + 1} to {part.end} of the request: {error}")
+    complete = piece.end - piece.start == len(piece.request.sources)
+    return ModelError(str(error) if complete else f"rows {piece.start + 1} to {piece.end} of the request: {error}")
 
 
-def _settle(request: _Request, outcome: list[Answer] | BaseException) -> None:
-    """Give a request its answers or its error, unless its client has left."""
+def _complete(request: _Request, outcome: list[Answer] | BaseException) -> None:
+    """Set the answers or the error of a request, unless its client has disconnected."""
     if not request.future.set_running_or_notify_cancel():
         return
     if isinstance(outcome, BaseException):

@@ -1,4 +1,4 @@
-"""Limits of connections: how long each step of a request may take, and how many connections there may be."""
+"""Limits of connections: the time of each step of a request, and the number of open connections."""
 
 from __future__ import annotations
 
@@ -16,70 +16,78 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from hyperformer.server.hosts import is_probe
 
 SECONDS = {"header": 10.0, "body": 60.0, "response": 60.0}
-"""Seconds in which a client has to send a header, to send a body, and to read what waits to be sent."""
-MOST_CONNECTIONS = 2048
-SHARE = 0.75
-"""Of the file descriptors that the process may have, those for connections; models and files need the rest."""
+"""Time limits for a client to send a header, to send a body, and to read a response, in seconds."""
+MAX_CONNECTIONS = 2048
+CONNECTION_SHARE = 0.75
+"""Share of the process's file descriptors for connections; models and other files need the rest."""
 RETRY_SECONDS = 1
-TIMEOUT = 408
-TOO_MANY = 429
+"""Value of Retry-After, in seconds."""
+REQUEST_TIMEOUT = 408
+TOO_MANY_REQUESTS = 429
 
 
 def connection_limit() -> int:
-    """Compute how many connections may be open, from the limit of file descriptors (`ulimit -n`)."""
+    """Return the maximum number of open connections, from the limit of file descriptors (`ulimit -n`)."""
     descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if descriptors == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return max(2, min(MOST_CONNECTIONS, int(SHARE * descriptors)))
+        return MAX_CONNECTIONS
+    return max(2, min(MAX_CONNECTIONS, int(CONNECTION_SHARE * descriptors)))
 
 
 class LimitedProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 connection, with limits that keep room for health checks.
+    """uvicorn's HTTP/1.1 connection, with limits that keep the server reachable for health checks.
 
-    A connection whose client keeps it waiting is idle, and closed when its step takes too long. A new connection beyond
-    the limit closes the one that has been idle longest. At most half of the limit may wait for an answer; further
-    requests are answered 429, other than health checks.
+    A connection is idle while it waits for its client, and is closed when the current step takes too long. A new
+    connection beyond the limit closes the one that has been idle longest. At most half of the limit may wait for an
+    answer; further requests except health checks are answered 429.
 
     Args:
-        idle: the idle connections of the server, longest first.
-        arguments, options: of uvicorn.
+        idle: the idle connections of the server, the longest idle first; shared by all connections.
+        arguments: positional arguments of uvicorn's protocol.
+        options: keyword arguments of uvicorn's protocol.
     """
 
     def __init__(self, *arguments: Any, idle: OrderedDict[LimitedProtocol, None], **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._application, self.app = self.app, self._admit
+        self._application, self.app = self.app, self._limit_requests
         self._idle = idle
         self._step: str | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Accept a connection, and close the longest idle one beyond the limit."""
         super().connection_made(transport)
         if len(self.connections) > connection_limit() and self._idle:
-            next(iter(self._idle))._drop()
-        self._watch()
+            next(iter(self._idle))._abort()
+        self._update_step()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """Release a closed connection."""
         super().connection_lost(exc)
-        self._start(None)
+        self._start_step(None)
 
     def handle_events(self) -> None:
+        """Handle received data, and update the time limit."""
         super().handle_events()
-        self._watch()
+        self._update_step()
 
     def on_response_complete(self) -> None:
+        """Finish a response, and update the time limit."""
         super().on_response_complete()
-        self._watch()
+        self._update_step()
 
     def pause_writing(self) -> None:
+        """Pause writing to a full buffer, and update the time limit."""
         super().pause_writing()
-        self._watch()
+        self._update_step()
 
     def resume_writing(self) -> None:
+        """Resume writing, and update the time limit."""
         super().resume_writing()
-        self._watch()
+        self._update_step()
 
-    def _watch(self) -> None:
-        """Start the time limit of a step where one begins."""
+    def _update_step(self) -> None:
+        """Start the time limit of a new step, if the step has changed."""
         if self not in self.connections:
             return
         step = None
@@ -90,10 +98,10 @@ class LimitedProtocol(H11Protocol):
         elif self.conn.their_state is h11.SEND_BODY:
             step = "body"
         if step != self._step:
-            self._start(step)
+            self._start_step(step)
 
-    def _start(self, step: str | None) -> None:
-        """Start a step; None is the server's, who has no time limit here."""
+    def _start_step(self, step: str | None) -> None:
+        """Start a step of the client; None is a step of the server, which has no time limit here."""
         if self._timer is not None:
             self._timer.cancel()
         self._idle.pop(self, None)
@@ -102,25 +110,25 @@ class LimitedProtocol(H11Protocol):
             self._idle[self] = None
             self._timer = self.loop.call_later(SECONDS[step], self._expire)
 
-    def _drop(self) -> None:
-        """Close the connection at once; the event loop reports its loss later."""
+    def _abort(self) -> None:
+        """Close the connection immediately; the event loop calls `connection_lost` later."""
         self.connections.discard(self)
-        self._start(None)
+        self._start_step(None)
         self.transport.abort()
 
     def _expire(self) -> None:
         if self._step == "body" and self.conn.our_state is h11.SEND_RESPONSE:
             self._send_timeout()
         else:
-            self._drop()
+            self._abort()
 
     def _send_timeout(self) -> None:
-        """Answer a request whose body does not come; its handler learns that the client is gone."""
-        message = f"the body did not come within {SECONDS['body']:g} s; send less of it, or faster"
+        """Answer a request whose body did not arrive; its handler receives a disconnect."""
+        message = f"the request body did not arrive within {SECONDS['body']:g} s. Send a smaller body."
         headers = [("content-type", "application/json"), ("connection", "close")]
         body = json.dumps({"error": message}).encode()
         for event in (
-            h11.Response(status_code=TIMEOUT, headers=headers, reason=b"Request Timeout"),
+            h11.Response(status_code=REQUEST_TIMEOUT, headers=headers, reason=b"Request Timeout"),
             h11.Data(data=body),
             h11.EndOfMessage(),
         ):
@@ -128,14 +136,14 @@ class LimitedProtocol(H11Protocol):
         self.cycle.disconnected = True
         self.cycle.message_event.set()
         self.transport.close()
-        self._watch()
+        self._update_step()
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request to the application, unless too many wait for an answer."""
+    async def _limit_requests(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request to the application, or answer 429 if too many wait for an answer."""
         waiting = len(self.connections) - len(self._idle) - (self not in self._idle)
         if waiting < connection_limit() // 2 or is_probe(scope["path"]):
             await self._application(scope, receive, send)
             return
-        message = f"{waiting} requests wait for an answer, and no more may; send it again in {RETRY_SECONDS} s"
+        message = f"too many requests are waiting ({waiting}). Retry in {RETRY_SECONDS} s."
         headers = {"Retry-After": str(RETRY_SECONDS), "Connection": "close"}
-        await JSONResponse({"error": message}, TOO_MANY, headers)(scope, receive, send)
+        await JSONResponse({"error": message}, TOO_MANY_REQUESTS, headers)(scope, receive, send)

@@ -1,4 +1,4 @@
-"""Check of the Host and Origin headers: which names a request may use, and which browser pages may send one."""
+"""Check of the Host and Origin headers, against requests from the pages of other sites."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 ANY = "*"
 FORBIDDEN = 403
-SHOWN = 100
-"""Characters of a header that an error repeats."""
+MAX_QUOTED = 100
+"""Characters of a header that an error quotes."""
 HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.-]+))(?::[0-9]{1,5})?", re.ASCII)
-"""A name, an IPv4 address, or an IPv6 address in brackets; then a port, or none."""
+"""A name, an IPv4 address, or an IPv6 address in brackets; then an optional port."""
 
 
 def is_host(name: str) -> bool:
-    """Tell if a text is a name or an address, without scheme, brackets and port."""
+    """Return whether a text is a name or an address, without scheme, brackets and port."""
     return bool(re.fullmatch(r"[\w.-]+", name, re.ASCII)) or _address(name) is not None
 
 
 def is_loopback(host: str) -> bool:
-    """Tell if a name or an address without a port is this machine's loopback."""
+    """Return whether a name or an address without a port is a loopback one."""
     address = _address(host)
     return address.is_loopback if address else host.lower() == "localhost"
 
@@ -38,25 +38,26 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _normalize(name: str) -> str:
-    """Write an address or a name in the one way in which it is compared."""
+    """Return the canonical form of an address or a name."""
     return str(_address(name) or name.lower())
 
 
 def is_probe(path: str) -> bool:
-    """Tell if a path is one that health checks and Prometheus query."""
+    """Return whether health checks or Prometheus query a path."""
     return path.startswith("/v2/health/") or path == "/metrics"
 
 
 class HostCheck:
     """ASGI middleware that answers 403 to an unknown Host and to the Origin of another site.
 
-    A browser sends a page's requests to any address, and names the page's site in Origin; a name that its owner points
-    to this server (DNS rebinding) stays in Host. Probes use a machine's address, so their paths accept any Host.
+    A browser lets a page send requests to any address, and names the page's site in Origin. After DNS rebinding, where
+    the name of another site resolves to this server, Host contains that name. Probes use a machine's address, so
+    their paths accept any Host.
 
     Args:
-        app: the application behind it.
-        host: the address that the server listens at; loopback adds localhost, 127.0.0.0/8 and ::1 to the names.
-        names: further names, without a port; `*` is any.
+        app: the wrapped application.
+        host: the address that the server binds to; a loopback address allows localhost, 127.0.0.0/8 and ::1.
+        names: further allowed names, without a port; `*` allows any.
     """
 
     def __init__(self, app: ASGIApp, host: str, names: Iterable[str]) -> None:
@@ -65,9 +66,10 @@ class HostCheck:
         self._names = frozenset(map(_normalize, names))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a refused request, and pass any other to the application."""
         reason = self._refusal(Headers(scope=scope), scope["path"]) if scope["type"] == "http" else ""
         if reason:
-            headers = {"Connection": "close"}  # a body may follow, which nobody reads
+            headers = {"Connection": "close"}  # the body, if any, is not read
             await JSONResponse({"error": reason}, FORBIDDEN, headers)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
@@ -76,14 +78,14 @@ class HostCheck:
         host = headers.get("host", "")
         if not is_probe(path) and not self._allows(host):
             return (
-                f"the Host is {host[:SHOWN]!r}; expected a name of this server. Use localhost on its machine, or start "
-                "it with --allowed-hosts and this name."
+                f"the Host header is {host[:MAX_QUOTED]!r}; expected a name of this server. Use localhost on its "
+                "machine, or start it with --allowed-hosts and this name."
             )
         for origin in headers.getlist("origin"):
             if not _is_same_site(origin, host):
                 return (
-                    f"the Origin is {origin[:SHOWN]!r}; expected the server's, {host[:SHOWN]!r}. Send requests from "
-                    "the server's own page, or without a browser."
+                    f"the Origin header is {origin[:MAX_QUOTED]!r}; expected the origin of this server, "
+                    f"{host[:MAX_QUOTED]!r}. Send requests from this server's page, or without a browser."
                 )
         return ""
 
@@ -98,9 +100,9 @@ class HostCheck:
 
 
 def _is_same_site(origin: str, host: str) -> bool:
-    """Compare an Origin's name and port with the Host's; the scheme may differ, as a proxy may end TLS."""
+    """Return whether Origin and Host have the same name and port; the scheme may differ behind a TLS proxy."""
     try:
-        parts = urlsplit(origin)
+        url = urlsplit(origin)
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower() != ""
+    return url.scheme in ("http", "https") and url.netloc.lower() == host.lower() != ""

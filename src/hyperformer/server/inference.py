@@ -1,7 +1,7 @@
-"""Requests for answers: read, checked against task and limits, answered in batches, and counted.
+"""The inference route: read, validate and answer requests, and count them.
 
-The event loop only moves bytes. One thread reads and writes what is short, another what is long, so that neither the
-loop nor a short request waits until a long one is parsed.
+The event loop only moves bytes. One thread parses and serializes short bodies and another long ones, so that neither
+the event loop nor a short request waits for a long one.
 """
 
 from __future__ import annotations
@@ -20,65 +20,70 @@ from starlette.requests import ClientDisconnect
 from hyperformer import text
 from hyperformer.runtime import Bundle
 from hyperformer.server import protocol
-from hyperformer.server.batching import Batcher, Closing, ModelFault, QueueFull, size_of
+from hyperformer.server.batching import Batcher, ModelError, QueueFullError, ShutdownError, estimate_cost
 from hyperformer.server.metrics import Metrics
-from hyperformer.server.protocol import VERSION, BadRequest, InferRequest, TooLarge
+from hyperformer.server.protocol import VERSION, BadRequestError, InferRequest, RequestTooLargeError
 from hyperformer.server.registry import Registry
 from hyperformer.server.settings import ServerSettings
 from hyperformer.types import Answer, HyperFormerError, Source
 
-PATIENCE = 16
-"""A body is read, and dropped, up to this multiple of its limit; then the connection is closed."""
-GONE = 499  # the client has left, as nginx counts it
-SHORT = 64 << 10  # bytes of a body that takes about a millisecond to parse
-FEW = 4096  # numbers of a response that takes about a millisecond to write
-LAST_WORDS = 0.5  # seconds to send 503 to whoever could not be answered before the end
-OCTETS, JSON = "application/octet-stream", "application/json"
+DRAIN_FACTOR = 16
+"""Multiple of its limit up to which a body is read and dropped before the connection is closed."""
+CLIENT_CLOSED_REQUEST = 499
+"""Status that nginx logs if the client has disconnected."""
+SHORT_BODY = 64 << 10
+"""Bytes of a body that takes about a millisecond to parse."""
+SHORT_RESPONSE = 4096
+"""Numbers in a response that takes about a millisecond to serialize."""
+CLOSE_SECONDS = 0.5
+"""Time to send 503 to requests that were not answered before shutdown, in seconds."""
+OCTET_STREAM = "application/octet-stream"
+JSON = "application/json"
 
 T = TypeVar("T")
 
 
-class Unknown(HyperFormerError):
-    """No such task, or none that can answer."""
+class TaskNotFoundError(HyperFormerError):
+    """The task or its version does not exist, or the task is not ready."""
 
 
-STATUS: dict[type[HyperFormerError], int] = {
-    BadRequest: 400,
-    Unknown: 404,
-    TooLarge: 413,
-    QueueFull: 429,
-    ModelFault: 500,
-    Closing: 503,
+STATUS_CODES: dict[type[HyperFormerError], int] = {
+    BadRequestError: 400,
+    TaskNotFoundError: 404,
+    RequestTooLargeError: 413,
+    QueueFullError: 429,
+    ModelError: 500,
+    ShutdownError: 503,
 }
 
 
 def find_bundle(registry: Registry, name: str, number: str) -> Bundle:
-    """Find the bundle that answers a task.
+    """Return the bundle of a task.
 
     Raises:
-        Unknown: there is none, or not of this version.
+        TaskNotFoundError: the task or its version does not exist, or the task is not ready.
     """
     bundle = registry[name]
     if bundle is None:
         index = registry.index()
-        reason = index[name][1] if name in index else f"unknown task {name!r:.100}; there are {', '.join(index)}"
-        raise Unknown(reason)
+        reason = index[name][1] if name in index else f"unknown task {name!r:.100}; expected one of {', '.join(index)}"
+        raise TaskNotFoundError(reason)
     if number != VERSION:
-        raise Unknown(f"the task {name!r} has no version {number!r:.20}; take {VERSION}")
+        raise TaskNotFoundError(f"task {name!r} has no version {number!r:.20}; expected {VERSION}")
     return bundle
 
 
 @dataclass(frozen=True)
-class Question:
-    """A request that was checked: the texts of its rows, and what each costs."""
+class ParsedRequest:
+    """A valid request, the source texts of its rows, and the cost of each."""
 
     request: InferRequest
     sources: Sequence[Source]
-    sizes: Sequence[int]
+    costs: Sequence[int]
 
 
 class Inference:
-    """The route that infers, from the first byte of a body to the response."""
+    """The inference route, from the first byte of a body to the response."""
 
     def __init__(self, settings: ServerSettings, registry: Registry, batcher: Batcher, metrics: Metrics) -> None:
         self.settings, self.registry, self.batcher, self.metrics = settings, registry, batcher, metrics
@@ -86,39 +91,39 @@ class Inference:
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def infer(self, request: Request, name: str, number: str = VERSION) -> Response:
-        """The answers to rows."""
-        began = time.monotonic()
+        """Answer rows with a task."""
+        start = time.monotonic()
         status = 500
         known = self.registry[name] is not None
-        self._remember(asyncio.current_task())
+        self._track(asyncio.current_task())
         try:
             response = await self._respond(request, name, number)
             status = 200
-            self.metrics.seconds.labels(name).observe(time.monotonic() - began)
+            self.metrics.seconds.labels(name).observe(time.monotonic() - start)
             return response
         except HyperFormerError as error:
-            status = STATUS.get(type(error), 400)
+            status = STATUS_CODES.get(type(error), 400)
             raise
         except HTTPException as error:
             status = error.status_code
             raise
         except ClientDisconnect:
-            status = GONE
+            status = CLIENT_CLOSED_REQUEST
             raise
-        except asyncio.CancelledError:  # the time after SIGTERM is over
-            status = STATUS[Closing]
-            raise Closing("the server ends before it could answer; ask another one") from None
+        except asyncio.CancelledError:  # the time limit of the shutdown is over
+            status = STATUS_CODES[ShutdownError]
+            raise ShutdownError("the server shut down before it could answer. Use another server.") from None
         finally:
             self.metrics.requests.labels(name if known else "unknown", status).inc()
 
     async def close(self) -> None:
-        """Wait a moment until those who could not be answered are told so, then end the threads."""
+        """Wait until pending requests are answered with 503, but not long, and end the threads."""
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=LAST_WORDS)
-        for lane in (self._short, self._long):
-            lane.shutdown(wait=False, cancel_futures=True)
+            await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        for executor in (self._short, self._long):
+            executor.shutdown(wait=False, cancel_futures=True)
 
-    def _remember(self, task: asyncio.Task[object] | None) -> None:
+    def _track(self, task: asyncio.Task[object] | None) -> None:
         if task:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -126,91 +131,92 @@ class Inference:
     async def _respond(self, request: Request, name: str, number: str) -> Response:
         bundle = find_bundle(self.registry, name, number)
         body = await read_body(request, self.settings.body_bytes)
-        header = request.headers.get(protocol.HEADER)
-        question = await self._outside(len(body) <= SHORT, lambda: self._check(bundle, body, header))
-        future = self.batcher.ask(bundle, question.sources, request.client, question.sizes)
+        json_length = request.headers.get(protocol.LENGTH_HEADER)
+        parsed = await self._run_in_thread(len(body) <= SHORT_BODY, lambda: self._parse(bundle, body, json_length))
+        future = self.batcher.submit(bundle, parsed.sources, request.client, parsed.costs)
         answers = await wait_for_answers(request, future)
         self.metrics.rows.labels(name).inc(len(answers))
         self.metrics.truncated.labels(name).inc(sum(answer.truncated for answer in answers))
-        content, length = await self._outside(
-            len(answers) * len(bundle.manifest.labels) <= FEW,
-            lambda: protocol.response(name, question.request, answers, bundle.manifest),
+        content, length = await self._run_in_thread(
+            len(answers) * len(bundle.manifest.labels) <= SHORT_RESPONSE,
+            lambda: protocol.encode_response(name, parsed.request, answers, bundle.manifest),
         )
         if length is None:
             return Response(content, media_type=JSON)
-        return Response(content, media_type=OCTETS, headers={protocol.HEADER: str(length)})
+        return Response(content, media_type=OCTET_STREAM, headers={protocol.LENGTH_HEADER: str(length)})
 
-    async def _outside(self, short: bool, work: Callable[[], T]) -> T:
-        """Do work outside of the event loop, what is long behind what is long only."""
+    async def _run_in_thread(self, short: bool, work: Callable[[], T]) -> T:
+        """Run a function in the thread for short or for long bodies."""
         return await asyncio.get_running_loop().run_in_executor(self._short if short else self._long, work)
 
-    def _check(self, bundle: Bundle, body: bytes, header: str | None) -> Question:
-        """Check a body against task and limits, what is cheap first, and render its rows."""
-        columns, most = text.columns(bundle.manifest.text), self.settings.rows
-        request, tensors = protocol.parse(body, header, most * len(columns))
+    def _parse(self, bundle: Bundle, body: bytes, json_length: str | None) -> ParsedRequest:
+        """Parse a body, validate it against the task and the limits, cheap checks first, and render its rows."""
+        columns, max_rows = text.columns(bundle.manifest.text), self.settings.rows
+        request, tensors = protocol.parse_request(body, json_length, max_rows * len(columns))
         protocol.check_outputs(request, bundle.manifest)
-        rows = protocol.rows_of(request, tensors, columns, most)
+        rows = protocol.extract_rows(request, tensors, columns, max_rows)
         check_texts(rows, self.settings.text_bytes)
         sources = [bundle.source(row) for row in rows]
-        tokens = bundle.manifest.max_source_tokens
-        return Question(request, sources, [size_of(source, tokens) for source in sources])
+        max_tokens = bundle.manifest.max_source_tokens
+        return ParsedRequest(request, sources, [estimate_cost(source, max_tokens) for source in sources])
 
 
-def check_texts(rows: Sequence[Mapping[str, str]], longest: int) -> None:
+def check_texts(rows: Sequence[Mapping[str, str]], max_bytes: int) -> None:
     """Refuse a request without rows, and texts beyond the limit.
 
     Raises:
-        BadRequest: there is no row.
-        TooLarge: a text is longer.
+        BadRequestError: there are no rows.
+        RequestTooLargeError: a text has more than `max_bytes` bytes in UTF-8.
     """
     if not rows:
-        raise BadRequest("the request holds no row, expected at least one")
+        raise BadRequestError("the request contains no rows; expected at least one")
     size = max(len(value.encode(errors="replace")) for row in rows for value in row.values())
-    if size > longest:
-        raise TooLarge(f"a text has {size} bytes, expected at most {longest}; send less of it")
+    if size > max_bytes:
+        raise RequestTooLargeError(f"a text has {size} bytes; expected at most {max_bytes}. Shorten the text.")
 
 
-async def read_body(request: Request, most: int) -> bytes:
-    """Read a request's body.
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Return the body of a request.
 
     Raises:
-        TooLarge: it is larger than it may be.
-        HTTPException: it is compressed.
+        RequestTooLargeError: the body has more than `max_bytes` bytes.
+        HTTPException: the body is compressed, or so large that the connection is closed.
     """
-    coding = request.headers.get("Content-Encoding", "")
-    if coding.lower() not in ("", "identity"):
-        raise HTTPException(415, f"the body is encoded with {coding!r:.20}, expected none")
+    encoding = request.headers.get("Content-Encoding", "")
+    if encoding.lower() not in ("", "identity"):
+        raise HTTPException(415, f"the Content-Encoding is {encoding!r:.20}; expected none. Send it uncompressed.")
     body, size = bytearray(), 0
     async for chunk in request.stream():
         size += len(chunk)
-        if size <= most:
+        if size <= max_bytes:
             body += chunk
-        elif size > PATIENCE * most:
-            raise HTTPException(413, f"the body has more than {size} bytes", {"Connection": "close"})
-    if size > most:  # only now: who still sends does not read yet
-        raise TooLarge(f"the body has more than {most} bytes; send fewer rows a request")
+        elif size > DRAIN_FACTOR * max_bytes:
+            message = f"the request body has more than {size} bytes; expected at most {max_bytes}"
+            raise HTTPException(413, message, {"Connection": "close"})
+    if size > max_bytes:  # only after the whole body, as many clients read no answer while they send
+        raise RequestTooLargeError(f"the request body has more than {max_bytes} bytes. Send fewer rows per request.")
     return bytes(body)
 
 
 async def wait_for_answers(request: Request, future: Future[list[Answer]]) -> list[Answer]:
-    """Wait for answers as long as their client does.
+    """Return the answers, once they are ready.
 
     Raises:
-        ClientDisconnect: the client has left; the batcher drops its rows.
+        ClientDisconnect: the client has disconnected; the batcher drops its rows.
     """
     answers = asyncio.wrap_future(future)
-    leaving = asyncio.ensure_future(_wait_until_left(request))
+    disconnect = asyncio.ensure_future(_wait_for_disconnect(request))
     try:
-        either: set[asyncio.Future[Any]] = {answers, leaving}
+        either: set[asyncio.Future[Any]] = {answers, disconnect}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not answers.done():
             raise ClientDisconnect
         return answers.result()
     finally:
-        leaving.cancel()
+        disconnect.cancel()
         answers.cancel()
 
 
-async def _wait_until_left(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass

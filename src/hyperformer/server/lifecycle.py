@@ -1,4 +1,4 @@
-"""The life of a server's process: its address, the tasks' opening, and an end that no state can hold up."""
+"""Startup and shutdown of the server process; nothing that runs can delay the shutdown beyond its time limit."""
 
 from __future__ import annotations
 
@@ -17,141 +17,148 @@ from typing import NoReturn
 import uvicorn
 from fastapi import FastAPI
 
-from hyperformer.server.app import application, configuration
+from hyperformer.server.app import configure_uvicorn, create_app
 from hyperformer.server.settings import ServerSettings
 from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-BACKLOG = 2048  # connections that wait to be taken
+BACKLOG = 2048
+"""Connections that wait to be accepted."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-GRACE = 0.8  # seconds after the limit until the process is ended
-WORKER_SECONDS = 0.1  # that a batch which nobody waits for may take at the end
+GRACE_SECONDS = 0.8
+"""Time between the limit of the shutdown and the forced exit, in seconds."""
+WORKER_SECONDS = 0.1
+"""Time limit of the batch that is running when the server has stopped, in seconds."""
 
 
 def run(settings: ServerSettings) -> None:
-    """Serve until a signal says to stop; then answer accepted requests as far as time allows.
+    """Serve until a signal to stop, then answer accepted requests within the time limit.
 
     Raises:
-        HyperFormerError: the folder holds no task that can be opened, or the port is taken.
+        HyperFormerError: no task of the folder can be loaded, or the address cannot be bound.
         KeyboardInterrupt: the signal was SIGINT.
     """
-    ending = Ending(settings.shutdown_seconds)
-    with bind(settings.host, settings.port) as bound, ending.handle_signals():
-        app = open_application(settings)
-        host, port = bound.getsockname()[:2]
+    shutdown = Shutdown(settings.shutdown_seconds)
+    with bind(settings.host, settings.port) as listener, shutdown.handle_signals():
+        app = load_app(settings)
+        host, port = listener.getsockname()[:2]
         names = [name for name, (bundle, _) in app.state.registry.index().items() if bundle]
         message = f"{len(names)} tasks at http://{host}:{port}/v2: {', '.join(names)}"
-        ending.server = _Server(configuration(app, settings), message)
+        shutdown.server = _Server(configure_uvicorn(app, settings), message)
         try:
-            ending.server.run(sockets=[bound])
+            shutdown.server.run(sockets=[listener])
         finally:
-            ended = app.state.batcher.close(drop=True, seconds=WORKER_SECONDS)
-        if not ended:  # a graph that does not return would hold up the interpreter's end
-            leave(ending.code)
-    if ending.first == signal.SIGINT:
+            worker_ended = app.state.batcher.close(drop=True, timeout=WORKER_SECONDS)
+        if not worker_ended:  # an inference that does not return would block the exit of the interpreter
+            exit_process(shutdown.exit_code)
+    if shutdown.signal_number == signal.SIGINT:
         raise KeyboardInterrupt
 
 
-class Ending:
-    """Ends a server at the first signal: in good order within the limit, by force soon after it or at the second."""
+class Shutdown:
+    """Stop a server at the first signal: gracefully, or by force after the time limit or at a second signal.
+
+    Args:
+        seconds: the time limit of accepted requests, in seconds.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.server: uvicorn.Server | None = None
-        self.first: int | None = None
-        self._watchdog = threading.Timer(seconds + GRACE, self._end_by_force)
+        self.signal_number: int | None = None
+        self._watchdog = threading.Timer(seconds + GRACE_SECONDS, self._force_exit)
         self._watchdog.daemon = True
 
     @property
-    def code(self) -> int:
-        """The exit code after an end in good order, as a shell expects it."""
-        return 128 + signal.SIGINT if self.first == signal.SIGINT else 0
+    def exit_code(self) -> int:
+        """The exit code after a graceful shutdown, by the convention of shells."""
+        return 128 + signal.SIGINT if self.signal_number == signal.SIGINT else 0
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Handle signals in the main thread, where alone Python can; one that is ignored stays so (`nohup`)."""
-        heard = SIGNALS if threading.current_thread() is threading.main_thread() else ()
-        before = {number: signal.getsignal(number) for number in heard}
+        """Handle signals, if in the main thread, as Python requires; ignored signals stay ignored (`nohup`)."""
+        handled = SIGNALS if threading.current_thread() is threading.main_thread() else ()
+        previous = {number: signal.getsignal(number) for number in handled}
         try:
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 if handler is not signal.SIG_IGN:
-                    signal.signal(number, self.end)
+                    signal.signal(number, self.stop)
             yield
         finally:
             self._watchdog.cancel()
-            for number, handler in before.items():
+            for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def end(self, number: int, _: FrameType | None) -> None:
-        """Begin the end, or leave at once where nothing was accepted yet, or the end has begun."""
-        if self.first is not None:
-            leave(128 + number)
-        self.first = number
+    def stop(self, number: int, _: FrameType | None) -> None:
+        """Start the shutdown, or exit immediately if the server has not started or is already shutting down."""
+        if self.signal_number is not None:
+            exit_process(128 + number)
+        self.signal_number = number
         if self.server is None:
-            leave(self.code)
+            exit_process(self.exit_code)
         self._watchdog.start()
         self.server.should_exit = True
 
-    def _end_by_force(self) -> None:
-        log.error("the server did not end in time; ending it by force")
-        leave(1)
+    def _force_exit(self) -> None:
+        log.error("the server did not stop within the time limit; forcing it to exit")
+        exit_process(1)
 
 
-def leave(code: int) -> NoReturn:
-    """End the process at once, whatever its threads do."""
+def exit_process(code: int) -> NoReturn:
+    """Exit the process immediately, without waiting for its threads."""
     logging.shutdown()
     sys.stderr.flush()
     os._exit(code)
 
 
-def open_application(settings: ServerSettings) -> FastAPI:
-    """Open the tasks in a thread, so that the main thread answers signals meanwhile."""
+def load_app(settings: ServerSettings) -> FastAPI:
+    """Create the application in a thread, so that the main thread can handle signals while tasks are loaded."""
     future: Future[FastAPI] = Future()
 
     def work() -> None:
         try:
-            future.set_result(application(settings))
+            future.set_result(create_app(settings))
         except BaseException as error:
             future.set_exception(error)
 
-    threading.Thread(target=work, name="opening", daemon=True).start()
+    threading.Thread(target=work, name="load tasks", daemon=True).start()
     return future.result()
 
 
 class _Server(uvicorn.Server):
-    """Says where it is once it listens, and leaves signals to `Ending`."""
+    """A uvicorn server that logs a message at startup, and leaves signals to `Shutdown`."""
 
     def __init__(self, config: uvicorn.Config, message: str) -> None:
         super().__init__(config)
         self._message = message
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the server, and log the message."""
         await super().startup(sockets)
         log.info(self._message)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
+        """Install no signal handlers."""
         yield
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Listen at an address; who connects early waits until the tasks are open.
+    """Return a socket that listens on an address; early connections wait until the tasks are loaded.
 
     Raises:
-        HyperFormerError: the address is taken, or none of this machine's.
+        HyperFormerError: the address is in use, or not an address of this machine.
     """
-    bound = None
+    listener = None
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        bound = socket.socket(family, kind, number)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.listen(BACKLOG)  # now: an address that is only bound can be bound again
+        listener = socket.socket(family, kind, number)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)  # before loading tasks, as another process can bind an address until it is listened on
     except (OSError, UnicodeError) as error:
-        if bound:
-            bound.close()
+        if listener:
+            listener.close()
         reason = getattr(error, "strerror", None) or error
-        raise HyperFormerError(
-            f"{host}:{port} cannot be listened at ({reason}); take another address or port"
-        ) from None
-    return bound
+        raise HyperFormerError(f"cannot bind to {host}:{port} ({reason}). Choose another address or port.") from None
+    return listener

@@ -1,4 +1,4 @@
-"""What a server counts, for Prometheus."""
+"""Prometheus metrics of a server."""
 
 from __future__ import annotations
 
@@ -6,46 +6,51 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+TIME_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Upper bounds of the histogram of request times, in seconds."""
+BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+"""Upper bounds of the histogram of batch sizes, in rows."""
 
 
 class Metrics:
-    """Counters of one server, in a registry of their own.
+    """Metrics of one server, in a separate registry.
 
     Args:
-        waiting: says how many rows wait.
+        queued_rows: returns the number of rows in the queue.
     """
 
-    def __init__(self, waiting: Callable[[], int]) -> None:
+    def __init__(self, queued_rows: Callable[[], int]) -> None:
         self.registry = CollectorRegistry()
         self.requests = Counter(
             "hyperformer_requests", "Inference requests by task and status.", ["task", "status"], registry=self.registry
         )
-        self.rows = Counter("hyperformer_rows", "Rows that were answered, by task.", ["task"], registry=self.registry)
+        self.rows = Counter("hyperformer_rows", "Answered rows by task.", ["task"], registry=self.registry)
         self.truncated = Counter(
-            "hyperformer_truncated_rows", "Rows whose text was cut, by task.", ["task"], registry=self.registry
+            "hyperformer_truncated_rows", "Rows whose text was truncated, by task.", ["task"], registry=self.registry
         )
         self.seconds = Histogram(
             "hyperformer_request_seconds",
-            "Time of an answered request, by task.",
+            "Duration of successful inference requests by task, in seconds.",
             ["task"],
-            buckets=SECONDS,
+            buckets=TIME_BUCKETS,
             registry=self.registry,
         )
         self.batches = Histogram(
-            "hyperformer_batch_rows", "Rows that were answered at once.", buckets=ROWS, registry=self.registry
+            "hyperformer_batch_rows", "Rows per batch.", buckets=BATCH_BUCKETS, registry=self.registry
         )
         self.reloads = Counter(
-            "hyperformer_reloads", "Changed tasks by outcome.", ["task", "outcome"], registry=self.registry
+            "hyperformer_reloads",
+            "Reloads of changed tasks, by task and outcome.",
+            ["task", "outcome"],
+            registry=self.registry,
         )
-        Gauge("hyperformer_waiting_rows", "Rows that wait.", registry=self.registry).set_function(waiting)
+        Gauge("hyperformer_waiting_rows", "Rows in the queue.", registry=self.registry).set_function(queued_rows)
 
-    def asked(self) -> int:
-        """Inference requests so far."""
-        found = (sample for metric in self.requests.collect() for sample in metric.samples)
-        return int(sum(sample.value for sample in found if sample.name.endswith("_total")))
+    def count_requests(self) -> int:
+        """Return the number of inference requests so far."""
+        samples = (sample for metric in self.requests.collect() for sample in metric.samples)
+        return int(sum(sample.value for sample in samples if sample.name.endswith("_total")))
 
-    def text(self) -> bytes:
-        """All of it, as Prometheus reads it."""
+    def render(self) -> bytes:
+        """Return all metrics in the text format of Prometheus."""
         return generate_latest(self.registry)

@@ -1,4 +1,4 @@
-"""The page that tries the tasks, and the headers that keep it to this server."""
+"""The page to try tasks in a browser, and its security headers."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 from importlib.resources import files
 
 
-def page() -> tuple[str, dict[str, str]]:
-    """The page's HTML, and the headers to serve it with: of what it holds, its own style and script alone may work."""
+def load_page() -> tuple[str, dict[str, str]]:
+    """Return the HTML of the page and its headers, which allow only the page's inline style and script."""
     html = files("hyperformer.server").joinpath("page.html").read_text(encoding="utf-8")
     style, script = (_hash(html, tag) for tag in ("style", "script"))
     policy = [
@@ -17,11 +17,11 @@ def page() -> tuple[str, dict[str, str]]:
         f"style-src {style}",
         f"script-src {script}",
         "connect-src 'self'",
-        "img-src data:",  # an empty icon, so that none is asked for
+        "img-src data:",  # an empty icon, so that the browser requests none
         "base-uri 'none'",
         "form-action 'none'",
         "frame-ancestors 'none'",
-        "require-trusted-types-for 'script'",  # text never becomes HTML or a script
+        "require-trusted-types-for 'script'",  # text is never parsed as HTML or run as a script
         "trusted-types 'none'",
     ]
     return html, {
@@ -32,6 +32,6 @@ def page() -> tuple[str, dict[str, str]]:
 
 
 def _hash(html: str, tag: str) -> str:
-    """What a policy calls the only such element of a page."""
+    """Return the source expression of a page's only `tag` element, for a Content-Security-Policy."""
     (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"

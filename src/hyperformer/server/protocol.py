@@ -1,8 +1,8 @@
-"""The Open Inference Protocol, version 2: what a request says, and how answers are said.
+"""The Open Inference Protocol, version 2: parsing of requests and serialization of responses.
 
-A task takes one BYTES tensor for each column of its text, of shape [rows] or [rows, 1], and gives `label` and
-`truncated` [rows], `probabilities` [rows, labels], and `value` [rows] where answers are numbers. Tensors may be in the
-JSON or, by the binary extension, behind it.
+A task has one BYTES input for each column of its text, of shape [rows] or [rows, 1], and the outputs `label` and
+`truncated` [rows], `probabilities` [rows, labels], and for regression `value` [rows]. Tensors are in the JSON or,
+with the binary tensor data extension, after it.
 """
 
 from __future__ import annotations
@@ -19,61 +19,62 @@ from hyperformer import text
 from hyperformer.manifest import Manifest
 from hyperformer.types import Answer, HyperFormerError
 
-HEADER = "Inference-Header-Content-Length"
+LENGTH_HEADER = "Inference-Header-Content-Length"
 Datatype = Literal["BYTES", "FP32", "FP64", "BOOL"]
-DIGITS = 12  # of a length that could be
-BINARY, SIZE = "binary_data", "binary_data_size"
-MOST_TENSORS = 64  # inputs, or outputs, of a request
-SPARE_STRINGS = 1024  # strings of a request beside its texts: names, and values of parameters
-SPARE_BYTES = 64 << 10  # bytes of a request's JSON outside of strings, beside those around its texts
-TEXT_SPARE_BYTES = 64  # bytes around a text: a comma, brackets and indentation
+MAX_LENGTH_DIGITS = 12  # digits of a length in a header
+BINARY_DATA = "binary_data"
+BINARY_SIZE = "binary_data_size"
+MAX_TENSORS = 64  # inputs, or outputs, of a request
+EXTRA_STRINGS = 1024  # strings of a request other than texts: names, and values of parameters
+EXTRA_BYTES = 64 << 10  # bytes of a request's JSON outside of strings, except those around texts
+EXTRA_TEXT_BYTES = 64  # bytes around a text in JSON: a comma, brackets and indentation
 
 
-class BadRequest(HyperFormerError):
-    """A request that cannot be understood, or does not fit the task."""
+class BadRequestError(HyperFormerError):
+    """A request that is invalid, or does not match the task."""
 
 
-class TooLarge(HyperFormerError):
-    """A body, or a number of rows, beyond the limit."""
+class RequestTooLargeError(HyperFormerError):
+    """A body, a text or a number of rows that exceeds its limit."""
 
 
 T = TypeVar("T")
-Quick = Annotated[list[T], Field(fail_fast=True)]
-"""Checked up to the first fault: a body of a million faults is as cheap as one of one."""
+FailFast = Annotated[list[T], Field(fail_fast=True)]
+"""A list that is validated up to its first error, so that many errors cost no more than one."""
 
 
-class _Said(BaseModel):
+class _RequestModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore")
 
 
-class InputTensor(_Said):
-    """A column of the rows."""
+class InputTensor(_RequestModel):
+    """A column of the rows, as the texts of all rows."""
 
     name: str
     shape: Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(min_length=1, max_length=2)]
     datatype: Literal["BYTES"]
-    data: Annotated[Quick[str] | Quick[Quick[str]] | None, Field(description="[rows] or [rows][1]")] = None
+    data: Annotated[FailFast[str] | FailFast[FailFast[str]] | None, Field(description="[rows] or [rows][1]")] = None
     parameters: dict[str, Any] | None = None
 
 
-class OutputWanted(_Said):
-    """One of the outputs to be given."""
+class RequestedOutput(_RequestModel):
+    """An output that the response includes."""
 
     name: str
     parameters: dict[str, Any] | None = None
 
 
-class InferRequest(_Said):
-    """Rows to be answered."""
+class InferRequest(_RequestModel):
+    """Rows to answer."""
 
     id: str | None = None
-    inputs: Annotated[Quick[InputTensor], Field(min_length=1, max_length=MOST_TENSORS)]
-    outputs: Annotated[Quick[OutputWanted], Field(max_length=MOST_TENSORS)] | None = None
+    inputs: Annotated[FailFast[InputTensor], Field(min_length=1, max_length=MAX_TENSORS)]
+    outputs: Annotated[FailFast[RequestedOutput], Field(max_length=MAX_TENSORS)] | None = None
     parameters: dict[str, Any] | None = None
 
 
 class OutputTensor(BaseModel):
-    """An output of all rows; its data may follow the JSON instead."""
+    """An output for all rows; binary data follows the JSON instead of `data`."""
 
     name: str
     shape: list[int]
@@ -92,7 +93,7 @@ class InferResponse(BaseModel):
 
 
 class TensorMetadata(BaseModel):
-    """A tensor that a task takes or gives; -1 stands for the number of rows."""
+    """An input or output of a task; -1 is the number of rows."""
 
     name: str
     datatype: str
@@ -100,7 +101,7 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """A task: what it takes and gives, and its labels in the order of their probabilities."""
+    """Inputs, outputs and parameters of a task; `labels` has the order of `probabilities`."""
 
     name: str
     versions: list[str]
@@ -114,223 +115,236 @@ VERSION = "1"
 PLATFORM = "hyperformer_onnxruntime"
 
 
-def metadata(name: str, described: Manifest) -> ModelMetadata:
-    """What the protocol says of a task."""
+def describe_task(name: str, manifest: Manifest) -> ModelMetadata:
+    """Return the metadata of a task."""
     outputs = [
         ("label", "BYTES", [-1]),
-        ("probabilities", "FP32", [-1, len(described.labels)]),
+        ("probabilities", "FP32", [-1, len(manifest.labels)]),
         ("truncated", "BOOL", [-1]),
-        *([("value", "FP64", [-1])] if described.numbers else []),
+        *([("value", "FP64", [-1])] if manifest.numbers else []),
     ]
     return ModelMetadata(
         name=name,
         versions=[VERSION],
         platform=PLATFORM,
         inputs=[
-            TensorMetadata(name=one, datatype="BYTES", shape=[-1])
-            for one in dict.fromkeys(text.columns(described.text))
+            TensorMetadata(name=column, datatype="BYTES", shape=[-1])
+            for column in dict.fromkeys(text.columns(manifest.text))
         ],
-        outputs=[TensorMetadata(name=one, datatype=kind, shape=shape) for one, kind, shape in outputs],
+        outputs=[TensorMetadata(name=output, datatype=kind, shape=shape) for output, kind, shape in outputs],
         parameters={
-            "kind": described.kind,
-            "labels": described.labels,
-            "max_source_tokens": described.max_source_tokens,
-            "method": described.method,
-            "backbone": described.backbone,
+            "kind": manifest.kind,
+            "labels": manifest.labels,
+            "max_source_tokens": manifest.max_source_tokens,
+            "method": manifest.method,
+            "backbone": manifest.backbone,
         },
     )
 
 
-def parse(body: bytes, json_length: str | None, most_texts: int) -> tuple[InferRequest, bytes]:
-    """Parse a request, and return it with the tensors behind its JSON.
+def parse_request(body: bytes, json_length: str | None, max_texts: int) -> tuple[InferRequest, bytes]:
+    """Parse a body, and return the request and the binary tensors after its JSON.
 
     Args:
-        body: the request's body.
+        body: the body of the request.
         json_length: the value of its header `Inference-Header-Content-Length`.
-        most_texts: texts that a request of this task may hold.
+        max_texts: the maximum number of texts in a request of this task.
+
     Raises:
-        BadRequest: the body is no request.
-        TooLarge: its JSON holds more than a request can.
+        BadRequestError: the body is not a valid request.
+        RequestTooLargeError: the JSON has more strings or structure than a valid request can have.
     """
     length = len(body)
     if json_length is not None:
-        if not json_length.isdecimal() or len(json_length) > DIGITS or int(json_length) > len(body):
-            raise BadRequest(
-                f"the header {HEADER} is {json_length[:20]!r}, expected the bytes of JSON among the body's {len(body)}"
+        if not json_length.isdecimal() or len(json_length) > MAX_LENGTH_DIGITS or int(json_length) > len(body):
+            raise BadRequestError(
+                f"{LENGTH_HEADER} is {json_length[:20]!r}; expected the length of the JSON, at most {len(body)} bytes"
             )
         length = int(json_length)
-    check_structure(body[:length], most_texts)
+    check_structure(body[:length], max_texts)
     try:
         return InferRequest.model_validate_json(body[:length]), body[length:]
     except ValidationError as error:
-        fault = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, fault["loc"])) or "the body"
-        raise BadRequest(f"{where}: {fault['msg']}; send a request of the Open Inference Protocol, version 2") from None
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        location = ".".join(map(str, first["loc"])) or "request body"
+        raise BadRequestError(
+            f"{location}: {first['msg']}. Send a request of the Open Inference Protocol, version 2."
+        ) from None
 
 
-def check_structure(body: bytes, most_texts: int) -> None:
-    """Refuse a JSON of more strings or more structure than a request can have, without parsing it.
+def check_structure(body: bytes, max_texts: int) -> None:
+    """Refuse JSON with more strings or structure than a valid request can have, without parsing it.
 
-    A parser holds the interpreter while it makes an object of each; searching bytes costs a thousandth of that.
+    A parser blocks the interpreter while it creates an object for each; counting bytes takes a thousandth of the time.
 
     Raises:
-        TooLarge: there is more.
+        RequestTooLargeError: the JSON has more strings, or more bytes outside of strings.
     """
-    if b"\\" in body:  # without escapes every quote begins or ends a string
+    if b"\\" in body:  # without escapes, every quote starts or ends a string
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
-    strings, most = body.count(b'"') // 2, most_texts + SPARE_STRINGS
-    if strings > most:
-        raise TooLarge(f"the JSON holds {strings} strings; expected at most {most}. Send several requests.")
-    outside, most = sum(map(len, body.split(b'"')[::2])), TEXT_SPARE_BYTES * most_texts + SPARE_BYTES
-    if outside > most:
-        raise TooLarge(
-            f"the JSON has {outside} bytes outside of strings; expected at most {most}. Remove what is no text."
+    strings, limit = body.count(b'"') // 2, max_texts + EXTRA_STRINGS
+    if strings > limit:
+        raise RequestTooLargeError(f"the JSON has {strings} strings; expected at most {limit}. Split the request.")
+    outside, limit = sum(map(len, body.split(b'"')[::2])), EXTRA_TEXT_BYTES * max_texts + EXTRA_BYTES
+    if outside > limit:
+        raise RequestTooLargeError(
+            f"the JSON has {outside} bytes outside of strings; expected at most {limit}. Remove other data."
         )
 
 
-def rows_of(request: InferRequest, tensors: bytes, columns: Sequence[str], most: int) -> list[dict[str, str]]:
-    """Return the rows of a request, by column.
+def extract_rows(request: InferRequest, tensors: bytes, columns: Sequence[str], max_rows: int) -> list[dict[str, str]]:
+    """Return the rows of a request, each as texts by column.
 
     Args:
-        request: its inputs may hold their texts, or the size of their texts among the tensors.
-        tensors: the bytes behind the request's JSON.
+        request: the request; each input has its texts, or their size in `tensors`.
+        tensors: the binary tensors after the JSON.
         columns: the inputs of the task.
-        most: rows of a request.
+        max_rows: the maximum number of rows.
+
     Raises:
-        BadRequest: tensors do not fit the task's columns, each other, or their own shapes.
-        TooLarge: there are more rows.
+        BadRequestError: the inputs do not match the task's columns, each other, or their shapes.
+        RequestTooLargeError: the request has more than `max_rows` rows.
     """
-    found: dict[str, list[str]] = {}
+    texts: dict[str, list[str]] = {}
     for tensor in request.inputs:
-        if tensor.name in found:
-            raise BadRequest(f"the input {tensor.name!r} stands twice; give it once")
+        if tensor.name in texts:
+            raise BadRequestError(f"duplicate input {tensor.name!r}; expected each input once")
         if tensor.name not in columns:
-            raise BadRequest(f"unknown input {tensor.name!r:.100}; the task takes {', '.join(columns)}")
-        if tensor.shape[0] > most:
-            raise TooLarge(f"the request holds {tensor.shape[0]} rows, expected at most {most}; send several requests")
-        found[tensor.name], tensors = _values(tensor, tensors)
-    missing = [name for name in columns if name not in found]
+            raise BadRequestError(f"unknown input {tensor.name!r:.100}; expected the inputs {', '.join(columns)}")
+        if tensor.shape[0] > max_rows:
+            raise RequestTooLargeError(
+                f"the request has {tensor.shape[0]} rows; expected at most {max_rows}. Split the request."
+            )
+        texts[tensor.name], tensors = _read_texts(tensor, tensors)
+    missing = [name for name in columns if name not in texts]
     if missing:
-        raise BadRequest(f"the input {missing[0]!r} is missing; the task takes {', '.join(columns)}")
+        raise BadRequestError(f"missing input {missing[0]!r}; expected the inputs {', '.join(columns)}")
     if tensors:
-        raise BadRequest(f"{len(tensors)} bytes follow the last tensor; give each input's {SIZE}")
-    counts = {name: len(values) for name, values in found.items()}
-    if len(set(counts.values())) > 1:
-        raise BadRequest(f"the inputs have {counts} rows, expected as many in each")
-    return [dict(zip(found, row, strict=True)) for row in zip(*found.values(), strict=True)]
-
-
-def _values(tensor: InputTensor, behind: bytes) -> tuple[list[str], bytes]:
-    """A tensor's texts, and what is behind them."""
-    size = (tensor.parameters or {}).get(SIZE)
-    if (size is None) == (tensor.data is None):
-        has = "neither data nor" if size is None else "both data and"
-        raise BadRequest(f"the input {tensor.name!r} has {has} {SIZE}; give one")
-    if size is None:
-        given = tensor.data or []
-        nested = [part for part in given if not isinstance(part, str)]
-        if nested and (len(tensor.shape) == 1 or any(len(part) != 1 for part in nested)):
-            raise BadRequest(f"the input {tensor.name!r} has data that is not of its shape {tensor.shape}")
-        values = [part if isinstance(part, str) else part[0] for part in given]
-    else:
-        if type(size) is not int or not 0 <= size <= len(behind):
-            raise BadRequest(f"the input {tensor.name!r} has {SIZE} {size!r:.20}, but {len(behind)} bytes are left")
-        values, behind = _strings(tensor.name, behind[:size], tensor.shape[0]), behind[size:]
-    rows, *more = tensor.shape
-    if more not in ([], [1]) or rows != len(values):
-        raise BadRequest(
-            f"the input {tensor.name!r} has the shape {tensor.shape} and {len(values)} texts, expected [rows] or "
-            "[rows, 1]"
+        raise BadRequestError(
+            f"{len(tensors)} bytes follow the last tensor; expected none. Set {BINARY_SIZE} of each input to its size."
         )
-    return values, behind
+    counts = {name: len(values) for name, values in texts.items()}
+    if len(set(counts.values())) > 1:
+        raise BadRequestError(f"the inputs have different numbers of rows, {counts}; expected the same number in each")
+    return [dict(zip(texts, row, strict=True)) for row in zip(*texts.values(), strict=True)]
 
 
-def _strings(name: str, data: bytes, rows: int) -> list[str]:
-    """Read texts, each behind its length in four bytes, the lowest first, as many as the shape has rows."""
+def _read_texts(tensor: InputTensor, binary: bytes) -> tuple[list[str], bytes]:
+    """Return the texts of an input, and the rest of the binary tensors."""
+    size = (tensor.parameters or {}).get(BINARY_SIZE)
+    if (size is None) == (tensor.data is None):
+        fields = "neither data nor" if size is None else "both data and"
+        raise BadRequestError(f"input {tensor.name!r} has {fields} {BINARY_SIZE}; expected exactly one of them")
+    if size is None:
+        data = tensor.data or []
+        nested = [row for row in data if not isinstance(row, str)]
+        if nested and (len(tensor.shape) == 1 or any(len(row) != 1 for row in nested)):
+            raise BadRequestError(f"the data of input {tensor.name!r} does not match its shape {tensor.shape}")
+        values = [row if isinstance(row, str) else row[0] for row in data]
+    else:
+        if type(size) is not int or not 0 <= size <= len(binary):
+            raise BadRequestError(
+                f"input {tensor.name!r} has {BINARY_SIZE} {size!r:.20}; expected at most the {len(binary)} bytes left"
+            )
+        values, binary = _decode_texts(tensor.name, binary[:size], tensor.shape[0]), binary[size:]
+    rows, *other_dims = tensor.shape
+    if other_dims not in ([], [1]) or rows != len(values):
+        raise BadRequestError(
+            f"input {tensor.name!r} has shape {tensor.shape} and {len(values)} texts; expected [rows] or [rows, 1]"
+        )
+    return values, binary
+
+
+def _decode_texts(name: str, data: bytes, rows: int) -> list[str]:
+    """Decode texts, each with its length in 4 bytes before it (little-endian), up to the number of rows."""
     texts: list[str] = []
-    place = 0
-    while place < len(data):
+    position = 0
+    while position < len(data):
         if len(texts) == rows:
-            raise BadRequest(f"the input {name!r} has more than {rows} texts, expected as many as its shape has rows")
-        start = place + 4
-        end = start + int.from_bytes(data[place:start], "little")
+            raise BadRequestError(f"input {name!r} has more than {rows} texts; expected {rows}, as in its shape")
+        start = position + 4
+        end = start + int.from_bytes(data[position:start], "little")
         if end > len(data):
-            raise BadRequest(f"the input {name!r} ends in the middle of a text; give each text's length in four bytes")
+            raise BadRequestError(
+                f"input {name!r} ends in the middle of a text; expected the length of each text in 4 bytes before it"
+            )
         try:
             texts.append(data[start:end].decode())
         except UnicodeDecodeError:
-            raise BadRequest(f"the input {name!r} holds a text that is not UTF-8; encode it so") from None
-        place = end
+            raise BadRequestError(f"input {name!r} has a text that is not valid UTF-8") from None
+        position = end
     return texts
 
 
 Output = tuple[Datatype, NDArray[Any] | list[str]]
 
 
-def outputs_of(answers: Sequence[Answer], described: Manifest) -> dict[str, Output]:
-    """Each output's datatype and values."""
-    shares = [[answer.probabilities[label] for label in described.labels] for answer in answers]
-    found: dict[str, Output] = {
+def collect_outputs(answers: Sequence[Answer], manifest: Manifest) -> dict[str, Output]:
+    """Return the datatype and values of each output."""
+    probabilities = [[answer.probabilities[label] for label in manifest.labels] for answer in answers]
+    outputs: dict[str, Output] = {
         "label": ("BYTES", [answer.label for answer in answers]),
-        "probabilities": ("FP32", np.array(shares, dtype=np.float32)),
+        "probabilities": ("FP32", np.array(probabilities, dtype=np.float32)),
         "truncated": ("BOOL", np.array([answer.truncated for answer in answers])),
     }
-    if described.numbers:
-        found["value"] = ("FP64", np.array([answer.value for answer in answers], dtype=np.float64))
-    return found
+    if manifest.numbers:
+        outputs["value"] = ("FP64", np.array([answer.value for answer in answers], dtype=np.float64))
+    return outputs
 
 
-def check_outputs(request: InferRequest, described: Manifest) -> None:
-    """Refuses an output that the task does not give.
-
-    Raises:
-        BadRequest: it is asked for.
-    """
-    known = [output.name for output in metadata("", described).outputs]
-    _flag(request.parameters, "binary_data_output")
-    for wanted in request.outputs or []:
-        _flag(wanted.parameters, BINARY)
-        if wanted.name not in known:
-            raise BadRequest(f"unknown output {wanted.name!r:.100}; the task gives {', '.join(known)}")
-
-
-def _flag(parameters: Mapping[str, Any] | None, name: str, otherwise: bool = False) -> bool:
-    """A parameter that is true or false.
+def check_outputs(request: InferRequest, manifest: Manifest) -> None:
+    """Refuse outputs that the task does not have.
 
     Raises:
-        BadRequest: it is neither.
+        BadRequestError: an output is unknown, or a parameter is not a boolean.
     """
-    value = (parameters or {}).get(name, otherwise)
+    known = [output.name for output in describe_task("", manifest).outputs]
+    _read_flag(request.parameters, "binary_data_output")
+    for output in request.outputs or []:
+        _read_flag(output.parameters, BINARY_DATA)
+        if output.name not in known:
+            raise BadRequestError(f"unknown output {output.name!r:.100}; expected one of {', '.join(known)}")
+
+
+def _read_flag(parameters: Mapping[str, Any] | None, name: str, default: bool = False) -> bool:
+    """Return a boolean parameter.
+
+    Raises:
+        BadRequestError: the parameter is not a boolean.
+    """
+    value = (parameters or {}).get(name, default)
     if not isinstance(value, bool):
-        raise BadRequest(f"the parameter {name} is {value!r:.40}, expected true or false")
+        raise BadRequestError(f"parameter {name} is {value!r:.40}; expected true or false")
     return value
 
 
-def response(
-    name: str, request: InferRequest, answers: Sequence[Answer], described: Manifest
+def encode_response(
+    name: str, request: InferRequest, answers: Sequence[Answer], manifest: Manifest
 ) -> tuple[bytes, int | None]:
-    """A response's body, and how much of it is JSON if tensors follow."""
-    everything = outputs_of(answers, described)
-    binary = _flag(request.parameters, "binary_data_output")
-    wanted = {one.name: _flag(one.parameters, BINARY, binary) for one in request.outputs or []}
-    tensors, behind = [], []
-    for output, as_binary in (wanted or dict.fromkeys(everything, binary)).items():
-        datatype, values = everything[output]
+    """Return the body of a response, and the length of its JSON if binary tensors follow, else None."""
+    outputs = collect_outputs(answers, manifest)
+    binary = _read_flag(request.parameters, "binary_data_output")
+    requested = {output.name: _read_flag(output.parameters, BINARY_DATA, binary) for output in request.outputs or []}
+    tensors, buffers = [], []
+    for output, as_binary in (requested or dict.fromkeys(outputs, binary)).items():
+        datatype, values = outputs[output]
         shape = [len(values)] if isinstance(values, list) else list(values.shape)
         if as_binary:
-            data = _packed(values)
-            behind.append(data)
-            tensors.append(OutputTensor(name=output, shape=shape, datatype=datatype, parameters={SIZE: len(data)}))
+            data = _encode_values(values)
+            buffers.append(data)
+            tensors.append(
+                OutputTensor(name=output, shape=shape, datatype=datatype, parameters={BINARY_SIZE: len(data)})
+            )
         else:
-            plain = values if isinstance(values, list) else values.ravel().tolist()
-            tensors.append(OutputTensor(name=output, shape=shape, datatype=datatype, data=plain))
-    said = InferResponse(model_name=name, model_version=VERSION, id=request.id, outputs=tensors)
-    body = said.model_dump_json(exclude_none=True).encode()
-    return b"".join([body, *behind]), len(body) if behind else None
+            items = values if isinstance(values, list) else values.ravel().tolist()
+            tensors.append(OutputTensor(name=output, shape=shape, datatype=datatype, data=items))
+    response = InferResponse(model_name=name, model_version=VERSION, id=request.id, outputs=tensors)
+    body = response.model_dump_json(exclude_none=True).encode()
+    return b"".join([body, *buffers]), len(body) if buffers else None
 
 
-def _packed(values: NDArray[Any] | list[str]) -> bytes:
+def _encode_values(values: NDArray[Any] | list[str]) -> bytes:
     if isinstance(values, list):
         encoded = [value.encode() for value in values]
-        return b"".join(struct.pack("<I", len(one)) + one for one in encoded)
+        return b"".join(struct.pack("<I", len(item)) + item for item in encoded)
     return values.tobytes()

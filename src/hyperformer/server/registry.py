@@ -1,4 +1,4 @@
-"""Which tasks there are: opened at the start, and anew when their files change."""
+"""Registry of the tasks of a folder: loads them at startup, and again when their files change."""
 
 from __future__ import annotations
 
@@ -20,31 +20,35 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-Mark = tuple[tuple[str, int, int, int, int], ...]
-MISSED = 2  # looks in a row that do not find a task before it is gone: an export moves its folder into place
+Fingerprint = tuple[tuple[str, int, int, int, int], ...]
+"""Name, size, times of modification and of change, and inode of each file."""
+MISSED_CHECKS = 2
+"""Consecutive checks without a task's folder before it is removed, as an export replaces the folder by renaming."""
 
 
 @dataclass
 class Entry:
-    """A task's folder: what answers, if it could be opened, and why it could not the last time."""
+    """A task: its loaded bundle, if any, and the error of the last attempt to load it, if any."""
 
-    mark: Mark
+    fingerprint: Fingerprint
     bundle: Bundle | None
     reason: str = ""
     missed: int = 0
 
 
 class Registry:
-    """The tasks of a folder by name; may be asked from several threads.
+    """The tasks of a folder by name; safe to use from several threads.
 
-    A task whose new files cannot be used goes on answering with those before.
+    A task whose new files cannot be loaded keeps the bundle that was loaded before.
 
     Args:
-        root: a folder of exported tasks, of bundles or on a shared base.
-        threads, precision: of each.
-        reloaded: told, of each task that is opened after the start, whether it could be.
+        root: a folder of exported tasks, as bundles or on a shared base.
+        threads: threads of ONNX Runtime for each bundle; None for its default.
+        precision: the precision of each bundle.
+        on_reload: called after startup with the name of each changed task, and whether it could be loaded.
+
     Raises:
-        HyperFormerError: the root is no folder of tasks, or none can be opened.
+        HyperFormerError: the folder contains no tasks, or none can be loaded.
     """
 
     def __init__(
@@ -52,117 +56,122 @@ class Registry:
         root: Path,
         threads: int | None,
         precision: Precision,
-        reloaded: Callable[[str, bool], None] = lambda name, good: None,
+        on_reload: Callable[[str, bool], None] = lambda name, loaded: None,
     ) -> None:
-        self.root = root.absolute()  # so that reasons can leave its path out
+        self.root = root.absolute()  # absolute, so that `_reason` can remove it from errors
         self._threads, self._precision = threads, precision
         self._entries: dict[str, Entry] = {}
-        self._base: tuple[Mark, SharedBase] | None = None
-        self._failed: Mark = ()
-        self._fault = ""
+        self._base: tuple[Fingerprint, SharedBase] | None = None
+        self._failed_base: Fingerprint = ()
+        self._base_error = ""
         self._started = False
-        self._reloaded = reloaded
-        self._looking = threading.Lock()
+        self._on_reload = on_reload
+        self._lock = threading.Lock()
         if not places(root):
-            raise HyperFormerError(f"{root} holds no exported tasks; give the folder that an export wrote")
+            raise HyperFormerError(f"{root} contains no exported tasks. Use the folder that an export wrote.")
         self.refresh()
         if not any(entry.bundle for entry in self._entries.values()):
             first = next(iter(self._entries.values()))
-            raise HyperFormerError(f"no task of {escape(str(root))} can be opened: {first.reason}")
+            raise HyperFormerError(f"no task of {escape(str(root))} can be loaded: {first.reason}")
         self._started = True
 
     def __getitem__(self, name: str) -> Bundle | None:
-        """What answers a task; None where there is no such task, or it cannot be opened."""
+        """Return the bundle of a task, or None if the task does not exist or cannot be loaded."""
         entry = self._entries.get(name)
         return entry.bundle if entry else None
 
     def index(self) -> dict[str, tuple[Bundle | None, str]]:
-        """Every task with what answers it, if anything, and what is wrong with its files, if anything."""
-        return {name: (entry.bundle, entry.reason or self._fault) for name, entry in sorted(self._entries.items())}
+        """Return the bundle of each task, if loaded, and the error of its files, if any."""
+        return {name: (entry.bundle, entry.reason or self._base_error) for name, entry in sorted(self._entries.items())}
 
     def refresh(self) -> None:
-        """Looks at the folder, and opens what is new or has changed."""
-        with self._looking:
-            if self._started and not self.root.is_dir():  # it is being replaced, or its disk is away
+        """Check the folder, load new and changed tasks, and remove those that are gone."""
+        with self._lock:
+            if self._started and not self.root.is_dir():  # it is being replaced, or is unmounted
                 return
-            found = {escape(place.name): place for place in places(self.root) if not place.name.startswith(".")}
-            opener = self._opener()
+            folders = {escape(folder.name): folder for folder in places(self.root) if not folder.name.startswith(".")}
+            loader = self._make_loader()
             entries = dict(self._entries)
-            for name, place in found.items():
-                before = entries.get(name)
+            for name, folder in folders.items():
+                previous = entries.get(name)
                 try:
-                    mark = (*_mark(place), *(self._base[0] if self._base else ()))
-                except OSError:  # it is being replaced: the next look finds it whole
+                    fingerprint = (*_fingerprint_folder(folder), *(self._base[0] if self._base else ()))
+                except OSError:  # the folder is being replaced; the next check sees all of its files
                     continue
-                if before is None or before.mark != mark:
-                    entries[name] = self._opened(name, place, mark, opener, before)
+                if previous is None or previous.fingerprint != fingerprint:
+                    entries[name] = self._load(name, folder, fingerprint, loader, previous)
                 else:
-                    before.missed = 0
-            for name in entries.keys() - found.keys():
+                    previous.missed = 0
+            for name in entries.keys() - folders.keys():
                 entries[name].missed += 1
-                if entries[name].missed >= MISSED:
-                    log.warning("%s is gone from %s", name, self.root)
+                if entries[name].missed >= MISSED_CHECKS:
+                    log.warning("removed task %s, which is gone from %s", name, self.root)
                     del entries[name]
             self._entries = entries
 
-    def _opener(self) -> Callable[[Path], Bundle]:
-        """What opens a task's folder; a shared base is opened anew when it has changed."""
+    def _make_loader(self) -> Callable[[Path], Bundle]:
+        """Return a function that loads a task's folder; a shared base is loaded again when it has changed."""
         files = [self.root / name for name in (manifest.BASE, manifest.GRAPH, manifest.TOKENIZER)]
         if self._base is not None or files[0].is_file():
             try:
-                mark = tuple(_marked(path, path.name) for path in files)
+                fingerprint = tuple(_fingerprint_file(path, path.name) for path in files)
                 _check_files(files)
-                if mark != self._failed:
-                    if self._base is None or mark != self._base[0]:
-                        self._failed = mark  # not read again until it changes
-                        self._base = mark, base_of(self.root, self._threads, self._precision)
-                    self._failed, self._fault = (), ""
+                if fingerprint != self._failed_base:
+                    if self._base is None or fingerprint != self._base[0]:
+                        self._failed_base = fingerprint  # so that it is not read again until it changes
+                        self._base = fingerprint, base_of(self.root, self._threads, self._precision)
+                    self._failed_base, self._base_error = (), ""
             except (OSError, HyperFormerError) as error:
                 if not self._started:
                     raise
                 reason = self._reason(error)
-                if reason != self._fault:
-                    log.error("the base cannot be opened: %s", reason)
-                self._fault = reason
+                if reason != self._base_error:
+                    log.error("cannot load the shared base: %s", reason)
+                self._base_error = reason
         base = self._base
         if base is None:
-            return lambda place: Bundle(place, self._threads, self._precision)
-        return lambda place: SharedBundle(place, base[1])
+            return lambda folder: Bundle(folder, self._threads, self._precision)
+        return lambda folder: SharedBundle(folder, base[1])
 
-    def _opened(
-        self, name: str, place: Path, mark: Mark, opener: Callable[[Path], Bundle], before: Entry | None
+    def _load(
+        self,
+        name: str,
+        folder: Path,
+        fingerprint: Fingerprint,
+        loader: Callable[[Path], Bundle],
+        previous: Entry | None,
     ) -> Entry:
         try:
-            _check_name(place.name)
-            _check_files(_files(place))
-            bundle = opener(place)
+            _check_name(folder.name)
+            _check_files(_list_files(folder))
+            bundle = loader(folder)
             _check_manifest(bundle.manifest)
-            entry = Entry(mark, bundle)
+            entry = Entry(fingerprint, bundle)
             if self._started:
-                log.info("%s was opened again", name)
-        except Exception as error:  # whatever is wrong with one task, the others are served
-            entry = Entry(mark, before.bundle if before else None, self._reason(error))
-            log.error("%s cannot be opened: %s", name, entry.reason)
+                log.info("reloaded task %s", name)
+        except Exception as error:  # an error of one task must not affect the others
+            entry = Entry(fingerprint, previous.bundle if previous else None, self._reason(error))
+            log.error("cannot load task %s: %s", name, entry.reason)
         if self._started:
-            self._reloaded(name, not entry.reason)
+            self._on_reload(name, not entry.reason)
         return entry
 
     def _reason(self, error: Exception) -> str:
-        """Describe a fault in a line that clients may read: without the path of the root."""
+        """Return an error as one line for clients, without the path of the root."""
         message = str(error) if isinstance(error, HyperFormerError) else f"{type(error).__name__}: {error}"
         return escape(message.replace(f"{self.root}{os.sep}", "").replace(str(self.root), "the folder"))
 
 
 def escape(text: str) -> str:
-    """Escape what is not printable: line breaks, control characters, bytes that are not UTF-8."""
+    """Escape characters that are not printable, such as line breaks, and bytes that are not UTF-8."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _check_name(name: str) -> None:
-    """Refuse a folder whose name cannot be a task's, by the rule of the configuration.
+    """Refuse a folder whose name is not a valid task name, by the rules of the configuration.
 
     Raises:
-        HyperFormerError: it holds a backslash, a control character or bytes that are not UTF-8, or is blank.
+        HyperFormerError: the name is blank, or has a backslash, a control character or bytes that are not UTF-8.
     """
     if not name.strip() or "\\" in name or not name.isprintable():
         raise HyperFormerError(
@@ -170,44 +179,44 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check_manifest(described: manifest.Manifest) -> None:
-    """Refuse texts that no answer and no line of the log can hold.
+def _check_manifest(description: manifest.Manifest) -> None:
+    """Refuse a manifest that cannot be sent as JSON or written to the log.
 
     Raises:
-        HyperFormerError: one has a character that is not Unicode's, or the task's name one that is not printable.
+        HyperFormerError: the manifest has a lone surrogate, or its task's name is not printable.
     """
     try:
-        json.dumps(asdict(described), ensure_ascii=False).encode()
+        json.dumps(asdict(description), ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise HyperFormerError(
-            f"{manifest.FILE} holds a surrogate ({error.reason}); expected Unicode text. Export the task again."
+            f"{manifest.FILE} has a lone surrogate ({error.reason}); expected Unicode text. Export the task again."
         ) from None
-    if not described.task.isprintable():
+    if not description.task.isprintable():
         raise HyperFormerError(
-            f"{manifest.FILE} has the task {described.task!r}; expected a printable name. Export the task again."
+            f"{manifest.FILE} has the task {description.task!r}; expected a printable name. Export the task again."
         )
 
 
 def _check_files(files: Iterable[Path]) -> None:
-    """Refuse what would block its reader, or never end.
+    """Refuse files that could block their reader, or have no end.
 
     Raises:
-        HyperFormerError: one is a FIFO, a socket or a device.
+        HyperFormerError: a file is a FIFO, a socket or a device.
     """
     for path in files:
         if not stat.S_ISREG(path.stat().st_mode):
             raise HyperFormerError(f"{path} is a FIFO, a socket or a device; expected a regular file. Remove it.")
 
 
-def _files(place: Path) -> list[Path]:
-    return sorted(path for path in place.rglob("*") if path.exists() and not path.is_dir())
+def _list_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.exists() and not path.is_dir())
 
 
-def _mark(place: Path) -> Mark:
-    """What tells a folder's files from others in their place, without reading them."""
-    return tuple(_marked(path, path.relative_to(place).as_posix()) for path in _files(place))
+def _fingerprint_folder(folder: Path) -> Fingerprint:
+    """Return a fingerprint that changes with the files of a folder, without reading them."""
+    return tuple(_fingerprint_file(path, path.relative_to(folder).as_posix()) for path in _list_files(folder))
 
 
-def _marked(path: Path, name: str) -> tuple[str, int, int, int, int]:
-    found = path.stat()
-    return name, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+def _fingerprint_file(path: Path, name: str) -> tuple[str, int, int, int, int]:
+    status = path.stat()
+    return name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino

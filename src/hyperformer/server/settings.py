@@ -1,4 +1,4 @@
-"""What a server may be told."""
+"""Settings of a server."""
 
 from __future__ import annotations
 
@@ -12,70 +12,70 @@ from hyperformer.types import HyperFormerError
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """Where a server's tasks are, and its limits.
+    """Settings of a server: its folder of tasks, its address and its limits.
 
     Raises:
-        HyperFormerError: a number is out of its range.
+        HyperFormerError: a number is out of range, or a host name is invalid or missing.
     """
 
     root: Path
-    """A folder of exported tasks, of bundles or on a shared base."""
+    """Folder of exported tasks, as bundles or on a shared base."""
     host: str = "127.0.0.1"
     port: int = 8000
-    """0 for any free one."""
+    """0 selects a free port."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names without a port that the Host header may hold beside localhost; `*` is any. Needed where `host` is not
-    loopback."""
+    """Names without a port that the Host header may have besides loopback names; `*` allows any. Required unless `host`
+    is a loopback address."""
     threads: int | None = None
-    """Of onnxruntime; None for its own choice."""
+    """Threads of ONNX Runtime; None for its default."""
     precision: Precision = "float32"
     batch: int = 32
-    """Rows that are answered at once at the most, of whatever requests; 1 answers every row for itself."""
+    """Maximum rows of a batch, from any number of requests; 1 disables batching."""
     queue: int = 1024
-    """Rows that may wait; a request beyond them is told to come back."""
+    """Maximum rows in the queue; a request beyond that is answered 429."""
     rows: int = 256
-    """Rows of a request."""
+    """Maximum rows of a request."""
     body_bytes: int = 4 << 20
-    """Bytes of a request's body."""
+    """Maximum bytes of a request body."""
     text_bytes: int = 64 << 10
-    """Bytes of a text; of what is shorter, a task reads its own number of tokens, and says where it cut."""
+    """Maximum bytes of a text; a text of more tokens than the task reads is truncated, and its answer says so."""
     poll_seconds: float = 2.0
-    """How often the folder is looked at for changed tasks; 0 for never."""
+    """Interval at which the folder is checked for changed tasks; 0 disables it."""
     shutdown_seconds: int = 30
-    """How long accepted requests may take after the server was told to stop."""
+    """Time limit of accepted requests after a signal to stop."""
 
     def __post_init__(self) -> None:
         self._check_hosts()
-        for name, least in LEAST.items():
+        for name, minimum in MINIMUM.items():
             value = getattr(self, name)
-            if value is not None and not value >= least:  # nan is neither
-                raise HyperFormerError(f"{name} is {value}, expected at least {least}; give another")
-        for name, most in MOST.items():
+            if value is not None and not value >= minimum:  # also true for NaN
+                raise HyperFormerError(f"{name} is {value}; expected at least {minimum}")
+        for name, maximum in MAXIMUM.items():
             value = getattr(self, name)
-            if value is not None and value > most:
-                raise HyperFormerError(f"{name} is {value}, expected at most {most}; give another")
+            if value is not None and value > maximum:
+                raise HyperFormerError(f"{name} is {value}; expected at most {maximum}")
         if self.rows > self.queue:
             raise HyperFormerError(
-                f"rows is {self.rows} and queue {self.queue}: a request of so many rows could never wait; make the "
-                "queue longer"
+                f"rows is {self.rows} and queue is {self.queue}; expected rows to be at most queue. Increase queue or "
+                "decrease rows."
             )
 
     def _check_hosts(self) -> None:
         for name in self.allowed_hosts:
             if name != ANY and not is_host(name):
                 raise HyperFormerError(
-                    f"allowed_hosts has {name!r}; expected a name or an address without scheme and port, or {ANY}. "
-                    "Separate several by commas."
+                    f"allowed_hosts contains {name!r}; expected a name or an address without scheme and port, or "
+                    f"{ANY}. Separate names by commas."
                 )
         if not self.allowed_hosts and not is_loopback(self.host):
             raise HyperFormerError(
-                f"host is {self.host}; expected allowed_hosts beside it, as it is not loopback. Give "
-                f"--allowed-hosts NAME[,NAME…], the names by which clients reach the server, or {ANY} for any."
+                f"host is {self.host}, which is not a loopback address; expected allowed_hosts too. Set "
+                f"--allowed-hosts NAME[,NAME…] to the names by which clients reach the server, or to {ANY} for any."
             )
 
 
-MOST = {"port": 65535, "threads": 1024, "poll_seconds": 86400}
-LEAST = {
+MAXIMUM = {"port": 65535, "threads": 1024, "poll_seconds": 86400}
+MINIMUM = {
     "port": 0,
     "threads": 1,
     "batch": 1,
@@ -86,4 +86,4 @@ LEAST = {
     "poll_seconds": 0,
     "shutdown_seconds": 1,
 }
-assert LEAST.keys() | MOST.keys() <= {field.name for field in fields(ServerSettings)}
+assert MINIMUM.keys() | MAXIMUM.keys() <= {field.name for field in fields(ServerSettings)}

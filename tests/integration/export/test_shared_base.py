@@ -133,7 +133,7 @@ def test_the_command_line_supports_it(shared_base, rows, capsys):
     assert main(["inspect", str(shared_base)]) == 0
     assert main(["predict", str(shared_base / "mood"), json.dumps(rows["mood"][0])]) == 0
     output = capsys.readouterr().out
-    assert "base: 2 files are the ones that were exported" in output
+    assert "base: 2 files match their checksums" in output
     assert "base of all tasks" in output
     assert '"label": ' in output
 

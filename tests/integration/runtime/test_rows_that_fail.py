@@ -129,7 +129,7 @@ def test_a_tokenizer_that_panics_is_an_error_of_its_row(copied, capfd):
     assert main(["predict", str(copied), *rows]) == 1
     printed = capfd.readouterr()
     assert len(printed.out.splitlines()) == 1
-    assert printed.err.splitlines()[-1].startswith("hyperformer: the row 2: the tokenizer cannot read the text (")
+    assert printed.err.splitlines()[-1].startswith("hyperformer: row 2: the tokenizer cannot read the text (")
 
 
 def test_a_token_id_that_the_graph_does_not_know_is_an_error_of_its_row(copied):

@@ -1,4 +1,4 @@
-"""A running server of the toy tasks."""
+"""Fixtures: a running server of the toy tasks, and their rows."""
 
 from __future__ import annotations
 
@@ -12,26 +12,28 @@ from serving import Running, running
 
 @pytest.fixture(scope="module")
 def server(bundles: Path) -> Iterator[Running]:
-    with running(bundles) as found:
-        yield found
+    with running(bundles) as server:
+        yield server
 
 
 @pytest.fixture
 def copied(bundles: Path, tmp_path: Path) -> Path:
-    """Bundles to change."""
+    """Return a copy of the bundles, for tests that change them."""
     shutil.copytree(bundles, tmp_path / "onnx")
     return tmp_path / "onnx"
 
 
 @pytest.fixture(scope="session")
 def rows(toy_rows: Path) -> dict[str, list[dict[str, str]]]:
-    """The columns of each task's text, of every validation row."""
+    """Return the validation rows of each task, with the columns of its text."""
     from toys import task_settings
 
     from hyperformer.data import read_rows
     from hyperformer.text import columns
 
     return {
-        name: [{one: row[one] for one in columns(task["text"])} for row in read_rows(toy_rows, name, "validation")]
+        name: [
+            {column: row[column] for column in columns(task["text"])} for row in read_rows(toy_rows, name, "validation")
+        ]
         for name, task in task_settings().items()
     }

@@ -1,4 +1,4 @@
-"""Schemathesis' requests with names, shapes and rows that fit a task, and texts as they came: these reach the model."""
+"""Schemathesis hook: match names, shapes and rows of requests to the task, so that their texts reach the model."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ import schemathesis
 
 @cache
 def columns(server: str, task: str) -> list[str]:
-    with urllib.request.urlopen(f"{server}/v2/models/{task}", timeout=30) as found:
-        return [one["name"] for one in json.load(found)["inputs"]]
+    with urllib.request.urlopen(f"{server}/v2/models/{task}", timeout=30) as response:
+        return [tensor["name"] for tensor in json.load(response)["inputs"]]
 
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
     body = case.body
     if case.operation.path.endswith("/infer") and isinstance(body, dict) and case.meta.generation.mode.is_positive:
-        texts = [text for one in body["inputs"] for text in flat(one.get("data") or ["some text"])][:8] or ["a"]
+        texts = [text for tensor in body["inputs"] for text in flatten(tensor.get("data") or ["some text"])][:8]
+        texts = texts or ["a"]
         case.body = {
             "inputs": [
                 {"name": name, "shape": [len(texts)], "datatype": "BYTES", "data": texts}
@@ -28,5 +29,5 @@ def before_call(context, case, kwargs):
         }
 
 
-def flat(data):
-    return [text for part in data for text in ([part] if isinstance(part, str) else part)]
+def flatten(data):
+    return [text for row in data for text in ([row] if isinstance(row, str) else row)]

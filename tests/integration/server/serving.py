@@ -14,7 +14,7 @@ from typing import Any
 import uvicorn
 
 from hyperformer.server import ServerSettings
-from hyperformer.server.app import application, configuration
+from hyperformer.server.app import configure_uvicorn, create_app
 
 
 @dataclass
@@ -29,25 +29,25 @@ class Running:
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    def ask(
+    def send(
         self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None
     ) -> tuple[int, Any, dict[str, str]]:
-        """Status, JSON (or the text) and headers of one request."""
+        """Send a request, and return the status, the JSON (or other content) and the headers of the response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        given = json.dumps(body).encode() if isinstance(body, dict | list) else body
+        content = json.dumps(body).encode() if isinstance(body, dict | list) else body
         with contextlib.closing(connection):
-            connection.request(method, path, given, headers or {})
-            found = connection.getresponse()
-            content = found.read()
-        told = dict(found.getheaders())
-        as_json = told.get("content-type", "").startswith("application/json")
-        return found.status, json.loads(content) if as_json else content, told
+            connection.request(method, path, content, headers or {})
+            response = connection.getresponse()
+            content = response.read()
+        response_headers = dict(response.getheaders())
+        is_json = response_headers.get("content-type", "").startswith("application/json")
+        return response.status, json.loads(content) if is_json else content, response_headers
 
     def infer(self, task: str, rows: list[dict[str, str]], **more: Any) -> tuple[int, Any, dict[str, str]]:
-        return self.ask("POST", f"/v2/models/{task}/infer", {**request_of(rows), **more})
+        return self.send("POST", f"/v2/models/{task}/infer", {**build_request(rows), **more})
 
 
-def request_of(rows: list[dict[str, str]]) -> dict[str, Any]:
+def build_request(rows: list[dict[str, str]]) -> dict[str, Any]:
     return {
         "inputs": [
             {"name": name, "shape": [len(rows)], "datatype": "BYTES", "data": [row[name] for row in rows]}
@@ -57,10 +57,10 @@ def request_of(rows: list[dict[str, str]]) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def running(root: Path, **given: Any) -> Iterator[Running]:
-    settings = ServerSettings(root, port=0, **{"threads": 1, **given})
-    app = application(settings)
-    server = uvicorn.Server(configuration(app, settings, port=0))
+def running(root: Path, **options: Any) -> Iterator[Running]:
+    settings = ServerSettings(root, port=0, **{"threads": 1, **options})
+    app = create_app(settings)
+    server = uvicorn.Server(configure_uvicorn(app, settings, port=0))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

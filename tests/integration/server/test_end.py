@@ -1,4 +1,4 @@
-"""Signals end a server in time, whatever it is at."""
+"""Signals stop a server within the time limit, whatever its state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from serving import request_of
+from serving import build_request
 
 SERVE = """
 import ctypes, signal, sys, time
@@ -23,7 +23,7 @@ from hyperformer.server.registry import Registry
 def block(*_):
     print("blocked", file=sys.stderr, flush=True)
     mutex = (ctypes.c_char * 64)()
-    for _ in range(2):  # for ever, as a call of a library that no signal interrupts
+    for _ in range(2):  # forever, like a library call that signals do not interrupt
         ctypes.CDLL(None).pthread_mutex_lock(mutex)
 
 setattr(*{"inference": (Bundle, "answer_sources"), "startup": (Registry, "refresh")}[sys.argv.pop(1)], block)
@@ -42,7 +42,7 @@ def serving(root, state, seconds):
             process.kill()
 
 
-def listening(process):
+def read_port(process):
     line = next(line for line in process.stderr if "tasks at" in line)
     return int(line.split("127.0.0.1:")[1].split("/")[0])
 
@@ -54,13 +54,13 @@ def send(stack, port, body, length=0):
     return connection
 
 
-def test_a_signal_ends_it_in_time_and_who_was_not_answered_gets_503(bundles, rows):
-    """At an inference that never returns, with half a body, half a header, and an idle connection."""
+def test_a_signal_stops_it_within_the_time_limit_and_pending_requests_get_503(bundles, rows):
+    """During an inference that never returns, with a partial body, a partial header, and an idle connection."""
     signals = {signal.SIGTERM: 0, signal.SIGHUP: 0, signal.SIGINT: 130}
-    body = json.dumps(request_of(rows["mood"][:1])).encode()
+    body = json.dumps(build_request(rows["mood"][:1])).encode()
     with contextlib.ExitStack() as stack:
         processes = [stack.enter_context(serving(bundles, "inference", 1)) for _ in signals]
-        ports = [listening(process) for process in processes]
+        ports = [read_port(process) for process in processes]
         accepted = []
         for port in ports:
             accepted += [send(stack, port, body), send(stack, port, b"{", 100)]
@@ -76,23 +76,23 @@ def test_a_signal_ends_it_in_time_and_who_was_not_answered_gets_503(bundles, row
         ] * len(accepted)
 
 
-def test_a_second_signal_ends_it_at_once(bundles, rows):
-    body = json.dumps(request_of(rows["mood"][:1])).encode()
+def test_a_second_signal_ends_it_immediately(bundles, rows):
+    body = json.dumps(build_request(rows["mood"][:1])).encode()
     with serving(bundles, "inference", 3600) as process, contextlib.ExitStack() as stack:
-        port = listening(process)
+        port = read_port(process)
         send(stack, port, body)
         assert next(process.stderr) == "blocked\n"
         process.send_signal(signal.SIGTERM)
-        with contextlib.suppress(ConnectionError):  # the first signal was heard
+        with contextlib.suppress(ConnectionError):  # refused once the first signal is handled
             for _ in range(600):
                 socket.create_connection(("127.0.0.1", port)).close()
                 time.sleep(0.05)
-            pytest.fail("it still listens")
+            pytest.fail("the server still listens")
         process.send_signal(signal.SIGHUP)
         assert process.wait(30) == 128 + signal.SIGHUP
 
 
-def test_a_signal_ends_it_while_it_opens_tasks(bundles):
+def test_a_signal_ends_it_while_it_loads_tasks(bundles):
     with serving(bundles, "startup", 1) as process:
         assert next(process.stderr) == "blocked\n"
         process.send_signal(signal.SIGTERM)

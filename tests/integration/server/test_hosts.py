@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from serving import request_of
+from serving import build_request
 
 from hyperformer.cli import main
 from hyperformer.server import ServerSettings
@@ -15,7 +15,7 @@ from hyperformer.types import HyperFormerError
 
 
 def status_of(headers, path="/v2", host="127.0.0.1", names=()):
-    """The status and the error of a request; 200 where the check passes it to the application."""
+    """Return the status and the error of a request; 200 if the check passes it to the application."""
     sent = []
 
     async def application(scope, receive, send):
@@ -46,7 +46,7 @@ def test_a_loopback_address_accepts_loopback_names(host):
 def test_a_loopback_address_refuses_every_other_name(host):
     status, error = status_of([("host", host)])
     assert status == 403
-    assert error.startswith(f"the Host is {host!r}; expected a name of this server.")
+    assert error.startswith(f"the Host header is {host!r}; expected a name of this server.")
 
 
 def test_a_request_without_a_host_is_refused():
@@ -54,7 +54,7 @@ def test_a_request_without_a_host_is_refused():
     assert status_of([], names=["*"])[0] == 200
 
 
-def test_listed_names_are_accepted_with_any_port_and_beside_loopback_ones_on_loopback_only():
+def test_listed_names_are_accepted_with_any_port_and_loopback_names_on_loopback_only():
     names = ["infer.example", "FD00:0::1"]
     for host in ("infer.example", "INFER.example:443", "[fd00::1]:8000"):
         assert status_of([("host", host)], host="0.0.0.0", names=names)[0] == 200
@@ -89,35 +89,35 @@ def test_each_of_several_origins_is_checked():
 
 
 def test_over_http_a_foreign_page_gets_no_answer_and_the_servers_page_does(server, rows):
-    path, body = "/v2/models/mood/infer", request_of(rows["mood"][:1])
-    assert server.ask("POST", path, body, {"Origin": f"http://{server.address}"})[0] == 200
+    path, body = "/v2/models/mood/infer", build_request(rows["mood"][:1])
+    assert server.send("POST", path, body, {"Origin": f"http://{server.address}"})[0] == 200
     for headers in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}):
-        status, answer, more = server.ask("POST", path, body, headers)
+        status, answer, more = server.send("POST", path, body, headers)
         assert (status, set(answer), more["connection"]) == (403, {"error"}, "close")
-    assert server.ask("GET", "/v2/health/ready", headers={"Host": "10.1.2.3:8000"})[0] == 200
+    assert server.send("GET", "/v2/health/ready", headers={"Host": "10.1.2.3:8000"})[0] == 200
 
 
 def test_no_path_is_redirected(server):
     for path in ("/v2/", "/v2/models/mood/", "/metrics/"):
-        status, _, headers = server.ask("GET", path)
+        status, _, headers = server.send("GET", path)
         assert (status, "location" in headers) == (404, False)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.0.1", "infer.example"])
-def test_an_address_that_others_reach_needs_allowed_hosts(host, tmp_path):
-    with pytest.raises(HyperFormerError, match=r"expected allowed_hosts beside it.* Give --allowed-hosts NAME"):
+def test_an_address_other_than_loopback_requires_allowed_hosts(host, tmp_path):
+    with pytest.raises(HyperFormerError, match=r"expected allowed_hosts too\. Set --allowed-hosts NAME"):
         ServerSettings(tmp_path, host=host)
     assert ServerSettings(tmp_path, host=host, allowed_hosts=("infer.example",))
 
 
 @pytest.mark.parametrize("name", ["http://a", "a:80", "a/b", "[::1]", "", "*.a", "a b"])
-def test_an_allowed_host_is_a_name_alone(name, tmp_path):
+def test_an_allowed_host_is_a_name_without_scheme_and_port(name, tmp_path):
     with pytest.raises(HyperFormerError, match="expected a name or an address without scheme and port"):
         ServerSettings(tmp_path, allowed_hosts=("good.example", name))
 
 
-def test_the_shell_needs_and_splits_allowed_hosts(tmp_path, capsys):
+def test_the_command_line_requires_and_splits_allowed_hosts(tmp_path, capsys):
     assert main(["serve", str(tmp_path), "--host", "0.0.0.0"]) == 1
-    assert "Give --allowed-hosts NAME[,NAME…]" in capsys.readouterr().err
+    assert "Set --allowed-hosts NAME[,NAME…]" in capsys.readouterr().err
     assert main(["serve", str(tmp_path), "--allowed-hosts", "a.example, ::1,b:80"]) == 1
-    assert "allowed_hosts has 'b:80'; expected a name" in capsys.readouterr().err
+    assert "allowed_hosts contains 'b:80'; expected a name" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Tasks come, change and go while they are asked, and bad files change nothing."""
+"""Tasks are added, changed and removed while they are in use, and invalid files change nothing."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def reloads():
 
 @pytest.fixture
 def registry(copied, reloads):
-    return Registry(copied, 1, "float32", lambda name, good: reloads.append((name, good)))
+    return Registry(copied, 1, "float32", lambda name, loaded: reloads.append((name, loaded)))
 
 
-def test_what_did_not_change_stays_open(registry, reloads):
+def test_unchanged_tasks_stay_loaded(registry, reloads):
     before = registry["mood"]
     registry.refresh()
     assert registry["mood"] is before
     assert reloads == []
 
 
-def test_a_changed_task_is_opened_anew_and_the_old_one_still_answers(registry, copied, reloads):
+def test_a_changed_task_is_reloaded_and_the_old_bundle_still_answers(registry, copied, reloads):
     before, other = registry["mood"], registry["mood3"]
     shutil.move(copied / "mood", copied.parent / "old")
     shutil.copytree(copied / "mood3", copied / "mood")
@@ -41,7 +41,7 @@ def test_a_changed_task_is_opened_anew_and_the_old_one_still_answers(registry, c
     assert reloads == [("mood", True)]
 
 
-def test_files_that_cannot_be_used_change_nothing_and_the_index_says_why(registry, copied, reloads):
+def test_invalid_files_change_nothing_and_the_index_has_the_reason(registry, copied, reloads):
     before = registry["mood"]
     with (copied / "mood" / GRAPH).open("ab") as file:
         file.write(b"x")
@@ -54,7 +54,7 @@ def test_files_that_cannot_be_used_change_nothing_and_the_index_says_why(registr
     assert reloads == [("mood", False)]
 
 
-def test_a_new_task_comes_and_one_that_is_gone_goes_at_the_second_look(registry, copied):
+def test_a_new_task_is_added_and_a_missing_one_is_removed_at_the_second_check(registry, copied):
     shutil.copytree(copied / "mood", copied / "more")
     shutil.rmtree(copied / "mood3")
     registry.refresh()
@@ -65,7 +65,7 @@ def test_a_new_task_comes_and_one_that_is_gone_goes_at_the_second_look(registry,
     assert set(registry.index()) == {"likeness", "mood", "more"}
 
 
-def test_a_folder_that_is_away_changes_nothing_and_a_hidden_one_is_no_task(registry, copied):
+def test_a_missing_root_changes_nothing_and_a_hidden_folder_is_no_task(registry, copied):
     shutil.copytree(copied / "mood", copied / ".half")
     registry.refresh()
     assert set(registry.index()) == {"likeness", "mood", "mood3"}
@@ -75,7 +75,7 @@ def test_a_folder_that_is_away_changes_nothing_and_a_hidden_one_is_no_task(regis
     assert all(bundle for bundle, _ in registry.index().values())
 
 
-def test_one_task_that_cannot_be_opened_leaves_the_others(copied):
+def test_a_task_that_cannot_be_loaded_does_not_affect_the_others(copied):
     (copied / "mood" / GRAPH).unlink()
     registry = Registry(copied, 1, "float32")
     assert registry["mood"] is None
@@ -83,16 +83,16 @@ def test_one_task_that_cannot_be_opened_leaves_the_others(copied):
     assert registry["mood3"]
 
 
-def test_a_folder_without_a_task_that_can_be_opened_is_refused(copied, tmp_path):
-    with pytest.raises(HyperFormerError, match="holds no exported tasks; give the folder that an export wrote"):
+def test_a_folder_without_a_task_that_can_be_loaded_is_refused(copied, tmp_path):
+    with pytest.raises(HyperFormerError, match=r"contains no exported tasks\. Use the folder that an export wrote"):
         Registry(tmp_path / "nowhere", 1, "float32")
     for graph in copied.glob(f"*/{GRAPH}"):
         graph.unlink()
-    with pytest.raises(HyperFormerError, match=r"no task of .* can be opened: .* lacks model\.onnx"):
+    with pytest.raises(HyperFormerError, match=r"no task of .* can be loaded: .* lacks model\.onnx"):
         Registry(copied, 1, "float32")
 
 
-def test_tasks_on_a_shared_base_are_opened_anew_with_it(shared_base, tmp_path):
+def test_tasks_on_a_shared_base_are_reloaded_with_it(shared_base, tmp_path):
     root = tmp_path / "shared"
     shutil.copytree(shared_base, root)
     registry = Registry(root, 1, "float32")
@@ -121,17 +121,17 @@ def test_tasks_on_a_shared_base_are_opened_anew_with_it(shared_base, tmp_path):
     assert registry["mood"] is not before
     assert registry.index()["mood"][1] == ""
     (root / "mood" / ADAPTER).write_bytes(b"")
-    assert before({"sentence": "the film is dull"}).label  # what is open does not need its file
+    assert before({"sentence": "the film is dull"}).label  # a loaded task does not need its file
 
 
-def test_a_file_overwritten_in_place_is_seen_whatever_its_size_and_time(bundles, tmp_path):
+def test_a_file_overwritten_in_place_is_detected_at_equal_size_and_time(bundles, tmp_path):
     root = tmp_path / "root"
     shutil.copytree(bundles, root)
     registry = Registry(root, 1, "float32")
     before, card = registry["mood"], root / "mood" / "README.md"
-    content, kept = card.read_bytes(), card.stat()
+    content, status = card.read_bytes(), card.stat()
     card.write_bytes(content[::-1])
-    os.utime(card, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+    os.utime(card, ns=(status.st_atime_ns, status.st_mtime_ns))
     registry.refresh()
     assert registry["mood"] is before
     assert "is not the file that was exported" in registry.index()["mood"][1]

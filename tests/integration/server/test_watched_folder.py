@@ -1,4 +1,4 @@
-"""A folder with anything in it: what is wrong with one task makes that one unavailable, and the others are served."""
+"""A folder with arbitrary files: a task with invalid files is unavailable, and the others are served."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from hyperformer.server.registry import Registry
 
 
 def change(folder, **changes):
-    described = json.loads((folder / FILE).read_text())
-    (folder / FILE).write_text(json.dumps({**described, **changes}))
+    content = json.loads((folder / FILE).read_text())
+    (folder / FILE).write_text(json.dumps({**content, **changes}))
 
 
-def as_fifo(path):
+def replace_by_fifo(path):
     path.unlink()
     os.mkfifo(path)
 
 
-def within_time(work):
-    """Return what a function returns, and fail where it does not end."""
+def run_with_timeout(function):
+    """Return the result of a function, and fail if it does not return."""
     results = []
-    thread = threading.Thread(target=lambda: results.append(work()), daemon=True)
+    thread = threading.Thread(target=lambda: results.append(function()), daemon=True)
     thread.start()
     thread.join(20)
-    assert results, "it did not return"
+    assert results, "the function did not return"
     return results[0]
 
 
@@ -47,10 +47,10 @@ def within_time(work):
         (rb"bad\name", r"bad\name"),
     ],
 )
-def test_a_name_that_no_task_has_is_unavailable_and_shown_escaped(copied, rows, caplog, name, shown):
+def test_an_invalid_name_is_unavailable_and_shown_escaped(copied, rows, caplog, name, shown):
     shutil.copytree(os.fsencode(copied / "mood"), os.path.join(os.fsencode(copied), name))
     with caplog.at_level(logging.INFO), running(copied) as server:
-        status, index, _ = server.ask("POST", "/v2/repository/index")
+        status, index, _ = server.send("POST", "/v2/repository/index")
         assert status == 200
         entries = {entry["name"]: entry for entry in index}
         assert set(entries) == {"likeness", "mood", "mood3", shown}
@@ -58,8 +58,8 @@ def test_a_name_that_no_task_has_is_unavailable_and_shown_escaped(copied, rows, 
         assert "expected printable UTF-8 without a backslash" in entries[shown]["reason"]
         server.app.state.registry.refresh()
         for path in ("/metrics", "/v2/health/ready", "/openapi.json"):
-            assert server.ask("GET", path)[0] == 200
-        assert server.ask("GET", "/v2/models/mod")[0] == 404
+            assert server.send("GET", path)[0] == 200
+        assert server.send("GET", "/v2/models/mod")[0] == 404
         assert server.infer("mood", rows["mood"][:1])[0] == 200
     lines = [record.getMessage() for record in caplog.records if shown in record.getMessage()]
     assert len(lines) == 1
@@ -73,11 +73,11 @@ def test_names_of_any_script_are_tasks(copied):
 
 
 @pytest.mark.parametrize("name", [FILE, "model.onnx", "tokenizer.json", "more"])
-def test_a_fifo_makes_its_task_unavailable_at_the_start_and_its_removal_available(copied, name):
+def test_a_fifo_makes_its_task_unavailable_at_startup_until_it_is_removed(copied, name):
     saved = shutil.copytree(copied / "mood", copied.parent / "saved")
     (copied / "mood" / name).unlink(missing_ok=True)
     os.mkfifo(copied / "mood" / name)
-    registry = within_time(lambda: Registry(copied, 1, "float32"))
+    registry = run_with_timeout(lambda: Registry(copied, 1, "float32"))
     bundle, reason = registry.index()["mood"]
     assert bundle is None
     assert reason == f"mood/{name} is a FIFO, a socket or a device; expected a regular file. Remove it."
@@ -88,33 +88,33 @@ def test_a_fifo_makes_its_task_unavailable_at_the_start_and_its_removal_availabl
     assert registry["mood"]
 
 
-def test_a_fifo_that_comes_later_changes_nothing_and_others_are_reloaded(copied):
+def test_a_fifo_after_startup_changes_nothing_and_others_are_reloaded(copied):
     registry = Registry(copied, 1, "float32")
     before, other = registry["mood"], registry["mood3"]
-    as_fifo(copied / "mood" / FILE)
+    replace_by_fifo(copied / "mood" / FILE)
     change(copied / "mood3", metrics={})
-    within_time(registry.refresh)
+    run_with_timeout(registry.refresh)
     assert registry["mood"] is before
     assert "mood/manifest.json is a FIFO" in registry.index()["mood"][1]
     assert registry["mood3"] is not other
 
 
-def test_so_does_a_socket_and_a_link_to_a_device(copied):
+def test_a_socket_and_a_link_to_a_device_make_their_tasks_unavailable(copied):
     (copied / "mood" / FILE).unlink()
     (copied / "mood" / FILE).symlink_to("/dev/zero")
     os.mknod(copied / "mood3" / "s", stat.S_IFSOCK | 0o600)
-    registry = within_time(lambda: Registry(copied, 1, "float32"))
+    registry = run_with_timeout(lambda: Registry(copied, 1, "float32"))
     assert "mood/manifest.json is a FIFO, a socket or a device" in registry.index()["mood"][1]
     assert "mood3/s is a FIFO, a socket or a device" in registry.index()["mood3"][1]
     assert registry["likeness"]
 
 
-def test_a_fifo_in_place_of_the_base_leaves_the_tasks_that_are_open(shared_base, tmp_path):
+def test_a_fifo_instead_of_the_base_keeps_the_loaded_tasks(shared_base, tmp_path):
     root = shutil.copytree(shared_base, tmp_path / "shared")
     registry = Registry(root, 1, "float32")
     before = registry["mood"]
-    as_fifo(root / BASE)
-    within_time(registry.refresh)
+    replace_by_fifo(root / BASE)
+    run_with_timeout(registry.refresh)
     assert registry["mood"] is before
     assert registry.index()["mood"][1] == (
         "base.json is a FIFO, a socket or a device; expected a regular file. Remove it."
@@ -122,7 +122,7 @@ def test_a_fifo_in_place_of_the_base_leaves_the_tasks_that_are_open(shared_base,
 
 
 @pytest.mark.parametrize("changes", [{"labels": ["\udcff", "b"]}, {"task": "mood\nINFO  forged"}])
-def test_a_manifest_that_no_answer_can_hold_makes_its_task_unavailable(copied, changes, caplog):
+def test_a_manifest_that_cannot_be_sent_makes_its_task_unavailable(copied, changes, caplog):
     change(copied / "mood", **changes)
     registry = Registry(copied, 1, "float32")
     assert registry["mood"] is None
@@ -131,13 +131,13 @@ def test_a_manifest_that_no_answer_can_hold_makes_its_task_unavailable(copied, c
     assert all(record.getMessage().isprintable() for record in caplog.records)
 
 
-def test_a_fault_that_nobody_expected_is_one_tasks(copied, monkeypatch):
-    opened = Bundle.__init__
+def test_an_unexpected_error_affects_one_task_only(copied, monkeypatch):
+    initialize = Bundle.__init__
 
     def fail(self, folder, *arguments):
         if folder.name == "mood":
             raise IndexError("list index out of range")
-        opened(self, folder, *arguments)
+        initialize(self, folder, *arguments)
 
     monkeypatch.setattr(Bundle, "__init__", fail)
     registry = Registry(copied, 1, "float32")
@@ -145,18 +145,18 @@ def test_a_fault_that_nobody_expected_is_one_tasks(copied, monkeypatch):
     assert registry["mood3"]
 
 
-def test_no_answer_holds_the_folders_path(copied):
+def test_no_response_contains_the_path_of_the_folder(copied):
     with running(copied) as server:
         registry = server.app.state.registry
         (copied / "mood" / "model.onnx").write_bytes(b"x")
         (copied / "mood3" / FILE).write_text("{")
         (copied / "likeness" / "tokenizer.json").unlink()
         registry.refresh()
-        answers = [server.ask("POST", "/v2/repository/index")]
+        answers = [server.send("POST", "/v2/repository/index")]
         assert all(entry["reason"] for entry in answers[0][1])
         for name, entry in registry._entries.items():
             entry.bundle = None
-            answers += [server.ask("GET", f"/v2/models/{name}"), server.ask("POST", f"/v2/models/{name}/infer", {})]
-        answers += [server.ask("GET", "/v2/health/ready"), server.ask("GET", "/v2/models/nothing")]
+            answers += [server.send("GET", f"/v2/models/{name}"), server.send("POST", f"/v2/models/{name}/infer", {})]
+        answers += [server.send("GET", "/v2/health/ready"), server.send("GET", "/v2/models/nothing")]
     assert [status for status, _, _ in answers] == [200, *[404] * 6, 503, 404]
     assert all(str(copied.parent) not in json.dumps(body) for _, body, _ in answers)

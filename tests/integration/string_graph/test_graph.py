@@ -57,10 +57,10 @@ def test_the_command_compares_given_rows_too(bundles, tmp_path, capsys):
     rows.write_text("sentence\na dull film\na good film\n", encoding="utf-8")
     assert main(["strings", str(bundles / "mood"), str(tmp_path / "mood.onnx"), str(rows)]) == 0
     output = capsys.readouterr().out
-    assert "mood.onnx: sentence -> label, scores, probabilities, truncated; tokens and answers are" in output
+    assert "mood.onnx: sentence -> label, scores, probabilities, truncated; tokens and answers match" in output
     assert "on 11 rows" in output
     assert main(["strings", str(bundles / "mood"), str(tmp_path / "mood.bin")]) == 1
-    assert "give a name that ends in .onnx in a folder that is there" in capsys.readouterr().err
+    assert "expected a file name that ends in .onnx, in an existing folder" in capsys.readouterr().err
 
 
 def test_a_row_that_is_encoded_differently_leaves_no_file(bundles, tmp_path):

@@ -1,4 +1,4 @@
-"""What waits is answered together, in turn, and each request gets its own."""
+"""Requests that wait are answered in batches, tasks take turns, and each request gets its own answers."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from types import SimpleNamespace
 
 import pytest
 
-from hyperformer.server.batching import Batcher, Closing, QueueFull
+from hyperformer.server.batching import Batcher, QueueFullError, ShutdownError
 
 
 class Echo:
-    """Answers each text with itself, once it is let go on."""
+    """A bundle that answers each text with the text itself, once `release` is set."""
 
     def __init__(self, name="echo"):
         self.manifest = SimpleNamespace(task=name)
-        self.go, self.busy, self.batches = threading.Event(), threading.Event(), []
+        self.release, self.busy, self.batches = threading.Event(), threading.Event(), []
 
     def answer_sources(self, sources, batch_size):
         self.busy.set()
-        assert self.go.wait(30)
+        assert self.release.wait(30)
         self.batches.append(list(sources))
         if "bad" in sources:
             raise RuntimeError("a bad text")
@@ -33,21 +33,21 @@ def echo():
 
 @pytest.fixture
 def busy(echo):
-    """A batcher whose worker is at a first request."""
+    """Create a batcher whose worker is busy with a first request."""
     batcher = Batcher(batch=4, queue=8)
-    first = batcher.ask(echo, ["first"])
+    first = batcher.submit(echo, ["first"])
     assert echo.busy.wait(30)
     yield batcher, first
-    echo.go.set()
+    echo.release.set()
     batcher.close()
 
 
-def test_what_waits_meanwhile_is_one_batch_and_goes_back_to_each(busy, echo):
+def test_waiting_requests_form_one_batch_and_each_gets_its_answers(busy, echo):
     batcher, first = busy
-    waiting = [batcher.ask(echo, [f"{n}a", f"{n}b"]) for n in range(3)]
-    assert batcher.rows == 6
-    echo.go.set()
-    assert [one.result(30) for one in [first, *waiting]] == [["first"], *([f"{n}a", f"{n}b"] for n in range(3))]
+    waiting = [batcher.submit(echo, [f"{n}a", f"{n}b"]) for n in range(3)]
+    assert batcher.queued_rows == 6
+    echo.release.set()
+    assert [future.result(30) for future in [first, *waiting]] == [["first"], *([f"{n}a", f"{n}b"] for n in range(3))]
     assert echo.batches == [["first"], ["0a", "0b", "1a", "1b"], ["2a", "2b"]]
 
 
@@ -55,56 +55,58 @@ def test_tasks_take_turns(busy, echo):
     batcher, _ = busy
     other = Echo("other")
     other.batches = echo.batches
-    other.go.set()
-    asked = [batcher.ask(bundle, [text]) for bundle, text in ((echo, "1"), (other, "2"), (echo, "3"), (other, "4"))]
-    echo.go.set()
-    assert [one.result(30) for one in asked] == [["1"], ["2"], ["3"], ["4"]]
+    other.release.set()
+    futures = [
+        batcher.submit(bundle, [text]) for bundle, text in ((echo, "1"), (other, "2"), (echo, "3"), (other, "4"))
+    ]
+    echo.release.set()
+    assert [future.result(30) for future in futures] == [["1"], ["2"], ["3"], ["4"]]
     assert echo.batches == [["first"], ["2", "4"], ["1", "3"]]
 
 
 def test_a_request_larger_than_a_batch_is_answered(busy, echo):
     batcher, _ = busy
-    asked = batcher.ask(echo, list("abcdef"))
-    echo.go.set()
-    assert asked.result(30) == list("abcdef")
+    future = batcher.submit(echo, list("abcdef"))
+    echo.release.set()
+    assert future.result(30) == list("abcdef")
 
 
-def test_more_than_the_queue_is_told_to_come_back(busy, echo):
+def test_a_request_beyond_the_queue_is_refused_with_a_retry_time(busy, echo):
     batcher, _ = busy
-    batcher.ask(echo, list("abcdefgh"))
-    with pytest.raises(QueueFull, match=r"8 rows are waiting, and no more may; come back in 1 s") as refused:
-        batcher.ask(echo, ["i"])
+    batcher.submit(echo, list("abcdefgh"))
+    with pytest.raises(QueueFullError, match=r"the queue is full: 8 rows are waiting\. Retry in 1 s") as refused:
+        batcher.submit(echo, ["i"])
     assert refused.value.seconds == 1
 
 
-def test_a_request_that_was_given_up_is_not_worked_on(busy, echo):
+def test_a_cancelled_request_is_not_computed(busy, echo):
     batcher, _ = busy
-    assert batcher.ask(echo, ["given up"]).cancel()
-    asked = batcher.ask(echo, ["kept"])
-    echo.go.set()
-    assert asked.result(30) == ["kept"]
+    assert batcher.submit(echo, ["cancelled"]).cancel()
+    future = batcher.submit(echo, ["kept"])
+    echo.release.set()
+    assert future.result(30) == ["kept"]
     assert echo.batches == [["first"], ["kept"]]
 
 
-def test_a_batch_that_fails_tells_its_requests_and_the_next_one_is_answered(busy, echo):
+def test_a_batch_that_fails_fails_its_requests_and_the_next_batch_is_answered(busy, echo):
     batcher, _ = busy
-    bad = batcher.ask(echo, ["bad", "a", "b", "c"])
-    good = batcher.ask(echo, ["good"])
-    echo.go.set()
+    bad = batcher.submit(echo, ["bad", "a", "b", "c"])
+    good = batcher.submit(echo, ["good"])
+    echo.release.set()
     with pytest.raises(RuntimeError, match="a bad text"):
         bad.result(30)
     assert good.result(30) == ["good"]
 
 
-def test_closing_answers_what_waits_and_takes_no_more(busy, echo):
+def test_closing_answers_waiting_requests_and_refuses_new_ones(busy, echo):
     batcher, _ = busy
-    asked = batcher.ask(echo, ["last"])
+    future = batcher.submit(echo, ["last"])
     closing = threading.Thread(target=batcher.close)
     closing.start()
-    while batcher._open:
+    while batcher._accepting:
         pass
-    with pytest.raises(Closing, match="about to end"):
-        batcher.ask(echo, ["too late"])
-    echo.go.set()
+    with pytest.raises(ShutdownError, match="shutting down"):
+        batcher.submit(echo, ["too late"])
+    echo.release.set()
     closing.join(30)
-    assert asked.result(0) == ["last"]
+    assert future.result(0) == ["last"]

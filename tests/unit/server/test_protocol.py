@@ -1,4 +1,4 @@
-"""Requests as they are read."""
+"""Parsing of requests."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hyperformer.server.protocol import InferRequest
         '{"inputs": [{"name": "a", "shape": [1], "datatype": "BYTES", "data": ["b"]}], "outputs": [%s]}',
     ],
 )
-def test_of_a_thousand_faults_a_few_are_looked_at(body):
-    """Each would cost memory and time of the whole server."""
+def test_validation_stops_after_a_few_of_a_thousand_errors(body):
+    """Each error would cost memory and time of the whole server."""
     with pytest.raises(ValidationError) as refused:
         InferRequest.model_validate_json(body % ", ".join(["1"] * 1000))
     assert refused.value.error_count() <= 3
