@@ -18,9 +18,9 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from experiments import cells
-from experiments.cells import Cell, log
+from experiments import store
 from experiments.plan import ComparisonSuite, named, plan, settings_of
+from experiments.store import Cell, log
 from hyperformer.config import Settings
 from hyperformer.types import HyperFormerError
 
@@ -47,9 +47,9 @@ class Comparison:
         from hyperformer.training import encode
 
         settings = self.settings
-        rows = cells.rows_of(self.suite, settings)
-        tokens = cells.WORK / "tokens" / f"{rows.name}-{settings.backbone.max_source_tokens}-{self.name}"
-        return rows, cells.made_once(tokens, partial(encode, rows, settings.tasks, settings.backbone))
+        rows = store.rows_of(self.suite, settings)
+        tokens = store.WORK / "tokens" / f"{rows.name}-{settings.backbone.max_source_tokens}-{self.name}"
+        return rows, store.made_once(tokens, partial(encode, rows, settings.tasks, settings.backbone))
 
     def wanted(self) -> Iterator[tuple[str, str, float | None, int]]:
         """(cell, contender, rate, seed) of every cell; a rate that is still to be chosen is None.
@@ -66,15 +66,15 @@ class Comparison:
 
     def tried(self, contender: str, rate: float) -> str:
         """The cell of a rate that was tried."""
-        return f"{cells.plain(contender)}-{rate:g}-{self.suite.seeds[0]}"
+        return f"{store.plain(contender)}-{rate:g}-{self.suite.seeds[0]}"
 
     def other(self, contender: str, seed: int) -> str:
         """The cell of another seed, with the chosen rate."""
-        return f"{cells.plain(contender)}-{seed}"
+        return f"{store.plain(contender)}-{seed}"
 
     def found_by_rate(self, contender: str) -> dict[float, float]:
         """Rate → validation mean, of the rates that were tried."""
-        found = {rate: cells.read("comparison", self.name, self.tried(contender, rate)) for rate in self.suite.rates}
+        found = {rate: store.read("comparison", self.name, self.tried(contender, rate)) for rate in self.suite.rates}
         return {rate: cell["validation"]["mean"] for rate, cell in found.items() if cell is not None}
 
     def rates_to_try(self, contender: str) -> list[float]:
@@ -98,7 +98,7 @@ class Comparison:
 
     def checkpoint(self, cell: str) -> Path:
         """Where a cell's trained model is."""
-        return cells.WORK / "checkpoints" / self.name / cell
+        return store.WORK / "checkpoints" / self.name / cell
 
     def run(self) -> None:
         """Makes the missing cells, in turns with other processes that do the same."""
@@ -114,7 +114,7 @@ class Comparison:
                 return True
             return chosen is not None
 
-        cells.shared_out("comparison", self.name, self.wanted(), make)
+        store.shared_out("comparison", self.name, self.wanted(), make)
 
     def cell_settings(self, contender: str, rate: float, seed: int) -> Settings:
         """The settings that a cell is made by."""
@@ -124,7 +124,7 @@ class Comparison:
     def digest(self, settings: Settings) -> str:
         """A checksum of what of a cell's settings its result depends on."""
         parts = (settings.tasks, settings.chosen_method, settings.training, settings.backbone.max_source_tokens)
-        return cells.digest([*parts, settings.seed, self.suite.test_rows])
+        return store.digest([*parts, settings.seed, self.suite.test_rows])
 
     def fingerprint(self, settings: Settings, rows: Path) -> dict[str, str]:
         """What a cell is made from: the hashes of its settings, rows, backbone and code."""
@@ -135,7 +135,7 @@ class Comparison:
             "settings": self.digest(settings),
             "rows": folder_sha256(rows),
             "backbone": backbones.checksum(settings.backbone),
-            "code": folder_sha256(cells.CODE),
+            "code": folder_sha256(store.CODE),
         }
 
     def make(self, cell: str, contender: str, rate: float, seed: int) -> None:
@@ -148,22 +148,22 @@ class Comparison:
         settings = self.cell_settings(contender, rate, seed)
         rows, tokens = self.inputs
         made_from = self.fingerprint(settings, rows)
-        if cells.stands(cells.read("comparison", self.name, cell), made_from):
+        if store.stands(store.read("comparison", self.name, cell), made_from):
             log.info("%s/%s is there", self.name, cell)
             return
-        if other := cells.alike("comparison", made_from):
-            cells.write({**other, "contender": contender}, "comparison", self.name, cell)
+        if other := store.alike("comparison", made_from):
+            store.write({**other, "contender": contender}, "comparison", self.name, cell)
             log.info("%s/%s is another suite's: validation %.2f", self.name, cell, other["validation"]["mean"])
             return
         log.info("%s/%s", self.name, cell)
-        states = cells.WORK / "states" / self.name / cell
+        states = store.WORK / "states" / self.name / cell
         resumed, began = states.is_dir(), time.process_time()  # other work on the machine is not counted
         tasks, backbone, chosen = settings.tasks, settings.backbone, settings.chosen_method
         write, history = train(rows, tokens, tasks, backbone, chosen, settings.training, seed, states)
         gpu = torch.cuda.is_available()
         # waiting for a GPU that others use too counts as the process's own time
         seconds = None if resumed or gpu else round(time.process_time() - began)
-        cells.folder(self.checkpoint(cell), write)
+        store.folder(self.checkpoint(cell), write)
         remove_states(states)
         best = max(history, key=lambda line: line["mean"])
         test = self.scores(self.checkpoint(cell), rows, settings)
@@ -183,7 +183,7 @@ class Comparison:
             else f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
             **described(self.checkpoint(cell), settings),
         }
-        cells.write(found, "comparison", self.name, cell)
+        store.write(found, "comparison", self.name, cell)
         log.info("%s/%s: validation %.2f, test %.2f", self.name, cell, best["mean"], mean_of(test))
 
     def scores(self, checkpoint: Path, rows: Path, settings: Settings) -> dict[str, dict[str, float]]:

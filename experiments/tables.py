@@ -20,10 +20,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments import cells
-from experiments.cells import Cell
+from experiments import store
 from experiments.comparison import Comparison
 from experiments.plan import ROOT, ComparisonSuite, TransferSuite, plan
+from experiments.store import Cell
 from experiments.transfer import REGRESSION, cell_of
 from hyperformer.config import nearest
 from hyperformer.report.predictions import principal
@@ -72,7 +72,7 @@ def compared(comparison: Comparison) -> dict[str, list[Cell]]:
     for contender in comparison.suite.contenders:
         chosen = comparison.chosen(contender)
         names = [chosen, *(comparison.other(contender, seed) for seed in comparison.suite.seeds[1:])] if chosen else []
-        there = [cells.read("comparison", comparison.name, name) for name in names]
+        there = [store.read("comparison", comparison.name, name) for name in names]
         if there:
             found[contender] = [cell for cell in there if cell is not None]
     return found
@@ -154,7 +154,7 @@ def transferred(name: str, suite: TransferSuite, task: str) -> dict[str, dict[in
     found: dict[str, dict[int, list[float]]] = {}
     for contender in [*suite.contenders, REGRESSION]:
         for samples in suite.samples:
-            cell = cells.read("transfer", name, cell_of(task, contender, samples))
+            cell = store.read("transfer", name, cell_of(task, contender, samples))
             for run in cell["runs"] if cell else []:
                 scores = run["test"] if contender == REGRESSION else {contender: run["test"]}
                 for kind, score in scores.items():
@@ -205,7 +205,7 @@ def bars(name: str, suite: ComparisonSuite) -> Figure | None:
 def curves(name: str, suite: TransferSuite) -> Figure | None:
     """Test metric by samples: the mean over seeds, and a band of one standard deviation; as `bars`."""
     wanted = itertools.product(suite.tasks, [*suite.contenders, REGRESSION], suite.samples)
-    there = [cells.read("transfer", name, cell_of(*one)) for one in wanted]
+    there = [store.read("transfer", name, cell_of(*one)) for one in wanted]
     if not all(cell and len(cell["runs"]) == len(suite.seeds) for cell in there):
         return None
     found = {task: transferred(name, suite, task) for task in suite.tasks}

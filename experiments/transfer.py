@@ -18,10 +18,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from experiments import cells
-from experiments.cells import Cell, log
+from experiments import store
 from experiments.comparison import Comparison, arguments
 from experiments.plan import Adapted, TransferSuite, named, plan, settings_of
+from experiments.store import Cell, log
 from hyperformer.config import Settings, Tasks
 from hyperformer.types import HyperFormerError
 
@@ -51,7 +51,7 @@ class Transfer:
     @cached_property
     def rows(self) -> Path:
         """The folder of checked rows."""
-        return cells.rows_of(self.suite, self.settings)
+        return store.rows_of(self.suite, self.settings)
 
     def wanted(self) -> Iterator[tuple[str, str, str, int]]:
         """(cell, task, contender, samples) of every cell."""
@@ -61,16 +61,16 @@ class Transfer:
 
     def run(self) -> None:
         """Makes the missing cells, in turns with other processes that do the same."""
-        cells.shared_out("transfer", self.name, self.wanted(), self.make)
+        store.shared_out("transfer", self.name, self.wanted(), self.make)
 
     def make(self, cell: str, task: str, contender: str, samples: int) -> bool:
         """Measures the seeds of one cell that are missing, one after another."""
         chosen = self.suite.contenders.get(contender)
         checkpoint = self.checkpoint(chosen) if chosen else None
         made_from = self.fingerprint(task, chosen, samples, checkpoint)
-        there = cells.read("transfer", self.name, cell)
+        there = store.read("transfer", self.name, cell)
         found: Cell = {"made_from": made_from, "task": task, "contender": contender, "samples": samples, "runs": []}
-        if there is not None and cells.stands(there, made_from):
+        if there is not None and store.stands(there, made_from):
             found = there
         for seed in self.suite.seeds:
             if seed in [run["seed"] for run in found["runs"]]:
@@ -81,7 +81,7 @@ class Transfer:
             else:
                 run = self.adapted(cell, task, chosen, samples, seed, checkpoint)
             found["runs"].append({"seed": seed, **run, "processor_seconds": round(time.process_time() - began)})
-            cells.write(found, "transfer", self.name, cell)
+            store.write(found, "transfer", self.name, cell)
             log.info("%s/%s, seed %d: %s", self.name, cell, seed, run)
         return True
 
@@ -94,10 +94,10 @@ class Transfer:
         cell = self.comparison.chosen(contender.trained)
         found = self.comparison.checkpoint(cell) if cell else None
         if cell is None or found is None or not found.is_dir():
-            there = cells.path_of("comparison", self.comparison.name, cell) if cell else None
+            there = store.path_of("comparison", self.comparison.name, cell) if cell else None
             first = f"remove {there}, which stands without it, and " if there else ""
             raise HyperFormerError(
-                f"the model of {contender.trained} is missing, expected in {found or cells.WORK}; {first}run "
+                f"the model of {contender.trained} is missing, expected in {found or store.WORK}; {first}run "
                 f"python -m experiments.comparison {self.comparison.name} first"
             )
         return found
@@ -112,12 +112,12 @@ class Transfer:
         alone = Tasks({task: self.settings.tasks.root[task]})
         how = [contender, self.settings.transfer] if contender else []
         return {
-            "settings": cells.digest([alone, *how, samples, self.suite.test_rows]),
+            "settings": store.digest([alone, *how, samples, self.suite.test_rows]),
             "rows": folder_sha256(self.rows / task),
             "model": files_sha256(checkpoint.glob("*.safetensors"))
             if checkpoint
             else backbones.checksum(self.comparison.settings.backbone),
-            "code": folder_sha256(cells.CODE),
+            "code": folder_sha256(store.CODE),
         }
 
     def adapted(self, cell: str, task: str, contender: Adapted, samples: int, seed: int, checkpoint: Path) -> Cell:
@@ -135,9 +135,9 @@ class Transfer:
             }
         )
         alone = Tasks({task: self.settings.tasks.root[task]})
-        place = cells.WORK / "adapted" / self.name / f"{cell}-{seed}"
+        place = store.WORK / "adapted" / self.name / f"{cell}-{seed}"
         write, starts = adapt(self.rows, alone, settings, seed, place)
-        model = accelerated(MultiTaskModel.from_pretrained(cells.folder(place / "checkpoint", write)))
+        model = accelerated(MultiTaskModel.from_pretrained(store.folder(place / "checkpoint", write)))
         answer = partial(model.answer, settings=self.settings.evaluation)
         metrics, _ = evaluate(answer, model.tasks[task], self.test(task))
         shutil.rmtree(place)
@@ -181,7 +181,7 @@ class Transfer:
 
 def cell_of(task: str, contender: str, samples: int) -> str:
     """The name of a cell."""
-    return f"{task}-{cells.plain(contender)}-{samples}"
+    return f"{task}-{store.plain(contender)}-{samples}"
 
 
 def main() -> None:

@@ -20,10 +20,10 @@ TRANSFERRED = {
 @pytest.fixture
 def places(tmp_path, monkeypatch):
     """Cells and what is on the way to them, in a folder of the test's."""
-    from experiments import cells, tables
+    from experiments import store, tables
 
-    monkeypatch.setattr(cells, "CELLS", tmp_path / "cells")
-    monkeypatch.setattr(cells, "WORK", tmp_path / "work")
+    monkeypatch.setattr(store, "CELLS", tmp_path / "runs")
+    monkeypatch.setattr(store, "WORK", tmp_path / "work")
     monkeypatch.setattr(tables, "RESULTS", tmp_path / "results.md")
     monkeypatch.setattr(tables, "FIGURES", tmp_path / "figures")
     return tmp_path

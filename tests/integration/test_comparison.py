@@ -21,10 +21,10 @@ def test_a_comparison_tries_rates_chooses_one_and_goes_on_from_its_cells(places,
     toy = Comparison("toy", suite)
     assert toy.chosen("hyperformer_plus_plus") is None
     toy.run()
-    files = sorted(path.name for path in (places / "cells" / "comparison" / "toy").iterdir())
+    files = sorted(path.name for path in (places / "runs" / "comparison" / "toy").iterdir())
     tried = [f"hyperformer_plus_plus-{rate}-0.json" for rate in ("0.001", "0.01")]
     assert files == [*tried, "hyperformer_plus_plus-1.json"]
-    found = {name: json.loads((places / "cells" / "comparison" / "toy" / name).read_text()) for name in files}
+    found = {name: json.loads((places / "runs" / "comparison" / "toy" / name).read_text()) for name in files}
     best = max(tried, key=lambda name: found[name]["validation"]["mean"])
     assert found["hyperformer_plus_plus-1.json"]["learning_rate"] == found[best]["learning_rate"]
     assert set(found[best]["test"]) == {"sentiment", "similarity", "entailment", "repeat"}
@@ -34,20 +34,20 @@ def test_a_comparison_tries_rates_chooses_one_and_goes_on_from_its_cells(places,
     Comparison("toy", suite).run()
     Comparison("twin", suite).run()
     for name, cell in found.items():
-        assert json.loads((places / "cells/comparison/twin" / name).read_text()) == cell
+        assert json.loads((places / "runs/comparison/twin" / name).read_text()) == cell
     with pytest.raises(HyperFormerError, match=r"remove .*twin.*\.json, which stands without it, and run python"):
         transfer.Transfer("few", few, Comparison("twin", suite)).run()
 
     adapted = transfer.Transfer("few", few, toy)
     adapted.run()
-    one = json.loads((places / "cells/transfer/few/reviews-ours-8.json").read_text())
+    one = json.loads((places / "runs/transfer/few/reviews-ours-8.json").read_text())
     assert [run["seed"] for run in one["runs"]] == [0, 1]
     assert {run["started_from"] for run in one["runs"]} <= set(found[best]["test"])
-    before = {path: path.read_bytes() for path in (places / "cells").rglob("*.json")}
+    before = {path: path.read_bytes() for path in (places / "runs").rglob("*.json")}
     transfer.Transfer("few", few, toy).run()
-    assert {path: path.read_bytes() for path in (places / "cells").rglob("*.json")} == before
+    assert {path: path.read_bytes() for path in (places / "runs").rglob("*.json")} == before
 
-    for path in sorted((places / "cells" / "comparison" / "toy").iterdir()):
+    for path in sorted((places / "runs" / "comparison" / "toy").iterdir()):
         shutil.copy(path, path.with_name(path.name.replace(OURS, "other")))
     suite = suite.model_copy(update={"contenders": {OURS: {}, "other": {}}})
     monkeypatch.setattr(tables, "plan", lambda: Plan(comparison={"toy": suite}, transfer={"few": few}))
@@ -67,6 +67,6 @@ def test_a_comparison_tries_rates_chooses_one_and_goes_on_from_its_cells(places,
     assert set(drawn) == {"comparison-toy.svg", "embeddings-toy.svg", "transfer-few.svg"}
     tables.main()
     assert {path.name: path.read_bytes() for path in (places / "figures").iterdir()} == drawn
-    (places / "cells/comparison/toy" / files[2]).unlink()
-    (places / "cells/transfer/few/reviews-ours-8.json").unlink()
+    (places / "runs/comparison/toy" / files[2]).unlink()
+    (places / "runs/transfer/few/reviews-ours-8.json").unlink()
     assert tables.bars("toy", suite) is tables.embedding_map("toy", suite) is tables.curves("few", few) is None

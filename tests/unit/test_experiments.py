@@ -9,7 +9,7 @@ import pytest
 import yaml
 from suites import COMPARED, OURS, TRANSFERRED
 
-from experiments import cells, tables, transfer
+from experiments import store, tables, transfer
 from experiments.comparison import Comparison
 from experiments.plan import PLAN, ROOT, named, plan, settings_of
 from hyperformer.config import ConfigurationError
@@ -64,23 +64,23 @@ def test_an_unknown_suite_is_answered_with_the_nearest():
 
 def test_a_cell_stands_until_what_it_is_made_from_changes():
     made_from = {"settings": "a", "rows": "b", "backbone": "c", "code": "d"}
-    assert cells.stands({"made_from": made_from}, made_from)
-    assert cells.stands({"made_from": made_from}, {**made_from, "code": "e"})
-    assert not cells.stands({"made_from": made_from}, {**made_from, "rows": "e"})
-    assert not cells.stands(None, made_from)
+    assert store.stands({"made_from": made_from}, made_from)
+    assert store.stands({"made_from": made_from}, {**made_from, "code": "e"})
+    assert not store.stands({"made_from": made_from}, {**made_from, "rows": "e"})
+    assert not store.stands(None, made_from)
 
 
 def test_a_setting_at_its_default_is_no_part_of_what_a_cell_is_made_from(suite):
     one = settings_of(suite).training
-    assert cells.digest([one]) == cells.digest([type(one)(**one.model_dump(exclude_defaults=True))])
-    assert cells.digest([one]) != cells.digest([one.model_copy(update={"steps": 3})])
+    assert store.digest([one]) == store.digest([type(one)(**one.model_dump(exclude_defaults=True))])
+    assert store.digest([one]) != store.digest([one.model_copy(update={"steps": 3})])
 
 
 def test_a_claim_is_one_process_alone(places):
-    with cells.claimed("comparison", "toy", "cell") as first, cells.claimed("comparison", "toy", "cell") as second:
+    with store.claimed("comparison", "toy", "cell") as first, store.claimed("comparison", "toy", "cell") as second:
         assert first
         assert not second
-    with cells.claimed("comparison", "toy", "cell") as third:
+    with store.claimed("comparison", "toy", "cell") as third:
         assert third
 
 
@@ -97,7 +97,7 @@ def test_rates_are_tried_from_the_middle_until_the_best_has_tried_neighbours(mea
     for rate in tried:
         assert toy.chosen_rate(OURS) is None
         assert rate in toy.rates_to_try(OURS)
-        cells.write({"validation": {"mean": means[rate]}}, "comparison", "toy", toy.tried(OURS, rate))
+        store.write({"validation": {"mean": means[rate]}}, "comparison", "toy", toy.tried(OURS, rate))
     assert toy.rates_to_try(OURS) == []
     assert toy.chosen_rate(OURS) == best
 
@@ -110,7 +110,7 @@ def test_a_folder_that_several_need_is_made_by_one(places):
         time.sleep(0.2)
 
     with ThreadPoolExecutor(4) as several:
-        list(several.map(lambda _: cells.made_once(places / "work" / "rows", lambda: fill), range(4)))
+        list(several.map(lambda _: store.made_once(places / "work" / "rows", lambda: fill), range(4)))
     assert len(made) == 1
 
 
@@ -143,16 +143,16 @@ def test_every_cell_is_one_that_the_plan_wants_made_by_its_settings():
     for name, suite in whole.comparison.items():
         wanted = Comparison(name, suite)
         for cell, contender, rate, seed in wanted.wanted():
-            there = cells.read("comparison", name, cell)
+            there = store.read("comparison", name, cell)
             chosen = wanted.chosen_rate(contender) if rate is None else rate
             if there and chosen is not None:
-                known.add(cells.path_of("comparison", name, cell))
+                known.add(store.path_of("comparison", name, cell))
                 settings = wanted.cell_settings(contender, chosen, seed)
                 assert there["made_from"]["settings"] == wanted.digest(settings), cell
     for name, few in whole.transfer.items():
         for cell, *_ in transfer.Transfer(name, few, Comparison("any", suite)).wanted():
-            known.add(cells.path_of("transfer", name, cell))
-    assert set(cells.CELLS.rglob("*.json")) <= known
+            known.add(store.path_of("transfer", name, cell))
+    assert set(store.CELLS.rglob("*.json")) <= known
 
 
 def test_the_stages_of_dvc_are_the_plans_suites():

@@ -21,7 +21,7 @@ from experiments.plan import HERE, ROOT, Suite
 from hyperformer.config import Settings
 from pipelines.datasets import FolderDataset
 
-CELLS, WORK, CODE = HERE / "cells", HERE / "work", ROOT / "src" / "hyperformer"
+CELLS, WORK, CODE = HERE / "runs", HERE / "work", ROOT / "src" / "hyperformer"
 Cell = dict[str, Any]
 log = logging.getLogger("hyperformer.experiments")
 
