@@ -1,6 +1,7 @@
-"""Cells: one small JSON for each finished measurement, committed, with the hashes of what it was made from.
+"""Recorded runs: one committed JSON file for each finished measurement, with the hashes of its inputs.
 
-A cell stands while its settings, rows and models are the same; the hash of the code that made it is written beside.
+A run is up to date while the hashes of its settings, rows and models are the same. The hash of the code is recorded,
+but not compared.
 """
 
 from __future__ import annotations
@@ -21,50 +22,56 @@ from experiments.plan import HERE, ROOT, Suite
 from hyperformer.config import Settings
 from pipelines.datasets import FolderDataset
 
-CELLS, WORK, CODE = HERE / "runs", HERE / "work", ROOT / "src" / "hyperformer"
-Cell = dict[str, Any]
+RUNS = HERE / "runs"
+"""The committed JSON files."""
+WORK = HERE / "work"
+"""Rows, token ids, checkpoints and locks; not committed."""
+CODE = ROOT / "src" / "hyperformer"
+"""The code whose hash is recorded."""
+POLL_SECONDS = 20
+Run = dict[str, Any]
 log = logging.getLogger("hyperformer.experiments")
 
 
 def path_of(kind: str, suite: str, name: str) -> Path:
-    """Where a cell is."""
-    return CELLS / kind / suite / f"{name}.json"
+    """Return the path of a run's file."""
+    return RUNS / kind / suite / f"{name}.json"
 
 
-def plain(contender: str) -> str:
-    """A contender's name as a part of a file's."""
-    return contender.replace(", ", "-").replace(" ", "_")
+def file_stem(configuration: str) -> str:
+    """Return a configuration's name in the form that file names use."""
+    return configuration.replace(", ", "-").replace(" ", "_")
 
 
-def read(*names: str) -> Cell | None:
-    """A cell; None where there is none."""
+def read(*names: str) -> Run | None:
+    """Read a run; return None if it has no file."""
     path = path_of(*names)
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def write(cell: Cell, *names: str) -> None:
-    """Writes a cell beside its place, and moves it there."""
+def write(run: Run, *names: str) -> None:
+    """Write a run atomically."""
     path = path_of(*names)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    beside.write_text(json.dumps(cell, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
-def stands(cell: Cell | None, made_from: dict[str, str]) -> bool:
-    """Whether a cell was made from the same settings, rows and models, by whatever code."""
-    return cell is not None and {**cell["made_from"], "code": ""} == {**made_from, "code": ""}
+def is_current(run: Run | None, made_from: dict[str, str]) -> bool:
+    """Return whether a run has the same hashes of settings, rows and models; the code's may differ."""
+    return run is not None and {**run["made_from"], "code": ""} == {**made_from, "code": ""}
 
 
-def alike(kind: str, made_from: dict[str, str]) -> Cell | None:
-    """A cell of any suite that was made from the same; None where there is none."""
-    there = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(CELLS.glob(f"{kind}/*/*.json")))
-    return next((cell for cell in there if stands(cell, made_from)), None)
+def find_current(kind: str, made_from: dict[str, str]) -> Run | None:
+    """Return a run of any suite with the same hashes of settings, rows and models, or None."""
+    runs = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(RUNS.glob(f"{kind}/*/*.json")))
+    return next((run for run in runs if is_current(run, made_from)), None)
 
 
 @contextmanager
-def claimed(*names: str) -> Iterator[bool]:
-    """Whether a cell is this process's alone inside; the claim ends with the process at the latest."""
+def claim(*names: str) -> Iterator[bool]:
+    """Hold the lock of a run, if no other process holds it, and yield whether it is held."""
     path = WORK.joinpath("claims", *names)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -76,50 +83,60 @@ def claimed(*names: str) -> Iterator[bool]:
             yield True
 
 
-def shared_out(kind: str, suite: str, wanted: Iterable[Any], make: Callable[..., bool]) -> None:
-    """Makes every wanted cell, in turns with other processes that do the same.
+def compute_missing(kind: str, suite: str, planned: Iterable[Any], compute: Callable[..., bool]) -> None:
+    """Compute the planned runs that are missing or outdated; several processes may share this work.
 
     Args:
-        wanted: what `make` is given for each cell, its name first.
-        make: makes a cell, unless it stands; False where it must wait for others.
+        kind: `comparison` or `transfer`.
+        suite: The suite's name.
+        planned: The arguments of `compute` for each run; the first is the run's name.
+        compute: Computes a run that is missing or outdated; returns False if it must wait for other runs.
     """
-    missing = list(wanted)
+    missing = list(planned)
     while missing:
         later = []
-        for given in missing:
-            with claimed(kind, suite, given[0]) as mine:
-                if not mine or not make(*given):
-                    later.append(given)
+        for arguments in missing:
+            with claim(kind, suite, arguments[0]) as is_held:
+                if not is_held or not compute(*arguments):
+                    later.append(arguments)
         if later == missing:
-            time.sleep(20)
+            time.sleep(POLL_SECONDS)
         missing = later
 
 
 def digest(parts: Sequence[BaseModel | str | int]) -> str:
-    """A checksum of settings that are not at their defaults: a new setting leaves it as it was."""
-    plain = [
+    """Return a checksum of settings; settings at their defaults do not count, so that new ones leave it unchanged."""
+    values = [
         part.model_dump(mode="json", exclude_defaults=True) if isinstance(part, BaseModel) else part for part in parts
     ]
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def folder(path: Path, fill: Any) -> Path:
-    """A folder that `fill` filled beside its place."""
+def write_folder(path: Path, fill: Any) -> Path:
+    """Write a folder atomically, with the files that `fill` writes, and return its path."""
     FolderDataset(str(path)).save(fill)
     return path
 
 
-def made_once(path: Path, make: Callable[[], Any]) -> Path:
-    """A folder that several processes need: the first one fills it with what `make` gives, the others wait for it."""
+def write_folder_once(path: Path, make: Callable[[], Any]) -> Path:
+    """Write a folder that several processes need: the first process writes it, the others wait.
+
+    Args:
+        path: The folder.
+        make: Returns a function that fills the folder; called only if the folder is missing.
+
+    Returns:
+        The folder's path.
+    """
     lock = WORK / "claims" / f"{path.name}.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        return path if path.is_dir() else folder(path, make())
+        return path if path.is_dir() else write_folder(path, make())
 
 
-def rows_of(suite: Suite, settings: Settings) -> Path:
-    """The folder of checked rows of a suite's tasks, made with seed 0 where it is missing."""
+def prepare_rows(suite: Suite, settings: Settings) -> Path:
+    """Return the folder of a suite's prepared rows; write it with seed 0 if it is missing."""
     from hyperformer.data import prepare, write_rows
     from hyperformer.embedded.suite import language_rows
     from hyperformer.tasks import make
@@ -128,8 +145,8 @@ def rows_of(suite: Suite, settings: Settings) -> Path:
     key = digest([tasks, data, embedded])[:16]
     rows, language = (WORK / kind / f"{suite.environment}-{key}" for kind in ("rows", "language"))
 
-    def checked() -> Any:
-        folder(language, language_rows(tasks, data, embedded, 0))
+    def make_rows() -> Any:
+        write_folder(language, language_rows(tasks, data, embedded, 0))
         return write_rows(prepare(make(tasks), data, language, 0)[0])
 
-    return made_once(rows, checked)
+    return write_folder_once(rows, make_rows)
