@@ -1,4 +1,4 @@
-"""A T5 with adapters and what else would answer with it: optimum and CTranslate2 run the same T5 without adapters."""
+"""Scorers of a T5 with adapters: our graphs and their peers; optimum and CTranslate2 run the T5 without adapters."""
 
 from __future__ import annotations
 
@@ -23,13 +23,20 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 BOTTLENECK = {"t5-small": 16, "default": 32}
-Answered = tuple[tuple[int, ...], ...]
-ANSWERS: dict[str, Answered] = {"mnli": ((3, 35, 1756, 297, 1), (1163, 1), (1252, 1)), "short": ((50, 1), (60, 1))}
-Contender = Callable[[np.ndarray[Any, Any]], Any]
+"""The adapters' bottleneck dimension."""
+AnswerTokens = tuple[tuple[int, ...], ...]
+ANSWERS: dict[str, AnswerTokens] = {"mnli": ((3, 35, 1756, 297, 1), (1163, 1), (1252, 1)), "short": ((50, 1), (60, 1))}
+Scorer = Callable[[np.ndarray[Any, Any]], Any]
 
 
-def make(folder: Path, sizes: str, among: str) -> None:
-    """Writes the graphs and folders of all contenders."""
+def make(folder: Path, sizes: str, answers: str) -> None:
+    """Write the graphs and folders of all scorers.
+
+    Args:
+        folder: The folder to write them to.
+        sizes: A name in `SIZES`.
+        answers: A name in `ANSWERS`.
+    """
     import torch
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from optimum.exporters.onnx import onnx_export_from_model
@@ -40,16 +47,16 @@ def make(folder: Path, sizes: str, among: str) -> None:
     from hyperformer.export.classifier import filled, traced
     from hyperformer.types import AdapterWeights
 
-    answers = ANSWERS[among]
-    words = [f"w{a}{b}" for a in "abcdefghij" for b in "klmnopqrst"]
-    tokenizer = t5.train_tokenizer([" ".join(words)] * 3, 300)
+    tokens = ANSWERS[answers]
+    word_list = [f"w{a}{b}" for a in "abcdefghij" for b in "klmnopqrst"]
+    tokenizer = t5.train_tokenizer([" ".join(word_list)] * 3, 300)
     torch.manual_seed(0)
     config = T5Config(**SIZES[sizes], decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)
     plain = T5ForConditionalGeneration(config).eval()
     plain.save_pretrained(folder / "t5")
     tokenizer.save_pretrained(folder / "t5")
     backbone = t5.T5Backbone(plain, tokenizer)
-    bare = backbone.exportable(Answers(answers), "constrained")
+    bare = backbone.exportable(Answers(tokens), "constrained")
     d, r, sites = config.d_model, BOTTLENECK[sizes], backbone.sites()
     shapes = {"down": (r, d), "down_bias": (r,), "up": (d, r), "up_bias": (d,), "gain": (d,), "shift": (d,)}
     weights = AdapterWeights(**{name: 0.05 * torch.randn(1, len(sites), *shape) for name, shape in shapes.items()})
@@ -57,8 +64,8 @@ def make(folder: Path, sizes: str, among: str) -> None:
     backbone.place(sites, "gelu_new")
     baked = backbone.baked(weights)
     for name, module in {
-        "classifier": baked.exportable(Answers(answers), "constrained"),
-        "likelihood": baked.exportable(Answers(answers), "likelihood"),
+        "classifier": baked.exportable(Answers(tokens), "constrained"),
+        "likelihood": baked.exportable(Answers(tokens), "likelihood"),
         "bare": bare,
     }.items():
         graph = filled(
@@ -86,8 +93,14 @@ def make(folder: Path, sizes: str, among: str) -> None:
         TransformersConverter(str(folder / "t5")).convert(str(folder / "ctranslate2"))
 
 
-def contenders(folder: Path, among: str, threads: int) -> dict[str, Contender]:
-    """What answers token ids [B, L], by name."""
+def load_scorers(folder: Path, answers: str, threads: int) -> dict[str, Scorer]:
+    """Return functions from token ids [B, L] to scores or answers, by name.
+
+    Args:
+        folder: The folder that `make` wrote.
+        answers: A name in `ANSWERS`.
+        threads: Threads of each scorer.
+    """
     import onnxruntime
     import torch
     from optimum.onnxruntime import ORTModelForSeq2SeqLM
@@ -96,7 +109,7 @@ def contenders(folder: Path, among: str, threads: int) -> dict[str, Contender]:
     from hyperformer.backbones import t5
     from hyperformer.types import AdapterWeights
 
-    answers = ANSWERS[among]
+    answer_tokens = ANSWERS[answers]
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
     options = onnxruntime.SessionOptions()
@@ -112,16 +125,16 @@ def contenders(folder: Path, among: str, threads: int) -> dict[str, Contender]:
     backbone.place(backbone.sites(), "gelu_new")
     baked = backbone.baked(AdapterWeights(**torch.load(folder / "weights.pt", weights_only=True))).t5
     exported = ORTModelForSeq2SeqLM.from_pretrained(folder / "optimum", session_options=options)
-    longest = max(map(len, answers))
-    labels = torch.tensor([[*answer, *[-100] * (longest - len(answer))] for answer in answers])  # [A, T]
-    given = {"max_new_tokens": longest, "min_new_tokens": longest, "do_sample": False, "num_beams": 1}
+    longest = max(map(len, answer_tokens))
+    labels = torch.tensor([[*answer, *[-100] * (longest - len(answer))] for answer in answer_tokens])  # [A, T]
+    generation = {"max_new_tokens": longest, "min_new_tokens": longest, "do_sample": False, "num_beams": 1}
 
     def torch_generate(ids: np.ndarray[Any, Any]) -> Any:
         source = torch.from_numpy(ids)
-        return baked.generate(input_ids=source, attention_mask=torch.ones_like(source), **given)
+        return baked.generate(input_ids=source, attention_mask=torch.ones_like(source), **generation)
 
     def torch_scores(ids: np.ndarray[Any, Any]) -> Any:
-        """Each answer forced, the source encoded once."""
+        """Score each answer with teacher forcing, encoding the source once."""
         source = torch.from_numpy(ids)
         encoded = baked.encoder(input_ids=source).last_hidden_state.repeat_interleave(len(labels), 0)
         targets = labels.repeat(len(ids), 1)  # [B * A, T]
@@ -132,9 +145,9 @@ def contenders(folder: Path, among: str, threads: int) -> dict[str, Contender]:
 
     def optimum_generate(ids: np.ndarray[Any, Any]) -> Any:
         source = torch.from_numpy(ids)
-        return exported.generate(input_ids=source, attention_mask=torch.ones_like(source), **given)
+        return exported.generate(input_ids=source, attention_mask=torch.ones_like(source), **generation)
 
-    found: dict[str, Callable[[np.ndarray[Any, Any]], Any]] = {
+    scorers: dict[str, Scorer] = {
         OURS: graph("classifier"),
         "likelihood graph": graph("likelihood"),
         "int8 graph": graph("int8"),
@@ -144,12 +157,12 @@ def contenders(folder: Path, among: str, threads: int) -> dict[str, Contender]:
         "optimum generate": optimum_generate,
     }
     if (folder / "ctranslate2").is_dir():
-        found["CTranslate2 scoring"] = ctranslate2_scoring(folder / "ctranslate2", answers, threads)
-    return found
+        scorers["CTranslate2 scoring"] = ctranslate2_scorer(folder / "ctranslate2", answer_tokens, threads)
+    return scorers
 
 
-def ctranslate2_scoring(folder: Path, answers: Answered, threads: int) -> Callable[[np.ndarray[Any, Any]], Any]:
-    """CTranslate2's own scoring of each answer after each source."""
+def ctranslate2_scorer(folder: Path, answers: AnswerTokens, threads: int) -> Callable[[np.ndarray[Any, Any]], Any]:
+    """Return a function that scores each answer after each source by CTranslate2."""
     import ctranslate2
 
     translator = ctranslate2.Translator(str(folder), intra_threads=threads, inter_threads=1)
