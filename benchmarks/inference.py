@@ -1,14 +1,15 @@
-"""How fast an exported task answers, beside what else would answer it: medians over processes, and ratios.
+"""Inference time of an exported task compared with its peers: medians over processes, and ratios.
 
     python benchmarks/inference.py                       # t5-small's sizes, random weights
-    python benchmarks/inference.py --sizes default       # those of the shipped backbone
-    python benchmarks/inference.py --sizes minilm        # all-MiniLM-L6-v2's, random weights
+    python benchmarks/inference.py --sizes default       # the shipped backbone's sizes
+    python benchmarks/inference.py --sizes minilm        # all-MiniLM-L6-v2's sizes, random weights
 
-Every contender answers the same rows among the same answers. For a T5 these are `mnli`, entailment, neutral and
-contradiction as T5's own vocabulary writes them (5, 2 and 2 tokens with </s>), or `short`, two answers of 2 tokens, and
-`generate` writes as many tokens as the longest has; for an encoder, as many labels. A process loads all contenders and
-times them in random turns, so that what slows the machine down slows all. CTranslate2 takes part if it is installed:
-give it a folder of its own (pip install --no-deps --target build/peers ctranslate2), and name that in PYTHONPATH.
+All scorers process the same rows with the same answers. For a T5 the answers are `mnli`: entailment, neutral and
+contradiction in T5's own vocabulary (5, 2 and 2 tokens with </s>), or `short`: two answers of 2 tokens. `generate`
+writes as many tokens as the longest answer has. For an encoder the number of labels is the same. A process loads all
+scorers and times them in random order, so that a slowdown of the machine affects all of them. CTranslate2 is included
+if it is installed: install it into a separate folder (pip install --no-deps --target build/peers ctranslate2), and add
+that folder to PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -24,40 +25,50 @@ import time
 import warnings
 from pathlib import Path
 
-import encoder_contenders
+import encoder_peers
 import numpy as np
-import t5_contenders
+import t5_peers
 
-KINDS = {sizes: kind for kind in (t5_contenders, encoder_contenders) for sizes in kind.SIZES}
+FAMILIES = {sizes: family for family in (t5_peers, encoder_peers) for sizes in family.SIZES}
+"""The module that makes and loads the scorers, by the name of the sizes."""
 SHAPES = [(batch, length) for batch in (1, 8, 32) for length in (32, 128)]
-SETTLE = 0.03  # seconds before each run: threads of the one before may still be spinning
+"""Rows and tokens of each batch."""
+SETTLE = 0.03  # seconds before each call, as threads of the previous one may still spin
 
 
 def measure(folder: Path, sizes: str, answers: str, threads: int, seconds: float) -> None:
-    """Prints a JSON line: shape → contender → median seconds of this process."""
+    """Print a JSON line: the median seconds in this process, by shape and scorer.
+
+    Args:
+        folder: The folder of the scorers.
+        sizes: A name in `FAMILIES`.
+        answers: The name of the answers.
+        threads: Threads of each scorer.
+        seconds: Time of each shape, at least four rounds.
+    """
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    running = KINDS[sizes].contenders(folder, answers, threads)
-    ours = next(iter(running))
+    scorers = FAMILIES[sizes].load_scorers(folder, answers, threads)
+    ours = next(iter(scorers))
     draw = np.random.default_rng(0)
-    found: dict[str, dict[str, float]] = {}
+    medians: dict[str, dict[str, float]] = {}
     for batch, length in SHAPES:
         ids = draw.integers(100, 1800, (batch, length))
-        times: dict[str, list[float]] = {name: [] for name in running}
-        began = time.perf_counter()
-        while time.perf_counter() - began < seconds or len(times[ours]) < 4:
-            for name in draw.permutation(list(running)).tolist():
-                run = running[name]
+        times: dict[str, list[float]] = {name: [] for name in scorers}
+        first_start = time.perf_counter()
+        while time.perf_counter() - first_start < seconds or len(times[ours]) < 4:
+            for name in draw.permutation(list(scorers)).tolist():
+                score = scorers[name]
                 time.sleep(SETTLE)
                 start = time.perf_counter()
-                run(ids)
+                score(ids)
                 times[name].append(time.perf_counter() - start)
-        found[f"{batch} × {length}"] = {name: statistics.median(values[1:]) for name, values in times.items()}  # noqa: RUF001
-    print(json.dumps(found))
+        medians[f"{batch} × {length}"] = {name: statistics.median(values[1:]) for name, values in times.items()}  # noqa: RUF001
+    print(json.dumps(medians))
 
 
 def table(runs: list[dict[str, dict[str, float]]]) -> str:
-    """Medians over processes in Markdown: ours in milliseconds, the others as how many times longer they take."""
+    """Format medians over processes as Markdown: ours in milliseconds, the others as multiples of ours."""
     names = list(runs[0][next(iter(runs[0]))])
     head = ["batch × tokens", f"{names[0]}, ms", *names[1:]]  # noqa: RUF001
     lines = [f"| {' | '.join(head)} |", f"| {'--- | ' * len(head)}".rstrip()]
@@ -69,31 +80,36 @@ def table(runs: list[dict[str, dict[str, float]]]) -> str:
 
 
 def main() -> None:
+    """Measure in several processes and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", choices=list(KINDS), default="t5-small")
-    parser.add_argument("--answers", choices=list(t5_contenders.ANSWERS), default="mnli")
+    parser.add_argument("--sizes", choices=list(FAMILIES), default="t5-small")
+    parser.add_argument("--answers", choices=list(t5_peers.ANSWERS), default="mnli")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processes", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each shape and process, at least four rounds")
+    parser.add_argument(
+        "--seconds", type=float, default=20.0, help="seconds for each shape and process, at least four rounds"
+    )
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.measure:
-        measure(given.measure, given.sizes, given.answers, given.threads, given.seconds)
+    options = parser.parse_args()
+    if options.measure:
+        measure(options.measure, options.sizes, options.answers, options.threads, options.seconds)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        KINDS[given.sizes].make(folder, given.sizes, given.answers)
+        FAMILIES[options.sizes].make(folder, options.sizes, options.answers)
         size = {path.stem: f"{path.stat().st_size / 1e6:.1f} MB" for path in sorted(folder.glob("*.onnx"))}
         runs = []
-        for number in range(given.processes):
-            given_on = {key: getattr(given, key) for key in ("sizes", "answers", "threads", "seconds")}
-            options = {"measure": name, **given_on}
-            words = [word for key, value in options.items() for word in (f"--{key}", str(value))]
-            command = [sys.executable, __file__, *words]
-            done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-            runs.append(json.loads(done.stdout.splitlines()[-1]))
-            print(f"process {number + 1} of {given.processes} is done", file=sys.stderr)
-        settings = f"{given.sizes}, answers {given.answers}, {given.threads} threads, {given.processes} processes"
+        for number in range(options.processes):
+            shared = {key: getattr(options, key) for key in ("sizes", "answers", "threads", "seconds")}
+            values = {"measure": name, **shared}
+            arguments = [text for key, value in values.items() for text in (f"--{key}", str(value))]
+            command = [sys.executable, __file__, *arguments]
+            process = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+            runs.append(json.loads(process.stdout.splitlines()[-1]))
+            print(f"process {number + 1} of {options.processes} is done", file=sys.stderr)
+        settings = (
+            f"{options.sizes}, answers {options.answers}, {options.threads} threads, {options.processes} processes"
+        )
         print(f"{settings}; files: {size}\n{table(runs)}")
 
 

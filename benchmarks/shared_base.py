@@ -1,11 +1,11 @@
-"""Eight tasks on a shared base, beside one graph a task: sizes, memory, speed, and batches of mixed tasks.
+"""Eight tasks on a shared base compared with one graph per task: sizes, memory, speed, and batches of mixed tasks.
 
     python benchmarks/shared_base.py                     # t5-small's sizes, random weights, reduction factor 32
-    python benchmarks/shared_base.py --sizes default     # those of the shipped backbone
+    python benchmarks/shared_base.py --sizes default     # the shipped backbone's sizes
 
-Speed is that of onnxruntime's run of one batch, contenders in random turns, medians over processes. Mixed batches hold
-rows of tasks drawn at random: one graph that holds all tasks' weights stacked and takes `task_ids`, beside a run a task
-(routing) on the shared base. The answers are those of GLUE, STS-B's 26 numbers among them.
+Speed is the time of one batch in ONNX Runtime, in random order, as medians over processes. Mixed batches hold rows of
+random tasks, and are answered by one graph that stacks the weights of all tasks and takes `task_ids`, or by one run per
+task (routing) on the shared base. The answers are GLUE's, with the 26 numbers of STS-B.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from t5_contenders import SIZES
+from t5_peers import SIZES
 
 SHAPES = [(batch, length) for batch in (1, 8, 32) for length in (32, 128)]
-SETTLE = 0.03  # seconds before each run: threads of the one before may still be spinning
+"""Rows and tokens of each batch."""
+SETTLE = 0.03  # seconds before each call, as threads of the previous one may still spin
 LABELS = {
     "cola": ["unacceptable", "acceptable"],
     "sst2": ["negative", "positive"],
@@ -40,11 +41,14 @@ LABELS = {
     "rte": ["entailment", "not_entailment"],
 }
 HYPERNETWORK = {"reduction_factor": 32, "task_embedding_dim": 64, "projector": {"hidden_dim": 128, "output_dim": 64}}
-ONE = "mnli"
+SINGLE_TASK = "mnli"
+"""The task that is measured alone."""
+SINGLE = "one task's graph"
+"""The peer that the others are compared with."""
 
 
 def make(folder: Path, sizes: str) -> None:
-    """Writes `onnx`, `onnx_shared` and `mixed.onnx`, by the project's own export."""
+    """Write `onnx`, `onnx_shared` and `mixed.onnx` by the project's export."""
     import torch
     from datasets import Dataset
     from transformers import T5Config, T5ForConditionalGeneration
@@ -56,8 +60,8 @@ def make(folder: Path, sizes: str) -> None:
     from hyperformer.export.bundle import export, export_shared_base
     from hyperformer.model import SCORED, MultiTaskModel
 
-    words = [word for labels in LABELS.values() for word in labels] + ["a", "b", *"0123456789."]
-    texts = [" ".join(words), *(f"{a}.{b}" for a in range(6) for b in range(10))] * 3
+    word_list = [word for labels in LABELS.values() for word in labels] + ["a", "b", *"0123456789."]
+    texts = [" ".join(word_list), *(f"{a}.{b}" for a in range(6) for b in range(10))] * 3
     torch.manual_seed(0)
     config = T5Config(**SIZES[sizes], decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)
     T5ForConditionalGeneration(config).save_pretrained(folder / "t5")
@@ -81,7 +85,8 @@ def make(folder: Path, sizes: str) -> None:
         for parameter in model.method.parameters():
             parameter.normal_(std=0.05)
     model.save_pretrained(folder / "checkpoint")
-    rows = [{"a": f"{one} {other}", "y": number % 2} for number, (one, other) in enumerate(itertools.pairwise(words))]
+    pairs = itertools.pairwise(word_list)
+    rows = [{"a": f"{word} {following}", "y": number % 2} for number, (word, following) in enumerate(pairs)]
     split = dict.fromkeys(("train", "validation", "test"), Dataset.from_list(rows))
     write_rows(dict.fromkeys(tasks, split))(folder / "rows")
     metrics, _ = evaluate_all(model.answer, model.tasks, folder / "rows")
@@ -93,7 +98,10 @@ def make(folder: Path, sizes: str) -> None:
 
 
 def write_mixed(model: Any, path: Path) -> None:
-    """One graph with all tasks' weights stacked: `input_ids`, `attention_mask` [B, L], `task_ids` [B] → scores."""
+    """Write one graph with the stacked weights of all tasks.
+
+    Its inputs are `input_ids` and `attention_mask` [B, L] and `task_ids` [B], its output is `scores`.
+    """
     import onnx
     import torch
     from torch import Tensor, nn
@@ -104,26 +112,28 @@ def write_mixed(model: Any, path: Path) -> None:
     from hyperformer.backbones.heads import NEVER
     from hyperformer.export import graphs
 
-    among = list(model.answers.values())
-    modules = [model.bake(name).exportable(model.answers[name], "constrained", among).eval() for name in model.tasks]
+    all_answers = list(model.answers.values())
+    modules = [
+        model.bake(name).exportable(model.answers[name], "constrained", all_answers).eval() for name in model.tasks
+    ]
     mixed: Any = modules[0]
 
-    def stacked(name: str, beyond: float = 0.0) -> Tensor:
-        parts = [module.get_buffer(name) for module in modules]
-        most = [max(sizes) for sizes in zip(*(part.shape for part in parts), strict=True)]
-        found = torch.full((len(parts), *most), beyond)
-        for whole, part in zip(found, parts, strict=True):
-            whole[tuple(slice(size) for size in part.shape)] = part
-        return found
+    def stack(name: str, fill: float = 0.0) -> Tensor:
+        buffers = [module.get_buffer(name) for module in modules]
+        shape = [max(sizes) for sizes in zip(*(buffer.shape for buffer in buffers), strict=True)]
+        stacked = torch.full((len(buffers), *shape), fill)
+        for padded, buffer in zip(stacked, buffers, strict=True):
+            padded[tuple(slice(size) for size in buffer.shape)] = buffer
+        return stacked
 
-    class Rows(nn.Module):
-        """An adapter of which each row takes its task's weights."""
+    class RowAdapter(nn.Module):
+        """An adapter that applies to each row the weights of its task."""
 
         def __init__(self, name: str, activation: nn.Module) -> None:
             super().__init__()
             self.activation = activation
-            for part in ("down", "down_bias", "up", "up_bias", "gain", "shift"):
-                self.register_buffer(part, stacked(f"{name}.{part}"))
+            for weight in ("down", "down_bias", "up", "up_bias", "gain", "shift"):
+                self.register_buffer(weight, stack(f"{name}.{weight}"))
 
         def forward(self, x: Tensor) -> Tensor:
             ids = mixed.task_ids
@@ -136,18 +146,19 @@ def write_mixed(model: Any, path: Path) -> None:
         def __init__(self) -> None:
             super().__init__()
             adapters = {n: m for n, m in mixed.named_modules() if isinstance(m, Adapter) and not m.empty}
-            rows = {name: Rows(name, part.activation) for name, part in adapters.items()}
+            row_adapters = {name: RowAdapter(name, adapter.activation) for name, adapter in adapters.items()}
             fills = {"bias": NEVER, "apart": NEVER}
-            own = ["first", "queries", "edges", "own", "apart", "paths"]
-            own += [name for name, _ in mixed.named_buffers() if name.endswith(".bias") and name.startswith("decoder")]
-            for name in own:
-                self.register_buffer(name.replace(".", "_"), stacked(name, fills.get(name.rpartition(".")[2], 0.0)))
-            for block in mixed.decoder:  # it is each row's own, and set in every call
+            task_buffers = ["first", "queries", "edges", "own", "apart", "paths"]
+            biases = [name for name, _ in mixed.named_buffers() if name.endswith(".bias")]
+            task_buffers += [name for name in biases if name.startswith("decoder")]
+            for name in task_buffers:
+                self.register_buffer(name.replace(".", "_"), stack(name, fills.get(name.rpartition(".")[2], 0.0)))
+            for block in mixed.decoder:  # the bias depends on the row's task, and is set in every call
                 if "bias" in block._buffers:
                     del block.bias
-            for name, part in rows.items():
+            for name, adapter in row_adapters.items():
                 parent, _, last = name.rpartition(".")
-                setattr(mixed.get_submodule(parent), last, part)
+                setattr(mixed.get_submodule(parent), last, adapter)
             self.base = mixed
 
         def forward(self, input_ids: Tensor, attention_mask: Tensor, task_ids: Tensor) -> Tensor:
@@ -180,24 +191,30 @@ def write_mixed(model: Any, path: Path) -> None:
 
 
 def resident() -> float:
-    """What this process has in memory, MB."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
-    assert found
-    return int(found[1]) / 1e3
+    """Return the resident memory of this process, in MB."""
+    match = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    assert match
+    return int(match[1]) / 1e3
 
 
 def memory(folder: Path, threads: int) -> None:
-    """Prints a JSON line: what the folder's tasks take in memory, each opened and asked once, MB."""
+    """Print a JSON line: the resident memory in MB after a folder's tasks were loaded and each answered once."""
     from hyperformer.runtime import Bundle, load
 
-    found = load(folder, threads=threads)
-    for bundle in [found] if isinstance(found, Bundle) else found.values():
+    tasks = load(folder, threads=threads)
+    for bundle in [tasks] if isinstance(tasks, Bundle) else tasks.values():
         bundle({"a": "a b"})
     print(json.dumps(resident()))
 
 
 def speed(folder: Path, threads: int, seconds: float) -> None:
-    """Prints a JSON line: shape → contender → median seconds of this process."""
+    """Print a JSON line: the median seconds in this process, by shape and peer.
+
+    Args:
+        folder: The folder that `make` wrote.
+        threads: Threads of each session.
+        seconds: Time of each shape, at least four rounds.
+    """
     import onnxruntime
 
     from hyperformer.runtime import load
@@ -205,98 +222,99 @@ def speed(folder: Path, threads: int, seconds: float) -> None:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     mixed = onnxruntime.InferenceSession(folder / "mixed.onnx", options, providers=["CPUExecutionProvider"])
-    shared, baked = load(folder / "onnx_shared", threads=threads), load(folder / "onnx" / ONE, threads=threads)
+    shared, baked = load(folder / "onnx_shared", threads=threads), load(folder / "onnx" / SINGLE_TASK, threads=threads)
     names = [*LABELS, "stsb"]
     draw = np.random.default_rng(0)
 
     def run(bundle: Any, ids: np.ndarray[Any, Any]) -> Any:
-        given = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-        return bundle._session.run(["scores"], given, bundle._options)[0]
+        inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+        return bundle._session.run(["scores"], inputs, bundle._options)[0]
 
-    def routed(ids: np.ndarray[Any, Any], tasks: np.ndarray[Any, Any]) -> list[Any]:
-        found: list[Any] = [None] * len(ids)
+    def run_routed(ids: np.ndarray[Any, Any], tasks: np.ndarray[Any, Any]) -> list[Any]:
+        scores: list[Any] = [None] * len(ids)
         for task in np.unique(tasks):
-            places = np.flatnonzero(tasks == task)
-            for place, scores in zip(places, run(shared[names[task]], ids[places]), strict=True):
-                found[place] = scores
-        return found
+            rows = np.flatnonzero(tasks == task)
+            for row, row_scores in zip(rows, run(shared[names[task]], ids[rows]), strict=True):
+                scores[row] = row_scores
+        return scores
 
-    def together(ids: np.ndarray[Any, Any], tasks: np.ndarray[Any, Any]) -> Any:
+    def run_stacked(ids: np.ndarray[Any, Any], tasks: np.ndarray[Any, Any]) -> Any:
         return mixed.run(["scores"], {"input_ids": ids, "attention_mask": np.ones_like(ids), "task_ids": tasks})[0]
 
-    contenders: dict[str, Callable[[Any, Any], Any]] = {
-        "one task's graph": lambda ids, tasks: run(baked, ids),
-        "shared base, one task": lambda ids, tasks: run(shared[ONE], ids),
-        "shared base, mixed tasks routed": routed,
-        "stacked graph, mixed tasks": together,
+    peers: dict[str, Callable[[Any, Any], Any]] = {
+        SINGLE: lambda ids, tasks: run(baked, ids),
+        "shared base, one task": lambda ids, tasks: run(shared[SINGLE_TASK], ids),
+        "shared base, mixed tasks routed": run_routed,
+        "stacked graph, mixed tasks": run_stacked,
     }
-    found = {}
+    medians = {}
     for batch, length in SHAPES:
         ids, tasks = draw.integers(100, 250, (batch, length)), draw.integers(0, len(names), batch)
-        for one, other in zip(routed(ids, tasks), together(ids, tasks), strict=True):  # the same answers
-            np.testing.assert_allclose(one, other[: len(one)], atol=2e-3)
-        times: dict[str, list[float]] = {name: [] for name in contenders}
-        began = time.perf_counter()
-        while time.perf_counter() - began < seconds or len(times["one task's graph"]) < 4:
-            for name in draw.permutation(list(contenders)).tolist():
+        for expected, scores in zip(run_routed(ids, tasks), run_stacked(ids, tasks), strict=True):
+            np.testing.assert_allclose(expected, scores[: len(expected)], atol=2e-3)
+        times: dict[str, list[float]] = {name: [] for name in peers}
+        first_start = time.perf_counter()
+        while time.perf_counter() - first_start < seconds or len(times[SINGLE]) < 4:
+            for name in draw.permutation(list(peers)).tolist():
                 time.sleep(SETTLE)
                 start = time.perf_counter()
-                contenders[name](ids, tasks)
+                peers[name](ids, tasks)
                 times[name].append(time.perf_counter() - start)
-        found[f"{batch} × {length}"] = {name: statistics.median(values[1:]) for name, values in times.items()}  # noqa: RUF001
-    print(json.dumps(found))
+        medians[f"{batch} × {length}"] = {name: statistics.median(values[1:]) for name, values in times.items()}  # noqa: RUF001
+    print(json.dumps(medians))
 
 
-def asked(*words: object) -> Any:
-    """What a process of this file prints."""
-    command = [sys.executable, __file__, *map(str, words)]
+def run_self(*arguments: object) -> Any:
+    """Run this file in another process and return the JSON that it prints last."""
+    command = [sys.executable, __file__, *map(str, arguments)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 
 
 def main() -> None:
+    """Measure in several processes and print sizes, memory and the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", choices=list(SIZES), default="t5-small")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processes", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each shape and process, at least four rounds")
+    parser.add_argument(
+        "--seconds", type=float, default=10.0, help="seconds for each shape and process, at least four rounds"
+    )
     parser.add_argument("--memory", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--speed", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
+    options = parser.parse_args()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    if given.memory:
-        memory(given.memory, given.threads)
+    if options.memory:
+        memory(options.memory, options.threads)
         return
-    if given.speed:
-        speed(given.speed, given.threads, given.seconds)
+    if options.speed:
+        speed(options.speed, options.threads, options.seconds)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make(folder, given.sizes)
+        make(folder, options.sizes)
         base = (folder / "onnx_shared" / "model.onnx").stat().st_size / 1e6
         added = {p.parent.name: p.stat().st_size / 1e6 for p in (folder / "onnx_shared").glob("*/*.onnx_adapter")}
-        alone = (folder / "onnx" / ONE / "model.onnx").stat().st_size / 1e6
-        print(f"{given.sizes}, {given.threads} threads, {given.processes} processes")
+        single = (folder / "onnx" / SINGLE_TASK / "model.onnx").stat().st_size / 1e6
+        print(f"{options.sizes}, {options.threads} threads, {options.processes} processes")
         each = ", ".join(f"{name} {mb:.2f} MB ({100 * mb / base:.2f} %)" for name, mb in sorted(added.items()))
-        print(f"files: base {base:.1f} MB; a task adds {each}; its own graph has {alone:.1f} MB")
-        places = {
-            "one task's graph": f"onnx/{ONE}",
+        print(f"files: base {base:.1f} MB; added per task: {each}; graph of one task {single:.1f} MB")
+        folders = {
+            SINGLE: f"onnx/{SINGLE_TASK}",
             "eight tasks on a shared base": "onnx_shared",
             "eight tasks' graphs": "onnx",
         }
-        taken = {
-            what: statistics.median(
-                asked("--memory", folder / place, "--threads", given.threads) for _ in range(given.processes)
+        used = {
+            name: statistics.median(
+                run_self("--memory", folder / path, "--threads", options.threads) for _ in range(options.processes)
             )
-            for what, place in places.items()
+            for name, path in folders.items()
         }
-        print(
-            "\n".join(f"memory: {what} {mb:.0f} MB, {mb / taken[next(iter(taken))]:.2f}" for what, mb in taken.items())
-        )
+        print("\n".join(f"memory: {name} {mb:.0f} MB, {mb / used[SINGLE]:.2f}" for name, mb in used.items()))
         runs = []
-        for number in range(given.processes):
-            runs.append(asked("--speed", folder, "--threads", given.threads, "--seconds", given.seconds))
-            print(f"process {number + 1} of {given.processes} is done", file=sys.stderr)
+        for number in range(options.processes):
+            runs.append(run_self("--speed", folder, "--threads", options.threads, "--seconds", options.seconds))
+            print(f"process {number + 1} of {options.processes} is done", file=sys.stderr)
         names = list(runs[0][next(iter(runs[0]))])
         print(f"\n| batch × tokens | {names[0]}, ms | {' | '.join(names[1:])} |\n|{' --- |' * (len(names) + 1)}")  # noqa: RUF001
         for shape in runs[0]:

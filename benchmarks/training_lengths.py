@@ -1,6 +1,6 @@
-"""How to pad batches of GLUE's lengths: the engine's own way and others, as rows a second of HyperFormer++.
+"""Ways to pad batches with GLUE's lengths: the engine's and others, in rows per second of HyperFormer++.
 
-Batches are the engine's (`mixed_batches`); a window of them holds the same rows for every way.
+Batches are the engine's (`mixed_batches`); all ways get the same rows in a window of batches.
 """
 
 from __future__ import annotations
@@ -14,18 +14,23 @@ from unittest import mock
 import numpy as np
 import torch
 import yaml
-from training_contenders import GLUE, SETTINGS, Contender, ours, stepping
-from training_contenders import make as make_t5
+from training_peers import GLUE, SETTINGS, TrainingStep, load_hyperformer, make_step
+from training_peers import make as make_t5
 
-ENGINE = "the engine's: large batches in parts by length"
-WINDOW = 16  # batches; what length_grouped moves rows within
-WINDOWS = 8  # then the first one comes again
-ROWS = 2000  # of each task at most
+ENGINE = "the engine's: large batches split by length"
+WINDOW = 16  # batches within which length_grouped moves rows
+WINDOWS = 8  # after which the first window is repeated
+ROWS = 2000  # largest number of rows per task
 SHIPPED = GLUE.parents[1] / "data" / "06_models" / "backbone"
 
 
-def make(folder: Path, given: Any) -> None:
-    """Writes the T5, token ids of some rows of every task, and how many rows each has."""
+def make(folder: Path, options: Any) -> None:
+    """Write the T5, and for every task its number of rows and the token ids of some of them.
+
+    Args:
+        folder: The folder to write to.
+        options: The command line's, with `data` and `tokenizer`.
+    """
     from pyarrow import parquet
     from transformers import AutoTokenizer
 
@@ -34,12 +39,12 @@ def make(folder: Path, given: Any) -> None:
     from hyperformer.text import joined
 
     make_t5(folder)
-    tokenizer = AutoTokenizer.from_pretrained(given.tokenizer if given.tokenizer.is_dir() else SHIPPED)
-    print(f"tokens are those of {tokenizer.name_or_path}")
+    tokenizer = AutoTokenizer.from_pretrained(options.tokenizer if options.tokenizer.is_dir() else SHIPPED)
+    print(f"tokenizer: {tokenizer.name_or_path}")
     draw = np.random.default_rng(0)
-    found = {}
+    tokenized = {}
     for name, task in tasks.make(Tasks(yaml.safe_load((GLUE / "parameters_tasks.yml").read_text())["tasks"])).items():
-        table = parquet.read_table(given.data / name / "train.parquet")
+        table = parquet.read_table(options.data / name / "train.parquet")
         picked = table.take(draw.choice(len(table), min(ROWS, len(table)), replace=False)).to_pylist()
         examples = [task.example(row) for row in picked]
 
@@ -49,12 +54,17 @@ def make(folder: Path, given: Any) -> None:
 
         sources = ids([joined(e.source) for e in examples], SETTINGS["backbone"]["max_source_tokens"])
         targets = ids([e.answer for e in examples], SETTINGS["backbone"]["max_target_tokens"])
-        found[name] = {"count": len(table), "rows": {"input_ids": sources, "labels": targets}}
-    (folder / "rows.json").write_text(json.dumps(found))
+        tokenized[name] = {"count": len(table), "rows": {"input_ids": sources, "labels": targets}}
+    (folder / "rows.json").write_text(json.dumps(tokenized))
 
 
-def contenders(folder: Path, rows: int) -> dict[str, Contender]:
-    """One model, whose steps take a batch padded in one way or another."""
+def make_steps(folder: Path, rows: int) -> dict[str, TrainingStep]:
+    """Return training steps of the same model, by the way their batches are padded.
+
+    Args:
+        folder: The folder that `make` wrote.
+        rows: Rows of a batch.
+    """
     import pyarrow as pa
     from datasets import Dataset
 
@@ -63,66 +73,72 @@ def contenders(folder: Path, rows: int) -> dict[str, Contender]:
     from hyperformer.training.finetuning import mixed_batches
     from hyperformer.training.sampling import length_grouped, task_shares
 
-    model = ours(folder, SETTINGS["training"]["label_smoothing"])
-    found = json.loads((folder / "rows.json").read_text())
+    model = load_hyperformer(folder, SETTINGS["training"]["label_smoothing"])
+    tokenized = json.loads((folder / "rows.json").read_text())
     settings = TrainingSettings(**SETTINGS["training"] | {"batch_size": rows, "steps": WINDOW * WINDOWS})
-    counts = {name: one["count"] for name, one in found.items()}
-    shares = task_shares(counts, dict.fromkeys(found, 1.0), settings.temperature)
-    parts = {name: (Dataset(pa.table(one["rows"])), shares[name]) for name, one in found.items()}
-    work = mixed_batches(model, parts, settings, seed=0)
-    chosen = [work.rows(step) for step in range(settings.steps)]
-    drawn = [work.collate(batch) for batch in chosen]
+    counts = {name: task["count"] for name, task in tokenized.items()}
+    shares = task_shares(counts, dict.fromkeys(tokenized, 1.0), settings.temperature)
+    datasets = {name: (Dataset(pa.table(task["rows"])), shares[name]) for name, task in tokenized.items()}
+    work = mixed_batches(model, datasets, settings, seed=0)
+    batch_rows = [work.rows(step) for step in range(settings.steps)]
+    batches = [work.collate(chosen) for chosen in batch_rows]
     longest = SETTINGS["backbone"]["max_source_tokens"]
 
-    def padded(made: dict[str, Any]) -> dict[str, Any]:
-        return made | {
-            name: torch.nn.functional.pad(made[name], (0, longest - made[name].shape[1]))
+    def pad_fully(batch: dict[str, Any]) -> dict[str, Any]:
+        return batch | {
+            name: torch.nn.functional.pad(batch[name], (0, longest - batch[name].shape[1]))
             for name in ("input_ids", "attention_mask")
         }
 
-    def regrouped(window: Sequence[Any]) -> list[dict[str, Any]]:
-        """The rows of a window, those of like length in one batch."""
+    def group_by_length(window: Sequence[Any]) -> list[dict[str, Any]]:
+        """Return the batches of a window with rows of similar length in each batch."""
         order = length_grouped([len(row.tokens["input_ids"]) for row in window], rows, 0)
         return [work.collate([window[i] for i in order[at : at + rows]]) for at in range(0, len(order), rows)]
 
-    def contender(batches: list[dict[str, Any]], parts: bool = False, full: bool = False) -> Contender:
-        def loss(number: int, own: Callable[..., torch.Tensor] = model.backbone.loss) -> torch.Tensor:
-            def given(batch: dict[str, Any], smoothing: float) -> torch.Tensor:
-                return own(padded(batch) if full else batch, smoothing)
+    def padded_step(batches: list[dict[str, Any]], split: bool = False, full: bool = False) -> TrainingStep:
+        def loss(number: int, backbone_loss: Callable[..., torch.Tensor] = model.backbone.loss) -> torch.Tensor:
+            def padded_loss(batch: dict[str, Any], smoothing: float) -> torch.Tensor:
+                return backbone_loss(pad_fully(batch) if full else batch, smoothing)
 
             with (
-                mock.patch.object(engine, "LARGE", engine.LARGE if parts else 1 << 60),
-                mock.patch.object(model.backbone, "loss", given),  # the engine would cut what is padded before it
+                mock.patch.object(engine, "LARGE", engine.LARGE if split else 1 << 60),
+                mock.patch.object(model.backbone, "loss", padded_loss),  # the engine would remove earlier padding
             ):
                 return model(**batches[number % len(batches)])["loss"]
 
-        seen: list[int] = []
+        sizes: list[int] = []
 
-        def look(batch: dict[str, Any], _: float) -> torch.Tensor:
-            seen.append(batch["input_ids"].numel())
+        def record_size(batch: dict[str, Any], _: float) -> torch.Tensor:
+            sizes.append(batch["input_ids"].numel())
             return torch.zeros(len(batch["labels"]))
 
-        made = stepping(model, loss)
+        step = make_step(model, loss)
         with torch.no_grad():
             for number in range(len(batches)):
-                loss(number, look)
-        made.tokens = sum(seen) / rows / len(batches)
-        return made
+                loss(number, record_size)
+        step.tokens = sum(sizes) / rows / len(batches)
+        return step
 
-    windows = [sum(chosen[at : at + WINDOW], []) for at in range(0, len(chosen), WINDOW)]  # noqa: RUF017
+    windows = [sum(batch_rows[at : at + WINDOW], []) for at in range(0, len(batch_rows), WINDOW)]  # noqa: RUF017
+    grouped = [batch for window in windows for batch in group_by_length(window)]
     return {
-        ENGINE: contender(drawn, parts=True),
-        f"all to {longest}": contender(drawn, full=True),
-        "to the batch's longest": contender(drawn),
-        f"windows of {WINDOW} batches sorted by length": contender([one for w in windows for one in regrouped(w)]),
+        ENGINE: padded_step(batches, split=True),
+        f"all to {longest}": padded_step(batches, full=True),
+        "to the longest row of the batch": padded_step(batches),
+        f"windows of {WINDOW} batches sorted by length": padded_step(grouped),
     }
 
 
 def table(runs: list[dict[str, Any]], rows: int, _: Any = None) -> str:
-    """Rows a second over whole windows, the median over processes, and how many times the engine's that is."""
-    lines = ["| padding | tokens a row | rows/s | times |", "| --- | --- | --- | --- |"]
+    """Format rows per second as Markdown: medians over processes, and their ratio to the engine's.
+
+    Args:
+        runs: The seconds and sizes of each step, by name, one entry per process.
+        rows: Rows of a batch.
+    """
+    lines = ["| padding | tokens per row | rows/s | ratio |", "| --- | --- | --- | --- |"]
     speeds = {name: [rows / np.mean(run[name]["seconds"]) for run in runs] for name in runs[0]}
-    for name, found in speeds.items():
-        ratio = np.median([a / b for a, b in zip(found, speeds[ENGINE], strict=True)])
-        lines.append(f"| {name} | {runs[0][name]['tokens']:.1f} | {np.median(found):.1f} | {ratio:.2f} |")
+    for name, values in speeds.items():
+        ratio = np.median([a / b for a, b in zip(values, speeds[ENGINE], strict=True)])
+        lines.append(f"| {name} | {runs[0][name]['tokens']:.1f} | {np.median(values):.1f} | {ratio:.2f} |")
     return "\n".join(lines)

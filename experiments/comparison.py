@@ -1,11 +1,11 @@
-"""The paper's comparison: methods, or ways of one, over rates and seeds on a suite of tasks.
+"""The paper's comparison: methods, or variants of one, across learning rates and seeds on a suite of tasks.
 
     python -m experiments.comparison minilm --source /path/to/glue
 
-computes the cells that are missing; several such processes share them. Of each contender, rates are tried with the
-first seed: the middle one and its neighbours, then further ones until the best has tried neighbours. The other seeds
-take the rate with the best validation mean. What is on the way is kept under experiments/work, so that a stopped run
-goes on.
+computes the runs that are missing or outdated; several processes may share them. The first seed searches the learning
+rate of each configuration: the middle candidate and its neighbors, then further ones until both neighbors of the best
+were tried. The other seeds use the learning rate with the best validation mean. Intermediate files are kept in
+experiments/work, so that an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -18,18 +18,20 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from experiments import cells
-from experiments.cells import Cell, log
-from experiments.plan import ComparisonSuite, named, plan, settings_of
+from experiments import store
+from experiments.plan import ComparisonSuite, find_suite, load_plan, resolve_settings
+from experiments.store import Run, log
 from hyperformer.config import Settings
 from hyperformer.types import HyperFormerError
 
 
 class Comparison:
-    """One suite's cells: what they need, and how they are made.
+    """The runs of one comparison suite.
 
     Args:
-        source: where the rows are, if not where the environment says.
+        name: The suite's name.
+        suite: The suite.
+        source: The folder of the rows; by default the environment's.
     """
 
     def __init__(self, name: str, suite: ComparisonSuite, source: str | None = None) -> None:
@@ -38,8 +40,8 @@ class Comparison:
 
     @cached_property
     def settings(self) -> Settings:
-        """The environment's with the suite's changes; a contender's own, rate and seed are each cell's."""
-        return settings_of(self.suite, **self.source)
+        """The environment's settings with the suite's overrides, without those of a configuration or run."""
+        return resolve_settings(self.suite, **self.source)
 
     @cached_property
     def inputs(self) -> tuple[Path, Path]:
@@ -47,87 +49,93 @@ class Comparison:
         from hyperformer.training import encode
 
         settings = self.settings
-        rows = cells.rows_of(self.suite, settings)
-        tokens = cells.WORK / "tokens" / f"{rows.name}-{settings.backbone.max_source_tokens}-{self.name}"
-        return rows, cells.made_once(tokens, partial(encode, rows, settings.tasks, settings.backbone))
+        rows = store.prepare_rows(self.suite, settings)
+        tokens = store.WORK / "tokens" / f"{rows.name}-{settings.backbone.max_source_tokens}-{self.name}"
+        return rows, store.write_folder_once(tokens, partial(encode, rows, settings.tasks, settings.backbone))
 
-    def wanted(self) -> Iterator[tuple[str, str, float | None, int]]:
-        """(cell, contender, rate, seed) of every cell; a rate that is still to be chosen is None.
+    def planned_runs(self) -> Iterator[tuple[str, str, float | None, int]]:
+        """Yield (name, configuration, learning rate, seed) of every run; a learning rate not yet chosen is None.
 
-        Of the first seed's, those of rates that the search does not come to stay unmade.
+        Runs of the first seed with learning rates that the search does not reach are never computed.
         """
         first, *others = self.suite.seeds
-        for contender in self.suite.contenders:
-            for rate in self.suite.rates:
-                yield self.tried(contender, rate), contender, rate, first
+        for configuration in self.suite.configurations:
+            for learning_rate in self.suite.learning_rates:
+                yield self.search_run(configuration, learning_rate), configuration, learning_rate, first
         for seed in others:
-            for contender in self.suite.contenders:
-                yield self.other(contender, seed), contender, None, seed
+            for configuration in self.suite.configurations:
+                yield self.seed_run(configuration, seed), configuration, None, seed
 
-    def tried(self, contender: str, rate: float) -> str:
-        """The cell of a rate that was tried."""
-        return f"{cells.plain(contender)}-{rate:g}-{self.suite.seeds[0]}"
+    def search_run(self, configuration: str, learning_rate: float) -> str:
+        """Return the name of the first seed's run with a learning rate."""
+        return f"{store.file_stem(configuration)}-{learning_rate:g}-{self.suite.seeds[0]}"
 
-    def other(self, contender: str, seed: int) -> str:
-        """The cell of another seed, with the chosen rate."""
-        return f"{cells.plain(contender)}-{seed}"
+    def seed_run(self, configuration: str, seed: int) -> str:
+        """Return the name of another seed's run with the chosen learning rate."""
+        return f"{store.file_stem(configuration)}-{seed}"
 
-    def found_by_rate(self, contender: str) -> dict[float, float]:
-        """Rate → validation mean, of the rates that were tried."""
-        found = {rate: cells.read("comparison", self.name, self.tried(contender, rate)) for rate in self.suite.rates}
-        return {rate: cell["validation"]["mean"] for rate, cell in found.items() if cell is not None}
+    def validation_means(self, configuration: str) -> dict[float, float]:
+        """Return the validation mean by learning rate, of those that were tried."""
+        runs = {
+            learning_rate: store.read("comparison", self.name, self.search_run(configuration, learning_rate))
+            for learning_rate in self.suite.learning_rates
+        }
+        return {learning_rate: run["validation"]["mean"] for learning_rate, run in runs.items() if run is not None}
 
-    def rates_to_try(self, contender: str) -> list[float]:
-        """The rates that are still to be tried before one can be chosen."""
-        found, rates = self.found_by_rate(contender), self.suite.rates
+    def learning_rates_to_try(self, configuration: str) -> list[float]:
+        """Return the learning rates to try next; none if the search is complete."""
+        means, learning_rates = self.validation_means(configuration), self.suite.learning_rates
 
-        def about(place: int) -> list[float]:
-            return [rate for rate in rates[max(place - 1, 0) : place + 2] if rate not in found]
+        def untried_near(index: int) -> list[float]:
+            nearby = learning_rates[max(index - 1, 0) : index + 2]
+            return [learning_rate for learning_rate in nearby if learning_rate not in means]
 
-        return about(len(rates) // 2) or about(rates.index(max(found, key=lambda rate: found[rate])))
+        middle = len(learning_rates) // 2
+        return untried_near(middle) or untried_near(learning_rates.index(max(means, key=lambda rate: means[rate])))
 
-    def chosen_rate(self, contender: str) -> float | None:
-        """The rate whose run with the first seed has the best validation mean; None while one is to be tried."""
-        found = self.found_by_rate(contender)
-        return None if self.rates_to_try(contender) else max(found, key=lambda rate: found[rate])
+    def chosen_learning_rate(self, configuration: str) -> float | None:
+        """Return the learning rate with the best validation mean, or None if the search is incomplete."""
+        means = self.validation_means(configuration)
+        return None if self.learning_rates_to_try(configuration) else max(means, key=lambda rate: means[rate])
 
-    def chosen(self, contender: str) -> str | None:
-        """The first seed's cell with the chosen rate."""
-        rate = self.chosen_rate(contender)
-        return None if rate is None else self.tried(contender, rate)
+    def chosen_run(self, configuration: str) -> str | None:
+        """Return the name of the first seed's run with the chosen learning rate, or None."""
+        learning_rate = self.chosen_learning_rate(configuration)
+        return None if learning_rate is None else self.search_run(configuration, learning_rate)
 
-    def checkpoint(self, cell: str) -> Path:
-        """Where a cell's trained model is."""
-        return cells.WORK / "checkpoints" / self.name / cell
+    def checkpoint_path(self, name: str) -> Path:
+        """Return the folder of a run's trained model."""
+        return store.WORK / "checkpoints" / self.name / name
 
     def run(self) -> None:
-        """Makes the missing cells, in turns with other processes that do the same."""
+        """Compute the runs that are missing or outdated; several processes may share this work."""
 
-        def make(cell: str, contender: str, rate: float | None, seed: int) -> bool:
-            chosen = self.chosen_rate(contender)
-            if rate is None:
+        def compute(name: str, configuration: str, learning_rate: float | None, seed: int) -> bool:
+            chosen = self.chosen_learning_rate(configuration)
+            if learning_rate is None:
                 if chosen is not None:
-                    self.make(cell, contender, chosen, seed)
+                    self.compute(name, configuration, chosen, seed)
                 return chosen is not None
-            if rate in [*self.rates_to_try(contender), *self.found_by_rate(contender)]:
-                self.make(cell, contender, rate, seed)
+            if learning_rate in [*self.learning_rates_to_try(configuration), *self.validation_means(configuration)]:
+                self.compute(name, configuration, learning_rate, seed)
                 return True
             return chosen is not None
 
-        cells.shared_out("comparison", self.name, self.wanted(), make)
+        store.compute_missing("comparison", self.name, self.planned_runs(), compute)
 
-    def cell_settings(self, contender: str, rate: float, seed: int) -> Settings:
-        """The settings that a cell is made by."""
-        own = self.suite.contenders[contender]
-        return settings_of(self.suite, **self.source, **own, **{"seed": seed, "training.learning_rate": rate})
+    def run_settings(self, configuration: str, learning_rate: float, seed: int) -> Settings:
+        """Return the settings of a run."""
+        overrides = self.suite.configurations[configuration]
+        run = {"seed": seed, "training.learning_rate": learning_rate}
+        return resolve_settings(self.suite, **self.source, **overrides, **run)
 
     def digest(self, settings: Settings) -> str:
-        """A checksum of what of a cell's settings its result depends on."""
+        """Return a checksum of the settings that a run's result depends on."""
         parts = (settings.tasks, settings.chosen_method, settings.training, settings.backbone.max_source_tokens)
-        return cells.digest([*parts, settings.seed, self.suite.test_rows])
+        return store.digest([*parts, settings.seed, self.suite.test_rows])
 
     def fingerprint(self, settings: Settings, rows: Path) -> dict[str, str]:
-        """What a cell is made from: the hashes of its settings, rows, backbone and code."""
+        """Return the hashes of a run's settings, rows, backbone and code."""
         from hyperformer import backbones
         from hyperformer.manifest import folder_sha256
 
@@ -135,102 +143,103 @@ class Comparison:
             "settings": self.digest(settings),
             "rows": folder_sha256(rows),
             "backbone": backbones.checksum(settings.backbone),
-            "code": folder_sha256(cells.CODE),
+            "code": folder_sha256(store.CODE),
         }
 
-    def make(self, cell: str, contender: str, rate: float, seed: int) -> None:
-        """Trains and scores one cell, unless it stands."""
+    def compute(self, name: str, configuration: str, learning_rate: float, seed: int) -> None:
+        """Train and score one run, unless it is up to date."""
         import torch
 
         from hyperformer.evaluation import mean_of
         from hyperformer.training import remove_states, train
 
-        settings = self.cell_settings(contender, rate, seed)
+        settings = self.run_settings(configuration, learning_rate, seed)
         rows, tokens = self.inputs
         made_from = self.fingerprint(settings, rows)
-        if cells.stands(cells.read("comparison", self.name, cell), made_from):
-            log.info("%s/%s is there", self.name, cell)
+        if store.is_current(store.read("comparison", self.name, name), made_from):
+            log.info("%s/%s is up to date", self.name, name)
             return
-        if other := cells.alike("comparison", made_from):
-            cells.write({**other, "contender": contender}, "comparison", self.name, cell)
-            log.info("%s/%s is another suite's: validation %.2f", self.name, cell, other["validation"]["mean"])
+        if equal := store.find_current("comparison", made_from):
+            store.write({**equal, "configuration": configuration}, "comparison", self.name, name)
+            log.info("%s/%s copied from an equal run: validation %.2f", self.name, name, equal["validation"]["mean"])
             return
-        log.info("%s/%s", self.name, cell)
-        states = cells.WORK / "states" / self.name / cell
-        resumed, began = states.is_dir(), time.process_time()  # other work on the machine is not counted
-        tasks, backbone, chosen = settings.tasks, settings.backbone, settings.chosen_method
-        write, history = train(rows, tokens, tasks, backbone, chosen, settings.training, seed, states)
+        log.info("%s/%s", self.name, name)
+        states = store.WORK / "states" / self.name / name
+        is_resumed, start = states.is_dir(), time.process_time()  # CPU time, as other processes may use the machine
+        tasks, backbone, method = settings.tasks, settings.backbone, settings.chosen_method
+        write, history = train(rows, tokens, tasks, backbone, method, settings.training, seed, states)
         gpu = torch.cuda.is_available()
-        # waiting for a GPU that others use too counts as the process's own time
-        seconds = None if resumed or gpu else round(time.process_time() - began)
-        cells.folder(self.checkpoint(cell), write)
+        # Waiting for a shared GPU would count as CPU time.
+        cpu_seconds = None if is_resumed or gpu else round(time.process_time() - start)
+        store.write_folder(self.checkpoint_path(name), write)
         remove_states(states)
         best = max(history, key=lambda line: line["mean"])
-        test = self.scores(self.checkpoint(cell), rows, settings)
-        found = {
+        test = self.score(self.checkpoint_path(name), rows, settings)
+        run = {
             "made_from": made_from,
-            "contender": contender,
-            "learning_rate": rate,
+            "configuration": configuration,
+            "learning_rate": learning_rate,
             "seed": seed,
             "steps": settings.training.steps,
             "batch_size": settings.training.batch_size,
-            "validation": {name: round(value, 3) for name, value in best.items()},
+            "validation": {metric: round(value, 3) for metric, value in best.items()},
             "by_step": {str(line["step"]): round(line["mean"], 3) for line in history},
             "test": test,
-            "processor_seconds": seconds,
-            "processor": torch.cuda.get_device_name()
+            "cpu_seconds": cpu_seconds,
+            "device": torch.cuda.get_device_name()
             if gpu
             else f"{torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads",
-            **described(self.checkpoint(cell), settings),
+            **describe_model(self.checkpoint_path(name), settings),
         }
-        cells.write(found, "comparison", self.name, cell)
-        log.info("%s/%s: validation %.2f, test %.2f", self.name, cell, best["mean"], mean_of(test))
+        store.write(run, "comparison", self.name, name)
+        log.info("%s/%s: validation %.2f, test %.2f", self.name, name, best["mean"], mean_of(test))
 
-    def scores(self, checkpoint: Path, rows: Path, settings: Settings) -> dict[str, dict[str, float]]:
-        """A checkpoint's metrics of every task on its first test rows."""
+    def score(self, checkpoint: Path, rows: Path, settings: Settings) -> dict[str, dict[str, float]]:
+        """Return a checkpoint's metrics by task on the first test rows."""
         from hyperformer.data import first_rows
         from hyperformer.evaluation import evaluate
         from hyperformer.model import MultiTaskModel, accelerated
 
         model = accelerated(MultiTaskModel.from_pretrained(checkpoint))
         answer = partial(model.answer, settings=settings.evaluation)
-        found = {}
+        scores = {}
         for name, task in model.tasks.items():
             metrics, _ = evaluate(answer, task, first_rows(rows, name, "test", self.suite.test_rows))
-            found[name] = {kind: round(value, 3) for kind, value in metrics.items()}
-        return found
+            scores[name] = {metric: round(value, 3) for metric, value in metrics.items()}
+        return scores
 
 
-def described(checkpoint: Path, settings: Settings) -> Cell:
-    """What a trained model has: its parameters, and the embeddings of its tasks, if there are any."""
+def describe_model(checkpoint: Path, settings: Settings) -> Run:
+    """Return the parameter counts of a trained model and, if its method has them, its task embeddings."""
     from safetensors.torch import load_file
 
     from hyperformer.model import parameter_counts
 
-    found: Cell = {"parameters": parameter_counts(settings.backbone, settings.chosen_method, settings.tasks)}
-    single = checkpoint / "trained.safetensors"
-    embeddings = load_file(single).get("method.task_embedding.weight") if single.is_file() else None
+    description: Run = {"parameters": parameter_counts(settings.backbone, settings.chosen_method, settings.tasks)}
+    weights = checkpoint / "trained.safetensors"
+    embeddings = load_file(weights).get("method.task_embedding.weight") if weights.is_file() else None
     if embeddings is not None:
-        names = settings.tasks.root
-        found["embeddings"] = {n: [round(x, 3) for x in e.tolist()] for n, e in zip(names, embeddings, strict=True)}
-    return found
+        vectors = zip(settings.tasks.root, embeddings, strict=True)
+        description["embeddings"] = {task: [round(x, 3) for x in vector.tolist()] for task, vector in vectors}
+    return description
 
 
-def arguments(description: str | None, names: Any) -> argparse.Namespace:
-    """A suite, and where its rows are."""
-    given = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    given.add_argument("suite", help=f"one of {', '.join(names)}")
-    given.add_argument("--source", help="the folder of the rows, in place of where the environment says")
-    return given.parse_args()
+def parse_arguments(description: str | None, names: Any) -> argparse.Namespace:
+    """Parse the command line: a suite, and the folder of its rows."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("suite", help=f"one of {', '.join(names)}")
+    parser.add_argument("--source", help="folder of the rows, in place of the environment's")
+    return parser.parse_args()
 
 
 def main() -> None:
+    """Compute the runs of the suite that the command line names."""
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("hyperformer").setLevel(logging.INFO)
     try:
-        suites = plan().comparison
-        given = arguments(__doc__, suites)
-        Comparison(given.suite, named(suites, given.suite), given.source).run()
+        suites = load_plan().comparison
+        options = parse_arguments(__doc__, suites)
+        Comparison(options.suite, find_suite(suites, options.suite), options.source).run()
     except HyperFormerError as error:
         raise SystemExit(str(error)) from None
 

@@ -1,4 +1,4 @@
-"""What is measured: the suites of plan.yaml, typed, and the settings of each."""
+"""The typed suites of plan.yaml, and the settings that each resolves to."""
 
 from __future__ import annotations
 
@@ -23,94 +23,99 @@ class _Plan(BaseModel):
 
 
 class Suite(_Plan):
-    """What is measured on one set of tasks."""
+    """Measurements on one set of tasks."""
 
     environment: str
     changes: dict[str, Any] = {}
-    """Settings of the environment that are other here, by their dotted names."""
+    """Overrides of the environment's settings, by dotted name."""
     seeds: Annotated[list[int], Field(min_length=1)]
     test_rows: Count
-    """At most so many test rows a task are scored, the first ones."""
+    """Largest number of test rows to score per task; the first ones are used."""
 
 
 class ComparisonSuite(Suite):
-    """Methods, or ways of one method, beside each other."""
+    """Methods, or variants of a method, compared with each other."""
 
-    contenders: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    """What is compared, by name: the settings of each that are its own, by their dotted names."""
-    rates: Annotated[list[float], Field(min_length=1)]
-    """Learning rates, rising, the same for all: from the middle outwards, until the best has tried neighbours."""
+    configurations: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    """Overrides of the environment's settings, by dotted name, for each configuration."""
+    learning_rates: Annotated[list[float], Field(min_length=1)]
+    """Candidates in increasing order, the same for all configurations."""
 
-    @field_validator("rates")
+    @field_validator("learning_rates")
     @classmethod
-    def _rising(cls, rates: list[float]) -> list[float]:
-        if rates != sorted(set(rates)):
-            raise ValueError("expected rates that rise")
-        return rates
+    def _check_order(cls, learning_rates: list[float]) -> list[float]:
+        if learning_rates != sorted(set(learning_rates)):
+            raise ValueError("expected learning rates in increasing order")
+        return learning_rates
 
 
-class Adapted(_Plan):
-    """A comparison's model, and how it is adapted."""
+class Adaptation(_Plan):
+    """A trained model of a comparison, and how it is adapted to a new task."""
 
-    trained: str
-    """A contender of the comparison."""
+    model: str
+    """The configuration of the comparison whose trained model is adapted."""
     initialize_from: Literal["nearest", "mean", "random"] = "nearest"
     train: Literal["all", "task_specific"] = "all"
 
 
 class TransferSuite(Suite):
-    """Trained models beside each other on new tasks of few rows."""
+    """Trained models compared on new tasks with few training rows."""
 
     comparison: str
     """The suite whose models are adapted."""
     tasks: Annotated[list[str], Field(min_length=1)]
-    """Of the environment's."""
-    contenders: Annotated[dict[str, Adapted], Field(min_length=1)]
+    """New tasks, a subset of the environment's."""
+    configurations: Annotated[dict[str, Adaptation], Field(min_length=1)]
     samples: Annotated[list[Count], Field(min_length=1)]
+    """Numbers of training rows."""
 
 
 class Plan(_Plan):
-    """All suites by name."""
+    """All suites, by kind and name."""
 
     comparison: dict[str, ComparisonSuite]
     transfer: dict[str, TransferSuite]
 
 
-def plan(path: Path = PLAN) -> Plan:
-    """The plan of a file.
+def load_plan(path: Path = PLAN) -> Plan:
+    """Load and validate a plan.
+
+    Args:
+        path: A YAML file.
 
     Raises:
-        ConfigurationError: it has a fault; the first one is named.
+        ConfigurationError: the plan is invalid; names the first fault.
     """
     try:
         return Plan(**yaml.safe_load(path.read_text(encoding="utf-8")))
     except ValidationError as error:
         fault = error.errors()[0]
-        where = ".".join(map(str, fault["loc"]))
-        raise ConfigurationError(f"{path.name}, {where}: {fault['msg']}, got {fault['input']!r}; mend it") from None
+        name = ".".join(map(str, fault["loc"]))
+        message = f"{path.name}, {name}: {fault['msg']}, got {fault['input']!r}. Fix this value."
+        raise ConfigurationError(message) from None
 
 
-def named(suites: dict[str, Any], name: str) -> Any:
-    """The suite of a name.
+def find_suite(suites: dict[str, Any], name: str) -> Any:
+    """Return the suite called `name`.
 
     Raises:
-        ConfigurationError: there is none.
+        ConfigurationError: there is none; names the nearest one.
     """
     if name not in suites:
         raise ConfigurationError(f"unknown suite {name!r}; {nearest(name, suites)}")
     return suites[name]
 
 
-def settings_of(suite: Suite, **changes: Any) -> Settings:
-    """The environment's settings with the suite's changes, and more of them by their dotted names."""
-    given = OmegaConf.create()
+def resolve_settings(suite: Suite, **changes: Any) -> Settings:
+    """Return the environment's settings with the overrides of the suite and further ones, by dotted name."""
+    overrides = OmegaConf.create()
     for name, value in {**suite.changes, **changes}.items():
-        OmegaConf.update(given, name, value)
+        OmegaConf.update(overrides, name, value)
     loader = ConfigLoader(
         str(ROOT / "conf"),
         env=suite.environment,
         base_env="base",
         default_run_env="local",
-        runtime_params=OmegaConf.to_container(given),
+        runtime_params=OmegaConf.to_container(overrides),
     )
     return check(loader["parameters"])

@@ -1,7 +1,7 @@
-"""The embedded default over seeds, and on an untrained backbone: one small JSON a run, and the tables from them.
+"""The embedded default for several seeds, also on an untrained backbone: one JSON file per run, and tables of them.
 
-    python experiments/seeds.py 0 1 2 untrained-0     # runs what has no cell of this code and configuration yet
-    python experiments/seeds.py                       # prints the tables of the cells that are there
+    python experiments/seeds.py 0 1 2 untrained-0     # computes the runs without a file of this code and configuration
+    python experiments/seeds.py                       # prints the tables of the recorded runs
 
 Each run is `kedro run --env base --params seed=N` in a copy of the tree, without export.
 """
@@ -23,22 +23,23 @@ import yaml
 from hyperformer.manifest import folder_sha256
 
 ROOT = Path(__file__).parents[1]
-CELLS = Path(__file__).parent / "seeds"
+RUNS = Path(__file__).parent / "seeds"
 BACKBONE = Path("data/06_models/backbone")
 STAGES = "language,preprocess,train,evaluate,baselines"
-PARTS = ("conf/base", "pipelines", "src/hyperformer", BACKBONE)
+INPUTS = ("conf/base", "pipelines", "src/hyperformer", BACKBONE)
 COLUMNS = {"HyperFormer++": "model", "majority": "majority", "TF-IDF": "tfidf", "+ overlap": "overlap"}
 
 
 def fingerprint() -> dict[str, str]:
-    return {str(part): folder_sha256(ROOT / part) for part in PARTS}
+    """Return the sha256 of every folder that a run depends on."""
+    return {str(folder): folder_sha256(ROOT / folder) for folder in INPUTS}
 
 
 def run(name: str) -> None:
-    """Runs one cell in a copy of the tree and writes its JSON."""
-    path, made_from = CELLS / f"{name}.json", fingerprint()
+    """Compute one run in a copy of the tree and write its JSON file, unless it is up to date."""
+    path, made_from = RUNS / f"{name}.json", fingerprint()
     if path.is_file() and json.loads(path.read_text())["made_from"] == made_from:
-        print(f"{path.name} is there")
+        print(f"{path.name} is up to date")
         return
     seed = name.rpartition("-")[2]
     with tempfile.TemporaryDirectory() as folder:
@@ -51,17 +52,17 @@ def run(name: str) -> None:
             untrain(tree / BACKBONE, int(seed))
         kedro(tree, "--tags", STAGES, "--params", f"seed={seed}")
         report = tree / "data" / "08_reporting"
-        cell = {
+        result = {
             "made_from": made_from,
             "metrics": json.loads((report / "metrics.json").read_text()),
             "baselines": json.loads((report / "baselines.json").read_text()),
         }
-    CELLS.mkdir(exist_ok=True)
-    path.write_text(json.dumps(cell, indent=1) + "\n")
+    RUNS.mkdir(exist_ok=True)
+    path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def untrain(folder: Path, seed: int) -> None:
-    """Puts a T5 of the same sizes and tokenizer in place of the pretrained one, as pretraining begins with it."""
+    """Replace the pretrained T5 by a newly initialized one of the same sizes and tokenizer."""
     import torch
     from transformers import AutoTokenizer
 
@@ -72,44 +73,47 @@ def untrain(folder: Path, seed: int) -> None:
     t5.new(AutoTokenizer.from_pretrained(folder), sizes).save(folder)
 
 
-def kedro(tree: Path, *words: str) -> None:
+def kedro(tree: Path, *options: str) -> None:
+    """Run the base environment's pipeline in a tree."""
     environment = {**os.environ, "DO_NOT_TRACK": "1", "KEDRO_DISABLE_TELEMETRY": "1"}
     subprocess.run(
-        [sys.executable, "-m", "kedro", "run", "--env", "base", *words], cwd=tree, env=environment, check=True
+        [sys.executable, "-m", "kedro", "run", "--env", "base", *options], cwd=tree, env=environment, check=True
     )
 
 
-def table(cells: list[dict[str, Any]]) -> str:
-    """Test metrics in Markdown: means over the cells, and the standard deviation of the model's."""
-    tasks = [name for name in cells[0]["metrics"]["test"] if name != "mean"]
+def table(runs: list[dict[str, Any]]) -> str:
+    """Format the test metrics as Markdown: means over runs, with the standard deviation of the model's."""
+    tasks = [name for name in runs[0]["metrics"]["test"] if name != "mean"]
     lines = [f"| task | {' | '.join(COLUMNS)} |", "| --- " * (1 + len(COLUMNS)) + "|"]
     for task in [*tasks, "mean"]:
-        found = []
+        texts = []
         for column in COLUMNS.values():
             values = [
-                statistics.mean(value(cell, name, column) for name in (tasks if task == "mean" else [task]))
-                for cell in cells
+                statistics.mean(value(run, name, column) for name in (tasks if task == "mean" else [task]))
+                for run in runs
             ]
-            spread = f" ± {statistics.stdev(values):.1f}" if column == "model" and len(values) > 1 else ""
-            found.append(f"{statistics.mean(values):.1f}{spread}")
-        lines.append(f"| {task} | {' | '.join(found)} |")
+            deviation = f" ± {statistics.stdev(values):.1f}" if column == "model" and len(values) > 1 else ""
+            texts.append(f"{statistics.mean(values):.1f}{deviation}")
+        lines.append(f"| {task} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
 
-def value(cell: dict[str, Any], task: str, column: str) -> float:
+def value(run: dict[str, Any], task: str, column: str) -> float:
+    """Return a task's mean metric of the model or of a baseline."""
     if column == "model":
-        return float(cell["metrics"]["test"][task]["mean"])
-    baselines = cell["baselines"][task]
+        return float(run["metrics"]["test"][task]["mean"])
+    baselines = run["baselines"][task]
     return float(baselines.get(column, baselines["tfidf"])["mean"])
 
 
 def main() -> None:
+    """Compute the runs that the command line names, and print the tables."""
     for name in sys.argv[1:]:
         run(name)
     for title, pattern in (("pretrained", "[0-9]*.json"), ("untrained backbone", "untrained-*.json")):
-        cells = [json.loads(path.read_text()) for path in sorted(CELLS.glob(pattern))]
-        if cells:
-            print(f"\n{title}, {len(cells)} seeds\n{table(cells)}")
+        runs = [json.loads(path.read_text()) for path in sorted(RUNS.glob(pattern))]
+        if runs:
+            print(f"\n{title}, {len(runs)} seeds\n{table(runs)}")
 
 
 if __name__ == "__main__":

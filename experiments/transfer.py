@@ -1,10 +1,11 @@
-"""Few-shot transfer: the trained models of a comparison on new tasks, by how many rows they are given.
+"""Few-shot transfer: the trained models of a comparison, adapted to new tasks with few training rows.
 
     python -m experiments.transfer minilm --source /path/to/transfer
 
-computes the cells that are missing, one for each task, contender and number of samples; several such processes share
-them. The comparison's own cells with the first seed must have been computed here: their models are what is adapted.
-Beside them stands logistic regression on the same samples: on words, and on the frozen backbone's embeddings.
+computes the runs that are missing or outdated, one for each task, configuration and number of samples; several
+processes may share them. It adapts the models of the comparison's first seed, which must have been trained on this
+machine. The baseline is logistic regression on the same samples: on TF-IDF features, and on the frozen backbone's
+embeddings.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from experiments import cells
-from experiments.cells import Cell, log
-from experiments.comparison import Comparison, arguments
-from experiments.plan import Adapted, TransferSuite, named, plan, settings_of
+from experiments import store
+from experiments.comparison import Comparison, parse_arguments
+from experiments.plan import Adaptation, TransferSuite, find_suite, load_plan, resolve_settings
+from experiments.store import Run, log
 from hyperformer.config import Settings, Tasks
 from hyperformer.types import HyperFormerError
 
@@ -29,11 +30,13 @@ REGRESSION = "regression"
 
 
 class Transfer:
-    """One suite's cells: what they need, and how they are made.
+    """The runs of one transfer suite.
 
     Args:
-        comparison: whose models are adapted.
-        source: the folder with the tasks' folders of rows, if not where the environment says.
+        name: The suite's name.
+        suite: The suite.
+        comparison: The comparison whose models are adapted.
+        source: The folder with one folder of rows per task; by default the environment's.
     """
 
     def __init__(self, name: str, suite: TransferSuite, comparison: Comparison, source: str | None = None) -> None:
@@ -44,84 +47,97 @@ class Transfer:
 
     @cached_property
     def settings(self) -> Settings:
-        """The environment's, with the suite's tasks alone."""
-        found = settings_of(self.suite, **self.source)
-        return found.model_copy(update={"tasks": Tasks({name: found.tasks.root[name] for name in self.suite.tasks})})
+        """The environment's settings, with only the suite's tasks."""
+        settings = resolve_settings(self.suite, **self.source)
+        tasks = Tasks({name: settings.tasks.root[name] for name in self.suite.tasks})
+        return settings.model_copy(update={"tasks": tasks})
 
     @cached_property
     def rows(self) -> Path:
-        """The folder of checked rows."""
-        return cells.rows_of(self.suite, self.settings)
+        """The folder of prepared rows."""
+        return store.prepare_rows(self.suite, self.settings)
 
-    def wanted(self) -> Iterator[tuple[str, str, str, int]]:
-        """(cell, task, contender, samples) of every cell."""
-        contenders = [*self.suite.contenders, REGRESSION]
-        for task, contender, samples in itertools.product(self.suite.tasks, contenders, self.suite.samples):
-            yield cell_of(task, contender, samples), task, contender, samples
+    def planned_runs(self) -> Iterator[tuple[str, str, str, int]]:
+        """Yield (name, task, configuration, samples) of every run."""
+        configurations = [*self.suite.configurations, REGRESSION]
+        for task, configuration, samples in itertools.product(self.suite.tasks, configurations, self.suite.samples):
+            yield run_name(task, configuration, samples), task, configuration, samples
 
     def run(self) -> None:
-        """Makes the missing cells, in turns with other processes that do the same."""
-        cells.shared_out("transfer", self.name, self.wanted(), self.make)
+        """Compute the runs that are missing or outdated; several processes may share this work."""
+        store.compute_missing("transfer", self.name, self.planned_runs(), self.compute)
 
-    def make(self, cell: str, task: str, contender: str, samples: int) -> bool:
-        """Measures the seeds of one cell that are missing, one after another."""
-        chosen = self.suite.contenders.get(contender)
-        checkpoint = self.checkpoint(chosen) if chosen else None
-        made_from = self.fingerprint(task, chosen, samples, checkpoint)
-        there = cells.read("transfer", self.name, cell)
-        found: Cell = {"made_from": made_from, "task": task, "contender": contender, "samples": samples, "runs": []}
-        if there is not None and cells.stands(there, made_from):
-            found = there
+    def compute(self, name: str, task: str, configuration: str, samples: int) -> bool:
+        """Measure the missing seeds of one run in order, and return True."""
+        adaptation = self.suite.configurations.get(configuration)
+        checkpoint = self.checkpoint_path(adaptation) if adaptation else None
+        made_from = self.fingerprint(task, adaptation, samples, checkpoint)
+        recorded = store.read("transfer", self.name, name)
+        run: Run = {
+            "made_from": made_from,
+            "task": task,
+            "configuration": configuration,
+            "samples": samples,
+            "seeds": [],
+        }
+        if recorded is not None and store.is_current(recorded, made_from):
+            run = recorded
         for seed in self.suite.seeds:
-            if seed in [run["seed"] for run in found["runs"]]:
+            if seed in [result["seed"] for result in run["seeds"]]:
                 continue
-            began = time.process_time()
-            if chosen is None or checkpoint is None:
-                run = self.regressed(task, samples, seed)
+            start = time.process_time()
+            if adaptation is None or checkpoint is None:
+                result = self.score_regression(task, samples, seed)
             else:
-                run = self.adapted(cell, task, chosen, samples, seed, checkpoint)
-            found["runs"].append({"seed": seed, **run, "processor_seconds": round(time.process_time() - began)})
-            cells.write(found, "transfer", self.name, cell)
-            log.info("%s/%s, seed %d: %s", self.name, cell, seed, run)
+                result = self.score_adaptation(name, task, adaptation, samples, seed, checkpoint)
+            run["seeds"].append({"seed": seed, **result, "cpu_seconds": round(time.process_time() - start)})
+            store.write(run, "transfer", self.name, name)
+            log.info("%s/%s, seed %d: %s", self.name, name, seed, result)
         return True
 
-    def checkpoint(self, contender: Adapted) -> Path:
-        """The trained model that a contender adapts.
+    def checkpoint_path(self, adaptation: Adaptation) -> Path:
+        """Return the folder of the trained model that is adapted.
 
         Raises:
-            HyperFormerError: it was not trained here yet.
+            HyperFormerError: it was not trained on this machine.
         """
-        cell = self.comparison.chosen(contender.trained)
-        found = self.comparison.checkpoint(cell) if cell else None
-        if cell is None or found is None or not found.is_dir():
-            there = cells.path_of("comparison", self.comparison.name, cell) if cell else None
-            first = f"remove {there}, which stands without it, and " if there else ""
+        name = self.comparison.chosen_run(adaptation.model)
+        checkpoint = self.comparison.checkpoint_path(name) if name else None
+        if name is None or checkpoint is None or not checkpoint.is_dir():
+            run = store.path_of("comparison", self.comparison.name, name) if name else None
+            advice = f"Remove {run}, whose model is not on this machine, and run" if run else "Run"
             raise HyperFormerError(
-                f"the model of {contender.trained} is missing, expected in {found or cells.WORK}; {first}run "
-                f"python -m experiments.comparison {self.comparison.name} first"
+                f"the trained model of {adaptation.model} is missing; expected it in {checkpoint or store.WORK}. "
+                f"{advice} python -m experiments.comparison {self.comparison.name}."
             )
-        return found
+        return checkpoint
 
     def fingerprint(
-        self, task: str, contender: Adapted | None, samples: int, checkpoint: Path | None
+        self, task: str, adaptation: Adaptation | None, samples: int, checkpoint: Path | None
     ) -> dict[str, str]:
-        """What a cell is made from: the hashes of its settings, rows, trained model or backbone, and code."""
+        """Return the hashes of a run's settings, rows, trained model or backbone, and code."""
         from hyperformer import backbones
         from hyperformer.manifest import files_sha256, folder_sha256
 
-        alone = Tasks({task: self.settings.tasks.root[task]})
-        how = [contender, self.settings.transfer] if contender else []
         return {
-            "settings": cells.digest([alone, *how, samples, self.suite.test_rows]),
+            "settings": self.digest(task, adaptation, samples),
             "rows": folder_sha256(self.rows / task),
             "model": files_sha256(checkpoint.glob("*.safetensors"))
             if checkpoint
             else backbones.checksum(self.comparison.settings.backbone),
-            "code": folder_sha256(cells.CODE),
+            "code": folder_sha256(store.CODE),
         }
 
-    def adapted(self, cell: str, task: str, contender: Adapted, samples: int, seed: int, checkpoint: Path) -> Cell:
-        """What a trained model reaches on a task after adapting to some samples of it, and where it started from."""
+    def digest(self, task: str, adaptation: Adaptation | None, samples: int) -> str:
+        """Return a checksum of the settings that a run's result depends on."""
+        tasks = Tasks({task: self.settings.tasks.root[task]})
+        parts = [adaptation, self.settings.transfer] if adaptation else []
+        return store.digest([tasks, *parts, samples, self.suite.test_rows])
+
+    def score_adaptation(
+        self, name: str, task: str, adaptation: Adaptation, samples: int, seed: int, checkpoint: Path
+    ) -> Run:
+        """Adapt a trained model to samples of a task; return its test score and its initialization."""
         from hyperformer.evaluation import evaluate
         from hyperformer.model import MultiTaskModel, accelerated
         from hyperformer.training import adapt
@@ -130,70 +146,70 @@ class Transfer:
             update={
                 "checkpoint": str(checkpoint),
                 "samples": samples,
-                "initialize_from": contender.initialize_from,
-                "train": contender.train,
+                "initialize_from": adaptation.initialize_from,
+                "train": adaptation.train,
             }
         )
-        alone = Tasks({task: self.settings.tasks.root[task]})
-        place = cells.WORK / "adapted" / self.name / f"{cell}-{seed}"
-        write, starts = adapt(self.rows, alone, settings, seed, place)
-        model = accelerated(MultiTaskModel.from_pretrained(cells.folder(place / "checkpoint", write)))
+        tasks = Tasks({task: self.settings.tasks.root[task]})
+        folder = store.WORK / "adapted" / self.name / f"{name}-{seed}"
+        write, initializations = adapt(self.rows, tasks, settings, seed, folder)
+        model = accelerated(MultiTaskModel.from_pretrained(store.write_folder(folder / "checkpoint", write)))
         answer = partial(model.answer, settings=self.settings.evaluation)
-        metrics, _ = evaluate(answer, model.tasks[task], self.test(task))
-        shutil.rmtree(place)
-        return {"started_from": starts[task], "test": round(metrics["mean"], 3)}
+        metrics, _ = evaluate(answer, model.tasks[task], self.test_rows(task))
+        shutil.rmtree(folder)
+        return {"started_from": initializations[task], "test": round(metrics["mean"], 3)}
 
-    def regressed(self, task: str, samples: int, seed: int) -> Cell:
-        """What logistic regression reaches from the same samples."""
+    def score_regression(self, task: str, samples: int, seed: int) -> Run:
+        """Return the test scores of logistic regression on the same samples."""
         from hyperformer.data import drawn_rows
         from hyperformer.evaluation import baselines
         from hyperformer.tasks import make
 
-        one = make(self.settings.tasks)[task]
         train = drawn_rows(self.rows, task, "train", samples, seed)
-        found = baselines(one, train, self.test(task), self.embed, seed)
-        return {"test": {name: round(metrics["mean"], 3) for name, metrics in found.items()}}
+        scores = baselines(make(self.settings.tasks)[task], train, self.test_rows(task), self.embed, seed)
+        return {"test": {name: round(metrics["mean"], 3) for name, metrics in scores.items()}}
 
     @cached_property
     def embed(self) -> Any:
-        """What gives the frozen backbone's embeddings; a text that was seen before is not embedded anew."""
+        """A function from texts to the frozen backbone's embeddings that caches each text."""
         import numpy as np
 
         from hyperformer.model import embeddings
 
         settings = self.comparison.settings
         embed = embeddings(settings.backbone, settings.evaluation.batch_size)
-        seen: dict[str, Any] = {}
+        cache: dict[str, Any] = {}
 
-        def remembered(texts: Sequence[str]) -> Any:
-            new = sorted(set(texts) - seen.keys())
-            seen.update(zip(new, embed(new) if new else [], strict=True))
-            return np.stack([seen[text] for text in texts])
+        def embed_cached(texts: Sequence[str]) -> Any:
+            new = sorted(set(texts) - cache.keys())
+            cache.update(zip(new, embed(new) if new else [], strict=True))
+            return np.stack([cache[text] for text in texts])
 
-        return remembered
+        return embed_cached
 
-    def test(self, task: str) -> Any:
-        """The test rows that are scored."""
+    def test_rows(self, task: str) -> Any:
+        """Return the test rows to score."""
         from hyperformer.data import first_rows
 
         return first_rows(self.rows, task, "test", self.suite.test_rows)
 
 
-def cell_of(task: str, contender: str, samples: int) -> str:
-    """The name of a cell."""
-    return f"{task}-{cells.plain(contender)}-{samples}"
+def run_name(task: str, configuration: str, samples: int) -> str:
+    """Return the name of a run."""
+    return f"{task}-{store.file_stem(configuration)}-{samples}"
 
 
 def main() -> None:
+    """Compute the runs of the suite that the command line names."""
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("hyperformer").setLevel(logging.WARNING)
     log.setLevel(logging.INFO)
     try:
-        whole = plan()
-        given = arguments(__doc__, whole.transfer)
-        suite = named(whole.transfer, given.suite)
-        comparison = Comparison(suite.comparison, named(whole.comparison, suite.comparison))
-        Transfer(given.suite, suite, comparison, given.source).run()
+        plan = load_plan()
+        options = parse_arguments(__doc__, plan.transfer)
+        suite = find_suite(plan.transfer, options.suite)
+        comparison = Comparison(suite.comparison, find_suite(plan.comparison, suite.comparison))
+        Transfer(options.suite, suite, comparison, options.source).run()
     except HyperFormerError as error:
         raise SystemExit(str(error)) from None
 

@@ -5,12 +5,17 @@ from __future__ import annotations
 import pytest
 
 OURS = "hyperformer_plus_plus"
-COMPARED = {"environment": "test", "contenders": {OURS: {"method": OURS}}, "rates": [1e-3, 1e-2], "seeds": [0, 1]}
-TRANSFERRED = {
+COMPARISON = {
+    "environment": "test",
+    "configurations": {OURS: {"method": OURS}},
+    "learning_rates": [1e-3, 1e-2],
+    "seeds": [0, 1],
+}
+TRANSFER = {
     "environment": "transfer",
     "comparison": "toy",
     "tasks": ["reviews"],
-    "contenders": {"ours": {"trained": OURS}},
+    "configurations": {"ours": {"model": OURS}},
     "samples": [4, 8],
     "seeds": [0, 1],
     "test_rows": 10,
@@ -18,12 +23,12 @@ TRANSFERRED = {
 
 
 @pytest.fixture
-def places(tmp_path, monkeypatch):
-    """Redirect results, working files and tables to a temporary folder."""
-    from experiments import cells, tables
+def experiment_folder(tmp_path, monkeypatch):
+    """Redirect runs, intermediate files and documents to a temporary folder, and return it."""
+    from experiments import store, tables
 
-    monkeypatch.setattr(cells, "CELLS", tmp_path / "cells")
-    monkeypatch.setattr(cells, "WORK", tmp_path / "work")
+    monkeypatch.setattr(store, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(store, "WORK", tmp_path / "work")
     monkeypatch.setattr(tables, "RESULTS", tmp_path / "results.md")
     monkeypatch.setattr(tables, "FIGURES", tmp_path / "figures")
     return tmp_path
@@ -35,12 +40,12 @@ def suite(backbone_folder):
 
     changes = {"backbone.path": str(backbone_folder), "training.steps": 2, "training.evaluate_every": 2}
     rows = {"embedded.train": 20, "embedded.validation": 10, "embedded.test": 10}
-    return ComparisonSuite(**COMPARED, test_rows=10, changes=changes | rows)
+    return ComparisonSuite(**COMPARISON, test_rows=10, changes=changes | rows)
 
 
 @pytest.fixture
-def few(backbone_folder):
+def transfer_suite(backbone_folder):
     from experiments.plan import TransferSuite
 
-    rows = {"embedded.train": 20, "embedded.validation": 10, "embedded.test": 10, "transfer.steps": 2}
-    return TransferSuite(**TRANSFERRED, changes=rows)
+    changes = {"embedded.train": 20, "embedded.validation": 10, "embedded.test": 10, "transfer.steps": 2}
+    return TransferSuite(**TRANSFER, changes=changes)

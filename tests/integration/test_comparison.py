@@ -17,56 +17,63 @@ from hyperformer.types import HyperFormerError
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
 
 
-def test_a_comparison_tries_rates_chooses_one_and_goes_on_from_its_cells(places, suite, few, monkeypatch):
+def test_a_comparison_chooses_a_learning_rate_and_resumes_from_its_runs(
+    experiment_folder, suite, transfer_suite, monkeypatch
+):
     toy = Comparison("toy", suite)
-    assert toy.chosen("hyperformer_plus_plus") is None
+    assert toy.chosen_run("hyperformer_plus_plus") is None
     toy.run()
-    files = sorted(path.name for path in (places / "cells" / "comparison" / "toy").iterdir())
+    files = sorted(path.name for path in (experiment_folder / "runs" / "comparison" / "toy").iterdir())
     tried = [f"hyperformer_plus_plus-{rate}-0.json" for rate in ("0.001", "0.01")]
     assert files == [*tried, "hyperformer_plus_plus-1.json"]
-    found = {name: json.loads((places / "cells" / "comparison" / "toy" / name).read_text()) for name in files}
-    best = max(tried, key=lambda name: found[name]["validation"]["mean"])
-    assert found["hyperformer_plus_plus-1.json"]["learning_rate"] == found[best]["learning_rate"]
-    assert set(found[best]["test"]) == {"sentiment", "similarity", "entailment", "repeat"}
-    assert set(found[best]["embeddings"]) == set(found[best]["test"])
+    runs = {name: json.loads((experiment_folder / "runs" / "comparison" / "toy" / name).read_text()) for name in files}
+    best = max(tried, key=lambda name: runs[name]["validation"]["mean"])
+    assert runs["hyperformer_plus_plus-1.json"]["learning_rate"] == runs[best]["learning_rate"]
+    assert set(runs[best]["test"]) == {"sentiment", "similarity", "entailment", "repeat"}
+    assert set(runs[best]["embeddings"]) == set(runs[best]["test"])
 
-    monkeypatch.setattr("hyperformer.training.train", lambda *_: pytest.fail("a cell that stands was made again"))
+    monkeypatch.setattr("hyperformer.training.train", lambda *_: pytest.fail("a current run was computed again"))
     Comparison("toy", suite).run()
     Comparison("twin", suite).run()
-    for name, cell in found.items():
-        assert json.loads((places / "cells/comparison/twin" / name).read_text()) == cell
-    with pytest.raises(HyperFormerError, match=r"remove .*twin.*\.json, which stands without it, and run python"):
-        transfer.Transfer("few", few, Comparison("twin", suite)).run()
+    for name, run in runs.items():
+        assert json.loads((experiment_folder / "runs/comparison/twin" / name).read_text()) == run
+    with pytest.raises(
+        HyperFormerError, match=r"Remove .*twin.*\.json, whose model is not on this machine, and run python"
+    ):
+        transfer.Transfer("few", transfer_suite, Comparison("twin", suite)).run()
 
-    adapted = transfer.Transfer("few", few, toy)
+    adapted = transfer.Transfer("few", transfer_suite, toy)
     adapted.run()
-    one = json.loads((places / "cells/transfer/few/reviews-ours-8.json").read_text())
-    assert [run["seed"] for run in one["runs"]] == [0, 1]
-    assert {run["started_from"] for run in one["runs"]} <= set(found[best]["test"])
-    before = {path: path.read_bytes() for path in (places / "cells").rglob("*.json")}
-    transfer.Transfer("few", few, toy).run()
-    assert {path: path.read_bytes() for path in (places / "cells").rglob("*.json")} == before
+    run = json.loads((experiment_folder / "runs/transfer/few/reviews-ours-8.json").read_text())
+    assert [seed["seed"] for seed in run["seeds"]] == [0, 1]
+    assert {seed["started_from"] for seed in run["seeds"]} <= set(runs[best]["test"])
+    before = {path: path.read_bytes() for path in (experiment_folder / "runs").rglob("*.json")}
+    transfer.Transfer("few", transfer_suite, toy).run()
+    assert {path: path.read_bytes() for path in (experiment_folder / "runs").rglob("*.json")} == before
 
-    for path in sorted((places / "cells" / "comparison" / "toy").iterdir()):
+    for path in sorted((experiment_folder / "runs" / "comparison" / "toy").iterdir()):
         shutil.copy(path, path.with_name(path.name.replace(OURS, "other")))
-    suite = suite.model_copy(update={"contenders": {OURS: {}, "other": {}}})
-    monkeypatch.setattr(tables, "plan", lambda: Plan(comparison={"toy": suite}, transfer={"few": few}))
-    (places / "results.md").write_text("<!-- table: toy test -->\n| old |\n\nText.\n\n<!-- table: few reviews -->\n")
+    suite = suite.model_copy(update={"configurations": {OURS: {}, "other": {}}})
+    monkeypatch.setattr(tables, "load_plan", lambda: Plan(comparison={"toy": suite}, transfer={"few": transfer_suite}))
+    (experiment_folder / "results.md").write_text(
+        "<!-- table: toy test -->\n| old |\n\nText.\n\n<!-- table: few reviews -->\n"
+    )
     tables.main()
-    text = (places / "results.md").read_text()
+    text = (experiment_folder / "results.md").read_text()
     assert "old" not in text
     means = [
-        statistics.mean(t["mean"] for t in cell["test"].values())
-        for name, cell in found.items()
+        statistics.mean(scores["mean"] for scores in compared["test"].values())
+        for name, compared in runs.items()
         if name in (best, files[2])
     ]
     assert f"**{statistics.mean(means):.1f} ± {statistics.stdev(means):.1f}**" in text
-    scores = [run["test"] for run in one["runs"]]
+    scores = [seed["test"] for seed in run["seeds"]]
     assert f"{statistics.mean(scores):.1f} ± {statistics.stdev(scores):.1f} |" in text
-    drawn = {path.name: path.read_bytes() for path in (places / "figures").iterdir()}
+    drawn = {path.name: path.read_bytes() for path in (experiment_folder / "figures").iterdir()}
     assert set(drawn) == {"comparison-toy.svg", "embeddings-toy.svg", "transfer-few.svg"}
     tables.main()
-    assert {path.name: path.read_bytes() for path in (places / "figures").iterdir()} == drawn
-    (places / "cells/comparison/toy" / files[2]).unlink()
-    (places / "cells/transfer/few/reviews-ours-8.json").unlink()
-    assert tables.bars("toy", suite) is tables.embedding_map("toy", suite) is tables.curves("few", few) is None
+    assert {path.name: path.read_bytes() for path in (experiment_folder / "figures").iterdir()} == drawn
+    (experiment_folder / "runs/comparison/toy" / files[2]).unlink()
+    (experiment_folder / "runs/transfer/few/reviews-ours-8.json").unlink()
+    assert tables.plot_comparison("toy", suite) is tables.plot_embeddings("toy", suite) is None
+    assert tables.plot_transfer("few", transfer_suite) is None

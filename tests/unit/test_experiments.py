@@ -1,4 +1,4 @@
-"""The hours-long measurements: their plan, what makes cells, and what is made of them."""
+"""The experiments: their plan, the search of learning rates, recorded runs, and tables."""
 
 from __future__ import annotations
 
@@ -7,80 +7,81 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
-from suites import COMPARED, OURS, TRANSFERRED
+from suites import COMPARISON, OURS, TRANSFER
 
-from experiments import cells, tables, transfer
+from experiments import store, tables, transfer
 from experiments.comparison import Comparison
-from experiments.plan import PLAN, ROOT, named, plan, settings_of
+from experiments.plan import PLAN, ROOT, find_suite, load_plan, resolve_settings
 from hyperformer.config import ConfigurationError
 from hyperformer.types import HyperFormerError
 
 
-def test_every_suite_of_the_plan_is_a_run_that_can_be_made():
-    whole = plan()
-    for name, suite in whole.comparison.items():
-        for own in suite.contenders.values():
-            found = settings_of(suite, **own, **{"seed": 7, "training.learning_rate": 0.5})
-            assert (found.seed, found.training.learning_rate) == (7, 0.5)
-        assert len(list(Comparison(name, suite).wanted())) == len(suite.contenders) * (
-            len(suite.rates) + len(suite.seeds) - 1
+def test_every_suite_of_the_plan_resolves_to_valid_settings():
+    plan = load_plan()
+    for name, suite in plan.comparison.items():
+        for overrides in suite.configurations.values():
+            settings = resolve_settings(suite, **overrides, **{"seed": 7, "training.learning_rate": 0.5})
+            assert (settings.seed, settings.training.learning_rate) == (7, 0.5)
+        assert len(list(Comparison(name, suite).planned_runs())) == len(suite.configurations) * (
+            len(suite.learning_rates) + len(suite.seeds) - 1
         )
-    for suite in whole.transfer.values():
-        known = whole.comparison[suite.comparison].contenders
-        assert {contender.trained for contender in suite.contenders.values()} <= known.keys()
-        assert set(suite.tasks) <= set(settings_of(suite).tasks.root)
+    for suite in plan.transfer.values():
+        known = plan.comparison[suite.comparison].configurations
+        assert {adaptation.model for adaptation in suite.configurations.values()} <= known.keys()
+        assert set(suite.tasks) <= set(resolve_settings(suite).tasks.root)
 
 
-def test_contenders_share_all_but_their_methods_and_no_two_are_the_same():
-    for suite in plan().comparison.values():
-        found = [settings_of(suite, **own) for own in suite.contenders.values()]
-        assert all(one.training == found[0].training for one in found)
-        assert all(one.tasks == found[0].tasks for one in found)
-        assert len({one.chosen_method.model_dump_json() for one in found}) == len(found)
+def test_configurations_share_all_but_their_methods_and_no_two_are_the_same():
+    for suite in load_plan().comparison.values():
+        resolved = [resolve_settings(suite, **overrides) for overrides in suite.configurations.values()]
+        assert all(settings.training == resolved[0].training for settings in resolved)
+        assert all(settings.tasks == resolved[0].tasks for settings in resolved)
+        assert len({settings.chosen_method.model_dump_json() for settings in resolved}) == len(resolved)
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("plan", "message"),
     [
-        ({"comparison": {"toy": {**COMPARED, "test_rows": 0}}}, "comparison.toy.test_rows: .* greater than 0, got 0"),
-        ({"comparison": {"toy": {**COMPARED, "test_row": 1}}}, "comparison.toy.test_row"),
+        ({"comparison": {"toy": {**COMPARISON, "test_rows": 0}}}, "comparison.toy.test_rows: .* greater than 0, got 0"),
+        ({"comparison": {"toy": {**COMPARISON, "test_row": 1}}}, "comparison.toy.test_row"),
         (
-            {"comparison": {"toy": {**COMPARED, "test_rows": 1, "rates": [2, 1]}}},
-            "toy.rates: .*expected rates that rise",
+            {"comparison": {"toy": {**COMPARISON, "test_rows": 1, "learning_rates": [2, 1]}}},
+            "toy.learning_rates: .*expected learning rates in increasing order",
         ),
-        ({"comparison": {}, "transfer": {"toy": {**TRANSFERRED, "seeds": []}}}, "transfer.toy.seeds"),
+        ({"comparison": {}, "transfer": {"toy": {**TRANSFER, "seeds": []}}}, "transfer.toy.seeds"),
     ],
 )
-def test_a_fault_of_the_plan_is_named(fault, said, tmp_path):
-    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(fault))
-    with pytest.raises(ConfigurationError, match=said):
-        plan(tmp_path / "plan.yaml")
+def test_a_fault_of_the_plan_is_named(plan, message, tmp_path):
+    (tmp_path / "plan.yaml").write_text(yaml.safe_dump(plan))
+    with pytest.raises(ConfigurationError, match=message):
+        load_plan(tmp_path / "plan.yaml")
 
 
 def test_an_unknown_suite_is_answered_with_the_nearest():
     with pytest.raises(ConfigurationError, match="unknown suite 'minlm'; did you mean 'minilm'"):
-        named(plan().comparison, "minlm")
+        find_suite(load_plan().comparison, "minlm")
 
 
-def test_a_cell_stands_until_what_it_is_made_from_changes():
+def test_a_run_is_current_until_its_inputs_change():
     made_from = {"settings": "a", "rows": "b", "backbone": "c", "code": "d"}
-    assert cells.stands({"made_from": made_from}, made_from)
-    assert cells.stands({"made_from": made_from}, {**made_from, "code": "e"})
-    assert not cells.stands({"made_from": made_from}, {**made_from, "rows": "e"})
-    assert not cells.stands(None, made_from)
+    assert store.is_current({"made_from": made_from}, made_from)
+    assert store.is_current({"made_from": made_from}, {**made_from, "code": "e"})
+    assert not store.is_current({"made_from": made_from}, {**made_from, "rows": "e"})
+    assert not store.is_current(None, made_from)
 
 
-def test_a_setting_at_its_default_is_no_part_of_what_a_cell_is_made_from(suite):
-    one = settings_of(suite).training
-    assert cells.digest([one]) == cells.digest([type(one)(**one.model_dump(exclude_defaults=True))])
-    assert cells.digest([one]) != cells.digest([one.model_copy(update={"steps": 3})])
+def test_a_setting_at_its_default_does_not_change_the_digest(suite):
+    training = resolve_settings(suite).training
+    explicit = type(training)(**training.model_dump(exclude_defaults=True))
+    assert store.digest([training]) == store.digest([explicit])
+    assert store.digest([training]) != store.digest([training.model_copy(update={"steps": 3})])
 
 
-def test_a_claim_is_one_process_alone(places):
-    with cells.claimed("comparison", "toy", "cell") as first, cells.claimed("comparison", "toy", "cell") as second:
+def test_only_one_process_holds_a_claim(experiment_folder):
+    with store.claim("comparison", "toy", "run") as first, store.claim("comparison", "toy", "run") as second:
         assert first
         assert not second
-    with cells.claimed("comparison", "toy", "cell") as third:
+    with store.claim("comparison", "toy", "run") as third:
         assert third
 
 
@@ -92,72 +93,76 @@ def test_a_claim_is_one_process_alone(places):
         ({1e-3: 60, 3e-3: 61, 1e-2: 65, 3e-4: 0, 3e-2: 64}, [1e-3, 3e-3, 1e-2, 3e-2], 1e-2),
     ],
 )
-def test_rates_are_tried_from_the_middle_until_the_best_has_tried_neighbours(means, tried, best, places, suite):
-    toy = Comparison("toy", suite.model_copy(update={"rates": sorted(means)}))
+def test_learning_rates_are_tried_from_the_middle_until_the_best_has_tried_neighbors(
+    means, tried, best, experiment_folder, suite
+):
+    toy = Comparison("toy", suite.model_copy(update={"learning_rates": sorted(means)}))
     for rate in tried:
-        assert toy.chosen_rate(OURS) is None
-        assert rate in toy.rates_to_try(OURS)
-        cells.write({"validation": {"mean": means[rate]}}, "comparison", "toy", toy.tried(OURS, rate))
-    assert toy.rates_to_try(OURS) == []
-    assert toy.chosen_rate(OURS) == best
+        assert toy.chosen_learning_rate(OURS) is None
+        assert rate in toy.learning_rates_to_try(OURS)
+        store.write({"validation": {"mean": means[rate]}}, "comparison", "toy", toy.search_run(OURS, rate))
+    assert toy.learning_rates_to_try(OURS) == []
+    assert toy.chosen_learning_rate(OURS) == best
 
 
-def test_a_folder_that_several_need_is_made_by_one(places):
-    made = []
+def test_a_folder_that_several_need_is_written_once(experiment_folder):
+    folders = []
 
     def fill(folder):
-        made.append(folder)
+        folders.append(folder)
         time.sleep(0.2)
 
-    with ThreadPoolExecutor(4) as several:
-        list(several.map(lambda _: cells.made_once(places / "work" / "rows", lambda: fill), range(4)))
-    assert len(made) == 1
+    with ThreadPoolExecutor(4) as executor:
+        list(
+            executor.map(lambda _: store.write_folder_once(experiment_folder / "work" / "rows", lambda: fill), range(4))
+        )
+    assert len(folders) == 1
 
 
-def test_a_transfer_before_its_comparison_says_what_to_run(places, suite, few):
-    with pytest.raises(HyperFormerError, match=r"run python -m experiments\.comparison toy first"):
-        transfer.Transfer("few", few, Comparison("toy", suite)).run()
+def test_a_transfer_before_its_comparison_says_what_to_run(experiment_folder, suite, transfer_suite):
+    with pytest.raises(HyperFormerError, match=r"Run python -m experiments\.comparison toy\."):
+        transfer.Transfer("few", transfer_suite, Comparison("toy", suite)).run()
 
 
-def test_what_is_documented_is_what_the_cells_say(tmp_path, monkeypatch):
-    shown = (ROOT / "docs" / "results.md").read_text()
+def test_the_documented_tables_are_those_of_the_recorded_runs(tmp_path, monkeypatch):
+    document = (ROOT / "docs" / "results.md").read_text()
     copy = tmp_path / "results.md"
-    copy.write_text(tables.PLACE.sub(r"\1", shown))
+    copy.write_text(tables.MARKER.sub(r"\1", document))
     monkeypatch.setattr(tables, "RESULTS", copy)
     monkeypatch.setattr(tables, "FIGURES", tmp_path / "figures")
     tables.main()
-    assert copy.read_text() == shown
-    results = {name for name in tables.every_table() if not name.endswith((" rates", " steps"))}
-    assert results <= {name for _, name in tables.PLACE.findall(shown)}
+    assert copy.read_text() == document
+    results = {name for name in tables.all_tables() if not name.endswith((" rates", " steps"))}
+    assert results <= {name for _, name in tables.MARKER.findall(document)}
 
 
-def test_a_table_that_is_in_no_suite_is_answered_with_the_nearest(places):
-    (places / "results.md").write_text("<!-- table: embedded tets -->\n")
+def test_a_table_that_is_in_no_suite_is_answered_with_the_nearest(experiment_folder):
+    (experiment_folder / "results.md").write_text("<!-- table: embedded tets -->\n")
     with pytest.raises(HyperFormerError, match=r"unknown table 'embedded tets'"):
         tables.main()
 
 
-def test_every_cell_is_one_that_the_plan_wants_made_by_its_settings():
-    whole = plan()
+def test_every_recorded_run_is_planned_and_has_the_digest_of_its_settings():
+    plan = load_plan()
     known = set()
-    for name, suite in whole.comparison.items():
-        wanted = Comparison(name, suite)
-        for cell, contender, rate, seed in wanted.wanted():
-            there = cells.read("comparison", name, cell)
-            chosen = wanted.chosen_rate(contender) if rate is None else rate
-            if there and chosen is not None:
-                known.add(cells.path_of("comparison", name, cell))
-                settings = wanted.cell_settings(contender, chosen, seed)
-                assert there["made_from"]["settings"] == wanted.digest(settings), cell
-    for name, few in whole.transfer.items():
-        for cell, *_ in transfer.Transfer(name, few, Comparison("any", suite)).wanted():
-            known.add(cells.path_of("transfer", name, cell))
-    assert set(cells.CELLS.rglob("*.json")) <= known
+    for name, suite in plan.comparison.items():
+        comparison = Comparison(name, suite)
+        for run_name, configuration, learning_rate, seed in comparison.planned_runs():
+            run = store.read("comparison", name, run_name)
+            chosen = comparison.chosen_learning_rate(configuration) if learning_rate is None else learning_rate
+            if run and chosen is not None:
+                known.add(store.path_of("comparison", name, run_name))
+                settings = comparison.run_settings(configuration, chosen, seed)
+                assert run["made_from"]["settings"] == comparison.digest(settings), run_name
+    for name, transfer_suite in plan.transfer.items():
+        for run_name, *_ in transfer.Transfer(name, transfer_suite, Comparison("any", suite)).planned_runs():
+            known.add(store.path_of("transfer", name, run_name))
+    assert set(store.RUNS.rglob("*.json")) <= known
 
 
 def test_the_stages_of_dvc_are_the_plans_suites():
     stages = yaml.safe_load(PLAN.with_name("dvc.yaml").read_text())["stages"]
-    assert set(stages["comparison"]["foreach"]) == set(plan().comparison)
-    assert {name: one["from"] for name, one in stages["transfer"]["foreach"].items()} == {
-        name: suite.comparison for name, suite in plan().transfer.items()
+    assert set(stages["comparison"]["foreach"]) == set(load_plan().comparison)
+    assert {name: item["from"] for name, item in stages["transfer"]["foreach"].items()} == {
+        name: suite.comparison for name, suite in load_plan().transfer.items()
     }
