@@ -246,9 +246,7 @@ def test_a_damaged_file_of_a_state_is_named(file, content, train, tmp_path):
     damaged.unlink()
     if content is not None:
         damaged.write_text(content)
-    with pytest.raises(
-        HyperFormerError, match=rf"{file} cannot be read .*\. Remove that folder to train from scratch"
-    ):
+    with pytest.raises(HyperFormerError, match=rf"{file} cannot be read .*\. Remove that folder to train from scratch"):
         train(train_settings(steps=2), 0, tmp_path)
 
 
