@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "unit"))
 
-from test_language import ROOT, docstrings, parsed, written
+from test_plain_language import ROOT, docstrings, parsed, written
 
 ERROR = re.compile(r"(Error|Fault)$")
 

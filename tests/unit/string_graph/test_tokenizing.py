@@ -67,11 +67,11 @@ def make_unigram_tokenizer(texts: list[str]) -> Tokenizer:
 def sentencepiece_file(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
     """Write the tokenizer file of a backbone that is loaded from a SentencePiece model, as T5's is."""
     import torch
-    from backbones.test_families import sentencepiece_folder
+    from t5_family import save_sentencepiece
     from transformers import T5Config, T5ForConditionalGeneration
 
     folder = tmp_path_factory.mktemp("sentencepiece")
-    sentencepiece_folder(folder, texts)
+    save_sentencepiece(folder, texts)
     torch.manual_seed(0)
     sizes = {"d_model": 16, "d_ff": 24, "num_layers": 1, "num_heads": 2, "d_kv": 4, "vocab_size": 160}
     T5ForConditionalGeneration(T5Config(**sizes)).save_pretrained(folder)
