@@ -42,7 +42,7 @@ def make(folder: Path, sizes: str, answers: str) -> None:
 
     from hyperformer.backbones import Answers
     from hyperformer.export import graphs
-    from hyperformer.export.classifier import filled, traced
+    from hyperformer.export.classifier import fill_constants, trace_graph
     from hyperformer.export.quantize import write
     from hyperformer.manifest import GRAPH
     from hyperformer.types import AdapterWeights, HeadWeights
@@ -60,12 +60,14 @@ def make(folder: Path, sizes: str, answers: str) -> None:
     head = HeadWeights(torch.randn(1, count, d), torch.zeros(1, count))
     torch.save({**weights, "weight": head.weight, "bias": head.bias}, folder / "weights.pt")
     labels = Answers(tuple((label,) for label in range(count)))
-    bare = backbone.baked(None, head).exportable(labels, "constrained")
-    backbone.place(sites, "gelu_new")
-    baked = backbone.baked(AdapterWeights(**weights), head)
+    bare = backbone.bake(None, head).exportable(labels, "constrained")
+    backbone.insert_adapters(sites, "gelu_new")
+    baked = backbone.bake(AdapterWeights(**weights), head)
     for name, module in {GRAPH: baked.exportable(labels, "constrained"), "bare.onnx": bare}.items():
         constants = dict(module.named_buffers(remove_duplicate=False))
-        graphs.write(filled(traced(module.eval(), 18, ["scores", "probabilities"]), constants), folder / name)
+        graphs.write(
+            fill_constants(trace_graph(module.eval(), 18, ["scores", "probabilities"]), constants), folder / name
+        )
     write(folder)
     _export_with_optimum(baked, head, folder)
 
@@ -88,7 +90,7 @@ def _export_with_optimum(baked: Any, head: Any, folder: Path) -> None:
     model.bert = baked.encoder
     model.bert.pooler = Mean()  # the timed rows have no padding
     model.classifier.weight.data, model.classifier.bias.data = head.weight[0], head.bias[0]
-    with graphs.quiet():
+    with graphs.silence_output():
         onnx_export_from_model(model, output=folder / "optimum", task="text-classification", do_validation=False)
     model.bert.pooler = None
 
@@ -121,8 +123,8 @@ def load_scorers(folder: Path, answers: str, threads: int) -> dict[str, Scorer]:
     weights = torch.load(folder / "weights.pt", weights_only=True)
     head = HeadWeights(weights.pop("weight"), weights.pop("bias"))
     backbone = _backbone(folder)
-    backbone.place(backbone.sites(), "gelu_new")
-    baked = backbone.baked(AdapterWeights(**weights), head)
+    backbone.insert_adapters(backbone.sites(), "gelu_new")
+    baked = backbone.bake(AdapterWeights(**weights), head)
     labels = Answers(tuple((label,) for label in range(LABELS[answers])))
     exported = ORTModelForSequenceClassification.from_pretrained(folder / "optimum", session_options=options)
 

@@ -37,9 +37,9 @@ from hyperformer.config import BackboneSettings, DataSettings, Methods, MethodSe
 from hyperformer.data import prepare, read_tokens, write_rows
 from hyperformer.model import MultiTaskModel
 from hyperformer.training import encode
-from hyperformer.training.distributed import launch, rank
+from hyperformer.training.distributed import get_rank, launch
 from hyperformer.training.engine import run_loop
-from hyperformer.training.finetuning import mixed_batches
+from hyperformer.training.finetuning import build_mixture_job
 
 BACKBONE = BackboneSettings(
     path=str(Path(__file__).parents[1] / "data/06_models/backbone"), max_source_tokens=64, max_target_tokens=32
@@ -60,7 +60,9 @@ VOCABULARY = np.array(
 
 def method(reduction_factor: int = 8) -> MethodSettings:
     """Return the settings of HyperFormer++."""
-    return Methods(hyperformer_plus_plus={"reduction_factor": reduction_factor, **SIZES}).named("hyperformer_plus_plus")
+    return Methods(hyperformer_plus_plus={"reduction_factor": reduction_factor, **SIZES}).get_method(
+        "hyperformer_plus_plus"
+    )
 
 
 def many_tasks(count: int) -> Tasks:
@@ -164,13 +166,13 @@ def run_stage(name: str, folder: Path) -> None:
     start = time.perf_counter()
     with sample_peak_memory() as peak:
         if name == "preprocess":
-            rows, _ = prepare(tasks.make(task), DataSettings(source=str(folder / "source")), Path(), 0)
+            rows, _ = prepare(tasks.make_tasks(task), DataSettings(source=str(folder / "source")), Path(), 0)
             write_rows(rows)(make_folder(folder / "rows"))
         elif name == "encode":
             encode(folder / "rows", task, BACKBONE)(make_folder(folder / "tokens"))
         else:
             model = MultiTaskModel(BACKBONE, method(), task)
-            work = mixed_batches(model, {"mood": (read_tokens(folder / "tokens", "mood"), 1.0)}, settings(), 0)
+            work = build_mixture_job(model, {"mood": (read_tokens(folder / "tokens", "mood"), 1.0)}, settings(), 0)
             run_loop(work, settings(), 0, make_folder(folder / "state"))
     print(json.dumps({"idle": before[0], "peak": peak[0], "seconds": time.perf_counter() - start}))
 
@@ -228,10 +230,10 @@ class Timer(TrainerCallback):
 def fit(arguments: FitArguments) -> None:
     """Train in one of several processes; the first one writes the seconds to a file."""
     model, training = MultiTaskModel(BACKBONE, method(), Tasks({"mood": TASK})), arguments.training
-    work = mixed_batches(model, {"mood": (read_tokens(arguments.folder / "tokens", "mood"), 1.0)}, training, 0)
+    work = build_mixture_job(model, {"mood": (read_tokens(arguments.folder / "tokens", "mood"), 1.0)}, training, 0)
     timer = Timer()
     run_loop(work, training, 0, arguments.folder / f"state{training.processes}", [timer])
-    if rank() == 0:
+    if get_rank() == 0:
         (arguments.folder / "seconds").write_text(str(timer.seconds))
 
 

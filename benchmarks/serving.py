@@ -253,7 +253,7 @@ def main() -> None:
         )
     rows, answers = {}, {}
     for name, bundle in tasks.items():
-        columns = list(dict.fromkeys(text.columns(bundle.manifest.text)))
+        columns = list(dict.fromkeys(text.find_columns(bundle.manifest.text)))
         rows[name] = [
             {column: str(row[column]) for column in columns} for row in read_rows(options.rows, name, "validation")
         ]

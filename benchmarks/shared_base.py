@@ -58,7 +58,7 @@ def make(folder: Path, sizes: str) -> None:
     from hyperformer.data import write_rows
     from hyperformer.evaluation import evaluate_all
     from hyperformer.export.bundle import export, export_shared_base
-    from hyperformer.model import SCORED, MultiTaskModel
+    from hyperformer.model import DEFAULT_EVALUATION, MultiTaskModel
 
     word_list = [word for labels in LABELS.values() for word in labels] + ["a", "b", *"0123456789."]
     texts = [" ".join(word_list), *(f"{a}.{b}" for a in range(6) for b in range(10))] * 3
@@ -79,7 +79,7 @@ def make(folder: Path, sizes: str) -> None:
     tasks["stsb"] = {"text": "{a}", "kind": "regression", "label_column": "y", "metrics": ["pearson"]}
     tasks["stsb"] |= {"minimum": 0, "maximum": 5, "step": 0.2}
     backbone = BackboneSettings(path=str(folder / "t5"), max_source_tokens=128, max_target_tokens=16)
-    method = Methods(hyperformer_plus_plus=HYPERNETWORK).named("hyperformer_plus_plus")
+    method = Methods(hyperformer_plus_plus=HYPERNETWORK).get_method("hyperformer_plus_plus")
     model = MultiTaskModel(backbone, method, Tasks(tasks))
     with torch.no_grad():
         for parameter in model.method.parameters():
@@ -93,7 +93,7 @@ def make(folder: Path, sizes: str) -> None:
     settings = ExportSettings(opset=18, tolerance=1e-3)
     for name, write in (("onnx", export), ("onnx_shared", export_shared_base)):
         (folder / name).mkdir()
-        write(folder / "checkpoint", folder / "rows", metrics, settings, SCORED)(folder / name)
+        write(folder / "checkpoint", folder / "rows", metrics, settings, DEFAULT_EVALUATION)(folder / name)
     write_mixed(model.eval(), folder / "mixed.onnx")
 
 
@@ -109,7 +109,7 @@ def write_mixed(model: Any, path: Path) -> None:
 
     from hyperformer.backbones.adapters import ADAPTER_NORM_EPS
     from hyperformer.backbones.graph_parts import Adapter
-    from hyperformer.backbones.heads import NEVER
+    from hyperformer.backbones.heads import MASKED_LOGIT
     from hyperformer.export import graphs
 
     all_answers = list(model.answers.values())
@@ -147,7 +147,7 @@ def write_mixed(model: Any, path: Path) -> None:
             super().__init__()
             adapters = {n: m for n, m in mixed.named_modules() if isinstance(m, Adapter) and not m.empty}
             row_adapters = {name: RowAdapter(name, adapter.activation) for name, adapter in adapters.items()}
-            fills = {"bias": NEVER, "apart": NEVER}
+            fills = {"bias": MASKED_LOGIT, "apart": MASKED_LOGIT}
             task_buffers = ["first", "queries", "edges", "own", "apart", "paths"]
             biases = [name for name, _ in mixed.named_buffers() if name.endswith(".bias")]
             task_buffers += [name for name in biases if name.startswith("decoder")]
@@ -175,7 +175,7 @@ def write_mixed(model: Any, path: Path) -> None:
 
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     ids, mask = torch.ones((2, 2, 5), dtype=torch.long)
-    with graphs.quiet():
+    with graphs.silence_output():
         program = torch.onnx.export(
             Mixed().eval(),
             (ids, mask, torch.tensor([0, 1])),
@@ -187,7 +187,7 @@ def write_mixed(model: Any, path: Path) -> None:
             verbose=False,
         )
     assert program is not None
-    onnx.save_model(graphs.plain(program.model_proto), path)
+    onnx.save_model(graphs.strip_metadata(program.model_proto), path)
 
 
 def resident() -> float:

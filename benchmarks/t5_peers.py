@@ -44,7 +44,7 @@ def make(folder: Path, sizes: str, answers: str) -> None:
 
     from hyperformer.backbones import Answers, t5
     from hyperformer.export import graphs
-    from hyperformer.export.classifier import filled, traced
+    from hyperformer.export.classifier import fill_constants, trace_graph
     from hyperformer.types import AdapterWeights
 
     tokens = ANSWERS[answers]
@@ -56,23 +56,23 @@ def make(folder: Path, sizes: str, answers: str) -> None:
     plain.save_pretrained(folder / "t5")
     tokenizer.save_pretrained(folder / "t5")
     backbone = t5.T5Backbone(plain, tokenizer)
-    bare = backbone.exportable(Answers(tokens), "constrained")
+    bare = backbone.build_export_module(Answers(tokens), "constrained")
     d, r, sites = config.d_model, BOTTLENECK[sizes], backbone.sites()
     shapes = {"down": (r, d), "down_bias": (r,), "up": (d, r), "up_bias": (d,), "gain": (d,), "shift": (d,)}
     weights = AdapterWeights(**{name: 0.05 * torch.randn(1, len(sites), *shape) for name, shape in shapes.items()})
     torch.save(vars(weights), folder / "weights.pt")
-    backbone.place(sites, "gelu_new")
-    baked = backbone.baked(weights)
+    backbone.insert_adapters(sites, "gelu_new")
+    baked = backbone.bake(weights)
     for name, module in {
         "classifier": baked.exportable(Answers(tokens), "constrained"),
         "likelihood": baked.exportable(Answers(tokens), "likelihood"),
         "bare": bare,
     }.items():
-        graph = filled(
-            traced(module, 18, ["scores", "probabilities"]), dict(module.named_buffers(remove_duplicate=False))
+        graph = fill_constants(
+            trace_graph(module, 18, ["scores", "probabilities"]), dict(module.named_buffers(remove_duplicate=False))
         )
         graphs.write(graph, folder / f"{name}.onnx")
-    with graphs.quiet():
+    with graphs.silence_output():
         quantize_dynamic(
             folder / "classifier.onnx",
             folder / "int8.onnx",
@@ -89,7 +89,7 @@ def make(folder: Path, sizes: str, answers: str) -> None:
         from ctranslate2.converters import TransformersConverter
     except ImportError:
         return
-    with graphs.quiet():
+    with graphs.silence_output():
         TransformersConverter(str(folder / "t5")).convert(str(folder / "ctranslate2"))
 
 
@@ -122,8 +122,8 @@ def load_scorers(folder: Path, answers: str, threads: int) -> dict[str, Scorer]:
     backbone = t5.T5Backbone(
         T5ForConditionalGeneration.from_pretrained(folder / "t5").eval(), AutoTokenizer.from_pretrained(folder / "t5")
     )
-    backbone.place(backbone.sites(), "gelu_new")
-    baked = backbone.baked(AdapterWeights(**torch.load(folder / "weights.pt", weights_only=True))).t5
+    backbone.insert_adapters(backbone.sites(), "gelu_new")
+    baked = backbone.bake(AdapterWeights(**torch.load(folder / "weights.pt", weights_only=True))).t5
     exported = ORTModelForSeq2SeqLM.from_pretrained(folder / "optimum", session_options=options)
     longest = max(map(len, answer_tokens))
     labels = torch.tensor([[*answer, *[-100] * (longest - len(answer))] for answer in answer_tokens])  # [A, T]

@@ -36,14 +36,16 @@ def make(folder: Path, options: Any) -> None:
 
     from hyperformer import tasks
     from hyperformer.config import Tasks
-    from hyperformer.text import joined
+    from hyperformer.text import join_source
 
     make_t5(folder)
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer if options.tokenizer.is_dir() else SHIPPED)
     print(f"tokenizer: {tokenizer.name_or_path}")
     draw = np.random.default_rng(0)
     tokenized = {}
-    for name, task in tasks.make(Tasks(yaml.safe_load((GLUE / "parameters_tasks.yml").read_text())["tasks"])).items():
+    for name, task in tasks.make_tasks(
+        Tasks(yaml.safe_load((GLUE / "parameters_tasks.yml").read_text())["tasks"])
+    ).items():
         table = parquet.read_table(options.data / name / "train.parquet")
         picked = table.take(draw.choice(len(table), min(ROWS, len(table)), replace=False)).to_pylist()
         examples = [task.example(row) for row in picked]
@@ -52,7 +54,7 @@ def make(folder: Path, options: Any) -> None:
             tokens = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=longest - 1)
             return [[*row, 1] for row in tokens["input_ids"]]  # </s>
 
-        sources = ids([joined(e.source) for e in examples], SETTINGS["backbone"]["max_source_tokens"])
+        sources = ids([join_source(e.source) for e in examples], SETTINGS["backbone"]["max_source_tokens"])
         targets = ids([e.answer for e in examples], SETTINGS["backbone"]["max_target_tokens"])
         tokenized[name] = {"count": len(table), "rows": {"input_ids": sources, "labels": targets}}
     (folder / "rows.json").write_text(json.dumps(tokenized))
@@ -70,16 +72,16 @@ def make_steps(folder: Path, rows: int) -> dict[str, TrainingStep]:
 
     from hyperformer import model as engine
     from hyperformer.config import TrainingSettings
-    from hyperformer.training.finetuning import mixed_batches
-    from hyperformer.training.sampling import length_grouped, task_shares
+    from hyperformer.training.finetuning import build_mixture_job
+    from hyperformer.training.sampling import compute_task_shares, group_by_length
 
     model = load_hyperformer(folder, SETTINGS["training"]["label_smoothing"])
     tokenized = json.loads((folder / "rows.json").read_text())
     settings = TrainingSettings(**SETTINGS["training"] | {"batch_size": rows, "steps": WINDOW * WINDOWS})
     counts = {name: task["count"] for name, task in tokenized.items()}
-    shares = task_shares(counts, dict.fromkeys(tokenized, 1.0), settings.temperature)
+    shares = compute_task_shares(counts, dict.fromkeys(tokenized, 1.0), settings.temperature)
     datasets = {name: (Dataset(pa.table(task["rows"])), shares[name]) for name, task in tokenized.items()}
-    work = mixed_batches(model, datasets, settings, seed=0)
+    work = build_mixture_job(model, datasets, settings, seed=0)
     batch_rows = [work.rows(step) for step in range(settings.steps)]
     batches = [work.collate(chosen) for chosen in batch_rows]
     longest = SETTINGS["backbone"]["max_source_tokens"]
@@ -92,7 +94,7 @@ def make_steps(folder: Path, rows: int) -> dict[str, TrainingStep]:
 
     def group_by_length(window: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the batches of a window with rows of similar length in each batch."""
-        order = length_grouped([len(row.tokens["input_ids"]) for row in window], rows, 0)
+        order = group_by_length([len(row.tokens["input_ids"]) for row in window], rows, 0)
         return [work.collate([window[i] for i in order[at : at + rows]]) for at in range(0, len(order), rows)]
 
     def padded_step(batches: list[dict[str, Any]], split: bool = False, full: bool = False) -> TrainingStep:
@@ -101,7 +103,7 @@ def make_steps(folder: Path, rows: int) -> dict[str, TrainingStep]:
                 return backbone_loss(pad_fully(batch) if full else batch, smoothing)
 
             with (
-                mock.patch.object(engine, "LARGE", engine.LARGE if split else 1 << 60),
+                mock.patch.object(engine, "LARGE", engine.LARGE_BATCH_TOKENS if split else 1 << 60),
                 mock.patch.object(model.backbone, "loss", padded_loss),  # the engine would remove earlier padding
             ):
                 return model(**batches[number % len(batches)])["loss"]

@@ -63,7 +63,7 @@ def load_hyperformer(folder: Path, label_smoothing: float = 0.0) -> Any:
     backbone = BackboneSettings(**{**SETTINGS["backbone"], "path": str(folder / "t5")})
     tasks = Tasks(yaml.safe_load((GLUE / "parameters_tasks.yml").read_text())["tasks"])
     torch.manual_seed(0)
-    method = Methods(**SETTINGS["methods"]).named("hyperformer_plus_plus")
+    method = Methods(**SETTINGS["methods"]).get_method("hyperformer_plus_plus")
     return copy_parameters(MultiTaskModel(backbone, method, tasks, label_smoothing).train())
 
 
@@ -110,12 +110,12 @@ def make_steps(folder: Path, rows: int, only: str | None = None) -> dict[str, Tr
         rows: Rows of a batch.
         only: The name of the only step to make; by default all are made.
     """
-    from hyperformer.training.engine import wants_bf16
+    from hyperformer.training.engine import uses_bf16
 
     makers: dict[str, Callable[[], TrainingStep]] = {
         OURS: lambda: hyperformer(folder, rows, tasks=1),
         MIXED: lambda: hyperformer(folder, rows, tasks=8),
-        **({BF16: lambda: hyperformer(folder, rows, tasks=8, bf16=True)} if wants_bf16("auto") else {}),
+        **({BF16: lambda: hyperformer(folder, rows, tasks=8, bf16=True)} if uses_bf16("auto") else {}),
         GENERATION: lambda: generation(folder),
         "adapters: bottlenecks": lambda: adapter_hub(folder, rows),
         f"PEFT: LoRA, r={LORA_RANK}": lambda: lora(folder, rows),

@@ -142,7 +142,7 @@ class Comparison:
         return {
             "settings": self.digest(settings),
             "rows": folder_sha256(rows),
-            "backbone": backbones.checksum(settings.backbone),
+            "backbone": backbones.compute_checksum(settings.backbone),
             "code": folder_sha256(store.CODE),
         }
 
@@ -150,7 +150,7 @@ class Comparison:
         """Train and score one run, unless it is up to date."""
         import torch
 
-        from hyperformer.evaluation import mean_of
+        from hyperformer.evaluation import average_tasks
         from hyperformer.training import remove_states, train
 
         settings = self.run_settings(configuration, learning_rate, seed)
@@ -192,19 +192,19 @@ class Comparison:
             **describe_model(self.checkpoint_path(name), settings),
         }
         store.write(run, "comparison", self.name, name)
-        log.info("%s/%s: validation %.2f, test %.2f", self.name, name, best["mean"], mean_of(test))
+        log.info("%s/%s: validation %.2f, test %.2f", self.name, name, best["mean"], average_tasks(test))
 
     def score(self, checkpoint: Path, rows: Path, settings: Settings) -> dict[str, dict[str, float]]:
         """Return a checkpoint's metrics by task on the first test rows."""
-        from hyperformer.data import first_rows
+        from hyperformer.data import read_first_rows
         from hyperformer.evaluation import evaluate
-        from hyperformer.model import MultiTaskModel, accelerated
+        from hyperformer.model import MultiTaskModel, move_to_gpu
 
-        model = accelerated(MultiTaskModel.from_pretrained(checkpoint))
+        model = move_to_gpu(MultiTaskModel.from_pretrained(checkpoint))
         answer = partial(model.answer, settings=settings.evaluation)
         scores = {}
         for name, task in model.tasks.items():
-            metrics, _ = evaluate(answer, task, first_rows(rows, name, "test", self.suite.test_rows))
+            metrics, _ = evaluate(answer, task, read_first_rows(rows, name, "test", self.suite.test_rows))
             scores[name] = {metric: round(value, 3) for metric, value in metrics.items()}
         return scores
 
@@ -213,9 +213,9 @@ def describe_model(checkpoint: Path, settings: Settings) -> Run:
     """Return the parameter counts of a trained model and, if its method has them, its task embeddings."""
     from safetensors.torch import load_file
 
-    from hyperformer.model import parameter_counts
+    from hyperformer.model import count_parameters
 
-    description: Run = {"parameters": parameter_counts(settings.backbone, settings.chosen_method, settings.tasks)}
+    description: Run = {"parameters": count_parameters(settings.backbone, settings.chosen_method, settings.tasks)}
     weights = checkpoint / "trained.safetensors"
     embeddings = load_file(weights).get("method.task_embedding.weight") if weights.is_file() else None
     if embeddings is not None:

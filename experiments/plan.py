@@ -9,7 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from hyperformer.config import ConfigurationError, Settings, check, nearest
+from hyperformer.config import ConfigurationError, Settings, check_settings, suggest_name
 from pipelines.settings import ConfigLoader
 
 ROOT = Path(__file__).parents[1]
@@ -102,7 +102,7 @@ def find_suite(suites: dict[str, Any], name: str) -> Any:
         ConfigurationError: there is none; names the nearest one.
     """
     if name not in suites:
-        raise ConfigurationError(f"unknown suite {name!r}; {nearest(name, suites)}")
+        raise ConfigurationError(f"unknown suite {name!r}; {suggest_name(name, suites)}")
     return suites[name]
 
 
@@ -118,4 +118,4 @@ def resolve_settings(suite: Suite, **changes: Any) -> Settings:
         default_run_env="local",
         runtime_params=OmegaConf.to_container(overrides),
     )
-    return check(loader["parameters"])
+    return check_settings(loader["parameters"])

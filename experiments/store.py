@@ -138,15 +138,15 @@ def write_folder_once(path: Path, make: Callable[[], Any]) -> Path:
 def prepare_rows(suite: Suite, settings: Settings) -> Path:
     """Return the folder of a suite's prepared rows; write it with seed 0 if it is missing."""
     from hyperformer.data import prepare, write_rows
-    from hyperformer.embedded.suite import language_rows
-    from hyperformer.tasks import make
+    from hyperformer.embedded.suite import write_language_rows
+    from hyperformer.tasks import make_tasks
 
     tasks, data, embedded = settings.tasks, settings.data, settings.embedded
     key = digest([tasks, data, embedded])[:16]
     rows, language = (WORK / kind / f"{suite.environment}-{key}" for kind in ("rows", "language"))
 
     def make_rows() -> Any:
-        write_folder(language, language_rows(tasks, data, embedded, 0))
-        return write_rows(prepare(make(tasks), data, language, 0)[0])
+        write_folder(language, write_language_rows(tasks, data, embedded, 0))
+        return write_rows(prepare(make_tasks(tasks), data, language, 0)[0])
 
     return write_folder_once(rows, make_rows)

@@ -25,8 +25,8 @@ from experiments.comparison import Comparison
 from experiments.plan import ROOT, ComparisonSuite, TransferSuite, load_plan
 from experiments.store import Run
 from experiments.transfer import REGRESSION, run_name
-from hyperformer.config import nearest
-from hyperformer.report.predictions import principal
+from hyperformer.config import suggest_name
+from hyperformer.report.predictions import project_to_principal_components
 from hyperformer.types import HyperFormerError
 
 RESULTS = ROOT / "docs" / "results.md"
@@ -275,7 +275,7 @@ def plot_embeddings(name: str, suite: ComparisonSuite) -> Figure | None:
     if not is_complete(runs, suite) or "hyperformer_plus_plus" not in runs:
         return None
     embeddings: Mapping[str, list[float]] = runs["hyperformer_plus_plus"][0]["embeddings"]
-    points, shares = principal(np.array(list(embeddings.values())))
+    points, shares = project_to_principal_components(np.array(list(embeddings.values())))
     figure = Figure(figsize=(5.5, 4.5), layout="constrained")
     axes = figure.subplots()
     axes.scatter(*points.T, color="#7aa6c2")
@@ -309,7 +309,7 @@ def main() -> None:
     """Write the tables of docs/results.md and the figures."""
     tables, text = all_tables(), RESULTS.read_text(encoding="utf-8")
     if unknown := [name for _, name in MARKER.findall(text) if name not in tables]:
-        raise HyperFormerError(f"{RESULTS}: unknown table {unknown[0]!r}; {nearest(unknown[0], tables)}")
+        raise HyperFormerError(f"{RESULTS}: unknown table {unknown[0]!r}; {suggest_name(unknown[0], tables)}")
     RESULTS.write_text(MARKER.sub(lambda match: f"{match[1]}{tables[match[2]]}\n", text), encoding="utf-8")
     plan = load_plan()
     for name, suite in plan.comparison.items():

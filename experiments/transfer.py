@@ -124,7 +124,7 @@ class Transfer:
             "rows": folder_sha256(self.rows / task),
             "model": files_sha256(checkpoint.glob("*.safetensors"))
             if checkpoint
-            else backbones.checksum(self.comparison.settings.backbone),
+            else backbones.compute_checksum(self.comparison.settings.backbone),
             "code": folder_sha256(store.CODE),
         }
 
@@ -139,7 +139,7 @@ class Transfer:
     ) -> Run:
         """Adapt a trained model to samples of a task; return its test score and its initialization."""
         from hyperformer.evaluation import evaluate
-        from hyperformer.model import MultiTaskModel, accelerated
+        from hyperformer.model import MultiTaskModel, move_to_gpu
         from hyperformer.training import adapt
 
         settings = self.settings.transfer.model_copy(
@@ -153,7 +153,7 @@ class Transfer:
         tasks = Tasks({task: self.settings.tasks.root[task]})
         folder = store.WORK / "adapted" / self.name / f"{name}-{seed}"
         write, initializations = adapt(self.rows, tasks, settings, seed, folder)
-        model = accelerated(MultiTaskModel.from_pretrained(store.write_folder(folder / "checkpoint", write)))
+        model = move_to_gpu(MultiTaskModel.from_pretrained(store.write_folder(folder / "checkpoint", write)))
         answer = partial(model.answer, settings=self.settings.evaluation)
         metrics, _ = evaluate(answer, model.tasks[task], self.test_rows(task))
         shutil.rmtree(folder)
@@ -161,12 +161,14 @@ class Transfer:
 
     def score_regression(self, task: str, samples: int, seed: int) -> Run:
         """Return the test scores of logistic regression on the same samples."""
-        from hyperformer.data import drawn_rows
-        from hyperformer.evaluation import baselines
-        from hyperformer.tasks import make
+        from hyperformer.data import sample_rows
+        from hyperformer.evaluation import evaluate_baselines
+        from hyperformer.tasks import make_tasks
 
-        train = drawn_rows(self.rows, task, "train", samples, seed)
-        scores = baselines(make(self.settings.tasks)[task], train, self.test_rows(task), self.embed, seed)
+        train = sample_rows(self.rows, task, "train", samples, seed)
+        scores = evaluate_baselines(
+            make_tasks(self.settings.tasks)[task], train, self.test_rows(task), self.embed, seed
+        )
         return {"test": {name: round(metrics["mean"], 3) for name, metrics in scores.items()}}
 
     @cached_property
@@ -174,10 +176,10 @@ class Transfer:
         """A function from texts to the frozen backbone's embeddings that caches each text."""
         import numpy as np
 
-        from hyperformer.model import embeddings
+        from hyperformer.model import make_embedder
 
         settings = self.comparison.settings
-        embed = embeddings(settings.backbone, settings.evaluation.batch_size)
+        embed = make_embedder(settings.backbone, settings.evaluation.batch_size)
         cache: dict[str, Any] = {}
 
         def embed_cached(texts: Sequence[str]) -> Any:
@@ -189,9 +191,9 @@ class Transfer:
 
     def test_rows(self, task: str) -> Any:
         """Return the test rows to score."""
-        from hyperformer.data import first_rows
+        from hyperformer.data import read_first_rows
 
-        return first_rows(self.rows, task, "test", self.suite.test_rows)
+        return read_first_rows(self.rows, task, "test", self.suite.test_rows)
 
 
 def run_name(task: str, configuration: str, samples: int) -> str:

@@ -11,11 +11,11 @@ from hyperformer.config import BackboneSettings, EvaluationSettings, Tasks
 
 def score_baselines(rows: Path, tasks: Tasks, backbone: BackboneSettings, evaluation: EvaluationSettings, seed: int):
     """Score simple methods on the test rows of each task."""
-    from hyperformer.evaluation import baselines_all
-    from hyperformer.model import embeddings
-    from hyperformer.tasks import make
+    from hyperformer.evaluation import evaluate_all_baselines
+    from hyperformer.model import make_embedder
+    from hyperformer.tasks import make_tasks
 
-    return baselines_all(make(tasks), rows, embeddings(backbone, evaluation.batch_size), seed)
+    return evaluate_all_baselines(make_tasks(tasks), rows, make_embedder(backbone, evaluation.batch_size), seed)
 
 
 def create_pipeline() -> Pipeline:

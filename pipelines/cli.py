@@ -10,7 +10,7 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import pipelines
 
-from hyperformer.config import nearest
+from hyperformer.config import suggest_name
 
 
 @click.group(name="hyperformer")
@@ -31,7 +31,7 @@ def _run(**options: Any) -> Any:
 def _check_names(kind: str, names: Iterable[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
-            raise click.ClickException(f"unknown {kind} {name!r}; {nearest(name, known)}")
+            raise click.ClickException(f"unknown {kind} {name!r}; {suggest_name(name, known)}")
 
 
 cli.add_command(click.Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help))

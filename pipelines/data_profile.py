@@ -12,9 +12,9 @@ from hyperformer.config import BackboneSettings, Tasks
 
 def profile_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings, split_counts: dict[str, Any]):
     """Compute statistics of the rows of each task."""
-    from hyperformer.data_profile import profile
+    from hyperformer.data_profile import profile_rows
 
-    return profile(rows, tasks, backbone, split_counts)
+    return profile_rows(rows, tasks, backbone, split_counts)
 
 
 def create_pipeline() -> Pipeline:

@@ -66,7 +66,7 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
         return {"filepath": str(self._folder)}
 
 
-class FiguresDataset(FolderDataset):
+class SVGFolderDataset(FolderDataset):
     """A folder of SVG files, with a preview in Kedro-Viz."""
 
     def preview(self) -> HTMLPreview:
@@ -78,7 +78,7 @@ class FiguresDataset(FolderDataset):
         return HTMLPreview("".join(images))
 
 
-class WorkplaceDataset(AbstractDataset[None, Path]):
+class WorkingFolderDataset(AbstractDataset[None, Path]):
     """A folder that nodes write to while they run; loading creates it if it is missing, and returns its path."""
 
     def __init__(self, filepath: str, metadata: dict[str, Any] | None = None) -> None:

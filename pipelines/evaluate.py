@@ -13,9 +13,9 @@ from hyperformer.config import EvaluationSettings
 def evaluate_model(checkpoint: Path, rows: Path, evaluation: EvaluationSettings):
     """Compute metrics and predictions of a checkpoint."""
     from hyperformer.evaluation import evaluate_all
-    from hyperformer.model import MultiTaskModel, accelerated
+    from hyperformer.model import MultiTaskModel, move_to_gpu
 
-    model = accelerated(MultiTaskModel.from_pretrained(checkpoint))
+    model = move_to_gpu(MultiTaskModel.from_pretrained(checkpoint))
     return evaluate_all(partial(model.answer, settings=evaluation), model.tasks, rows)
 
 

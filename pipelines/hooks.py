@@ -19,13 +19,13 @@ import click
 from kedro.framework.hooks import hook_impl
 from yaml import YAMLError
 
-from hyperformer.config import check
+from hyperformer.config import check_settings
 from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
 
-class UserMistakes:
+class UserErrorHooks:
     """Hooks that report user errors as short messages without a traceback, most of them before the first node."""
 
     @hook_impl
@@ -36,7 +36,7 @@ class UserMistakes:
                 parameters = context.config_loader["parameters"]
             except YAMLError as error:
                 raise HyperFormerError(f"{error} Fix the YAML in this file.".replace("\n", " ")) from None
-            self._settings = check(parameters)
+            self._settings = check_settings(parameters)
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
@@ -56,7 +56,7 @@ class UserMistakes:
                         f"{name} is missing; expected it at {_path(dataset)}. Run the pipeline that creates it first, "
                         "or run this one without --tags."
                     )
-            tasks_by_name = tasks.make(settings.tasks)
+            tasks_by_name = tasks.make_tasks(settings.tasks)
             if "params:data" in inputs:
                 from hyperformer.data import check_sources
 
@@ -68,10 +68,10 @@ class UserMistakes:
                 model = MultiTaskModel(settings.backbone, settings.chosen_method, settings.tasks)
                 model.check(settings.evaluation)
             if "params:transfer" in inputs:
-                from hyperformer.training import trained_model
+                from hyperformer.training import load_trained_model
 
                 _check_checkpoint_differs(settings.transfer.checkpoint, catalog.get("checkpoint"))
-                trained_model(settings.transfer).check(settings.evaluation)
+                load_trained_model(settings.transfer).check(settings.evaluation)
             if "shared_base" in outputs:
                 from hyperformer.export.shared_base import check_method
 
@@ -150,7 +150,7 @@ def _path(dataset: Any) -> str | None:
     return str(path) if path else None
 
 
-class Alone:
+class RunLock:
     """Hooks that lock the data folder for one run at a time; a refused run reports which run holds the lock.
 
     The lock ends with its process. A refused run has deleted nothing: DVC keeps the outputs of a stage until its run
@@ -225,7 +225,7 @@ def _describe_run() -> str:
     return f"{' '.join(command.split())}, pid {os.getpid()} on {platform.node()}, since {since}"
 
 
-class Made:
+class ArtifactLog:
     """Hooks that log each saved artifact with its path and duration, and write the durations to the folder `times`."""
 
     @hook_impl
@@ -241,9 +241,9 @@ class Made:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
         """Log a saved dataset, unless it is only in memory."""
-        from hyperformer.progress import note
+        from hyperformer.progress import record_duration
 
         path, seconds = _path(self._catalog.get(dataset_name)), time.monotonic() - self._start
         if path:
             log.info("saved %s to %s (%.0f s)", dataset_name, path, seconds)
-            note(self._catalog.load("times"), dataset_name, seconds)
+            record_duration(self._catalog.load("times"), dataset_name, seconds)

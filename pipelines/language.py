@@ -9,9 +9,9 @@ from hyperformer.config import DataSettings, EmbeddedSettings, Tasks
 
 def make_language_rows(tasks: Tasks, data: DataSettings, embedded: EmbeddedSettings, seed: int):
     """Generate the rows of the embedded tasks."""
-    from hyperformer.embedded.suite import language_rows
+    from hyperformer.embedded.suite import write_language_rows
 
-    return language_rows(tasks, data, embedded, seed)
+    return write_language_rows(tasks, data, embedded, seed)
 
 
 def create_pipeline() -> Pipeline:

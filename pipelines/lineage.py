@@ -43,7 +43,7 @@ def trace_bundle(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
     """
     description = manifest.read(bundle)
     manifest.verify(bundle, description.files)
-    checksum = hashlib.md5((bundle / manifest.FILE).read_bytes(), usedforsecurity=False).hexdigest()
+    checksum = hashlib.md5((bundle / manifest.MANIFEST).read_bytes(), usedforsecurity=False).hexdigest()
     exports = missing = 0
     for commit, name, stages, files in _exports(root):
         if checksum in files:

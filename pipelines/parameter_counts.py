@@ -9,9 +9,9 @@ from hyperformer.config import BackboneSettings, Methods, Tasks
 
 def count_parameters(backbone: BackboneSettings, method: str, methods: Methods, tasks: Tasks):
     """Count the parameters of the configured method."""
-    from hyperformer.model import parameter_counts
+    from hyperformer.model import count_parameters
 
-    return parameter_counts(backbone, methods.named(method), tasks)
+    return count_parameters(backbone, methods.named(method), tasks)
 
 
 def create_pipeline() -> Pipeline:

@@ -12,9 +12,9 @@ from hyperformer.config import DataSettings, Tasks
 def prepare_rows(tasks: Tasks, data: DataSettings, language_rows: Path, seed: int):
     """Validate and split the rows of each task."""
     from hyperformer.data import prepare, write_rows
-    from hyperformer.tasks import make
+    from hyperformer.tasks import make_tasks
 
-    rows, counts = prepare(make(tasks), data, language_rows, seed)
+    rows, counts = prepare(make_tasks(tasks), data, language_rows, seed)
     return write_rows(rows), counts
 
 

@@ -15,10 +15,10 @@ from pipelines.states import create_cleanup_node
 
 def make_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed: int):
     """Build the rows to pretrain on."""
-    from hyperformer.embedded.corpus import pretraining_rows
-    from hyperformer.tasks import make
+    from hyperformer.embedded.corpus import build_pretraining_rows
+    from hyperformer.tasks import make_tasks
 
-    return pretraining_rows(pretraining, make(tasks), rows, seed)
+    return build_pretraining_rows(pretraining, make_tasks(tasks), rows, seed)
 
 
 def pretrain_backbone(corpus, pretraining: PretrainingSettings, rows: Path, seed: int, resume_states: Path):

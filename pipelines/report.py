@@ -27,10 +27,10 @@ def write_report(
     from functools import partial
 
     from hyperformer.report import Run, render_page, render_results, write_charts
-    from hyperformer.tasks import make
+    from hyperformer.tasks import make_tasks
 
     run = Run(
-        make(tasks),
+        make_tasks(tasks),
         metrics,
         baselines,
         split_counts,

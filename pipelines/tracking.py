@@ -15,7 +15,7 @@ ARTIFACTS = ("results", "report", "figures")
 """Datasets whose files are logged as artifacts."""
 
 
-class Tracked:
+class MLflowLogger:
     """Hooks that log to the MLflow run of kedro-mlflow what its own hooks omit or log as one long text."""
 
     @hook_impl

@@ -64,18 +64,18 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def traced(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
+def shared_traces(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Path]:
     """Return the folder in which all workers share the traces of graphs."""
     import traces
 
     base = tmp_path_factory.getbasetemp()
     folder = (base if worker_id == "master" else base.parent) / "traces"
-    with traces.reused(folder):
+    with traces.reuse_traces(folder):
         yield folder
 
 
 @pytest.fixture
-def traced_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def unshared_traces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trace graphs without the shared traces, as outside of tests."""
     import traces
 
@@ -128,7 +128,7 @@ def backbone_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) 
         "dropout_rate": 0.1,
     }
     folder = tmp_path_factory.mktemp("backbone")
-    t5.new(t5.train_tokenizer(texts, 240), sizes).save(folder)
+    t5.create_t5(t5.train_tokenizer(texts, 240), sizes).save(folder)
     return folder
 
 
@@ -244,12 +244,12 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, toy_rows
     """Export the bundles of all toy tasks."""
     from hyperformer import evaluation
     from hyperformer.export.bundle import export
-    from hyperformer.model import SCORED, MultiTaskModel
+    from hyperformer.model import DEFAULT_EVALUATION, MultiTaskModel
 
     model = MultiTaskModel.from_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
     folder = tmp_path_factory.mktemp("bundles")
-    export(checkpoint, toy_rows, metrics, export_settings, SCORED)(folder)
+    export(checkpoint, toy_rows, metrics, export_settings, DEFAULT_EVALUATION)(folder)
     return folder
 
 
@@ -258,17 +258,17 @@ def encoder_bundles(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str], toy_rows: Path, export_settings: Any
 ) -> Path:
     """Export the bundles of the toy tasks on a small random BERT; one task has text pairs."""
-    from encoders import a_folder, a_model
+    from encoders import build_model, save_backbone
 
     from hyperformer import evaluation
     from hyperformer.export.bundle import export
-    from hyperformer.model import SCORED
+    from hyperformer.model import DEFAULT_EVALUATION
 
-    model = a_model(a_folder(tmp_path_factory.mktemp("bert"), "bert", texts))
+    model = build_model(save_backbone(tmp_path_factory.mktemp("bert"), "bert", texts))
     checkpoint, folder = tmp_path_factory.mktemp("checkpoint"), tmp_path_factory.mktemp("bundles")
     model.save_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
-    export(checkpoint, toy_rows, metrics, export_settings, SCORED)(folder)
+    export(checkpoint, toy_rows, metrics, export_settings, DEFAULT_EVALUATION)(folder)
     return folder
 
 

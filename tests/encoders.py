@@ -45,7 +45,7 @@ def make_tasks() -> Tasks:
     return Tasks(settings)
 
 
-def wordpieces(texts: list[str]) -> PreTrainedTokenizerFast:
+def train_wordpieces(texts: list[str]) -> PreTrainedTokenizerFast:
     """Train a WordPiece tokenizer like MiniLM's, with each letter as first and later piece, and padding enabled."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
@@ -61,7 +61,7 @@ def wordpieces(texts: list[str]) -> PreTrainedTokenizerFast:
     return BertTokenizerFast(tokenizer_object=tokenizer)
 
 
-def bert_tokenizer(texts: list[str], **changes: bool) -> Tokenizer:
+def train_bert_tokenizer(texts: list[str], **changes: bool) -> Tokenizer:
     """Train a WordPiece tokenizer with each letter of the texts as first and later piece of a word."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(**changes)
@@ -75,7 +75,7 @@ def bert_tokenizer(texts: list[str], **changes: bool) -> Tokenizer:
     return tokenizer
 
 
-def byte_pairs(texts: list[str]) -> PreTrainedTokenizerFast:
+def train_byte_pairs(texts: list[str]) -> PreTrainedTokenizerFast:
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
     tokenizer.decoder = decoders.ByteLevel()
@@ -87,7 +87,7 @@ def byte_pairs(texts: list[str]) -> PreTrainedTokenizerFast:
     return RobertaTokenizerFast(tokenizer_object=tokenizer)
 
 
-def unigrams(texts: list[str]) -> PreTrainedTokenizerFast:
+def build_unigrams(texts: list[str]) -> PreTrainedTokenizerFast:
     """Build a Unigram tokenizer whose vocabulary contains its special tokens as pieces, as SentencePiece's do."""
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     whole_words = dict.fromkeys(f"▁{word}" for text in texts for word in text.split())
@@ -102,13 +102,13 @@ def unigrams(texts: list[str]) -> PreTrainedTokenizerFast:
     return XLMRobertaTokenizerFast(tokenizer_object=tokenizer)
 
 
-TOKENIZERS = {"roberta": byte_pairs, "xlm-roberta": unigrams}
+TOKENIZERS = {"roberta": train_byte_pairs, "xlm-roberta": build_unigrams}
 
 
-def a_folder(folder: Path, name: str, texts: list[str], **changes: Any) -> Path:
+def save_backbone(folder: Path, name: str, texts: list[str], **changes: Any) -> Path:
     """Save a small random model of the family."""
     model_class, config, sizes = FAMILY[name]
-    tokenizer = TOKENIZERS.get(name, wordpieces)(texts)
+    tokenizer = TOKENIZERS.get(name, train_wordpieces)(texts)
     tokenizer.save_pretrained(folder)
     torch.manual_seed(0)
     model = model_class(config(vocab_size=len(tokenizer), **{**SIZES, **sizes, **changes}))
@@ -122,7 +122,7 @@ def encoder_settings(folder: Path, **changes: Any) -> BackboneSettings:
     return BackboneSettings(**{"path": str(folder), "max_source_tokens": 32, **changes})
 
 
-def a_model(folder: Path, method: str = "hyperformer_plus_plus", **changes: Any) -> MultiTaskModel:
+def build_model(folder: Path, method: str = "hyperformer_plus_plus", **changes: Any) -> MultiTaskModel:
     torch.manual_seed(1)
     return MultiTaskModel(encoder_settings(folder), method_settings(method, **changes), make_tasks())
 

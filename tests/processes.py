@@ -187,7 +187,7 @@ def kedro_fork(tree: Path, *arguments: str, traced: Path | None = None) -> Fork:
 def _exit_with_kedro(tree: str, arguments: list[str], traced: Path | None) -> None:
     import traces
 
-    with traces.reused(traced) if traced else contextlib.nullcontext():
+    with traces.reuse_traces(traced) if traced else contextlib.nullcontext():
         sys.exit(run_kedro(tree, arguments))
 
 

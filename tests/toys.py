@@ -91,15 +91,15 @@ def export_shared_base(checkpoint: Path, rows: Path, settings: Any, folder: Path
     """Evaluate a checkpoint and export its tasks on a shared base."""
     from hyperformer import evaluation
     from hyperformer.export.bundle import export_shared_base as export
-    from hyperformer.model import SCORED, MultiTaskModel
+    from hyperformer.model import DEFAULT_EVALUATION, MultiTaskModel
 
     model = MultiTaskModel.from_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, rows)
     folder.mkdir(exist_ok=True)
-    export(checkpoint, rows, metrics, settings, SCORED)(folder)
+    export(checkpoint, rows, metrics, settings, DEFAULT_EVALUATION)(folder)
 
 
-def no_dropout(model: Any) -> None:
+def disable_dropout(model: Any) -> None:
     """Turn off all dropout of a model, also that of T5's attention, which is a number."""
     for module in model.modules():
         if isinstance(getattr(module, "dropout", None), float):
@@ -111,7 +111,7 @@ def no_dropout(model: Any) -> None:
 # --- methods
 
 
-def all_sites(encoder: int, decoder: int) -> list[Site]:
+def make_sites(encoder: int, decoder: int) -> list[Site]:
     return [
         Site(stack, layer, position)
         for stack, layers in (("encoder", encoder), ("decoder", decoder))
@@ -131,17 +131,19 @@ def method_settings(name: str, **changes: Any) -> MethodSettings:
     return Methods.model_validate({name: {**sizes, **changes}}).named(name)
 
 
-def a_method(name: str, tasks: int = 3, encoder: int = 3, decoder: int = 2, width: int = 16, **changes: Any) -> Method:
+def make_method(
+    name: str, tasks: int = 3, encoder: int = 3, decoder: int = 2, width: int = 16, **changes: Any
+) -> Method:
     import torch
 
     from hyperformer import methods
 
     torch.manual_seed(0)
-    sites = all_sites(encoder, decoder)
+    sites = make_sites(encoder, decoder)
     return methods.make(method_settings(name, **changes), [f"task{i}" for i in range(tasks)], sites, width)
 
 
-def loud(method: Method) -> Method:
+def enlarge_weights(method: Method) -> Method:
     """Set large random weights, so that every input affects the output."""
     import torch
 

@@ -16,11 +16,11 @@ from torch import nn
 
 from hyperformer.export import classifier, shared_base
 
-TRACE = classifier.traced
+TRACE = classifier.trace_graph
 PLAIN = (bool, int, float, str, type(None), tuple)
 
 
-def structure(module: nn.Module, arguments: dict[str, Any]) -> str:
+def hash_structure(module: nn.Module, arguments: dict[str, Any]) -> str:
     """Return a hash of what determines a trace: classes, attributes, tensor shapes and arguments.
 
     A wrong trace would be noticed: every export compares its graph with torch on all validation rows.
@@ -44,13 +44,13 @@ def shapes(tensors: Any) -> Any:
 
 
 @contextmanager
-def reused(folder: Path) -> Iterator[None]:
+def reuse_traces(folder: Path) -> Iterator[None]:
     """Read and write traces in a folder, which several processes can use at once."""
     folder.mkdir(parents=True, exist_ok=True)
 
     def traced(*arguments: Any, **options: Any) -> onnx.ModelProto:
         bound = inspect.signature(TRACE).bind(*arguments, **options).arguments
-        file = folder / structure(bound.pop("module"), bound)
+        file = folder / hash_structure(bound.pop("module"), bound)
         with file.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # another worker may be tracing it
             if not file.exists():

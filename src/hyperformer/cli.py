@@ -22,8 +22,8 @@ from typing import Any, TextIO
 
 from hyperformer import manifest, text
 from hyperformer.runtime import Bundle, load
-from hyperformer.runtime.files import described, read_base, read_bundle
-from hyperformer.runtime.router import places
+from hyperformer.runtime.files import read_base, read_bundle, read_valid_manifest
+from hyperformer.runtime.router import find_bundles
 from hyperformer.runtime.triton import write_repository
 from hyperformer.types import Answer, HyperFormerError, RowError
 
@@ -217,8 +217,8 @@ def _positive_integer(argument: str) -> int:
 def _bundle_folders(options: argparse.Namespace) -> list[Path]:
     """Return the folder itself if it is a bundle, else the bundles in it."""
     folder = Path(options.bundle)
-    bundles = places(folder)
-    return [folder] if (folder / manifest.FILE).exists() or not bundles else bundles
+    bundles = find_bundles(folder)
+    return [folder] if (folder / manifest.MANIFEST).exists() or not bundles else bundles
 
 
 def _inspect(options: argparse.Namespace) -> None:
@@ -227,11 +227,11 @@ def _inspect(options: argparse.Namespace) -> None:
         files = read_base(base)[0].files
         print(f"shared base of all tasks\n  {'files':12s}  {_format_files(base, files)}")
     for folder in _bundle_folders(options):
-        description = described(folder)
+        description = read_valid_manifest(folder)
         missing = [name for name in description.files if not (folder / name).is_file()]
         lines = {
             "kind": description.kind,
-            "text": text.named(description.text),
+            "text": text.format_template(description.text),
             "answers": ", ".join(description.labels) or "any text",
             "longest text": f"{description.max_source_tokens} tokens",
             "backbone": description.backbone,
@@ -266,7 +266,7 @@ def _verify(options: argparse.Namespace) -> None:
     for folder in _bundle_folders(options):
         try:
             bundle, _ = read_bundle(folder)
-            unlisted = manifest.foreign(folder, bundle)
+            unlisted = manifest.unlisted_files(folder, bundle)
             if unlisted:
                 raise HyperFormerError(
                     f"{folder} contains {', '.join(unlisted)}, which its manifest does not list. Remove unlisted files."

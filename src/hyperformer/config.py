@@ -308,7 +308,7 @@ class Methods(_Settings):
     fine_tuning_multi_task: FineTuningSettings | None = None
     fine_tuning_per_task: FineTuningSettings | None = None
 
-    def named(self, name: str) -> MethodSettings:
+    def get_method(self, name: str) -> MethodSettings:
         """Return a method's settings by its name.
 
         Raises:
@@ -318,7 +318,7 @@ class Methods(_Settings):
         if settings is None:
             present = [known for known in type(self).model_fields if getattr(self, known) is not None]
             raise ConfigurationError(
-                f"the setting 'method' is {name!r}, but `methods` has no block of that name; {nearest(name, present)}"
+                f"the setting 'method' is {name!r}, but `methods` has no block of that name; {suggest_name(name, present)}"
             )
         return MethodSettings(name=name, settings=settings)
 
@@ -439,7 +439,7 @@ class Settings(_Settings):
     @property
     def chosen_method(self) -> MethodSettings:
         """The settings of the method that `method` names."""
-        return self.methods.named(self.method)
+        return self.methods.get_method(self.method)
 
 
 RENAMED = {
@@ -464,7 +464,7 @@ RENAMED_VALUES = {
 """Values of version 0.1 and today's, by today's name of the setting."""
 
 
-def check(parameters: dict[str, Any]) -> Settings:
+def check_settings(parameters: dict[str, Any]) -> Settings:
     """Validate a parameter tree and return its typed settings.
 
     Raises:
@@ -509,7 +509,7 @@ def _generic(path: tuple[int | str, ...]) -> str:
     return ".".join(names)
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """Return the hint for an unknown name: the most similar known name, or else all known names."""
     similar = difflib.get_close_matches(name, sorted(known), n=1)
     return f"did you mean {similar[0]!r}?" if similar else f"expected one of {', '.join(sorted(known))}"
@@ -521,13 +521,13 @@ def _message(error: Any) -> str:
     if error["type"] == "extra_forbidden" and (new := _new_name(error["loc"])):
         return f"the setting {setting!r} is now called {new.rpartition('.')[2]!r}; rename it"
     if error["type"] == "extra_forbidden":
-        return f"unknown setting {setting!r}; {nearest(path[-1], known)}"
+        return f"unknown setting {setting!r}; {suggest_name(path[-1], known)}"
     if error["type"] == "missing":
         return f"the setting {setting!r} is missing; add it to the parameters"
     if error["type"] == "literal_error" and (new := _new_value(error)):
         return f"the setting {setting!r} is {error['input']!r}, which is now called {new!r}; rename it"
     if error["type"] == "literal_error":
-        return f"the setting {setting!r} is {error['input']!r}; {nearest(str(error['input']), _choices(error))}"
+        return f"the setting {setting!r} is {error['input']!r}; {suggest_name(str(error['input']), _choices(error))}"
     if isinstance(error["input"], bool) and error["type"] == "string_type":
         advice = "Quote yes, no, on, off, true and false in YAML"
         return f"the setting {setting!r} is the boolean {error['input']}; expected a string. {advice}"

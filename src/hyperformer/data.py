@@ -42,7 +42,7 @@ BATCH_ROWS = 1000  # rows in memory at once
 GROUP_ROWS = 100_000  # rows of a row group
 GROUP_BYTES = 1 << 25  # bytes after which a row group ends
 DIGEST = np.dtype("S16")  # 16 bytes
-TOKENS = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
+TOKEN_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
 Rows: TypeAlias = Dataset
 Writer = Callable[[Path], None]
 
@@ -172,7 +172,7 @@ def stream_rows(folder: Path, task: str, split: Split) -> Iterator[dict[str, Any
         yield from _open_parquet(file)
 
 
-def first_rows(folder: Path, task: str, split: Split, count: int) -> Rows:
+def read_first_rows(folder: Path, task: str, split: Split, count: int) -> Rows:
     """Read into memory the first `count` rows that `write_rows` wrote, or all if there are fewer."""
     file = folder / task / f"{split}.parquet"
     with _report_damage(file):
@@ -180,7 +180,7 @@ def first_rows(folder: Path, task: str, split: Split, count: int) -> Rows:
         return Dataset(pa.Table.from_batches(rows.iter_batches(), rows.schema))
 
 
-def drawn_rows(folder: Path, task: str, split: Split, count: int, seed: int) -> Rows:
+def sample_rows(folder: Path, task: str, split: Split, count: int, seed: int) -> Rows:
     """Sample `count` of the rows that `write_rows` wrote; a larger sample contains the smaller ones.
 
     Raises:
@@ -519,9 +519,9 @@ def write_tokens(tokens: Mapping[str, Iterable[Mapping[str, Sequence[int]]]]) ->
 
     def write(folder: Path) -> None:
         for task, rows in tokens.items():
-            with ipc.new_stream(folder / f"{task}.arrow", TOKENS) as stream:
+            with ipc.new_stream(folder / f"{task}.arrow", TOKEN_SCHEMA) as stream:
                 for chunk in _iter_chunks(rows, 1000):
-                    stream.write_batch(pa.RecordBatch.from_pylist(chunk, TOKENS))
+                    stream.write_batch(pa.RecordBatch.from_pylist(chunk, TOKEN_SCHEMA))
 
     return write
 
@@ -548,7 +548,7 @@ def read_tokens(folder: Path, task: str) -> Dataset:
         if not file.is_file():
             raise FileNotFoundError("no such file")
         tokens = Dataset.from_file(str(file))
-        if not tokens.data.schema.equals(TOKENS):
+        if not tokens.data.schema.equals(TOKEN_SCHEMA):
             raise ValueError(f"its columns are {', '.join(tokens.column_names)}")
         tokens.data.validate(full=True)
         return tokens

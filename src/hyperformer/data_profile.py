@@ -15,7 +15,7 @@ from hyperformer import backbones, tasks, text
 from hyperformer.backbones import Backbone
 from hyperformer.config import BackboneSettings, Tasks
 from hyperformer.data import SPLITS, stream_rows
-from hyperformer.progress import watched
+from hyperformer.progress import track
 from hyperformer.tasks import Task
 from hyperformer.types import Example, Split
 
@@ -37,7 +37,7 @@ NEGLIGIBLE = 0.01
 """Fraction of the rows, or of the tokens, up to which a problem is not reported."""
 
 
-def profile(
+def profile_rows(
     rows: Path, settings: Tasks, backbone: BackboneSettings, counts: Mapping[str, Mapping[str, Mapping[str, int]]]
 ) -> dict[str, dict[str, Any]]:
     """Profile the checked rows of every task.
@@ -61,7 +61,7 @@ def profile(
     """
     loaded = backbones.load(backbone)
     profiles = {}
-    for name, task in watched(tasks.make(settings).items(), "profiling rows", len(settings.root)):
+    for name, task in track(tasks.make_tasks(settings).items(), "profiling rows", len(settings.root)):
         splits = {split: _SplitProfile(task, loaded, backbone).read(rows, split) for split in SPLITS}
         summaries: dict[str, Any] = {
             split: {"rows": counted.rows, "removed": counts[name][split]["removed"], **counted.summarize()}
@@ -144,7 +144,7 @@ def _examples(task: Task, loaded: Backbone, backbone: BackboneSettings, rows: Pa
     encoded = loaded.encode(examples, backbone)
     return [
         {
-            "text": text.joined(example.source)[:MAX_CHARACTERS],
+            "text": text.join_source(example.source)[:MAX_CHARACTERS],
             "tokens": loaded.tokenizer.convert_ids_to_tokens(tokens["input_ids"]),
             "answer": example.answer,
         }

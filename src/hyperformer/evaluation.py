@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hyperformer import text
 from hyperformer.data import SPLITS, Rows, Writer, read_rows
-from hyperformer.progress import watched
+from hyperformer.progress import track
 from hyperformer.tasks import Task
 from hyperformer.types import Answer, HyperFormerError, RowError, Split
 
@@ -30,7 +30,7 @@ Metrics = dict[str, float]
 Embed = Callable[[Sequence[str]], NDArray[np.float32]]
 
 
-def metrics(task: Task, rows: Rows, answers: Sequence[Answer]) -> Metrics:
+def compute_metrics(task: Task, rows: Rows, answers: Sequence[Answer]) -> Metrics:
     """Compute the task's metrics in percent, and their `mean`.
 
     `collapsed` is 1 if all rows got the same answer although their true answers differ, otherwise 0. If the answers of
@@ -49,7 +49,7 @@ def _count_distinct(task: Task, answers: Sequence[Answer]) -> int:
     """Count the different answers; in a regression task, after rounding to the nearest answer of the grid."""
     if task.numbers is None:
         return len({answer.label for answer in answers})
-    return len({None if a.value is None else text.nearest(task.numbers, a.value) for a in answers})
+    return len({None if a.value is None else text.nearest_index(task.numbers, a.value) for a in answers})
 
 
 def _add_mean(result: Metrics) -> Metrics:
@@ -77,7 +77,7 @@ def evaluate(answer: Answerer, task: Task, rows: Rows, split: Split = "test") ->
         raise HyperFormerError(f"task {task.name!r}, {split}, row {error.row + 1}: {error.reason}") from None
     table = pd.DataFrame(
         {
-            "source": [text.joined(text.render(task.settings.text, row)) for row in rows],
+            "source": [text.join_source(text.render(task.settings.text, row)) for row in rows],
             "truth": [task.answer_text(row) for row in rows],
             "answer": [answer.label for answer in answers],
             "probability": [answer.probabilities.get(answer.label) for answer in answers],
@@ -85,7 +85,7 @@ def evaluate(answer: Answerer, task: Task, rows: Rows, split: Split = "test") ->
     ).dropna(axis="columns", how="all")  # generated answers have no probability
     if task.numbers is not None:
         table["value"] = [answer.value for answer in answers]
-    return metrics(task, rows, answers), table
+    return compute_metrics(task, rows, answers), table
 
 
 def evaluate_all(
@@ -106,11 +106,11 @@ def evaluate_all(
     tables: dict[str, pd.DataFrame] = {}
     for split in SPLITS[1:]:
         results[split] = {}
-        for name, task in watched(tasks.items(), f"evaluating on {split}", len(tasks)):
+        for name, task in track(tasks.items(), f"evaluating on {split}", len(tasks)):
             split_rows = read_rows(rows, name, split)
             results[split][name], tables[f"{name}/{split}.csv"] = evaluate(answer, task, split_rows, split)
             log.info("%s, %s: %s", name, split, format_metrics(results[split][name]))
-        results[split]["mean"] = {"mean": mean_of(results[split])}
+        results[split]["mean"] = {"mean": average_tasks(results[split])}
 
     def write(folder: Path) -> None:
         for name, table in tables.items():
@@ -130,7 +130,7 @@ def format_metrics(result: Metrics) -> str:
     return ", ".join(phrases)
 
 
-def mean_of(results: Mapping[str, Metrics]) -> float:
+def average_tasks(results: Mapping[str, Metrics]) -> float:
     """Return the mean over tasks of each task's mean metric, which selects the best checkpoint."""
     return float(np.mean([result["mean"] for result in results.values()]))
 
@@ -147,7 +147,7 @@ def standard_error(task: Task, result: Metrics, rows: int) -> float:
     return 100.0 * spread / rows**0.5
 
 
-def baselines(task: Task, train: Rows, test: Rows, embed: Embed, seed: int) -> dict[str, Metrics]:
+def evaluate_baselines(task: Task, train: Rows, test: Rows, embed: Embed, seed: int) -> dict[str, Metrics]:
     """Evaluate simple baselines on `test`: `majority`, `tfidf`, `overlap` and `frozen`.
 
     `majority` predicts the most frequent label or text, or the mean in a regression task. `tfidf` is logistic
@@ -208,11 +208,15 @@ def _embed_splits(task: Task, train: Rows, test: Rows, embed: Embed) -> tuple[An
     return scaler.transform(features[: len(train)]), scaler.transform(features[len(train) :])
 
 
-def baselines_all(tasks: Mapping[str, Task], rows: Path, embed: Embed, seed: int) -> dict[str, dict[str, Metrics]]:
+def evaluate_all_baselines(
+    tasks: Mapping[str, Task], rows: Path, embed: Embed, seed: int
+) -> dict[str, dict[str, Metrics]]:
     """Evaluate the `baselines` of every task on its test split: task → baseline → metric → percent."""
     results = {}
-    for name, task in watched(tasks.items(), "baselines", len(tasks)):
-        results[name] = baselines(task, read_rows(rows, name, "train"), read_rows(rows, name, "test"), embed, seed)
+    for name, task in track(tasks.items(), "baselines", len(tasks)):
+        results[name] = evaluate_baselines(
+            task, read_rows(rows, name, "train"), read_rows(rows, name, "test"), embed, seed
+        )
         log.info("%s: %s", name, ", ".join(f"{kind} {result['mean']:.2f}" for kind, result in results[name].items()))
     return results
 

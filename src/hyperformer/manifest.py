@@ -13,13 +13,13 @@ from hyperformer.types import HyperFormerError, Source
 
 FORMAT = 3
 """Version of the manifest's format."""
-FILE = "manifest.json"
+MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
 INT8 = "model.int8.onnx"
 TOKENIZER = "tokenizer.json"
 GENERATION = "generation"
 """Folder of the graphs of a generation task."""
-CARD = "README.md"
+MODEL_CARD = "README.md"
 """Model card."""
 ADAPTER = "task.onnx_adapter"
 """Adapter weights of a task whose graph is in a shared base."""
@@ -57,7 +57,7 @@ class Manifest:
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a bundle's folder."""
-        (folder / FILE).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / MANIFEST).write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def read(folder: Path) -> Manifest:
     Raises:
         HyperFormerError: The manifest is missing, cannot be read, or has an unsupported format.
     """
-    values = _read(folder, FILE, Manifest, FORMAT)
+    values = _read(folder, MANIFEST, Manifest, FORMAT)
     if isinstance(values["text"], list):
         values["text"] = tuple(values["text"])
     return Manifest(**values)
@@ -165,10 +165,10 @@ def verify(folder: Path, files: Mapping[str, str], wanted: Collection[str] = ())
     return contents
 
 
-def foreign(folder: Path, manifest: Manifest) -> list[str]:
+def unlisted_files(folder: Path, manifest: Manifest) -> list[str]:
     """Return the files in a bundle's folder that its manifest does not list; no bundle opens them."""
     listed = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
-    return [name for name in listed if name != FILE and name not in manifest.files]
+    return [name for name in listed if name != MANIFEST and name not in manifest.files]
 
 
 def sha256(path: Path) -> str:

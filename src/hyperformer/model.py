@@ -40,9 +40,9 @@ WEIGHTS = "trained.safetensors"
 """File of a checkpoint's trained tensors."""
 CARD = "README.md"
 """File of a checkpoint's model card."""
-SCORED = EvaluationSettings(batch_size=64)
+DEFAULT_EVALUATION = EvaluationSettings(batch_size=64)
 """Default settings of inference."""
-LARGE = 2048
+LARGE_BATCH_TOKENS = 2048
 """Tokens from which a CPU splits a training batch into micro-batches of rows of similar length."""
 MICRO_BATCH_TOKENS = 512
 """Approximate tokens of a micro-batch, padding included."""
@@ -80,9 +80,9 @@ class MultiTaskModel(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone_settings, self.method_settings, self.task_settings = backbone, method, settings
-        self.tasks: dict[str, Task] = tasks.make(settings)
+        self.tasks: dict[str, Task] = tasks.make_tasks(settings)
         self.label_smoothing = label_smoothing
-        self.groups = [list(names) for names in groups or methods.groups(method, list(self.tasks))]
+        self.groups = [list(names) for names in groups or methods.group_tasks(method, list(self.tasks))]
         self.backbone = backbones.load(backbone)
         self.answer_heads = _build_answer_heads(self.backbone, self.tasks)
         rows = self.answer_heads.rows if self.answer_heads else 0
@@ -119,7 +119,7 @@ class MultiTaskModel(nn.Module):
             )
         return answers
 
-    def assemble(self, trained: Sequence[dict[str, Tensor]]) -> None:
+    def load_trained(self, trained: Sequence[dict[str, Tensor]]) -> None:
         """Load the trained tensors of each group, which must be exactly those that training changes."""
         for tensors in trained:
             restore(self, tensors)
@@ -158,7 +158,9 @@ class MultiTaskModel(nn.Module):
         weights, head = self.method.weights(present), self._head(present)
         lengths = tensors["attention_mask"].sum(1)
         tokens = tensors["attention_mask"].numel()
-        is_large = tokens >= LARGE and lengths.device.type == "cpu"  # on a GPU, splitting costs more than padding
+        is_large = (
+            tokens >= LARGE_BATCH_TOKENS and lengths.device.type == "cpu"
+        )  # on a GPU, splitting costs more than padding
         count = min(tokens // MICRO_BATCH_TOKENS, MAX_MICRO_BATCHES) if is_large else 1
         order = lengths.argsort(stable=True) if count > 1 else torch.arange(len(lengths), device=lengths.device)
         losses = []
@@ -227,7 +229,7 @@ class MultiTaskModel(nn.Module):
             )
 
     def answer(
-        self, task: str, rows: Sequence[Mapping[str, Any]], settings: EvaluationSettings = SCORED
+        self, task: str, rows: Sequence[Mapping[str, Any]], settings: EvaluationSettings = DEFAULT_EVALUATION
     ) -> list[Answer]:
         """Answer rows of a task, by the scores of its labels or by generation.
 
@@ -245,7 +247,7 @@ class MultiTaskModel(nn.Module):
         sources = [self.source(task, row) for row in rows]
         if task in self.answers and settings.label_scoring != "generated":
             scores = self.scores(task, sources, settings.batch_size, settings.label_scoring)
-            return text.answers((row_scores.values for row_scores in scores), answers, numbers)
+            return text.combine_rows((row_scores.values for row_scores in scores), answers, numbers)
         labels = {self.backbone.normalize_answer(label): label for label in answers}
         values = dict(zip(answers, numbers or [], strict=False))
         generated = [labels.get(output, output) for output in self.generate(task, sources, settings)]
@@ -274,7 +276,7 @@ class MultiTaskModel(nn.Module):
         configuration = {
             "backbone": {
                 **self.backbone_settings.model_dump(),
-                "sha256": backbones.checksum(self.backbone_settings),
+                "sha256": backbones.compute_checksum(self.backbone_settings),
             },
             "method": self.method_settings.name,
             "methods": {self.method_settings.name: self.method_settings.settings.model_dump()},
@@ -290,7 +292,8 @@ class MultiTaskModel(nn.Module):
         row = json.dumps(dict.fromkeys(task.text_columns, "…"), ensure_ascii=False)
         backbone = self.backbone_settings
         tasks = "\n".join(
-            f"- {name}: {task.settings.kind}, {text.named(task.settings.text)}" for name, task in self.tasks.items()
+            f"- {name}: {task.settings.kind}, {text.format_template(task.settings.text)}"
+            for name, task in self.tasks.items()
         )
         return f"""---
 library_name: hyperformer
@@ -358,7 +361,7 @@ model.predict("{name}", {row})
             reference = configuration["backbone"]
             expected = reference.pop("sha256")
             settings = BackboneSettings(**(reference | ({"path": backbone, "revision": None} if backbone else {})))
-            method = Methods(**configuration["methods"]).named(configuration["method"])
+            method = Methods(**configuration["methods"]).get_method(configuration["method"])
             tasks = Tasks(configuration["tasks"])
         try:
             model = cls(settings, method, tasks, groups=configuration["groups"])
@@ -367,7 +370,7 @@ model.predict("{name}", {row})
                 f"cannot load the checkpoint {name} (if its backbone has moved, set backbone= or transfer.backbone): "
                 f"{error}"
             ) from None
-        if (actual := backbones.checksum(settings)) != expected:
+        if (actual := backbones.compute_checksum(settings)) != expected:
             raise HyperFormerError(
                 f"backbone {settings.path!r} is not the one that {name} was trained on: its sha256 is {actual[:12]}…, "
                 f"expected {expected[:12]}…. Set the right backbone (backbone= or transfer.backbone), or train again."
@@ -376,18 +379,18 @@ model.predict("{name}", {row})
         with _configuration_errors(folder):
             files = {**configuration.get("files", {})}
             checksums = [files[name] if files else None for name in names]  # earlier versions stored no checksums
-        model.assemble([_read_tensors(folder, name, sha256) for name, sha256 in zip(names, checksums, strict=True)])
+        model.load_trained([_read_tensors(folder, name, sha256) for name, sha256 in zip(names, checksums, strict=True)])
         return model.eval()
 
 
-def accelerated(model: M) -> M:
+def move_to_gpu(model: M) -> M:
     """Move a model to the GPU, if there is one."""
     return model.to("cuda") if torch.cuda.is_available() else model
 
 
-def embeddings(backbone: BackboneSettings, batch_size: int) -> Callable[[Sequence[str]], NDArray[np.float32]]:
+def make_embedder(backbone: BackboneSettings, batch_size: int) -> Callable[[Sequence[str]], NDArray[np.float32]]:
     """Return a function that computes the frozen backbone's mean hidden state of each text, [texts, d]."""
-    frozen = accelerated(backbones.load(backbone))
+    frozen = move_to_gpu(backbones.load(backbone))
 
     @torch.no_grad()
     def embed(texts: Sequence[str]) -> NDArray[np.float32]:
@@ -521,7 +524,7 @@ def restore(model: nn.Module, tensors: dict[str, Tensor]) -> None:
     model.load_state_dict(tensors, strict=False)
 
 
-def parameter_counts(backbone: BackboneSettings, method: MethodSettings, settings: Tasks) -> dict[str, float]:
+def count_parameters(backbone: BackboneSettings, method: MethodSettings, settings: Tasks) -> dict[str, float]:
     """Count the parameters of a configuration, without reading any weights.
 
     Args:
@@ -535,9 +538,9 @@ def parameter_counts(backbone: BackboneSettings, method: MethodSettings, setting
         as a multiple of the backbone; `trained_percent_per_task`: trained parameters per task, in percent of the
         backbone (HyperFormer, table 1).
     """
-    groups = methods.groups(method, list(settings.root))
+    groups = methods.group_tasks(method, list(settings.root))
     architecture = backbones.load_without_weights(backbone)
-    heads = _build_answer_heads(architecture, tasks.make(settings))
+    heads = _build_answer_heads(architecture, tasks.make_tasks(settings))
     with torch.device("meta"):
         method_module = methods.make(
             method, groups[0], architecture.sites(), architecture.width, heads.rows if heads else 0

@@ -33,7 +33,7 @@ COPY_UNTIL = 0.55
 """Fraction of the rows, from the first, without pairs to judge."""
 
 
-def rows(file: str, extra: Iterable[str], count: int, max_words: int, seed: int) -> Iterator[Row]:
+def generate_rows(file: str, extra: Iterable[str], count: int, max_words: int, seed: int) -> Iterator[Row]:
     """Yield pretraining rows of `source` and `target`; an empty target marks a source for span corruption.
 
     Paragraphs are split into texts, which come in random order and are repeated until there are `count` rows. The

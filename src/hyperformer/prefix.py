@@ -50,7 +50,7 @@ def encode(tokenizer: Any, sources: Sequence[Source], longest: int) -> tuple[lis
     """
     rows = [[source] if isinstance(source, str) else list(source) for source in sources]
     prefixes = _read(tokenizer, [text for row in rows for text in row], longest, PREFIX)
-    special = {count: special_tokens(tokenizer, count) for count in {len(row) for row in rows}}
+    special = {count: get_special_tokens(tokenizer, count) for count in {len(row) for row in rows}}
     ids, truncated = [], []
     for row in rows:
         delimiters = special[len(row)]
@@ -65,7 +65,7 @@ def encode(tokenizer: Any, sources: Sequence[Source], longest: int) -> tuple[lis
     return ids, truncated
 
 
-def special_tokens(tokenizer: Any, count: int) -> list[list[int]]:
+def get_special_tokens(tokenizer: Any, count: int) -> list[list[int]]:
     """Return the special tokens before, between and after `count` texts."""
     encoding = tokenizer.encode(*["a"] * count)
     delimiters: list[list[int]] = [[] for _ in range(count + 1)]

@@ -16,14 +16,14 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 log = logging.getLogger(__name__)
 
-SECONDS = 10.0
+LOG_INTERVAL = 10.0
 """Seconds between two log lines where there is no terminal."""
 STEPS = "steps.json"
 T = TypeVar("T")
 
 
 @contextmanager
-def bar(label: str, total: int, done: int = 0) -> Iterator[Any]:
+def progress_bar(label: str, total: int, done: int = 0) -> Iterator[Any]:
     """Show a progress bar on a terminal, below the log lines; elsewhere show nothing."""
     if not sys.stderr.isatty():
         yield tqdm(disable=True)
@@ -35,27 +35,29 @@ def bar(label: str, total: int, done: int = 0) -> Iterator[Any]:
         yield progress
 
 
-def watched(items: Iterable[T], label: str, total: int) -> Iterator[T]:
+def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
     """Yield items and report progress: a bar on a terminal, elsewhere a log line every `SECONDS`."""
     last_logged = time.monotonic()
-    with bar(label, total) as progress:
+    with progress_bar(label, total) as progress:
         for done, item in enumerate(items, start=1):
             yield item
             progress.update()
-            if progress.disable and time.monotonic() - last_logged > SECONDS:
+            if progress.disable and time.monotonic() - last_logged > LOG_INTERVAL:
                 last_logged = time.monotonic()
                 log.info("%s: %d of %d", label, done, total)
 
 
-def note(folder: Path, step: str, seconds: float) -> None:
+def record_duration(folder: Path, step: str, seconds: float) -> None:
     """Record the duration of a step in a folder, in place of the step's earlier duration."""
     file = folder / STEPS
     temporary = file.with_name(f".{STEPS}.new")
-    temporary.write_text(json.dumps({**noted(folder), step: round(seconds, 1)}, indent=1) + "\n", encoding="utf-8")
+    temporary.write_text(
+        json.dumps({**read_durations(folder), step: round(seconds, 1)}, indent=1) + "\n", encoding="utf-8"
+    )
     temporary.replace(file)
 
 
-def noted(folder: Path) -> dict[str, float]:
+def read_durations(folder: Path) -> dict[str, float]:
     """Return the seconds of each step that `note` recorded in a folder."""
     file = folder / STEPS
     seconds: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}

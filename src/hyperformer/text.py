@@ -10,14 +10,14 @@ from typing import Any
 from hyperformer.types import Answer, HyperFormerError, RowError, Source
 
 
-def columns(template: Source) -> list[str]:
+def find_columns(template: Source) -> list[str]:
     """Return the column names of a template, or of a pair of templates, in order.
 
     Raises:
         HyperFormerError: A brace is unmatched, empty or contains more than a column name, or there are no braces.
     """
     if not isinstance(template, str):
-        return list(dict.fromkeys(name for text in template for name in columns(text)))
+        return list(dict.fromkeys(name for text in template for name in find_columns(text)))
     try:
         fields = list(string.Formatter().parse(template))
     except ValueError as error:
@@ -63,7 +63,7 @@ def _format_value(name: str, row: Mapping[str, Any], template: Source) -> str:
     if value is None:
         present = ", ".join(map(str, row)) or "none"
         raise HyperFormerError(
-            f"the row has no {name!r}; expected the columns {', '.join(columns(template))}, got {present}"
+            f"the row has no {name!r}; expected the columns {', '.join(find_columns(template))}, got {present}"
         )
     if isinstance(value, bool | list | tuple | dict | bytes):
         raise HyperFormerError(f"the row's {name!r} is a {type(value).__name__}, expected a string or a number")
@@ -72,29 +72,29 @@ def _format_value(name: str, row: Mapping[str, Any], template: Source) -> str:
     return str(value)
 
 
-def named(template: Source) -> str:
+def format_template(template: Source) -> str:
     """Format a template, or a pair of templates, as Markdown."""
-    return f"`{template}`" if isinstance(template, str) else " and ".join(map(named, template))
+    return f"`{template}`" if isinstance(template, str) else " and ".join(map(format_template, template))
 
 
-def joined(source: Source) -> str:
+def join_source(source: Source) -> str:
     """Return a source as one text; the texts of a pair are joined with a space."""
     return source if isinstance(source, str) else " ".join(source)
 
 
-def grid(minimum: float, maximum: float, step: float) -> list[tuple[str, float]]:
+def number_grid(minimum: float, maximum: float, step: float) -> list[tuple[str, float]]:
     """Return the answers of a regression task as (text, number), from `minimum` to `maximum`."""
     decimals = max(len(f"{number:.6f}".rstrip("0").partition(".")[2]) for number in (minimum, step))
     count = math.floor((maximum - minimum) / step + 1e-9) + 1
     return [(f"{minimum + i * step:.{decimals}f}", minimum + i * step) for i in range(count)]
 
 
-def nearest(numbers: Sequence[float], number: float) -> int:
+def nearest_index(numbers: Sequence[float], number: float) -> int:
     """Return the index of the nearest number; of two equally near ones, the lower index."""
     return min(range(len(numbers)), key=lambda i: (abs(numbers[i] - number), i))
 
 
-def probabilities(scores: Sequence[float]) -> list[float]:
+def normalize_scores(scores: Sequence[float]) -> list[float]:
     """Return the softmax of log-likelihoods."""
     highest = max(scores)
     weights = [math.exp(score - highest) for score in scores]
@@ -110,13 +110,13 @@ def combine(scores: Sequence[float], labels: Sequence[str], numbers: Sequence[fl
         labels: Answer texts.
         numbers: Number of each answer of a regression task; None for other tasks.
     """
-    weights = probabilities(scores)
+    weights = normalize_scores(scores)
     best = max(range(len(scores)), key=lambda i: (scores[i], -i))
     value = None if numbers is None else sum(weight * number for weight, number in zip(weights, numbers, strict=True))
     return Answer(labels[best], dict(zip(labels, weights, strict=True)), value)
 
 
-def answers(
+def combine_rows(
     scores: Iterable[Sequence[float]], labels: Sequence[str], numbers: Sequence[float] | None = None
 ) -> list[Answer]:
     """Return the answer of each row, from the scores of each; see `combine` for the arguments.

@@ -6,7 +6,7 @@ import json
 
 from processes import run_fork
 
-from hyperformer.manifest import CARD
+from hyperformer.manifest import MODEL_CARD
 
 SOURCES = [
     "sentence: the film is dull",
@@ -37,7 +37,7 @@ def test_a_saved_model_scores_the_same_in_a_new_process(make_model, tmp_path):
 
 def test_the_model_card_names_backbone_method_and_tasks_and_its_code_runs(make_model, tmp_path, backbone_folder):
     make_model().save_pretrained(tmp_path)
-    card = (tmp_path / CARD).read_text()
+    card = (tmp_path / MODEL_CARD).read_text()
     assert card.startswith("---\nlibrary_name: hyperformer\n")
     assert all(word in card for word in (str(backbone_folder), "hyperformer_plus_plus", "mood3", "regression"))
     code = (

@@ -10,16 +10,24 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import torch
-from encoders import a_folder
+from encoders import save_backbone
 from pyarrow import ipc
 from safetensors.torch import load_file
 from toys import train_settings
 
 from hyperformer.backbones import load
 from hyperformer.config import BackboneSettings
-from hyperformer.data import TOKENS, drawn_rows, first_rows, read_rows, read_tokens, stream_rows, write_tokens
+from hyperformer.data import (
+    TOKEN_SCHEMA,
+    read_first_rows,
+    read_rows,
+    read_tokens,
+    sample_rows,
+    stream_rows,
+    write_tokens,
+)
 from hyperformer.model import CONFIGURATION, WEIGHTS, MultiTaskModel, trained_tensors
-from hyperformer.training.finetuning import mixed_batches
+from hyperformer.training.finetuning import build_mixture_job
 from hyperformer.types import HyperFormerError
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
@@ -31,8 +39,8 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 READERS: dict[str, Callable[[Path], object]] = {
     "all": lambda folder: read_rows(folder, "mood", "train"),
     "streamed": lambda folder: list(stream_rows(folder, "mood", "train")),
-    "first": lambda folder: first_rows(folder, "mood", "train", 3),
-    "drawn": lambda folder: drawn_rows(folder, "mood", "train", 3, seed=0),
+    "first": lambda folder: read_first_rows(folder, "mood", "train", 3),
+    "drawn": lambda folder: sample_rows(folder, "mood", "train", 3, seed=0),
 }
 
 
@@ -76,8 +84,8 @@ def test_damaged_tokens_are_named(tmp_path, damage):
     elif damage == "broken lists":
         ends = pa.py_buffer(b"".join(n.to_bytes(4, "little") for n in (0, 9000, 2)))
         lists = pa.Array.from_buffers(pa.list_(pa.int32()), 2, [None, ends], children=[pa.array([1, 2], pa.int32())])
-        with ipc.new_stream(file, TOKENS) as stream:
-            stream.write_batch(pa.RecordBatch.from_arrays([lists, lists], schema=TOKENS))
+        with ipc.new_stream(file, TOKEN_SCHEMA) as stream:
+            stream.write_batch(pa.RecordBatch.from_arrays([lists, lists], schema=TOKEN_SCHEMA))
     else:
         file.write_bytes(DAMAGES[damage](file.read_bytes()))
     with pytest.raises(HyperFormerError, match=rf"{file} cannot be read \(.+\); expected the file that an earlier st"):
@@ -94,13 +102,13 @@ def test_token_ids_that_the_backbone_does_not_know_are_refused_before_training(t
     with pytest.raises(
         HyperFormerError, match=rf"task 'mood3': .* token id {token} in '{column}'; expected .* 0 to 239,"
     ):
-        mixed_batches(model, tokens, train_settings(), 0)
-    mixed_batches(model, {"mood": (tokens["mood"][0], 1.0)}, train_settings(), 0)
+        build_mixture_job(model, tokens, train_settings(), 0)
+    build_mixture_job(model, {"mood": (tokens["mood"][0], 1.0)}, train_settings(), 0)
 
 
 @pytest.mark.parametrize("location", ["vocabulary", "special tokens"])
 def test_a_tokenizer_with_an_id_outside_the_models_vocabulary_is_refused(tmp_path, texts, location):
-    folder = a_folder(tmp_path, "bert", texts)
+    folder = save_backbone(tmp_path, "bert", texts)
     settings = BackboneSettings(path=str(folder), max_source_tokens=32)
     load(settings)
     file = folder / "tokenizer.json"

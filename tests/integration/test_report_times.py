@@ -6,14 +6,14 @@ import json
 
 from html_reader import Reader
 
-from hyperformer.progress import note
+from hyperformer.progress import record_duration
 from hyperformer.report.times import measure
 
 
 def test_times_of_every_graph_are_shown_with_those_of_the_steps(bundles, toy_rows, tmp_path):
-    note(tmp_path, "rows", 1.25)
-    note(tmp_path, "checkpoint", 80.0)
-    note(tmp_path, "rows", 2.0)  # a later run replaces it
+    record_duration(tmp_path, "rows", 1.25)
+    record_duration(tmp_path, "checkpoint", 80.0)
+    record_duration(tmp_path, "rows", 2.0)  # a later run replaces it
     measure(bundles, toy_rows, tmp_path, seconds=0.0)
     results = json.loads((tmp_path / "latency.json").read_text())["graphs"]
     graphs = [(path.parent.name, kind == "model.int8.onnx") for kind in ("model.onnx", "model.int8.onnx")

@@ -8,9 +8,9 @@ import pytest
 import yaml
 from kedro.config import OmegaConfigLoader
 
-from hyperformer.config import RENAMED, RENAMED_VALUES, ConfigurationError, Settings, check, rename_settings
+from hyperformer.config import RENAMED, RENAMED_VALUES, ConfigurationError, Settings, check_settings, rename_settings
 from hyperformer.methods import METHODS
-from hyperformer.tasks import make
+from hyperformer.tasks import make_tasks
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ENVIRONMENTS = sorted(
@@ -38,7 +38,7 @@ def tree(base: dict[str, Any]) -> dict[str, Any]:
 def error_of(tree: dict[str, Any]) -> str:
     """Return the message with which a parameter tree is refused."""
     with pytest.raises(ConfigurationError) as caught:
-        check(tree)
+        check_settings(tree)
     return str(caught.value)
 
 
@@ -48,8 +48,8 @@ def test_the_environments_are_found() -> None:
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 def test_every_shipped_environment_can_be_used(environment: str) -> None:
-    settings = check(shipped(environment))
-    assert make(settings.tasks).keys() == shipped(environment)["tasks"].keys()
+    settings = check_settings(shipped(environment))
+    assert make_tasks(settings.tasks).keys() == shipped(environment)["tasks"].keys()
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("parameters*.yml")), ids=lambda file: str(file.relative_to(CONF)))
@@ -59,7 +59,7 @@ def test_no_block_of_settings_is_another_by_an_alias(file: Path) -> None:
 
 
 def test_checked_settings_hold_what_was_written(base: dict[str, Any]) -> None:
-    settings = check(base)
+    settings = check_settings(base)
     assert isinstance(settings, Settings)
     assert settings.training.steps == base["training"]["steps"]
     assert settings.tasks.root["inference"].labels == {0: "entailment", 1: "neutral", 2: "contradiction"}
@@ -67,7 +67,7 @@ def test_checked_settings_hold_what_was_written(base: dict[str, Any]) -> None:
 
 
 def test_settings_cannot_be_changed(base: dict[str, Any]) -> None:
-    settings = check(base)
+    settings = check_settings(base)
     with pytest.raises(ValueError, match="frozen"):
         settings.seed = 1  # type: ignore[misc]
 
@@ -152,14 +152,14 @@ def test_a_tree_of_the_previous_version_is_renamed_to_the_same_settings(tree: di
     for name in ("train", "initialize_from"):
         old["transfer"].pop(name, None)
     tree["transfer"] |= {"train": "task_specific", "initialize_from": "random"}
-    assert check(rename_settings(old)) == check(tree)
+    assert check_settings(rename_settings(old)) == check_settings(tree)
     assert rename_settings(tree) == tree
 
 
 def test_every_method_is_chosen_by_one_value(tree: dict[str, Any]) -> None:
     for name in METHODS:
         tree["method"] = name
-        assert check(tree).chosen_method.name == name
+        assert check_settings(tree).chosen_method.name == name
 
 
 def test_a_method_whose_block_is_missing_is_named(tree: dict[str, Any]) -> None:
@@ -294,4 +294,4 @@ def test_all_errors_are_named_at_once(tree: dict[str, Any]) -> None:
 @pytest.mark.parametrize("tree", [None, [], {"tasks": []}])
 def test_a_tree_of_another_shape_is_a_configuration_error(tree: Any) -> None:
     with pytest.raises(ConfigurationError):
-        check(tree)
+        check_settings(tree)

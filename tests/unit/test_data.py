@@ -17,9 +17,9 @@ from hyperformer.config import DataSettings, Tasks
 from hyperformer.data import (
     check_sources,
     collect_rows,
-    first_rows,
     make_rng,
     prepare,
+    read_first_rows,
     read_rows,
     read_tokens,
     stream_rows,
@@ -27,7 +27,7 @@ from hyperformer.data import (
     write_rows,
     write_tokens,
 )
-from hyperformer.tasks import Task, make
+from hyperformer.tasks import Task, make_tasks
 from hyperformer.types import HyperFormerError
 
 Row = dict[str, Any]
@@ -59,7 +59,7 @@ def make_task(**changes: Any) -> dict[str, Task]:
         "metrics": ["accuracy"],
         **changes,
     }
-    return make(Tasks.model_validate({"t": settings}))
+    return make_tasks(Tasks.model_validate({"t": settings}))
 
 
 def make_rows(start: int, count: int) -> list[Row]:
@@ -481,8 +481,8 @@ def test_first_rows_are_read_without_those_after_them(tmp_path: Path, monkeypatc
     monkeypatch.setattr("hyperformer.data.GROUP_ROWS", 1000)
     rows = make_rows(0, 2500)
     write_rows({"t": {"train": Dataset.from_list(rows)}})(tmp_path)
-    assert first_rows(tmp_path, "t", "train", 1234).to_list() == rows[:1234]
-    assert first_rows(tmp_path, "t", "train", 9999).to_list() == rows
+    assert read_first_rows(tmp_path, "t", "train", 1234).to_list() == rows[:1234]
+    assert read_first_rows(tmp_path, "t", "train", 9999).to_list() == rows
 
     file = tmp_path / "t/train.parquet"
     content = bytearray(file.read_bytes())
@@ -491,7 +491,7 @@ def test_first_rows_are_read_without_those_after_them(tmp_path: Path, monkeypatc
     file.write_bytes(content)
     with pytest.raises(HyperFormerError, match=r"train\.parquet cannot be read \("):
         list(stream_rows(tmp_path, "t", "train"))
-    assert first_rows(tmp_path, "t", "train", 1000).to_list() == rows[:1000]
+    assert read_first_rows(tmp_path, "t", "train", 1000).to_list() == rows[:1000]
 
 
 def test_training_texts_are_the_text_columns_of_train(tmp_path: Path) -> None:

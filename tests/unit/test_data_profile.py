@@ -8,7 +8,7 @@ from toys import task_settings
 
 from hyperformer.config import BackboneSettings, Tasks
 from hyperformer.data import SPLITS, write_rows
-from hyperformer.data_profile import profile
+from hyperformer.data_profile import profile_rows
 
 NONE = {split: {"rows": 0, "removed": 0} for split in SPLITS}
 
@@ -22,7 +22,7 @@ def profile_of(tmp_path, backbone_folder):
         rows = {split: Dataset.from_list(splits[split]) for split in SPLITS}
         write_rows({task: rows})(tmp_path)
         backbone = BackboneSettings(path=str(backbone_folder), max_source_tokens=64, max_target_tokens=8)
-        return profile(tmp_path, settings, backbone, {task: {**NONE, "train": {"rows": 0, "removed": 3}}})[task]
+        return profile_rows(tmp_path, settings, backbone, {task: {**NONE, "train": {"rows": 0, "removed": 3}}})[task]
 
     return profile_task
 

@@ -16,7 +16,7 @@ from kedro.framework.cli.utils import _split_params
 from kedro.framework.project import configure_project, pipelines
 
 from hyperformer import cli
-from hyperformer.config import check
+from hyperformer.config import check_settings
 from pipelines.settings import CONFIG_LOADER_ARGS, ConfigLoader
 
 ROOT = Path(__file__).parents[2]
@@ -78,7 +78,7 @@ def test_a_run_of_kedro_names_existing_things(arguments, tmp_path):
         parameters = ConfigLoader(str(conf), env=env, runtime_params=changed, **CONFIG_LOADER_ARGS)["parameters"]
     except MissingConfigException:
         pytest.fail(f"there is no environment {env}")
-    check(parameters)
+    check_settings(parameters)
 
 
 def test_values_that_dvc_commands_set_are_settings():

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hyperformer import evaluation
 from hyperformer.config import Tasks
 from hyperformer.data import write_rows
-from hyperformer.tasks import Task, make
+from hyperformer.tasks import Task, make_tasks
 from hyperformer.types import Answer
 
 WORDS = [a + b for a in "bdfgklmn" for b in ("ado", "ile", "une", "ost", "err")]
@@ -29,7 +29,7 @@ def make_task(**changes: Any) -> Task:
         "metrics": ["accuracy"],
         **changes,
     }
-    return make(Tasks.model_validate({"t": settings}))["t"]
+    return make_tasks(Tasks.model_validate({"t": settings}))["t"]
 
 
 def make_regression_task() -> Task:
@@ -56,7 +56,7 @@ def embed(texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def test_baselines_with_overlap_see_what_words_alone_do_not() -> None:
-    results = evaluation.baselines(make_task(), make_pairs(300, 1), make_pairs(200, 2), embed, seed=0)
+    results = evaluation.evaluate_baselines(make_task(), make_pairs(300, 1), make_pairs(200, 2), embed, seed=0)
     assert list(results) == ["majority", "tfidf", "overlap", "frozen"]
     assert results["overlap"]["accuracy"] > 95.0
     assert results["frozen"]["accuracy"] > 95.0  # of the products of two embeddings
@@ -64,7 +64,7 @@ def test_baselines_with_overlap_see_what_words_alone_do_not() -> None:
 
 
 def test_baselines_of_a_regression_task_see_overlap_too() -> None:
-    results = evaluation.baselines(
+    results = evaluation.evaluate_baselines(
         make_regression_task(), make_pairs(300, 1, regression=True), make_pairs(200, 2, regression=True), embed, seed=0
     )
     assert results["majority"] == {"pearson": 0.0, "spearman": 0.0, "mean": 0.0}
@@ -73,19 +73,24 @@ def test_baselines_of_a_regression_task_see_overlap_too() -> None:
 
 
 def test_baselines_of_one_text_column_have_no_overlap() -> None:
-    results = evaluation.baselines(make_task(text="{first}"), make_pairs(40, 1), make_pairs(20, 2), embed, seed=0)
+    results = evaluation.evaluate_baselines(
+        make_task(text="{first}"), make_pairs(40, 1), make_pairs(20, 2), embed, seed=0
+    )
     assert list(results) == ["majority", "tfidf", "frozen"]
 
 
 def test_the_majority_baseline_predicts_the_most_frequent_training_label() -> None:
     train = Dataset.from_list([{"first": f"w{i}", "second": "x", "label": int(i < 3)} for i in range(10)])
     test = Dataset.from_list([{"first": f"w{i}", "second": "x", "label": int(i < 9)} for i in range(10)])
-    assert evaluation.baselines(make_task(), train, test, embed, seed=0)["majority"] == {"accuracy": 10.0, "mean": 10.0}
+    assert evaluation.evaluate_baselines(make_task(), train, test, embed, seed=0)["majority"] == {
+        "accuracy": 10.0,
+        "mean": 10.0,
+    }
 
 
 def test_baselines_give_the_same_numbers_again() -> None:
     train, test = make_pairs(60, 1), make_pairs(40, 2)
-    assert evaluation.baselines(make_task(), train, test, embed, 3) == evaluation.baselines(
+    assert evaluation.evaluate_baselines(make_task(), train, test, embed, 3) == evaluation.evaluate_baselines(
         make_task(), train, test, embed, 3
     )
 
@@ -127,20 +132,20 @@ def always_yes(task: str, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
 
 def test_metrics_are_in_percent_with_their_mean() -> None:
     task = make_task(metrics=["accuracy", "f1"])
-    results = evaluation.metrics(task, ROWS, always_yes("t", ROWS))
+    results = evaluation.compute_metrics(task, ROWS, always_yes("t", ROWS))
     assert results == pytest.approx({"accuracy": 100 / 3, "f1": 50.0, "mean": (100 / 3 + 50) / 2, "collapsed": 1.0})
 
 
 def test_equal_answers_to_rows_of_equal_labels_are_no_collapse() -> None:
     rows = ROWS.select([0, 0])
-    assert evaluation.metrics(make_task(), rows, always_yes("t", rows))["collapsed"] == 0.0
+    assert evaluation.compute_metrics(make_task(), rows, always_yes("t", rows))["collapsed"] == 0.0
 
 
 def test_a_regression_task_has_collapsed_if_all_its_numbers_are_nearest_to_the_same() -> None:
     rows = Dataset.from_list([{"first": "a", "second": "b", "label": score} for score in (0.0, 2.6, 5.0)])
 
     def collapsed(*numbers: float) -> float:
-        return evaluation.metrics(make_regression_task(), rows, [Answer("3", {"3": 1.0}, n) for n in numbers])[
+        return evaluation.compute_metrics(make_regression_task(), rows, [Answer("3", {"3": 1.0}, n) for n in numbers])[
             "collapsed"
         ]
 
@@ -150,21 +155,21 @@ def test_a_regression_task_has_collapsed_if_all_its_numbers_are_nearest_to_the_s
 
 def test_a_generated_answer_that_the_task_does_not_have_is_wrong_and_counted() -> None:
     answers = [Answer("yes", {}), Answer("maybe", {}), Answer("no", {})]
-    results = evaluation.metrics(make_task(metrics=["accuracy", "f1", "matthews"]), ROWS, answers)
+    results = evaluation.compute_metrics(make_task(metrics=["accuracy", "f1", "matthews"]), ROWS, answers)
     assert results["accuracy"] == pytest.approx(200 / 3)
     assert results["f1"] == pytest.approx(100.0)
     assert 0 < results["matthews"] < 100
     assert results["outside"] == 1.0
     assert evaluation.format_metrics(results).endswith("1 generated answers that the task does not have")
-    assert "outside" not in evaluation.metrics(make_task(), ROWS, always_yes("t", ROWS))
+    assert "outside" not in evaluation.compute_metrics(make_task(), ROWS, always_yes("t", ROWS))
 
 
 def test_a_generated_number_outside_the_grid_counts_as_the_farthest() -> None:
     rows = Dataset.from_list([{"first": "a", "second": "b", "label": score} for score in (0.0, 2.6, 5.0)])
     right = [Answer("0", {}, 0.0), Answer("3", {}, 3.0), Answer("5", {}, 5.0)]
-    assert evaluation.metrics(make_regression_task(), rows, right)["spearman"] == pytest.approx(100.0)
+    assert evaluation.compute_metrics(make_regression_task(), rows, right)["spearman"] == pytest.approx(100.0)
     wrong = [*right[:2], Answer("5.5", {})]
-    assert evaluation.metrics(make_regression_task(), rows, wrong) == evaluation.metrics(
+    assert evaluation.compute_metrics(make_regression_task(), rows, wrong) == evaluation.compute_metrics(
         make_regression_task(), rows, [*right[:2], Answer("0", {}, 0.0)]
     ) | {"outside": 1.0}
 
@@ -181,7 +186,7 @@ def make_generation_task() -> Task:
 def test_baselines_of_a_generation_task_are_the_most_frequent_text_and_that_of_the_nearest_row() -> None:
     train = Dataset.from_list([{"first": f"w{i} x", "second": "same" if i < 4 else f"t{i}"} for i in range(9)])
     test = Dataset.from_list([{"first": f"w{i} y", "second": f"t{i}"} for i in range(4, 9)])
-    results = evaluation.baselines(make_generation_task(), train, test, embed, seed=0)
+    results = evaluation.evaluate_baselines(make_generation_task(), train, test, embed, seed=0)
     assert {kind: result["mean"] for kind, result in results.items()} == {
         "majority": 0.0,
         "tfidf": 100.0,
@@ -229,12 +234,14 @@ def test_evaluate_all_scores_validation_and_test_and_writes_every_prediction(tmp
 
 def test_the_mean_of_results_is_over_tasks_and_not_over_metrics() -> None:
     results = {"a": {"accuracy": 80.0, "f1": 90.0, "mean": 85.0}, "b": {"matthews": 15.0, "mean": 15.0}}
-    assert evaluation.mean_of(results) == 50.0
+    assert evaluation.average_tasks(results) == 50.0
 
 
 def test_baselines_all_reads_the_rows_of_every_task(tmp_path: Path) -> None:
     write_rows({"t": {"train": make_pairs(60, 1), "validation": make_pairs(10, 2), "test": make_pairs(40, 3)}})(
         tmp_path / "rows"
     )
-    results = evaluation.baselines_all({"t": make_task()}, tmp_path / "rows", embed, seed=0)
-    assert results == {"t": evaluation.baselines(make_task(), make_pairs(60, 1), make_pairs(40, 3), embed, seed=0)}
+    results = evaluation.evaluate_all_baselines({"t": make_task()}, tmp_path / "rows", embed, seed=0)
+    assert results == {
+        "t": evaluation.evaluate_baselines(make_task(), make_pairs(60, 1), make_pairs(40, 3), embed, seed=0)
+    }

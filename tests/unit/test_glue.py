@@ -9,9 +9,9 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from pyarrow import parquet
 
-from hyperformer.config import DataSettings, Settings, check
+from hyperformer.config import DataSettings, Settings, check_settings
 from hyperformer.data import prepare
-from hyperformer.tasks import Task, make
+from hyperformer.tasks import Task, make_tasks
 
 ROOT = Path(__file__).resolve().parents[2]
 GLUE = Path(os.environ.get("HYPERFORMER_SHARED", ROOT.parent / "shared")) / "data" / "glue"
@@ -26,12 +26,12 @@ real_rows = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def settings() -> Settings:
     loader = OmegaConfigLoader(conf_source=str(ROOT / "conf"), env="glue", base_env="base", default_run_env="local")
-    return check(loader["parameters"])
+    return check_settings(loader["parameters"])
 
 
 @pytest.fixture(scope="module")
 def tasks(settings: Settings) -> dict[str, Task]:
-    return make(settings.tasks)
+    return make_tasks(settings.tasks)
 
 
 def test_budget_and_sizes_are_the_papers(settings: Settings, tasks: dict[str, Task]) -> None:

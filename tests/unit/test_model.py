@@ -16,7 +16,7 @@ from hyperformer import model as models
 from hyperformer.config import BackboneSettings, EvaluationSettings, Tasks
 from hyperformer.manifest import sha256
 from hyperformer.methods import METHODS
-from hyperformer.model import CARD, CONFIGURATION, WEIGHTS, MultiTaskModel, parameter_counts
+from hyperformer.model import CARD, CONFIGURATION, WEIGHTS, MultiTaskModel, count_parameters
 from hyperformer.types import Example, HyperFormerError
 
 ROWS = [
@@ -442,7 +442,7 @@ def test_the_parameters_of_a_configuration_are_those_of_the_paper(tmp_path, meth
     sizes = {} if method.startswith("fine") else {"reduction_factor": 32} | (PAPER if "hyper" in method else {})
     eight = Tasks({f"task{i}": task_settings()["mood"] for i in range(8)})
     settings = BackboneSettings(path=str(tmp_path), max_source_tokens=128, max_target_tokens=128)
-    counts = parameter_counts(settings, method_settings(method, **sizes), eight)
+    counts = count_parameters(settings, method_settings(method, **sizes), eight)
     assert counts["backbone"] == BASE[size]
     assert counts["added"] == added
     assert counts["trained"] == added + norms
@@ -453,7 +453,7 @@ def test_the_parameters_of_a_configuration_are_those_of_the_paper(tmp_path, meth
 @every_method
 def test_the_counted_parameters_are_those_that_a_model_trains(make_model, backbone_settings, tasks, method):
     model = make_model(method=method)
-    counted = parameter_counts(backbone_settings, model.method_settings, tasks)
+    counted = count_parameters(backbone_settings, model.method_settings, tasks)
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     assert counted["trained"] == trained * len(model.groups)
     assert counted["backbone"] == sum(p.numel() for p in model.backbone.parameters())

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from encoders import byte_pairs, unigrams, wordpieces
+from encoders import build_unigrams, train_byte_pairs, train_wordpieces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
@@ -34,7 +34,7 @@ TEXTS = RUNS.map(lambda runs: "".join(fragment * times for fragment, times in ru
 
 def sentencepiece(texts: list[str]) -> Tokenizer:
     """Return a tokenizer like T5's: special tokens are escaped, unknown characters are merged."""
-    tokenizer = unigrams(texts).backend_tokenizer
+    tokenizer = build_unigrams(texts).backend_tokenizer
     escapes = [normalizers.Replace(token, f"< {token[1:]}") for token in ("</s>", "<extra_id_0>")]
     tokenizer.normalizer = normalizers.Sequence([*escapes, normalizers.NFKC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
@@ -42,11 +42,11 @@ def sentencepiece(texts: list[str]) -> Tokenizer:
 
 
 KINDS: dict[str, Any] = {
-    "bert": lambda texts: wordpieces(texts).backend_tokenizer,
-    "roberta": lambda texts: byte_pairs(texts).backend_tokenizer,
-    "xlm-roberta": lambda texts: unigrams(texts).backend_tokenizer,
+    "bert": lambda texts: train_wordpieces(texts).backend_tokenizer,
+    "roberta": lambda texts: train_byte_pairs(texts).backend_tokenizer,
+    "xlm-roberta": lambda texts: build_unigrams(texts).backend_tokenizer,
     "sentencepiece": sentencepiece,
-    "byt5": lambda texts: t5.byte_tokenizer().backend_tokenizer,
+    "byt5": lambda texts: t5.build_byte_tokenizer().backend_tokenizer,
     "embedded": lambda texts: Tokenizer.from_file(str(EMBEDDED)),
 }
 PAIRED = ("bert", "roberta", "xlm-roberta")

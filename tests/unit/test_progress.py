@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from hyperformer import progress
-from hyperformer.progress import watched
+from hyperformer.progress import track
 
 
 def test_without_a_terminal_a_line_is_logged_periodically(
@@ -16,14 +16,14 @@ def test_without_a_terminal_a_line_is_logged_periodically(
 ) -> None:
     monkeypatch.setattr(progress, "SECONDS", -1.0)
     with caplog.at_level(logging.INFO, "hyperformer"):
-        assert list(watched("abc", "reading", 3)) == ["a", "b", "c"]
+        assert list(track("abc", "reading", 3)) == ["a", "b", "c"]
     assert caplog.messages == ["reading: 1 of 3", "reading: 2 of 3", "reading: 3 of 3"]
     assert capsys.readouterr().err == ""
 
 
 def test_short_work_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "hyperformer"):
-        assert list(watched(range(3), "reading", 3)) == [0, 1, 2]
+        assert list(track(range(3), "reading", 3)) == [0, 1, 2]
     assert not caplog.messages
 
 
@@ -33,6 +33,6 @@ def test_a_terminal_shows_a_bar_and_no_lines(
     monkeypatch.setattr(progress, "SECONDS", -1.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with caplog.at_level(logging.INFO, "hyperformer"):
-        assert list(watched(range(3), "reading", 3)) == [0, 1, 2]
+        assert list(track(range(3), "reading", 3)) == [0, 1, 2]
     assert "reading:" in capsys.readouterr().err
     assert not caplog.messages

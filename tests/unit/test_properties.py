@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
 from hyperformer import manifest, text
-from hyperformer.backbones.trie import trie
+from hyperformer.backbones.trie import build_trie
 from hyperformer.config import DataSettings, Tasks
 from hyperformer.data import prepare
 from hyperformer.manifest import FORMAT, Manifest
-from hyperformer.runtime.files import described
-from hyperformer.tasks import make
-from hyperformer.training.sampling import Permutations, TaskSampler, task_shares
+from hyperformer.runtime.files import read_valid_manifest
+from hyperformer.tasks import make_tasks
+from hyperformer.training.sampling import Permutations, TaskSampler, compute_task_shares
 from hyperformer.types import HyperFormerError
 
 ROOT = Path(__file__).parents[2]
@@ -52,13 +52,13 @@ def call(function, *arguments):
 def test_a_template_is_rendered_with_the_values_of_the_row(fields, last, data):
     template = "".join(f"{literal}{{{name}}}" for literal, name in fields) + last
     row = {name: data.draw(texts) for _, name in fields}
-    assert text.columns(template) == [name for _, name in fields]
+    assert text.find_columns(template) == [name for _, name in fields]
     assert text.render(template, row) == "".join(f"{literal}{row[name]}" for literal, name in fields) + last
 
 
 @given(texts)
 def test_any_text_is_a_template_or_is_refused_in_one_sentence(template):
-    columns, error = call(text.columns, template)
+    columns, error = call(text.find_columns, template)
     if error:
         assert repr(template) in error
     else:
@@ -73,18 +73,18 @@ def test_any_row_is_rendered_or_refused(row):
 
 @given(st.integers(-50, 50), st.integers(1, 40), st.sampled_from([0.1, 0.2, 0.25, 0.5, 1, 2]), st.floats(-100, 100))
 def test_a_grid_has_its_numbers_as_texts_and_nearest_finds_the_nearest(low, count, step, number):
-    pairs = text.grid(low, low + count * step, step)
+    pairs = text.number_grid(low, low + count * step, step)
     assert len(pairs) == count + 1
     assert all(float(answer) == pytest.approx(value) for answer, value in pairs)
     assert len({answer for answer, _ in pairs}) == len(pairs)
     numbers = [value for _, value in pairs]
-    best = text.nearest(numbers, number)
+    best = text.nearest_index(numbers, number)
     assert all(abs(numbers[best] - number) <= abs(other - number) for other in numbers)
 
 
 @given(st.lists(st.floats(-1e6, 0), min_size=1, max_size=8))
 def test_probabilities_are_shares_in_the_order_of_scores(scores):
-    normalized = text.probabilities(scores)
+    normalized = text.normalize_scores(scores)
     assert math.isclose(sum(normalized), 1.0, rel_tol=1e-9)
     assert normalized[scores.index(max(scores))] == max(normalized)
 
@@ -107,7 +107,7 @@ def test_splits_share_no_text_lose_no_row_silently_and_depend_on_the_seed_alone(
     }  # fmt: skip
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        tasks, source = make(Tasks.model_validate({"t": block})), DataSettings(source=folder)
+        tasks, source = make_tasks(Tasks.model_validate({"t": block})), DataSettings(source=folder)
         result, error = call(prepare, tasks, source, Path("unused"), seed)
         if error:
             assert "is also in a later split" in error
@@ -140,7 +140,7 @@ def test_each_pass_over_rows_holds_every_row_once(rows, seed, stream):
 )
 def test_shares_are_whole_and_in_the_order_of_rows(rows, temperature, data):
     weight = data.draw(st.floats(0.01, 100))
-    shares = task_shares(rows, dict.fromkeys(rows, weight), temperature)
+    shares = compute_task_shares(rows, dict.fromkeys(rows, weight), temperature)
     assert math.isclose(sum(shares.values()), 1.0, rel_tol=1e-9)
     ordered = sorted(rows, key=rows.__getitem__)
     assert all(shares[a] <= shares[b] * (1 + 1e-9) for a, b in pairwise(ordered))
@@ -149,7 +149,7 @@ def test_shares_are_whole_and_in_the_order_of_rows(rows, temperature, data):
 @settings(max_examples=40)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(1, 9), st.integers(0, 99), st.integers(1, 25))
 def test_a_step_has_the_same_rows_whenever_it_is_requested(rows, batch_size, seed, step):
-    shares = list(task_shares(dict(enumerate(rows)), dict.fromkeys(range(len(rows)), 1.0), 10.0).values())
+    shares = list(compute_task_shares(dict(enumerate(rows)), dict.fromkeys(range(len(rows)), 1.0), 10.0).values())
     lengths = [np.full(count, 5) for count in rows]
     sampler = TaskSampler(lengths, shares, seed, 26, batch_size)
     batch = sampler[step]
@@ -167,10 +167,10 @@ answers = st.lists(
 
 @given(answers, st.sampled_from(["likelihood", "constrained"]))
 def test_the_path_of_each_answer_in_a_trie_is_its_tokens(all_answers, scoring):
-    tree = trie(all_answers, scoring)
+    tree = build_trie(all_answers, scoring)
 
     def prefix(node):
-        return tuple(tree.tokens[ancestor] for ancestor in reversed(tree.seen(node)) if ancestor)
+        return tuple(tree.tokens[ancestor] for ancestor in reversed(tree.ancestors(node)) if ancestor)
 
     assert len(tree.paths) == len(all_answers)
     for answer, path in zip(all_answers, tree.paths, strict=True):
@@ -241,14 +241,14 @@ def test_an_altered_manifest_is_read_or_refused_in_one_sentence(written, data):
     for key in data.draw(st.lists(st.sampled_from(sorted(tree)), min_size=1, max_size=3, unique=True)):
         tree[key] = data.draw(json_values)
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / manifest.FILE).write_text(json.dumps(tree))
-        loaded, error = call(described, Path(folder))
+        (Path(folder) / manifest.MANIFEST).write_text(json.dumps(tree))
+        loaded, error = call(read_valid_manifest, Path(folder))
     assert error or isinstance(loaded, Manifest)
 
 
 @given(st.binary(max_size=60))
 def test_bytes_that_are_no_manifest_are_refused(content):
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / manifest.FILE).write_bytes(content)
+        (Path(folder) / manifest.MANIFEST).write_bytes(content)
         with pytest.raises(HyperFormerError):
             manifest.read(Path(folder))

@@ -22,7 +22,7 @@ from hyperformer.config import Tasks
 from hyperformer.manifest import FORMAT, Manifest
 from hyperformer.report import Run, predictions, render_page, render_results, run, write_charts
 from hyperformer.report.scores import average_scores, collect_scores
-from hyperformer.tasks import make
+from hyperformer.tasks import make_tasks
 
 ODD = "<script>alert(1)</script> & \"'"
 QUESTIONS = [
@@ -60,7 +60,7 @@ def toy(tmp_path) -> Run:
     settings = task_settings()
     mood = {**settings["mood"], "labels": {0: "NA", 1: ODD}}
     write = {"text": "{a}", "kind": "generation", "label_column": "b", "metrics": ["exact_match"]}
-    tasks = make(Tasks({f"mood {ODD}".replace("/", ""): mood, "likeness": settings["likeness"], "write": write}))
+    tasks = make_tasks(Tasks({f"mood {ODD}".replace("/", ""): mood, "likeness": settings["likeness"], "write": write}))
     folder = tmp_path / "predictions"
     folder.mkdir()
     odd = next(iter(tasks))
@@ -126,17 +126,17 @@ def test_true_probabilities_have_the_calibration_error_that_chance_predicts():
 
 def test_components_and_cosines_are_sklearns():
     vectors = np.random.default_rng(3).normal(size=(6, 8))
-    points, shares = predictions.principal(vectors)
+    points, shares = predictions.project_to_principal_components(vectors)
     fitted = PCA(2).fit(vectors)
     assert np.abs(points) == pytest.approx(np.abs(fitted.transform(vectors)))
     assert shares == pytest.approx(fitted.explained_variance_ratio_)
     assert np.take_along_axis(points, np.abs(points).argmax(0)[None], 0).min() > 0
-    assert predictions.principal(-vectors[::-1])[1] == pytest.approx(shares)
+    assert predictions.project_to_principal_components(-vectors[::-1])[1] == pytest.approx(shares)
     assert predictions.cosine_similarity(vectors) == pytest.approx(cosine_similarity(vectors))
 
 
 def test_two_alike_or_thin_embeddings_have_a_map():
-    points, shares = predictions.principal(np.ones((2, 1)))
+    points, shares = predictions.project_to_principal_components(np.ones((2, 1)))
     assert points.tolist() == [[0.0, 0.0], [0.0, 0.0]]
     assert shares.tolist() == [0.0, 0.0]
 
@@ -252,7 +252,7 @@ def test_sections_without_data_say_so(toy):
 
 def test_many_labels_are_shown_by_their_most_frequent_confusions(toy):
     labels = {number: f"label {number}" for number in range(20)}
-    task = make(Tasks({"many": {**task_settings()["mood"], "labels": labels}}))["many"]
+    task = make_tasks(Tasks({"many": {**task_settings()["mood"], "labels": labels}}))["many"]
     truths = [*labels.values()] * 3
     write_predictions(toy.predictions, "many", source=truths, truth=truths, answer=[truths[1], *truths[1:]])
     less = replace(

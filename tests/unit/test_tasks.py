@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hyperformer.config import Tasks
-from hyperformer.tasks import KINDS, Task, make
+from hyperformer.tasks import TASK_TYPES, Task, make_tasks
 from hyperformer.types import Answer, Example, HyperFormerError
 
 
@@ -20,7 +20,7 @@ def make_classification(*metrics: str, **settings: Any) -> Task:
         "metrics": metrics or ("accuracy",),
         **settings,
     }
-    return make(Tasks.model_validate({"t": block}))["t"]
+    return make_tasks(Tasks.model_validate({"t": block}))["t"]
 
 
 def make_regression(*metrics: str) -> Task:
@@ -33,12 +33,12 @@ def make_regression(*metrics: str) -> Task:
         "step": 0.2,
         "metrics": metrics or ("pearson",),
     }
-    return make(Tasks.model_validate({"t": block}))["t"]
+    return make_tasks(Tasks.model_validate({"t": block}))["t"]
 
 
 def make_generation(*metrics: str) -> Task:
     block = {"text": "{a}", "kind": "generation", "label_column": "b", "metrics": metrics or ("exact_match",)}
-    return make(Tasks.model_validate({"t": block}))["t"]
+    return make_tasks(Tasks.model_validate({"t": block}))["t"]
 
 
 def test_tasks_come_in_the_order_of_the_configuration() -> None:
@@ -49,15 +49,15 @@ def test_tasks_come_in_the_order_of_the_configuration() -> None:
         "labels": {0: "x", 1: "y"},
         "metrics": ["f1"],
     }
-    tasks = make(Tasks.model_validate({"second": block, "first": block}))
+    tasks = make_tasks(Tasks.model_validate({"second": block, "first": block}))
     assert list(tasks) == ["second", "first"]
     assert [task.name for task in tasks.values()] == ["second", "first"]
 
 
 def test_every_kind_has_a_separate_class() -> None:
-    assert set(KINDS) == {"classification", "regression", "generation"}
-    assert type(make_classification()) is KINDS["classification"]
-    assert type(make_regression()) is KINDS["regression"]
+    assert set(TASK_TYPES) == {"classification", "regression", "generation"}
+    assert type(make_classification()) is TASK_TYPES["classification"]
+    assert type(make_regression()) is TASK_TYPES["regression"]
 
 
 TRUTHS, PREDICTIONS = (

@@ -4,16 +4,25 @@ import math
 
 import pytest
 
-from hyperformer.text import columns, combine, grid, joined, named, nearest, probabilities, render
+from hyperformer.text import (
+    combine,
+    find_columns,
+    format_template,
+    join_source,
+    nearest_index,
+    normalize_scores,
+    number_grid,
+    render,
+)
 from hyperformer.types import HyperFormerError
 
 
 def test_columns_come_in_the_order_of_the_template() -> None:
-    assert columns("premise: {premise} hypothesis: {hypothesis}") == ["premise", "hypothesis"]
+    assert find_columns("premise: {premise} hypothesis: {hypothesis}") == ["premise", "hypothesis"]
 
 
 def test_doubled_braces_are_text_and_no_column() -> None:
-    assert columns("{{set}} {a}") == ["a"]
+    assert find_columns("{{set}} {a}") == ["a"]
     assert render("{{set}} {a}", {"a": "x"}) == "{set} x"
 
 
@@ -35,7 +44,7 @@ def test_doubled_braces_are_text_and_no_column() -> None:
 )
 def test_an_invalid_template_is_refused(template: str, message: str) -> None:
     with pytest.raises(HyperFormerError, match=message):
-        columns(template)
+        find_columns(template)
 
 
 def test_render_inserts_the_values_of_the_row() -> None:
@@ -63,11 +72,11 @@ def test_render_refuses_a_value_that_is_neither_a_string_nor_a_number(value: obj
 
 def test_two_templates_are_two_texts() -> None:
     template = ("q: {q}", "{s} {q}")
-    assert columns(template) == ["q", "s"]
+    assert find_columns(template) == ["q", "s"]
     assert render(template, {"q": "Who?", "s": "Mia."}) == ("q: Who?", "Mia. Who?")
-    assert joined(("Who?", "Mia.")) == "Who? Mia."
-    assert joined("Who?") == "Who?"
-    assert named(template) == "`q: {q}` and `{s} {q}`"
+    assert join_source(("Who?", "Mia.")) == "Who? Mia."
+    assert join_source("Who?") == "Who?"
+    assert format_template(template) == "`q: {q}` and `{s} {q}`"
     with pytest.raises(HyperFormerError, match="no 's'; expected the columns q, s, got q"):
         render(template, {"q": "Who?"})
 
@@ -77,33 +86,33 @@ def test_render_keeps_an_empty_text() -> None:
 
 
 def test_grid_of_stsb_has_26_answers_with_one_decimal() -> None:
-    pairs = grid(0, 5, 0.2)
+    pairs = number_grid(0, 5, 0.2)
     tenths = range(0, 51, 2)
     assert [text for text, _ in pairs] == [f"{tenth // 10}.{tenth % 10}" for tenth in tenths]
     assert [number for _, number in pairs] == pytest.approx([tenth / 10 for tenth in tenths])
 
 
 def test_grid_of_whole_steps_has_whole_numbers() -> None:
-    assert grid(0.0, 5.0, 1.0) == [("0", 0.0), ("1", 1.0), ("2", 2.0), ("3", 3.0), ("4", 4.0), ("5", 5.0)]
+    assert number_grid(0.0, 5.0, 1.0) == [("0", 0.0), ("1", 1.0), ("2", 2.0), ("3", 3.0), ("4", 4.0), ("5", 5.0)]
 
 
 def test_grid_starts_at_the_minimum_and_never_passes_the_maximum() -> None:
-    assert [text for text, _ in grid(-0.5, 0.6, 0.25)] == ["-0.50", "-0.25", "0.00", "0.25", "0.50"]
+    assert [text for text, _ in number_grid(-0.5, 0.6, 0.25)] == ["-0.50", "-0.25", "0.00", "0.25", "0.50"]
 
 
 def test_nearest_takes_the_closest_number_and_of_two_the_lower() -> None:
     numbers = [0.0, 1.0, 2.0]
-    assert [nearest(numbers, number) for number in (-3.0, 0.4, 0.5, 0.6, 1.5, 9.0)] == [0, 0, 0, 1, 1, 2]
+    assert [nearest_index(numbers, number) for number in (-3.0, 0.4, 0.5, 0.6, 1.5, 9.0)] == [0, 0, 0, 1, 1, 2]
 
 
 def test_probabilities_are_the_softmax_of_the_scores() -> None:
-    normalized = probabilities([math.log(1), math.log(2), math.log(5)])
+    normalized = normalize_scores([math.log(1), math.log(2), math.log(5)])
     assert normalized == pytest.approx([0.125, 0.25, 0.625])
 
 
 @pytest.mark.parametrize("scores", [[-2000.0, -2001.0], [2000.0, 1999.0], [-1e9, 0.0], [-3.5]])
 def test_probabilities_sum_to_one_however_large_the_scores(scores: list[float]) -> None:
-    normalized = probabilities(scores)
+    normalized = normalize_scores(scores)
     assert sum(normalized) == pytest.approx(1.0)
     assert all(0.0 <= probability <= 1.0 for probability in normalized)
 

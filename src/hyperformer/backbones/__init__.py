@@ -18,7 +18,7 @@ from hyperformer.backbones.base import Answers, Backbone
 from hyperformer.backbones.dropout import replace_dropout
 from hyperformer.backbones.encoder import EncoderBackbone
 from hyperformer.backbones.heads import AnswerHeads
-from hyperformer.backbones.t5 import SENTINELS, T5Backbone, new, train_tokenizer
+from hyperformer.backbones.t5 import SENTINELS, T5Backbone, create_t5, train_tokenizer
 from hyperformer.config import BackboneSettings
 from hyperformer.types import HyperFormerError
 
@@ -56,7 +56,7 @@ def load_without_weights(settings: BackboneSettings) -> Backbone:
         return family.from_config(config)
 
 
-def checksum(settings: BackboneSettings) -> str:
+def compute_checksum(settings: BackboneSettings) -> str:
     """Return the sha256 over the files that define the backbone, independent of their location."""
     with _loading_errors(settings):
         config = cached_file(settings.path, "config.json", revision=settings.revision)

@@ -76,7 +76,7 @@ class Backbone(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def vocabulary(self) -> int:
+    def vocab_size(self) -> int:
         """The number of token embeddings of the model."""
 
     @abstractmethod
@@ -87,7 +87,7 @@ class Backbone(nn.Module, ABC):
     def sublayer(self, site: Site) -> Any:
         """Return the module whose `dropout` an adapter at the site replaces."""
 
-    def place(self, sites: Sequence[Site], activation: str) -> None:
+    def insert_adapters(self, sites: Sequence[Site], activation: str) -> None:
         """Insert adapters at sites; call it only once.
 
         Args:
@@ -100,7 +100,7 @@ class Backbone(nn.Module, ABC):
             sublayer = self.sublayer(site)
             sublayer.dropout = AdapterSite(index, self.active_weights, sublayer.dropout)
 
-    def checkpoint_gradients(self) -> None:
+    def enable_gradient_checkpointing(self) -> None:
         """Recompute the activations of each block in the backward pass of training."""
         blocks: list[Any] = [module for module in self.modules() if hasattr(module, "gradient_checkpointing")]
         for block in blocks:
@@ -132,7 +132,7 @@ class Backbone(nn.Module, ABC):
         return prefix.encode(backend, sources, settings.max_source_tokens)[0]
 
     @abstractmethod
-    def template(self, source: Source) -> Source:
+    def format_template(self, source: Source) -> Source:
         """Return the template of one or two texts in the form that the tokenizer expects."""
 
     @abstractmethod
@@ -166,7 +166,7 @@ class Backbone(nn.Module, ABC):
         """Compute the loss of each row, [B]."""
 
     @abstractmethod
-    def answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
+    def encode_answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
         """Encode the answers of a task.
 
         Args:
@@ -203,11 +203,11 @@ class Backbone(nn.Module, ABC):
         """Return a text as the model would generate it: encoded by the tokenizer and decoded again."""
         raise NotImplementedError
 
-    def generator(self) -> tuple[PreTrainedModel, bool]:
+    def get_seq2seq_model(self) -> tuple[PreTrainedModel, bool]:
         """Return the transformers model for exporters, and whether its head size is the hidden size / heads."""
         raise NotImplementedError
 
-    def baked(self, weights: AdapterWeights | None, head: HeadWeights | None = None) -> Self:
+    def bake(self, weights: AdapterWeights | None, head: HeadWeights | None = None) -> Self:
         """Return a copy with one task's adapters and head merged in as constants.
 
         Args:
@@ -224,7 +224,7 @@ class Backbone(nn.Module, ABC):
         return copied
 
     @abstractmethod
-    def exportable(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> nn.Module:
+    def build_export_module(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> nn.Module:
         """Build the module to export: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A].
 
         In a regression task, it also returns the expected `value` [B]. All weights are buffers; their names and shapes

@@ -114,7 +114,7 @@ class EncoderBackbone(Backbone):
             for e, ids in zip(examples, encoded, strict=True)
         ]
 
-    def template(self, source: Source) -> Source:
+    def format_template(self, source: Source) -> Source:
         """Return the template itself: the tokenizer joins two texts."""
         return source
 
@@ -140,7 +140,7 @@ class EncoderBackbone(Backbone):
             inputs["token_type_ids"] = compute_token_types(input_ids, self._separator)
         return pool_mean(self.encoder(**inputs).last_hidden_state, attention_mask)
 
-    def answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
+    def encode_answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
         """Encode answers as their indices in the task's head."""
         return Answers(tuple((index,) for index in range(len(texts))), None if numbers is None else tuple(numbers))
 
@@ -155,7 +155,7 @@ class EncoderBackbone(Backbone):
         """
         return self._compute_logits(input_ids, attention_mask)[:, : len(answers.ids)].log_softmax(-1)
 
-    def exportable(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> EncoderGraph:
+    def build_export_module(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> EncoderGraph:
         """Build the module to export, whose adapters and head must be constants; see `EncoderGraph`."""
         head, count = self.active_weights.head, len(answers.ids)
         assert head is not None

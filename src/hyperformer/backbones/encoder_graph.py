@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from transformers.activations import GELUActivation
 
 from hyperformer.backbones.graph_parts import Adapter, collect_outputs
-from hyperformer.backbones.heads import NEVER
+from hyperformer.backbones.heads import MASKED_LOGIT
 from hyperformer.types import HeadWeights
 
 
@@ -154,7 +154,7 @@ class EncoderGraph(nn.Module):
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         """Compute `scores` and `probabilities` [B, A], and in a regression task `value` [B]."""
         mask = attention_mask.float()
-        padding = (1.0 - mask)[:, None, None, :] * NEVER
+        padding = (1.0 - mask)[:, None, None, :] * MASKED_LOGIT
         hidden = self.embeddings(input_ids, attention_mask)
         for block in self.blocks:
             hidden = block(hidden, padding)

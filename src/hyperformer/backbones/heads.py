@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hyperformer.types import HeadWeights
 
-NEVER = -1e9
+MASKED_LOGIT = -1e9
 """Logit of what is masked; finite, as infinity times zero is not a number."""
 MIN_STD = 0.5
 """Lower limit of s, which is otherwise half the widest gap between neighbouring answers."""
@@ -39,7 +39,7 @@ class AnswerHeads(nn.Module):
         super().__init__()
         self.rows = max(1 if grid else count for grid, count in zip(numbers, counts, strict=True))
         features = torch.zeros(len(counts), max(counts), self.rows)
-        offsets = torch.full(features.shape[:2], NEVER)
+        offsets = torch.full(features.shape[:2], MASKED_LOGIT)
         for task, (grid, count) in enumerate(zip(numbers, counts, strict=True)):
             if grid:
                 u = torch.tensor(grid, dtype=torch.float64)
@@ -85,7 +85,7 @@ def compute_loss(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tens
         labels: index of the true answer, [B].
         label_smoothing: probability that is spread evenly over the task's answers.
     """
-    valid = logits > NEVER / 2
+    valid = logits > MASKED_LOGIT / 2
     log_probabilities = logits.float().log_softmax(-1)
     cross_entropy = -log_probabilities.gather(1, labels.unsqueeze(1)).squeeze(1)
     if not label_smoothing:

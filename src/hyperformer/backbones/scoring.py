@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hyperformer.backbones.heads import NEVER
+from hyperformer.backbones.heads import MASKED_LOGIT
 from hyperformer.backbones.trie import Trie
 
 
@@ -35,7 +35,7 @@ class TriePlan:
         for answer, path in enumerate(trie.paths):
             self.paths[list(path), answer] = 1.0
         self.edge_mask = (torch.arange(nodes, device=device).unsqueeze(1) == self.edge_nodes).to(like.dtype)
-        self.edge_bias = (1.0 - self.edge_mask) * NEVER
+        self.edge_bias = (1.0 - self.edge_mask) * MASKED_LOGIT
 
     def tokens(self, start: int) -> Tensor:
         """Return the decoder's input token at each node, [N]: `start` at the root."""
@@ -52,7 +52,7 @@ class TriePlan:
         bias = table[:, depths][:, :, depths].clone()
         for node in range(len(depths)):
             hidden = sorted(set(range(len(depths))) - set(self.trie.seen(node)))
-            bias[:, node, hidden] = NEVER
+            bias[:, node, hidden] = MASKED_LOGIT
         return bias.unsqueeze(0)
 
     def scores(self, logits: Tensor, totals: Tensor | None) -> Tensor:

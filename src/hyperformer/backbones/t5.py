@@ -32,9 +32,9 @@ from hyperformer.backbones import loading
 from hyperformer.backbones.base import Answers, Backbone, pool_mean
 from hyperformer.backbones.scoring import TriePlan, attend
 from hyperformer.backbones.t5_graph import T5Graph
-from hyperformer.backbones.trie import trie
+from hyperformer.backbones.trie import build_trie
 from hyperformer.config import BackboneSettings
-from hyperformer.text import joined
+from hyperformer.text import join_source
 from hyperformer.types import Batch, Example, HyperFormerError, Scoring, Site, Source
 
 IGNORED = -100  # label of padding, which the loss ignores
@@ -68,7 +68,7 @@ class T5Backbone(Backbone):
         model = loading.load_weights(AutoModelForSeq2SeqLM, settings)
         tokenizer = loading.load_tokenizer(settings)
         if isinstance(tokenizer, ByT5Tokenizer):
-            tokenizer = byte_tokenizer()
+            tokenizer = build_byte_tokenizer()
         return cls(model, loading.prepare_tokenizer(tokenizer, settings, model.config.vocab_size, pairs=False))
 
     @classmethod
@@ -110,7 +110,7 @@ class T5Backbone(Backbone):
         """Encode examples into `input_ids` and `labels`, truncated to the settings' lengths; both end in </s>."""
         if not examples:
             return []
-        sources = self.encode_sources([joined(e.source) for e in examples], settings)
+        sources = self.encode_sources([join_source(e.source) for e in examples], settings)
         targets = self.tokenizer([e.answer for e in examples], truncation=True, max_length=settings.max_target_tokens)
         return [
             {"input_ids": source, "labels": target}
@@ -125,9 +125,9 @@ class T5Backbone(Backbone):
         )
         return Batch(torch.tensor(task_ids), {**tensors, "labels": labels})
 
-    def template(self, source: Source) -> Source:
+    def format_template(self, source: Source) -> Source:
         """Return the template as one text; two texts are joined by a blank."""
-        return joined(source)
+        return join_source(source)
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the mean of the encoder's last hidden states of each source, [B, d]."""
@@ -152,7 +152,7 @@ class T5Backbone(Backbone):
 
     def scores(self, input_ids: Tensor, attention_mask: Tensor, answers: Answers, scoring: Scoring) -> Tensor:
         """Sum the log-probabilities of each answer's tokens, </s> included, [B, A]; see `Backbone.scores`."""
-        plan = TriePlan(trie(answers.ids, scoring), self.t5.shared.weight)
+        plan = TriePlan(build_trie(answers.ids, scoring), self.t5.shared.weight)
         encoded = self.t5.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [B, L, d]
         decoded = self._decode(plan, encoded, attention_mask)  # [B, N, d]
         if self.t5.config.tie_word_embeddings:
@@ -203,18 +203,18 @@ class T5Backbone(Backbone):
     def _decode_ids(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
-    def generator(self) -> tuple[PreTrainedModel, bool]:
+    def get_seq2seq_model(self) -> tuple[PreTrainedModel, bool]:
         """Return the transformers model for exporters, and whether its head size is the hidden size / heads."""
         config = self.t5.config
         return self.t5, config.d_kv * config.num_heads == config.d_model
 
-    def exportable(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> T5Graph:
+    def build_export_module(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> T5Graph:
         """Build the module to export, whose adapters must be constants; see `T5Graph`."""
-        task_trie = trie(answers.ids, scoring)
-        nodes = max((len(trie(other.ids, scoring).tokens) for other in among), default=None)
+        task_trie = build_trie(answers.ids, scoring)
+        nodes = max((len(build_trie(other.ids, scoring).tokens) for other in among), default=None)
         return T5Graph(self.t5, task_trie, scoring, None if among else answers.numbers, nodes)
 
-    def answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
+    def encode_answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
         """Encode answers as their token ids, with </s>.
 
         Args:
@@ -249,7 +249,7 @@ class T5Backbone(Backbone):
         self.tokenizer.save_pretrained(folder)
 
 
-def byte_tokenizer() -> PreTrainedTokenizerFast:
+def build_byte_tokenizer() -> PreTrainedTokenizerFast:
     """Build ByT5's tokenizer (Xue et al. 2022) as a fast one: <pad> 0, </s> 1, <unk> 2, then a token per byte."""
     special = ["<pad>", "</s>", "<unk>"]
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]  # `ByteLevel` maps other bytes to 256, 257, …
@@ -306,7 +306,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     )
 
 
-def new(tokenizer: PreTrainedTokenizerFast, sizes: Mapping[str, Any]) -> T5Backbone:
+def create_t5(tokenizer: PreTrainedTokenizerFast, sizes: Mapping[str, Any]) -> T5Backbone:
     """Create an untrained T5, initialised from torch's random state.
 
     The encoder's first head attends to the previous token, the second to the next token, the third and fourth to the

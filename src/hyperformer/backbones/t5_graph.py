@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hyperformer.backbones.graph_parts import Adapter, collect_outputs
-from hyperformer.backbones.heads import NEVER
+from hyperformer.backbones.heads import MASKED_LOGIT
 from hyperformer.backbones.scoring import TriePlan, attend
 from hyperformer.backbones.trie import Trie
 from hyperformer.types import Scoring
@@ -236,7 +236,7 @@ class T5Graph(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, ...]:
         """Compute `scores` and `probabilities` [B, A], and in a regression task `value` [B]."""
-        encoded, padding = self.encoded(input_ids, attention_mask)
+        encoded, padding = self.encode(input_ids, attention_mask)
         hidden, queries = self.first, self.queries
         for number, block in enumerate(self.decoder):
             hidden = block(hidden, queries if number == 0 else None, encoded, padding)
@@ -250,9 +250,9 @@ class T5Graph(nn.Module):
         scores = (steps * self.get_buffer("own")).sum(1) @ self.paths  # [B, A]
         return collect_outputs(scores, self.numbers if self.is_regression else None)
 
-    def encoded(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+    def encode(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
         """Return the encoder's last hidden states [B, L, d], and the bias that masks padding [B, 1, 1, L]."""
-        padding = (1.0 - attention_mask[:, None, None, :].float()) * NEVER
+        padding = (1.0 - attention_mask[:, None, None, :].float()) * MASKED_LOGIT
         index, limit = torch.arange(input_ids.shape[1], device=input_ids.device), self.max_distance
         distance = (index.unsqueeze(0) - index.unsqueeze(1)).clamp(-limit, limit) + limit  # [L, L]
         hidden = F.embedding(input_ids, self.embedding)

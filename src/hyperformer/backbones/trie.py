@@ -32,7 +32,7 @@ class Trie:
             depths.append(depths[parent] + 1 if node else 0)
         return depths
 
-    def seen(self, node: int) -> list[int]:
+    def ancestors(self, node: int) -> list[int]:
         """Return the nodes that a node attends to: itself and its ancestors, up to the root."""
         nodes = [node]
         while nodes[-1]:
@@ -40,7 +40,7 @@ class Trie:
         return nodes
 
 
-def trie(answers: Sequence[Sequence[int]], scoring: Scoring) -> Trie:
+def build_trie(answers: Sequence[Sequence[int]], scoring: Scoring) -> Trie:
     """Build the trie of answers.
 
     `likelihood` scores every step of every answer. `constrained` scores only the steps where answers branch: all other

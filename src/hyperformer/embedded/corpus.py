@@ -44,7 +44,7 @@ from hyperformer.embedded.language import (
     replace_parts,
 )
 from hyperformer.embedded.suite import ROLES, agrees_except, draw_premise_and_hypothesis, draw_role
-from hyperformer.progress import watched
+from hyperformer.progress import track
 from hyperformer.tasks import Task
 
 
@@ -309,7 +309,7 @@ def draw_pairs(count: int, seed: int) -> Iterator[Pair]:
         yield pair
 
 
-def pretraining_rows(settings: PretrainingSettings, tasks: Mapping[str, Task], rows: Path, seed: int) -> Rows:
+def build_pretraining_rows(settings: PretrainingSettings, tasks: Mapping[str, Task], rows: Path, seed: int) -> Rows:
     """Return pretraining rows of a text file and the tasks' training texts, or of the embedded language.
 
     Args:
@@ -320,10 +320,10 @@ def pretraining_rows(settings: PretrainingSettings, tasks: Mapping[str, Task], r
     """
     if settings.text_file:
         extra = stream_training_texts(rows, tasks)
-        stream = plaintext.rows(settings.text_file, extra, settings.rows, settings.max_tokens // 2, seed)
+        stream = plaintext.generate_rows(settings.text_file, extra, settings.rows, settings.max_tokens // 2, seed)
     else:
         stream = draw_corpus(settings.rows, seed)
-    return collect_rows(watched(stream, "making pretraining rows", settings.rows))
+    return collect_rows(track(stream, "making pretraining rows", settings.rows))
 
 
 def draw_corpus(count: int, seed: int) -> Iterator[dict[str, str]]:

@@ -36,7 +36,7 @@ from hyperformer.embedded.language import (
     swap_adjectives,
     swap_participants,
 )
-from hyperformer.progress import watched
+from hyperformer.progress import track
 from hyperformer.types import HyperFormerError, Split
 
 SuiteRow = dict[str, str | int | float]
@@ -254,7 +254,7 @@ def draw_rows(task: str, split: Split, count: int, seed: int) -> Iterator[SuiteR
         yield row
 
 
-def language_rows(tasks: Tasks, data: DataSettings, settings: EmbeddedSettings, seed: int) -> Writer:
+def write_language_rows(tasks: Tasks, data: DataSettings, settings: EmbeddedSettings, seed: int) -> Writer:
     """Return a function that writes the rows of every task of the embedded language as `<name>/<split>.parquet`.
 
     Args:
@@ -267,7 +267,7 @@ def language_rows(tasks: Tasks, data: DataSettings, settings: EmbeddedSettings, 
         HyperFormerError: if a task names a dataset that the language does not have.
     """
     rows: dict[str, dict[str, Dataset]] = {}
-    for task, task_settings in watched(tasks.root.items(), "making rows", len(tasks.root)):
+    for task, task_settings in track(tasks.root.items(), "making rows", len(tasks.root)):
         name = task_settings.source.name or task
         if (task_settings.source.path or data.source) != EMBEDDED:
             continue

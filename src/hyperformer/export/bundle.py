@@ -19,13 +19,13 @@ from hyperformer.export import TARGETS, SharedBaseTarget, card
 from hyperformer.export.target import Target
 from hyperformer.manifest import Manifest
 from hyperformer.model import MultiTaskModel
-from hyperformer.progress import watched
+from hyperformer.progress import track
 from hyperformer.tasks import Task
 from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-ROOMS = (
+CODE_PATHS = (
     "backbones",
     "config.py",
     "data.py",
@@ -117,7 +117,7 @@ def _export(
             kind: target.write_shared([trained.tasks[name] for name in chosen if chosen[name] is kind], folder)
             for kind, target in targets.items()
         }
-        for name, kind in watched(chosen.items(), "exporting", len(chosen)):
+        for name, kind in track(chosen.items(), "exporting", len(chosen)):
             began = time.monotonic()
             (folder / name).mkdir()
             hashes = {**made_from, "data": manifest.folder_sha256(rows / name), **shared[kind]}
@@ -164,7 +164,7 @@ def _write_bundle(
     validation = list(read_rows(rows, task.name, "validation"))
     results = target.check(task, folder, validation, metrics["validation"][task.name], draft)
     bundle = replace(draft, parity=results["parity"], int8=results.get("int8", {}))
-    (folder / manifest.CARD).write_text(card.render_card(bundle), encoding="utf-8")
+    (folder / manifest.MODEL_CARD).write_text(card.render_card(bundle), encoding="utf-8")
     bundle = replace(bundle, files=_hash_files(folder))
     bundle.write(folder)
     return bundle
@@ -172,13 +172,13 @@ def _write_bundle(
 
 def _hash_files(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file except the manifest, by its path in the folder."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != manifest.FILE)
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != manifest.MANIFEST)
     return {path.relative_to(folder).as_posix(): manifest.sha256(path) for path in paths}
 
 
 def _hash_code() -> str:
     package = Path(hyperformer.__file__).parent
-    return _hash({name: manifest.folder_sha256(package / name) for name in ROOMS})
+    return _hash({name: manifest.folder_sha256(package / name) for name in CODE_PATHS})
 
 
 def _hash(value: Any) -> str:

@@ -36,7 +36,7 @@ print(tokenizer.decode(ids[0], skip_special_tokens=True))
 
 def render_card(manifest: Manifest) -> str:
     """Return the model card in Markdown; its Python code runs in the bundle's folder."""
-    row = dict.fromkeys(text.columns(manifest.text), "…")
+    row = dict.fromkeys(text.find_columns(manifest.text), "…")
     source = text.render(manifest.text, row)
     source = repr(source) if isinstance(source, str) else ", ".join(map(repr, source))
     shared = ADAPTER in manifest.files

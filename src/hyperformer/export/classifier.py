@@ -48,7 +48,7 @@ class ScoringTarget(Target):
         bundle = load(folder)
         assert isinstance(bundle, Bundle)
         differences = parity.compare(expected, bundle, sources, self.settings.tolerance)
-        metric = evaluation.metrics(task, rows, bundle.answer(rows))["mean"]
+        metric = evaluation.compute_metrics(task, rows, bundle.answer(rows))["mean"]
         parity.check_metric(task.name, metric, metrics["mean"], differences)
         return {"parity": differences, **self.check_quantized(task, folder, rows, metric)}
 
@@ -89,8 +89,8 @@ class Classifier(ScoringTarget):
         constants = dict(module.named_buffers(remove_duplicate=False))
         shape = tuple((name, tuple(tensor.shape)) for name, tensor in constants.items())
         if shape not in self._graphs:
-            self._graphs[shape] = traced(module, self.settings.opset, OUTPUTS[: 3 if task.numbers else 2])
-        return filled(self._graphs[shape], constants)
+            self._graphs[shape] = trace_graph(module, self.settings.opset, OUTPUTS[: 3 if task.numbers else 2])
+        return fill_constants(self._graphs[shape], constants)
 
     def check_quantized(
         self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metric: float
@@ -99,7 +99,7 @@ class Classifier(ScoringTarget):
         return {"int8": quantize.keep_if_accurate(task, folder, rows, metric)}
 
 
-def traced(
+def trace_graph(
     module: nn.Module,
     opset: int,
     outputs: list[str],
@@ -127,7 +127,7 @@ def traced(
     # two tensors: the tracer would merge inputs that are one
     input_ids, attention_mask = torch.ones((2, 2, 5), dtype=torch.long)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
-    with graphs.quiet():
+    with graphs.silence_output():
         program = torch.onnx.export(
             module,
             (input_ids, attention_mask, *task_inputs.values()),
@@ -139,7 +139,7 @@ def traced(
             verbose=False,
         )
     assert program is not None
-    graph = graphs.prevent_fusion(graphs.plain(program.model_proto))
+    graph = graphs.prevent_fusion(graphs.strip_metadata(program.model_proto))
     present = {constant.name for constant in graph.graph.initializer}
     buffers = dict(module.named_buffers(remove_duplicate=False))
     kept = {
@@ -150,7 +150,7 @@ def traced(
     return graph
 
 
-def filled(traced: onnx.ModelProto, constants: Mapping[str, Tensor]) -> onnx.ModelProto:
+def fill_constants(traced: onnx.ModelProto, constants: Mapping[str, Tensor]) -> onnx.ModelProto:
     """Copy a traced graph with these constants instead of its own of the same names."""
     graph = onnx.ModelProto()
     graph.CopyFrom(traced)

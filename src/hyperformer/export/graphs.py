@@ -25,7 +25,7 @@ def is_large(graph: onnx.ModelProto) -> bool:
     return sum(len(constant.raw_data) for constant in graph.graph.initializer) > LARGEST
 
 
-def plain(graph: onnx.ModelProto) -> onnx.ModelProto:
+def strip_metadata(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Remove the exporter's metadata on source code and paths, so that equal models are equal bytes."""
     del graph.metadata_props[:]
     for proto in (graph.graph, *graph.functions):
@@ -83,7 +83,7 @@ def prevent_fusion(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silence_output() -> Iterator[None]:
     """Suppress the output, warnings and log messages of exporters; their exceptions still propagate."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)

@@ -21,7 +21,7 @@ LARGEST_DROP = 0.5
 
 def write(folder: Path) -> None:
     """Write the int8 graph next to the float32 graph of a folder."""
-    with graphs.quiet():  # it recommends preprocessing that the exporter has already done
+    with graphs.silence_output():  # it recommends preprocessing that the exporter has already done
         quantize_dynamic(
             folder / GRAPH,
             folder / INT8,
@@ -51,7 +51,7 @@ def keep_if_accurate(task: Task, folder: Path, rows: Sequence[Mapping[str, Any]]
     Returns:
         `metric` (of the int8 graph) and `float32` in percent, and `published`: 1 if the graph is kept, else 0.
     """
-    metric = evaluation.metrics(task, rows, Bundle(folder, precision="int8").answer(rows))["mean"]
+    metric = evaluation.compute_metrics(task, rows, Bundle(folder, precision="int8").answer(rows))["mean"]
     published = float32 - metric <= max(LARGEST_DROP, 100.0 / len(rows)) + 1e-9
     for file in () if published else folder.glob(f"{INT8}*"):
         file.unlink()

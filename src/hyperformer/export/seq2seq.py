@@ -37,7 +37,7 @@ class Seq2Seq(Target):
         output.mkdir()
         model.generation_config.max_new_tokens = self.model.backbone_settings.max_target_tokens
         model.generation_config.num_beams = self.evaluation.num_beams
-        with graphs.quiet():
+        with graphs.silence_output():
             onnx_export_from_model(
                 model,
                 output=output,
@@ -52,13 +52,13 @@ class Seq2Seq(Target):
         description = {"task": task.name, "text": baked.template(task.settings.text)}
         _update_configuration(output / "config.json", {"hyperformer": description})
         for path in sorted(output.glob("*.onnx")):
-            onnx.save_model(graphs.number_constants(graphs.plain(onnx.load(path))), path)
+            onnx.save_model(graphs.number_constants(graphs.strip_metadata(onnx.load(path))), path)
 
     def check(
         self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], draft: Manifest
     ) -> dict[str, dict[str, float]]:
         """Compare the generated texts and their metric with PyTorch; see `Target.check`."""
-        sources = [text.joined(self.model.source(task.name, row)) for row in rows]
+        sources = [text.join_source(self.model.source(task.name, row)) for row in rows]
         expected = self.model.generate(task.name, sources, self.evaluation)
         generated = self._generate(folder / GENERATION, sources)
         for source, got, wanted in zip(sources, generated, expected, strict=True):
@@ -67,7 +67,7 @@ class Seq2Seq(Target):
                     f"the graphs of task {task.name!r} generate {got!r} from {source!r}; expected {wanted!r} as with "
                     "PyTorch. They are not published."
                 )
-        metric = evaluation.metrics(task, rows, [Answer(answer, {}) for answer in generated])["mean"]
+        metric = evaluation.compute_metrics(task, rows, [Answer(answer, {}) for answer in generated])["mean"]
         differences = {"rows": len(sources), "ties": 0, "largest_difference": 0.0}
         parity.check_metric(task.name, metric, metrics["mean"], differences)
         return {"parity": differences}
@@ -77,7 +77,7 @@ class Seq2Seq(Target):
         from optimum.onnxruntime import ORTModelForSeq2SeqLM
         from transformers import AutoTokenizer
 
-        with graphs.quiet():
+        with graphs.silence_output():
             model = ORTModelForSeq2SeqLM.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
         longest = self.model.backbone_settings.max_source_tokens

@@ -20,7 +20,7 @@ from torch.func import functional_call
 from hyperformer import manifest
 from hyperformer.backbones import Backbone
 from hyperformer.export import graphs
-from hyperformer.export.classifier import OUTPUTS, ScoringTarget, filled, traced
+from hyperformer.export.classifier import OUTPUTS, ScoringTarget, fill_constants, trace_graph
 from hyperformer.manifest import ADAPTER, GRAPH, TOKENIZER, Base
 from hyperformer.methods import METHODS
 from hyperformer.tasks import Task
@@ -128,9 +128,9 @@ def _build_base(module: nn.Module, task_tensors: Mapping[str, Mapping[str, Tenso
             2 + list(dims.values()).index(dynamic[a]) if a in dynamic else n for a, n in enumerate(task_shapes[0])
         ]
         inputs[name], axes[name] = torch.zeros(traced_shape), dynamic
-    graph = traced(_BuffersAsInputs(module, names), opset, OUTPUTS[:2], inputs, axes)
+    graph = trace_graph(_BuffersAsInputs(module, names), opset, OUTPUTS[:2], inputs, axes)
     constants = {f"module.{name}": tensor for name, tensor in module.named_buffers(remove_duplicate=False)}
-    graph = filled(graph, constants)
+    graph = fill_constants(graph, constants)
     for name in names:  # onnxruntime requires a default value even for inputs that the adapter provides
         graph.graph.initializer.append(numpy_helper.from_array(torch.zeros(shapes[name][0]).numpy(), name))
     return graph

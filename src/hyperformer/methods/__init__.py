@@ -27,7 +27,7 @@ METHODS: dict[str, type[Method]] = {
 }
 
 
-def groups(method: MethodSettings, tasks: Sequence[str]) -> list[list[str]]:
+def group_tasks(method: MethodSettings, tasks: Sequence[str]) -> list[list[str]]:
     """Group the tasks by the model that the method trains them in."""
     return METHODS[method.name].groups(tasks)
 

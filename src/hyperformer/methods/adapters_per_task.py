@@ -12,6 +12,6 @@ class AdaptersPerTask(AdaptersMultiTask):
     """The adapters of `AdaptersMultiTask`, in a separate model for each task."""
 
     @staticmethod
-    def groups(tasks: Sequence[str]) -> list[list[str]]:
+    def group_tasks(tasks: Sequence[str]) -> list[list[str]]:
         """Put each task into a group of its own."""
         return separate_tasks(tasks)

@@ -92,7 +92,7 @@ class Method(nn.Module, ABC):
     """
 
     trains_backbone: ClassVar[bool] = False
-    own: ClassVar[tuple[str, ...]] = ("heads.weight", "heads.bias")
+    task_specific: ClassVar[tuple[str, ...]] = ("heads.weight", "heads.bias")
     sites: list[Site]
 
     @abstractmethod
@@ -103,7 +103,7 @@ class Method(nn.Module, ABC):
         self.heads = TrainedHeads(len(tasks), head_rows, width) if head_rows else None
 
     @staticmethod
-    def groups(tasks: Sequence[str]) -> list[list[str]]:
+    def group_tasks(tasks: Sequence[str]) -> list[list[str]]:
         """Group the tasks by model, in groups of equal size; by default, one model for all tasks."""
         return [list(tasks)]
 
@@ -115,10 +115,10 @@ class Method(nn.Module, ABC):
         """Return the heads of the tasks `task_ids` [n]; None if the backbone needs no heads."""
         return None if self.heads is None else self.heads(task_ids)
 
-    def own_names(self) -> list[str]:
+    def task_specific_names(self) -> list[str]:
         """Return the names of the task-specific tensors, [t, …]; all other tensors are shared by the tasks."""
-        return [name for name, _ in self.named_parameters() if name in self.own]
+        return [name for name, _ in self.named_parameters() if name in self.task_specific]
 
-    def trained_names(self) -> list[str]:
+    def trainable_names(self) -> list[str]:
         """Return the names of the method's tensors that training changes."""
         return [name for name, _ in self.named_parameters()]

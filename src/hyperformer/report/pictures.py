@@ -99,4 +99,4 @@ def _draw_embeddings(run: Run) -> dict[str, Chart]:
     if embeddings is None or len(embeddings[0]) == 1:
         return {}
     names, vectors = embeddings
-    return {"tasks": figures.draw_scatter(names, *predictions.principal(vectors))}
+    return {"tasks": figures.draw_scatter(names, *predictions.project_to_principal_components(vectors))}

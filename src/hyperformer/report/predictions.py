@@ -112,7 +112,7 @@ def cosine_similarity(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
     return similarity
 
 
-def principal(embeddings: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def project_to_principal_components(embeddings: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Project rows [n, e], n > 1, onto their first two principal components.
 
     The sign of each component is the one that makes its largest coordinate positive.

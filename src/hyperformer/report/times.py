@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from hyperformer.data import first_rows
+from hyperformer.data import read_first_rows
 from hyperformer.manifest import GRAPH, INT8
-from hyperformer.progress import noted, watched
+from hyperformer.progress import read_durations, track
 from hyperformer.report.document import render_document
 from hyperformer.report.markup import Emphasis, Table, answer, paragraph, table
 from hyperformer.runtime import load
@@ -40,11 +40,11 @@ def measure(bundles: Path, rows: Path, folder: Path, seconds: float = 2.0) -> No
     """
     results: dict[str, Any] = {"machine": _describe_machine(), "graphs": []}
     graphs = [path for kind in (GRAPH, INT8) for path in sorted(bundles.glob(f"*/{kind}"))]
-    for graph in watched(graphs, "timing graphs", len(graphs)):
+    for graph in track(graphs, "timing graphs", len(graphs)):
         task = graph.parent.name
-        sample = list(first_rows(rows, task, "validation", ROWS))
+        sample = list(read_first_rows(rows, task, "validation", ROWS))
         results["graphs"].append({"task": task, "int8": graph.name == INT8, **_measure_latency(graph, sample, seconds)})
-    contents = {LATENCY: json.dumps(results, indent=1) + "\n", PAGE: render_page(noted(folder), results)}
+    contents = {LATENCY: json.dumps(results, indent=1) + "\n", PAGE: render_page(read_durations(folder), results)}
     for name, text in contents.items():
         partial = folder / f".{name}.new"
         partial.write_text(text, encoding="utf-8")

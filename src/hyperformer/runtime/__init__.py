@@ -11,8 +11,8 @@ from pathlib import Path
 
 from hyperformer import manifest
 from hyperformer.runtime.bundle import Bundle, Precision
-from hyperformer.runtime.router import Bundles, places
-from hyperformer.runtime.shared import SharedBundle, base_of
+from hyperformer.runtime.router import Bundles, find_bundles
+from hyperformer.runtime.shared import SharedBundle, load_base
 
 
 def load(folder: str | Path, threads: int | None = None, precision: Precision = "float32") -> Bundle | Bundles:
@@ -30,10 +30,10 @@ def load(folder: str | Path, threads: int | None = None, precision: Precision = 
         HyperFormerError: the folder is neither, or a file is missing or not the one that was exported.
     """
     path = Path(folder)
-    if not (path / manifest.FILE).exists() and places(path):
+    if not (path / manifest.MANIFEST).exists() and find_bundles(path):
         return Bundles(path, threads, precision)
     if (path / manifest.ADAPTER).exists():
-        return SharedBundle(path, base_of(path.parent, threads, precision))
+        return SharedBundle(path, load_base(path.parent, threads, precision))
     return Bundle(path, threads, precision)
 
 

@@ -137,7 +137,7 @@ class Bundle:
             raise HyperFormerError(f"got a {type(row).__name__}; expected a row, a mapping of column names to texts")
         source = text.render(self.manifest.text, row)
         try:
-            text.joined(source).encode()
+            text.join_source(source).encode()
         except UnicodeEncodeError as error:
             raise HyperFormerError(
                 f"the row has an invalid character ({error.reason}); expected text that UTF-8 can encode"
@@ -210,7 +210,7 @@ class Bundle:
         """
         encoded, truncated = self.encode(sources)
         scores = (row.values for row in self._scores(encoded, batch_size))
-        answers = text.answers(scores, self.manifest.labels, self.manifest.numbers)
+        answers = text.combine_rows(scores, self.manifest.labels, self.manifest.numbers)
         return [replace(answer, truncated=flag) for answer, flag in zip(answers, truncated, strict=True)]
 
     def __call__(self, row: Mapping[str, Any]) -> Answer:

@@ -42,7 +42,7 @@ def read_bundle(
             else []
         )
 
-    return _read(folder, described, manifest.FILE, required, select)
+    return _read(folder, read_valid_manifest, manifest.MANIFEST, required, select)
 
 
 def read_base(folder: Path, select: Callable[[Base], Sequence[str]] = lambda description: ()) -> tuple[Base, Contents]:
@@ -91,7 +91,7 @@ def _read(
         return attempt()
 
 
-def described(folder: Path) -> Manifest:
+def read_valid_manifest(folder: Path) -> Manifest:
     """Read the manifest of a bundle and check its values.
 
     Raises:
@@ -118,10 +118,10 @@ def described(folder: Path) -> Manifest:
     ]
     if invalid:
         raise HyperFormerError(
-            f"{folder / manifest.FILE}: invalid value for {invalid[0]!r}: {getattr(description, invalid[0])!r:.80}. "
+            f"{folder / manifest.MANIFEST}: invalid value for {invalid[0]!r}: {getattr(description, invalid[0])!r:.80}. "
             "Export the task again."
         )
-    text.columns(description.text)
+    text.find_columns(description.text)
     return description
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hyperformer import manifest
 from hyperformer.runtime.bundle import Bundle, Precision
-from hyperformer.runtime.shared import SharedBundle, base_of
+from hyperformer.runtime.shared import SharedBundle, load_base
 from hyperformer.types import HyperFormerError
 
 
@@ -18,9 +18,9 @@ class UnknownTaskError(HyperFormerError, KeyError):
     __str__ = Exception.__str__
 
 
-def places(root: Path) -> list[Path]:
+def find_bundles(root: Path) -> list[Path]:
     """Return the folders in a root that are bundles, complete or not."""
-    names = (manifest.FILE, manifest.GRAPH, manifest.GENERATION)
+    names = (manifest.MANIFEST, manifest.GRAPH, manifest.GENERATION)
     return sorted({path.parent for name in names for path in root.glob(f"*/{name}")})
 
 
@@ -29,8 +29,8 @@ class Bundles(Mapping[str, Bundle]):
 
     def __init__(self, folder: Path, threads: int | None, precision: Precision) -> None:
         self._folder, self._threads, self._precision = folder, threads, precision
-        self._base = base_of(folder, threads, precision) if (folder / manifest.BASE).is_file() else None
-        self._folders = {path.name: path for path in places(folder)}
+        self._base = load_base(folder, threads, precision) if (folder / manifest.BASE).is_file() else None
+        self._folders = {path.name: path for path in find_bundles(folder)}
         self._loaded: dict[str, Bundle] = {}
         self._lock = threading.Lock()
 

@@ -59,7 +59,7 @@ class SharedBundle(Bundle):
         self.manifest, contents = read_bundle(folder, lambda _: [manifest.ADAPTER])
         if manifest.ADAPTER not in self.manifest.files:
             raise HyperFormerError(
-                f"{folder / manifest.FILE} does not list {manifest.ADAPTER}. Export the tasks again."
+                f"{folder / manifest.MANIFEST} does not list {manifest.ADAPTER}. Export the tasks again."
             )
         if self.manifest.made_from.get("base") != base.sha256:
             raise HyperFormerError(
@@ -72,7 +72,7 @@ class SharedBundle(Bundle):
         self._options.add_active_adapter(self._adapter)
 
 
-def base_of(folder: Path, threads: int | None, precision: Precision) -> SharedBase:
+def load_base(folder: Path, threads: int | None, precision: Precision) -> SharedBase:
     """Load the shared base of a folder.
 
     Args:

@@ -51,7 +51,7 @@ def estimate_cost(source: Source, max_tokens: int = DEFAULT_TOKENS) -> int:
 
     Unicode normalization in a tokenizer expands some characters, such as U+FDFA to eighteen.
     """
-    size = len(unicodedata.normalize("NFKC", text.joined(source)[: max_tokens * TOKENIZER_CHARACTERS]))
+    size = len(unicodedata.normalize("NFKC", text.join_source(source)[: max_tokens * TOKENIZER_CHARACTERS]))
     return min(max_tokens * TOKEN_CHARACTERS, size) + size // TOKENIZER_SPEED
 
 

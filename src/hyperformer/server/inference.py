@@ -151,7 +151,7 @@ class Inference:
 
     def _parse(self, bundle: Bundle, body: bytes, json_length: str | None) -> ParsedRequest:
         """Parse a body, validate it against the task and the limits, cheap checks first, and render its rows."""
-        columns, max_rows = text.columns(bundle.manifest.text), self.settings.rows
+        columns, max_rows = text.find_columns(bundle.manifest.text), self.settings.rows
         request, tensors = protocol.parse_request(body, json_length, max_rows * len(columns))
         protocol.check_outputs(request, bundle.manifest)
         rows = protocol.extract_rows(request, tensors, columns, max_rows)

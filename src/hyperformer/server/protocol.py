@@ -129,7 +129,7 @@ def describe_task(name: str, manifest: Manifest) -> ModelMetadata:
         platform=PLATFORM,
         inputs=[
             TensorMetadata(name=column, datatype="BYTES", shape=[-1])
-            for column in dict.fromkeys(text.columns(manifest.text))
+            for column in dict.fromkeys(text.find_columns(manifest.text))
         ],
         outputs=[TensorMetadata(name=output, datatype=kind, shape=shape) for output, kind, shape in outputs],
         parameters={

@@ -14,8 +14,8 @@ from pathlib import Path
 from hyperformer import manifest
 from hyperformer.runtime import Bundle
 from hyperformer.runtime.bundle import Precision
-from hyperformer.runtime.router import places
-from hyperformer.runtime.shared import SharedBase, SharedBundle, base_of
+from hyperformer.runtime.router import find_bundles
+from hyperformer.runtime.shared import SharedBase, SharedBundle, load_base
 from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Registry:
         self._started = False
         self._on_reload = on_reload
         self._lock = threading.Lock()
-        if not places(root):
+        if not find_bundles(root):
             raise HyperFormerError(f"{root} contains no exported tasks. Use the folder that an export wrote.")
         self.refresh()
         if not any(entry.bundle for entry in self._entries.values()):
@@ -89,7 +89,9 @@ class Registry:
         with self._lock:
             if self._started and not self.root.is_dir():  # it is being replaced, or is unmounted
                 return
-            folders = {escape(folder.name): folder for folder in places(self.root) if not folder.name.startswith(".")}
+            folders = {
+                escape(folder.name): folder for folder in find_bundles(self.root) if not folder.name.startswith(".")
+            }
             loader = self._make_loader()
             entries = dict(self._entries)
             for name, folder in folders.items():
@@ -119,7 +121,7 @@ class Registry:
                 if fingerprint != self._failed_base:
                     if self._base is None or fingerprint != self._base[0]:
                         self._failed_base = fingerprint  # so that it is not read again until it changes
-                        self._base = fingerprint, base_of(self.root, self._threads, self._precision)
+                        self._base = fingerprint, load_base(self.root, self._threads, self._precision)
                     self._failed_base, self._base_error = (), ""
             except (OSError, HyperFormerError) as error:
                 if not self._started:
@@ -189,11 +191,11 @@ def _check_manifest(description: manifest.Manifest) -> None:
         json.dumps(asdict(description), ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise HyperFormerError(
-            f"{manifest.FILE} has a lone surrogate ({error.reason}); expected Unicode text. Export the task again."
+            f"{manifest.MANIFEST} has a lone surrogate ({error.reason}); expected Unicode text. Export the task again."
         ) from None
     if not description.task.isprintable():
         raise HyperFormerError(
-            f"{manifest.FILE} has the task {description.task!r}; expected a printable name. Export the task again."
+            f"{manifest.MANIFEST} has the task {description.task!r}; expected a printable name. Export the task again."
         )
 
 

@@ -90,7 +90,7 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
             f"{folder / graph} has external constants; expected a single file. Use the bundle's own graph, which takes "
             "token ids."
         )
-    columns, nodes = list(dict.fromkeys(text.columns(description.text))), Nodes()
+    columns, nodes = list(dict.fromkeys(text.find_columns(description.text))), Nodes()
     tokenizer = open_tokenizer(contents[manifest.TOKENIZER])
     tokens = _add_tokens(nodes, description.text, tokenizer, description.max_source_tokens)
     classifier = onnx.load_model_from_string(contents[graph])
@@ -119,7 +119,7 @@ def _add_tokens(nodes: Nodes, template: Source, tokenizer: Tokenizer, longest: i
     operators = choose_operators(tokenizer)
     limited = [_limit(nodes, _render(nodes, t), longest) for t in templates]
     texts = [operators.encode(nodes, characters) for characters, _ in limited]
-    special = prefix.special_tokens(tokenizer, len(texts))
+    special = prefix.get_special_tokens(tokenizer, len(texts))
     largest = nodes.constant(prefix.CHARACTERS * longest)
     lengths = [nodes("Min", encoded.lengths, largest) for encoded in texts]
     kept, truncated = _truncate(nodes, lengths, longest - sum(map(len, special)))
@@ -152,7 +152,7 @@ def _limit(nodes: Nodes, texts: str, longest: int) -> tuple[str, str]:
 
 def _render(nodes: Nodes, template: str) -> str:
     """Add nodes that insert columns into a template; return the texts [B]."""
-    shape = nodes("Shape", text.columns(template)[0])
+    shape = nodes("Shape", text.find_columns(template)[0])
     rendered = ""
     for literal, column, _, _ in string.Formatter().parse(template):
         values = [nodes("Expand", nodes.strings(literal), shape)] if literal else []
@@ -232,7 +232,7 @@ def build_token_graph(template: Source, tokenizer: Tokenizer, longest: int) -> o
     """
     nodes = Nodes()
     tokens = _add_tokens(nodes, template, tokenizer, longest)
-    return _build_token_graph(nodes, tokens, list(dict.fromkeys(text.columns(template))))
+    return _build_token_graph(nodes, tokens, list(dict.fromkeys(text.find_columns(template))))
 
 
 def _build_token_graph(nodes: Nodes, tokens: _Tokens, columns: Sequence[str]) -> onnx.ModelProto:

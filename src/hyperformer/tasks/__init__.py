@@ -8,20 +8,20 @@ from hyperformer.tasks.classification import Classification
 from hyperformer.tasks.generation import Generation
 from hyperformer.tasks.regression import Regression
 
-KINDS: dict[str, type[Task]] = {
+TASK_TYPES: dict[str, type[Task]] = {
     "classification": Classification,
     "regression": Regression,
     "generation": Generation,
 }
 
 
-def make(settings: Tasks) -> dict[str, Task]:
+def make_tasks(settings: Tasks) -> dict[str, Task]:
     """Return the tasks of a configuration by name, in its order.
 
     Raises:
         HyperFormerError: The text template of a task is invalid, or one of its metrics is unknown.
     """
-    return {name: KINDS[task.kind](name, task) for name, task in settings.root.items()}
+    return {name: TASK_TYPES[task.kind](name, task) for name, task in settings.root.items()}
 
 
 __all__ = ["KINDS", "Task", "make"]

@@ -26,7 +26,7 @@ class Task(ABC):
 
     def __init__(self, name: str, settings: TaskSettings) -> None:
         self.name, self.settings = name, settings
-        self.text_columns = text.columns(settings.text)
+        self.text_columns = text.find_columns(settings.text)
         unknown = [metric for metric in settings.metrics if metric not in self.METRICS]
         if unknown:
             known = ", ".join(self.METRICS)
@@ -47,20 +47,20 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def truth(self, row: Mapping[str, Any]) -> Any:
+    def read_label(self, row: Mapping[str, Any]) -> Any:
         """Return the label of a row in the form that the metrics expect."""
 
     @abstractmethod
-    def prediction(self, answer: Answer) -> Any:
+    def to_prediction(self, answer: Answer) -> Any:
         """Return an answer in the form that the metrics expect."""
 
-    def example(self, row: Mapping[str, Any]) -> Example:
+    def make_example(self, row: Mapping[str, Any]) -> Example:
         """Return a row as source text and expected answer."""
         answer = self.answer_text(row)
         label = self.answers.index(answer) if self.answers else None
         return Example(self.name, text.render(self.settings.text, row), answer, label)
 
-    def metrics(self, truths: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
+    def compute_metrics(self, truths: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
         """Return the metrics of the task, in percent."""
         return {
             name: 100.0 * self.METRICS[name](truths, predictions, len(self.answers)) for name in self.settings.metrics

@@ -44,9 +44,9 @@ class Classification(Task):
 
     def answer_text(self, row: Mapping[str, Any]) -> str:
         """Return the answer text of the row's label."""
-        return self.answers[self.truth(row)]
+        return self.answers[self.read_label(row)]
 
-    def truth(self, row: Mapping[str, Any]) -> int:
+    def read_label(self, row: Mapping[str, Any]) -> int:
         """Return the index of the row's label."""
         value = row.get(self.settings.label_column)
         if str(value) not in self._index:
@@ -55,6 +55,6 @@ class Classification(Task):
             raise HyperFormerError(f"the label in column {column!r} is {value!r}, expected one of {known}")
         return self._index[str(value)]
 
-    def prediction(self, answer: Answer) -> int:
+    def to_prediction(self, answer: Answer) -> int:
         """Return the index of the answer's label, or `OUTSIDE`."""
         return self.answers.index(answer.label) if answer.label in self.answers else OUTSIDE

@@ -53,10 +53,10 @@ class Generation(Task):
             raise HyperFormerError(f"the text in column {column!r} is {value!r}, expected a non-empty text")
         return str(value)
 
-    def truth(self, row: Mapping[str, Any]) -> str:
+    def read_label(self, row: Mapping[str, Any]) -> str:
         """Return the text of the row's label column."""
         return self.answer_text(row)
 
-    def prediction(self, answer: Answer) -> str:
+    def to_prediction(self, answer: Answer) -> str:
         """Return the text of the answer."""
         return answer.label

@@ -35,10 +35,10 @@ class Regression(Task):
     def _answers(self) -> tuple[list[str], list[float] | None]:
         low, high, step = self.settings.minimum, self.settings.maximum, self.settings.step
         assert low is not None and high is not None and step is not None  # checked by TaskSettings
-        pairs = text.grid(low, high, step)
+        pairs = text.number_grid(low, high, step)
         return [answer for answer, _ in pairs], [number for _, number in pairs]
 
-    def truth(self, row: Mapping[str, Any]) -> float:
+    def read_label(self, row: Mapping[str, Any]) -> float:
         """Return the number in the row's label column."""
         value, column = row.get(self.settings.label_column), self.settings.label_column
         low, high = self.settings.minimum, self.settings.maximum
@@ -55,13 +55,13 @@ class Regression(Task):
     def answer_text(self, row: Mapping[str, Any]) -> str:
         """Return the number of the grid that is nearest to the row's, as text."""
         assert self.numbers is not None
-        return self.answers[text.nearest(self.numbers, self.truth(row))]
+        return self.answers[text.nearest_index(self.numbers, self.read_label(row))]
 
-    def prediction(self, answer: Answer) -> float:
+    def to_prediction(self, answer: Answer) -> float:
         """Return the number of the answer, or NaN for a generated answer that is none of the grid."""
         return math.nan if answer.value is None else answer.value
 
-    def metrics(self, truths: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
+    def compute_metrics(self, truths: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
         """Return the metrics in percent; NaN predictions count as the number farthest from the truth."""
         assert self.numbers is not None
         ends = self.numbers[0], self.numbers[-1]

@@ -3,6 +3,6 @@
 from hyperformer.training.finetuning import encode, train
 from hyperformer.training.pretraining import pretrain
 from hyperformer.training.states import remove_states
-from hyperformer.training.transfer import adapt, trained_model
+from hyperformer.training.transfer import adapt, load_trained_model
 
 __all__ = ["adapt", "encode", "pretrain", "remove_states", "train", "trained_model"]

@@ -121,7 +121,7 @@ def _find_cause(error: Exception) -> str:
     else:
         known = isinstance(error, HyperFormerError)
         message = str(error) if known else f"{type(error).__name__}: {error}"
-        store.compare_set(CAUSE, "", f"{_process_name(rank(), int(os.environ['WORLD_SIZE']))}: {message}")
+        store.compare_set(CAUSE, "", f"{_process_name(get_rank(), int(os.environ['WORLD_SIZE']))}: {message}")
     return str(store.get(CAUSE).decode())
 
 
@@ -163,6 +163,6 @@ def all_gather(value: Any) -> list[Any]:
     return values
 
 
-def rank() -> int:
+def get_rank() -> int:
     """Return the rank of this process, or 0 if there is only one."""
     return int(os.environ["RANK"]) if is_distributed() else 0

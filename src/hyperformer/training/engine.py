@@ -29,7 +29,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from hyperformer.config import LoopSettings
 from hyperformer.manifest import sha256
 from hyperformer.model import first_line, restore, trained_tensors
-from hyperformer.progress import bar
+from hyperformer.progress import progress_bar
 from hyperformer.training.distributed import all_gather, is_distributed
 from hyperformer.types import HyperFormerError
 
@@ -218,7 +218,7 @@ def _readable(state: str | None) -> Iterator[None]:
         ) from None
 
 
-def wants_bf16(precision: str) -> bool:
+def uses_bf16(precision: str) -> bool:
     """Return whether to compute in bf16; `auto` asks for bf16 support of the GPU, or of the CPU if there is none."""
     if precision != "auto":
         return precision == "bf16"
@@ -245,7 +245,7 @@ class Progress(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Open the progress bar."""
         self._start = (state.global_step, time.monotonic())
-        self._bar = self._stack.enter_context(bar("training", state.max_steps, state.global_step))
+        self._bar = self._stack.enter_context(progress_bar("training", state.max_steps, state.global_step))
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Advance the progress bar."""
@@ -356,7 +356,7 @@ def _arguments(settings: LoopSettings, seed: int, state: Path, save_every: int) 
         weight_decay=0.0,
         max_grad_norm=1.0,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
-        bf16=wants_bf16(settings.precision),
+        bf16=uses_bf16(settings.precision),
         use_cpu=not gpu,
         ddp_backend="gloo" if is_distributed() and not gpu else None,
         ddp_find_unused_parameters=False,

@@ -20,12 +20,12 @@ from transformers import TrainerCallback, set_seed
 
 from hyperformer import backbones, evaluation, methods, tasks
 from hyperformer.config import BackboneSettings, MethodSettings, Tasks, TrainingSettings
-from hyperformer.data import Rows, Writer, first_rows, read_tokens, stream_rows, write_tokens
+from hyperformer.data import Rows, Writer, read_first_rows, read_tokens, stream_rows, write_tokens
 from hyperformer.model import MultiTaskModel, trained_tensors
 from hyperformer.tasks import Task
-from hyperformer.training.distributed import all_gather, launch, rank
+from hyperformer.training.distributed import all_gather, get_rank, launch
 from hyperformer.training.engine import Curve, TrainingJob, TrainingRow, check_finite, run_loop
-from hyperformer.training.sampling import TaskSampler, task_shares
+from hyperformer.training.sampling import TaskSampler, compute_task_shares
 from hyperformer.training.states import compute_fingerprint, damaged_file_error, lock_states, prepare_state
 from hyperformer.types import HyperFormerError
 
@@ -45,7 +45,7 @@ def encode(rows: Path, settings: Tasks, backbone: BackboneSettings) -> Writer:
         while chunk := list(islice(examples, CHUNK_ROWS)):
             yield from loaded.encode(chunk, backbone)
 
-    return write_tokens({name: encode_task(name, task) for name, task in tasks.make(settings).items()})
+    return write_tokens({name: encode_task(name, task) for name, task in tasks.make_tasks(settings).items()})
 
 
 class BestCheckpoint(TrainerCallback):
@@ -90,7 +90,7 @@ class BestCheckpoint(TrainerCallback):
         self.model.train()
         merged = {name: result for by_task in all_gather(local) for name, result in by_task.items()}
         results = {name: merged[name] for name in self.validation}
-        mean = evaluation.mean_of(results)
+        mean = evaluation.average_tasks(results)
         best = max((line["mean"] for line in self.history), default=float("-inf"))
         self.history.append(
             {"step": state.global_step, "mean": mean, **{name: result["mean"] for name, result in results.items()}}
@@ -98,7 +98,7 @@ class BestCheckpoint(TrainerCallback):
         collapsed = ", ".join(name for name, result in results.items() if result["collapsed"])
         note = ("  (best)" if mean > best else "") + (f"  one answer only: {collapsed}" if collapsed else "")
         log.info("step %d  validation mean %.2f%s", state.global_step, mean, note)
-        if rank() == 0:
+        if get_rank() == 0:
             self._write(mean > best)
         self._show(self.history[-1])
         if self.is_finished(state.global_step):
@@ -140,7 +140,7 @@ class _Run:
     @property
     def groups(self) -> list[list[str]]:
         """The tasks of each model."""
-        return methods.groups(self.method, list(self.settings.root))
+        return methods.group_tasks(self.method, list(self.settings.root))
 
     def state_folder(self, group: int) -> Path:
         """Return the folder of a model's resume states."""
@@ -192,7 +192,7 @@ def train(
         launch(_fit, run, training)
         model = MultiTaskModel(backbone, method, settings)
         folders = [run.state_folder(group) for group in range(len(run.groups))]
-        model.assemble([_read_best(folder / BEST) for folder in folders])
+        model.load_trained([_read_best(folder / BEST) for folder in folders])
         return model.save_pretrained, _merge_histories([_read_history(folder / HISTORY) for folder in folders])
 
 
@@ -216,8 +216,8 @@ def _fit(run: _Run) -> None:
     encoded = {name: read_tokens(run.tokens, name) for name in run.settings.root}
     counts = {name: len(tokens) for name, tokens in encoded.items()}
     weights = {name: task.weight for name, task in run.settings.root.items()}
-    shares = task_shares(counts, weights, run.training.temperature)
-    curve = run.curves() if run.curves and rank() == 0 else None
+    shares = compute_task_shares(counts, weights, run.training.temperature)
+    curve = run.curves() if run.curves and get_rank() == 0 else None
     steps = 0
     for number, group in enumerate(run.groups):
         share = sum(shares[name] for name in group)
@@ -255,12 +255,12 @@ def _fit_model(
     curve: Curve | None,
 ) -> None:
     """Train one model on the tokens and shares of its tasks; write its best tensors and its history into `state`."""
-    validation = {name: first_rows(run.rows, name, "validation", training.validation_rows) for name in mixture}
+    validation = {name: read_first_rows(run.rows, name, "validation", training.validation_rows) for name in mixture}
     state.mkdir(exist_ok=True)
     if training.gradient_checkpointing:
         model.backbone.checkpoint_gradients()
     best = BestCheckpoint(model, validation, training, state, curve)
-    job = mixed_batches(model, mixture, training, run.seed)
+    job = build_mixture_job(model, mixture, training, run.seed)
     if not run_loop(job, training, run.seed, state, [best], training.evaluate_every, curve, best.is_finished):
         best.show()
 
@@ -276,7 +276,7 @@ def _merge_histories(histories: Sequence[list[dict[str, float]]]) -> list[dict[s
     return merged
 
 
-def mixed_batches(
+def build_mixture_job(
     model: MultiTaskModel, mixture: Mapping[str, tuple[Rows, float]], settings: TrainingSettings, seed: int
 ) -> TrainingJob:
     """Return the training of a model on mixed batches of all tasks, each a pure function of (seed, step).

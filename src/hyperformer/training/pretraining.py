@@ -16,9 +16,9 @@ from transformers import PreTrainedTokenizerFast, set_seed
 from hyperformer import backbones
 from hyperformer.config import PretrainingSettings
 from hyperformer.data import Rows, Writer, collect_rows, make_rng
-from hyperformer.progress import watched
+from hyperformer.progress import track
 from hyperformer.training.engine import TrainingJob, TrainingRow, run_loop
-from hyperformer.training.sampling import length_grouped
+from hyperformer.training.sampling import group_by_length
 from hyperformer.training.states import compute_fingerprint, lock_states, prepare_state
 
 log = logging.getLogger(__name__)
@@ -59,13 +59,13 @@ def pretrain(
 
 def _pretrain(corpus: Rows, settings: PretrainingSettings, seed: int, state: Path) -> Writer:
     start = time.monotonic()
-    texts = (text for row in watched(corpus, "training the tokenizer", len(corpus)) for text in row.values() if text)
+    texts = (text for row in track(corpus, "training the tokenizer", len(corpus)) for text in row.values() if text)
     tokenizer = backbones.train_tokenizer(texts, settings.vocab_size)
     rows = _encode(tokenizer, corpus, settings.max_tokens)
     set_seed(seed)
-    backbone = backbones.new(tokenizer, settings.sizes.model_dump())
+    backbone = backbones.create_t5(tokenizer, settings.sizes.model_dump())
     if settings.gradient_checkpointing:
-        backbone.checkpoint_gradients()
+        backbone.enable_gradient_checkpointing()
 
     def collate(batch: Sequence[TrainingRow]) -> dict[str, Tensor]:
         return backbone.collate([row.tokens for row in batch], [0] * len(batch)).tensors
@@ -98,7 +98,7 @@ def _encode(tokenizer: PreTrainedTokenizerFast, corpus: Rows, max_tokens: int) -
                 yield {"source": source, "target": target}
 
     ids = pa.list_(pa.int32())
-    return collect_rows(watched(encoded_rows(), "encoding", len(corpus)), pa.schema([("source", ids), ("target", ids)]))
+    return collect_rows(track(encoded_rows(), "encoding", len(corpus)), pa.schema([("source", ids), ("target", ids)]))
 
 
 def _batches(
@@ -107,7 +107,7 @@ def _batches(
     """Return a function from a step to the rows of its batch, with documents span-corrupted."""
     sentinels = [int(tokenizer.vocab[f"<extra_id_{i}>"]) for i in range(backbones.SENTINELS)]
     eos = tokenizer.eos_token_id
-    order = length_grouped([len(source) for source in rows["source"]], settings.batch_size, seed)
+    order = group_by_length([len(source) for source in rows["source"]], settings.batch_size, seed)
 
     def batch(step: int) -> list[TrainingRow]:
         batch_rows = []

@@ -33,7 +33,7 @@ class Permutations:
         return numbers
 
 
-def task_shares(rows: Mapping[str, int], weights: Mapping[str, float], temperature: float) -> dict[str, float]:
+def compute_task_shares(rows: Mapping[str, int], weights: Mapping[str, float], temperature: float) -> dict[str, float]:
     """Return each task's share of the batches, proportional to weight · rows^(1/temperature).
 
     This is temperature-based sampling (HyperFormer, section 4).
@@ -114,7 +114,7 @@ class TaskSampler:
         return list(zip(self.tasks[batch].tolist(), self.rows[batch].tolist(), strict=True))
 
 
-def length_grouped(lengths: Sequence[int], batch_size: int, seed: int) -> Integers:
+def group_by_length(lengths: Sequence[int], batch_size: int, seed: int) -> Integers:
     """Return row numbers in an order whose batches hold rows of similar length, which saves padding.
 
     Rows move only within windows of `GROUPED_BATCHES` batches, so that early rows stay early; the batches of a window

@@ -14,8 +14,8 @@ from torch import Tensor
 from transformers import set_seed
 
 from hyperformer.config import Tasks, TransferSettings
-from hyperformer.data import TOKENS, Rows, Writer, collect_rows, drawn_rows, read_rows
-from hyperformer.model import MultiTaskModel, accelerated, trained_tensors
+from hyperformer.data import TOKEN_SCHEMA, Rows, Writer, collect_rows, read_rows, sample_rows
+from hyperformer.model import MultiTaskModel, move_to_gpu, trained_tensors
 from hyperformer.training.engine import Curve, run_loop
 from hyperformer.training.finetuning import build_job, offset_curve, source_lengths
 from hyperformer.training.sampling import TaskSampler
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 METHOD_PREFIX = "method."  # of the names of a method's tensors in a model
 
 
-def trained_model(settings: TransferSettings) -> MultiTaskModel:
+def load_trained_model(settings: TransferSettings) -> MultiTaskModel:
     """Load the model that is adapted.
 
     Raises:
@@ -72,7 +72,7 @@ def adapt(
     Raises:
         HyperFormerError: as `trained_model`, or if a task has fewer rows than `samples`.
     """
-    trained = trained_model(settings)
+    trained = load_trained_model(settings)
     blocks = {"tasks": tasks, "backbone": trained.backbone_settings, "transfer": settings}
     fingerprint = compute_fingerprint(blocks, {"rows": rows, "checkpoint": Path(settings.checkpoint)}, seed)
     method, backbone = trained.method_settings.name, trained.backbone_settings.path
@@ -96,7 +96,7 @@ def _adapt_tasks(
     adapted: list[dict[str, Tensor]] = []
     for number, (name,) in enumerate(groups):
         set_seed(seed)
-        model = accelerated(
+        model = move_to_gpu(
             MultiTaskModel(
                 trained.backbone_settings, trained.method_settings, tasks, settings.label_smoothing, number, groups
             )
@@ -106,7 +106,7 @@ def _adapt_tasks(
         log.info("adapting to %s on %d rows, initialized from %s", name, len(tokens), origins[name])
         task_curve = curve and offset_curve(number * settings.steps, curve)
         adapted.append(_fit(model, name, tokens, settings, seed, state / name, task_curve))
-    model.assemble(adapted)
+    model.load_trained(adapted)
     return model.save_pretrained, origins
 
 
@@ -115,13 +115,13 @@ def encode_samples(model: MultiTaskModel, task: str, rows: Path, settings: Trans
     if settings.samples is None:
         samples = read_rows(rows, task, "train")
     else:
-        samples = drawn_rows(rows, task, "train", settings.samples, seed)
+        samples = sample_rows(rows, task, "train", settings.samples, seed)
     examples = [model.tasks[task].example(row) for row in samples]
     seen = {example.label for example in examples}
     unseen = [answer for label, answer in enumerate(model.tasks[task].answers) if label not in seen]
     if unseen and model.tasks[task].numbers is None:
         log.warning("%s: none of the %d rows has the answer %s", task, len(examples), ", ".join(unseen))
-    return collect_rows(model.backbone.encode(examples, model.backbone_settings), TOKENS)
+    return collect_rows(model.backbone.encode(examples, model.backbone_settings), TOKEN_SCHEMA)
 
 
 def initialize(model: MultiTaskModel, trained: MultiTaskModel, tokens: Rows, start: str) -> str:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from encoders import FAMILY, SOURCE, a_folder, a_model, select_rows, train_model
+from encoders import FAMILY, SOURCE, build_model, save_backbone, select_rows, train_model
 from processes import run_fork
 
 from hyperformer.config import EvaluationSettings, ExportSettings
@@ -28,13 +28,13 @@ print(json.dumps([s.values for s in model.scores("likeness", [("a book", sys.arg
 def member(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
     """Save a member, with one layer for all but BERT, as tracing takes seconds per layer."""
     changes = {} if request.param == "bert" else {"num_hidden_layers": 1}
-    return a_folder(tmp_path_factory.mktemp("member"), request.param, texts, **changes)
+    return save_backbone(tmp_path_factory.mktemp("member"), request.param, texts, **changes)
 
 
 def test_three_steps_change_the_answers_and_a_new_process_gives_the_same(member, tmp_path):
     pair = ("a book", SOURCE)
-    before = a_model(member).scores("likeness", [pair] * 2, 2)
-    model = train_model(a_model(member))
+    before = build_model(member).scores("likeness", [pair] * 2, 2)
+    model = train_model(build_model(member))
     wanted = model.scores("likeness", [pair] * 2, 2)
     assert max(abs(a - b) for a, b in zip(wanted[0].values, before[0].values, strict=True)) > 1e-2
     model.save_pretrained(tmp_path)
@@ -45,7 +45,7 @@ def test_three_steps_change_the_answers_and_a_new_process_gives_the_same(member,
 
 @pytest.mark.parametrize("task", ["mood3", "likeness"])
 def test_a_member_is_exported_and_answered_without_torch(member, tmp_path, task):
-    model = train_model(a_model(member))
+    model = train_model(build_model(member))
     evaluation = EvaluationSettings(batch_size=4)
     target = Classifier(model, ExportSettings(opset=18, tolerance=1e-4), evaluation)
     spec = model.tasks[task]

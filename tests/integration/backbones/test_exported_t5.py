@@ -14,7 +14,7 @@ from t5_family import FAMILY, SOURCE, build_model, save_backbone, train_model
 from hyperformer.config import ExportSettings
 from hyperformer.export.classifier import Classifier
 from hyperformer.manifest import GRAPH
-from hyperformer.model import SCORED
+from hyperformer.model import DEFAULT_EVALUATION
 from hyperformer.types import Example
 
 ANSWERS = """
@@ -47,7 +47,7 @@ def test_three_steps_change_the_answers_and_a_new_process_gives_the_same(member,
 def test_an_exported_member_scores_as_the_model_does(member, tmp_path):
     model = train_model(member)
     settings = ExportSettings(opset=18, tolerance=1e-4)
-    Classifier(model, settings, SCORED).write(model.tasks["likeness"], tmp_path)
+    Classifier(model, settings, DEFAULT_EVALUATION).write(model.tasks["likeness"], tmp_path)
     session = onnxruntime.InferenceSession(tmp_path / GRAPH, providers=["CPUExecutionProvider"])
     sources = ["a: book b: film", "a: the film is dull b: the song is wonderful"]
     rows = model.backbone.encode([Example("likeness", source, "") for source in sources], model.backbone_settings)

@@ -15,11 +15,11 @@ from hyperformer.config import Tasks
 from hyperformer.data import read_rows
 from hyperformer.export import quantize
 from hyperformer.export.bundle import export
-from hyperformer.manifest import CARD, GRAPH, INT8, TOKENIZER
-from hyperformer.model import SCORED, MultiTaskModel
+from hyperformer.manifest import GRAPH, INT8, MODEL_CARD, TOKENIZER
+from hyperformer.model import DEFAULT_EVALUATION, MultiTaskModel
 from hyperformer.runtime import load
-from hyperformer.tasks import make
-from hyperformer.text import columns
+from hyperformer.tasks import make_tasks
+from hyperformer.text import find_columns
 
 TASKS = list(task_settings())
 
@@ -32,18 +32,18 @@ def test_there_is_a_folder_for_each_task(bundles):
 def test_a_bundle_holds_graph_tokenizer_and_a_manifest_that_names_their_bytes(bundles, task):
     folder = bundles / task
     description = manifest.read(folder)
-    names = {GRAPH, TOKENIZER, CARD, *([INT8] if description.int8["published"] else [])}
-    assert {path.name for path in folder.iterdir()} == {*names, manifest.FILE}
+    names = {GRAPH, TOKENIZER, MODEL_CARD, *([INT8] if description.int8["published"] else [])}
+    assert {path.name for path in folder.iterdir()} == {*names, manifest.MANIFEST}
     assert description.files == {name: manifest.sha256(folder / name) for name in names}
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_model_card_has_code_that_answers_with_onnxruntime_alone(bundles, task):
-    card = (bundles / task / CARD).read_text()
+    card = (bundles / task / MODEL_CARD).read_text()
     code = card.split("```python\n")[2].partition("```")[0]
     process = run_python(code, cwd=bundles / task)
     assert process.returncode == 0, process.stderr
-    row = dict.fromkeys(columns(manifest.read(bundles / task).text), "…")
+    row = dict.fromkeys(find_columns(manifest.read(bundles / task).text), "…")
     answer = load(bundles / task)(row)
     label, *value = process.stdout.split("\n")[:-1]
     assert label == answer.label
@@ -54,7 +54,7 @@ def test_the_model_card_has_code_that_answers_with_onnxruntime_alone(bundles, ta
 def test_a_second_export_elsewhere_gives_the_same_bytes(bundles, checkpoint, toy_rows, export_settings, tmp_path):
     model = MultiTaskModel.from_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
-    export(checkpoint, toy_rows, metrics, export_settings, SCORED)(tmp_path)
+    export(checkpoint, toy_rows, metrics, export_settings, DEFAULT_EVALUATION)(tmp_path)
     assert manifest.folder_sha256(tmp_path) == manifest.folder_sha256(bundles)
 
 
@@ -64,8 +64,8 @@ def test_an_int8_graph_that_loses_too_much_is_removed_and_its_metric_kept(bundle
     description = manifest.read(folder)
     files = {**description.files, INT8: manifest.sha256(folder / INT8)}
     dataclasses.replace(description, files=files).write(folder)
-    task, rows = make(Tasks(task_settings()))["mood"], list(read_rows(toy_rows, "mood", "validation"))
-    metric = evaluation.metrics(task, rows, load(folder).answer(rows))["mean"]
+    task, rows = make_tasks(Tasks(task_settings()))["mood"], list(read_rows(toy_rows, "mood", "validation"))
+    metric = evaluation.compute_metrics(task, rows, load(folder).answer(rows))["mean"]
     result = quantize.keep_if_accurate(task, folder, rows, metric + 3.0)  # one row is 100 / 36 points
     assert result == {"metric": pytest.approx(result["metric"]), "float32": metric + 3.0, "published": 0.0}
     assert not (folder / INT8).exists()
@@ -100,5 +100,5 @@ def test_the_manifest_names_the_hashes_of_code_data_parameters_and_checkpoint(bu
 
 
 def test_the_manifest_is_plain_json_without_times(bundles):
-    fields = json.loads((bundles / "mood" / manifest.FILE).read_text(encoding="utf-8"))
+    fields = json.loads((bundles / "mood" / manifest.MANIFEST).read_text(encoding="utf-8"))
     assert not [name for name in fields if "time" in name or "date" in name]

@@ -29,7 +29,7 @@ from hyperformer.config import BackboneSettings, EvaluationSettings, ExportSetti
 from hyperformer.data import write_rows
 from hyperformer.export import graphs
 from hyperformer.export.bundle import export
-from hyperformer.manifest import CARD, GENERATION
+from hyperformer.manifest import GENERATION, MODEL_CARD
 from hyperformer.model import MultiTaskModel
 from hyperformer.runtime import load
 from hyperformer.types import HyperFormerError
@@ -122,7 +122,7 @@ def test_the_folder_is_in_optimums_layout_and_its_model_card_shows_how_to_load_i
     assert configuration["model_type"] == config.model_type
     assert configuration["hyperformer"] == {"task": "echo", "text": "say: {sentence}"}
     assert "_name_or_path" not in configuration
-    code = (bundle / CARD).read_text().split("```python\n")[2].partition("```")[0]
+    code = (bundle / MODEL_CARD).read_text().split("```python\n")[2].partition("```")[0]
     process = run_fork(code, cwd=bundle)
     assert process.returncode == 0, process.stderr
     assert process.stdout.rstrip("\n").split("\n")[-1] == model.predict("echo", {"sentence": "…"}).label
@@ -131,7 +131,7 @@ def test_the_folder_is_in_optimums_layout_and_its_model_card_shows_how_to_load_i
 def test_every_file_is_listed_and_the_runtime_names_the_library_that_loads_it(bundle):
     description = manifest.read(bundle)
     manifest.verify(bundle, description.files)
-    assert all(name.startswith(f"{GENERATION}/") or name == CARD for name in description.files)
+    assert all(name.startswith(f"{GENERATION}/") or name == MODEL_CARD for name in description.files)
     assert description.labels == []
     with pytest.raises(HyperFormerError, match=r"task 'echo' is generative\. Load .*generation with optimum's"):
         load(bundle)

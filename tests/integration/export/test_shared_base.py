@@ -16,10 +16,10 @@ from hyperformer import manifest
 from hyperformer.cli import main
 from hyperformer.config import Tasks
 from hyperformer.data import read_rows
-from hyperformer.manifest import ADAPTER, BASE, CARD, GRAPH, TOKENIZER
+from hyperformer.manifest import ADAPTER, BASE, GRAPH, MODEL_CARD, TOKENIZER
 from hyperformer.model import MultiTaskModel
 from hyperformer.runtime import load
-from hyperformer.text import columns
+from hyperformer.text import find_columns
 from hyperformer.types import HyperFormerError
 
 TASKS = list(task_settings())
@@ -49,9 +49,9 @@ def largest_difference(left, right, rows):
 def test_there_is_one_graph_and_a_small_folder_for_each_task(shared_base):
     assert {path.name for path in shared_base.iterdir()} == {*TASKS, GRAPH, TOKENIZER, BASE}
     for task in TASKS:
-        assert {path.name for path in (shared_base / task).iterdir()} == {ADAPTER, CARD, manifest.FILE}
+        assert {path.name for path in (shared_base / task).iterdir()} == {ADAPTER, MODEL_CARD, manifest.MANIFEST}
         description = manifest.read(shared_base / task)
-        assert description.files == {n: manifest.sha256(shared_base / task / n) for n in (ADAPTER, CARD)}
+        assert description.files == {n: manifest.sha256(shared_base / task / n) for n in (ADAPTER, MODEL_CARD)}
         assert description.made_from["base"] == manifest.sha256(shared_base / GRAPH)
         assert description.parity["rows"] > 0
 
@@ -118,10 +118,10 @@ def test_a_second_export_gives_the_same_bytes(shared_base, checkpoint, toy_rows,
 
 @pytest.mark.parametrize("task", TASKS)
 def test_the_model_card_has_code_that_answers_with_onnxruntime_alone(shared_base, task):
-    code = (shared_base / task / CARD).read_text().split("```python\n")[2].partition("```")[0]
+    code = (shared_base / task / MODEL_CARD).read_text().split("```python\n")[2].partition("```")[0]
     process = run_python(code, cwd=shared_base / task)
     assert process.returncode == 0, process.stderr
-    answer = load(shared_base / task)(dict.fromkeys(columns(manifest.read(shared_base / task).text), "…"))
+    answer = load(shared_base / task)(dict.fromkeys(find_columns(manifest.read(shared_base / task).text), "…"))
     label, *value = process.stdout.split("\n")[:-1]
     assert label == answer.label
     if answer.value is not None:
@@ -139,9 +139,9 @@ def test_the_command_line_supports_it(shared_base, rows, capsys):
 
 
 def test_a_task_of_another_base_is_refused(copied):
-    description = json.loads((copied / "mood" / manifest.FILE).read_text())
+    description = json.loads((copied / "mood" / manifest.MANIFEST).read_text())
     description["made_from"]["base"] = "0" * 64
-    (copied / "mood" / manifest.FILE).write_text(json.dumps(description))
+    (copied / "mood" / manifest.MANIFEST).write_text(json.dumps(description))
     with pytest.raises(HyperFormerError, match="was exported with another base"):
         load(copied)["mood"]
 

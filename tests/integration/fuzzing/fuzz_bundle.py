@@ -14,11 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hyperformer.manifest import FILE, GRAPH, TOKENIZER, sha256
+from hyperformer.manifest import GRAPH, MANIFEST, TOKENIZER, sha256
 from hyperformer.runtime import load
 from hyperformer.types import HyperFormerError
 
-ALTERED = (FILE, TOKENIZER, GRAPH)
+ALTERED = (MANIFEST, TOKENIZER, GRAPH)
 
 
 class Bundle:
@@ -34,20 +34,20 @@ class Bundle:
         The first byte of `data` selects the file, the next four the position, and the rest replaces the bytes there.
         The checksum in the manifest is updated, so that the altered file is opened.
         """
-        name = ALTERED[data[0] % len(ALTERED)] if data else FILE
+        name = ALTERED[data[0] % len(ALTERED)] if data else MANIFEST
         content = (self.original / name).read_bytes()
         start = int.from_bytes(data[1:5], "little") % (len(content) + 1)
         (self.copy / name).write_bytes(content[:start] + data[5:] + content[start + len(data[5:]) :])
-        if name != FILE:
-            manifest = json.loads((self.original / FILE).read_text(encoding="utf-8"))
+        if name != MANIFEST:
+            manifest = json.loads((self.original / MANIFEST).read_text(encoding="utf-8"))
             manifest["files"][name] = sha256(self.copy / name)
-            (self.copy / FILE).write_text(json.dumps(manifest), encoding="utf-8")
+            (self.copy / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
         try:
             load(self.copy)({"sentence": "the film is wonderful"})  # type: ignore[operator]
         except HyperFormerError as error:
             return str(error)
         finally:
-            for changed in {name, FILE}:
+            for changed in {name, MANIFEST}:
                 shutil.copy(self.original / changed, self.copy / changed)
         return "answered"
 

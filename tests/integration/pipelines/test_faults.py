@@ -21,7 +21,7 @@ from processes import kedro, kedro_fork, kedro_process
 
 from hyperformer.manifest import sha256
 from hyperformer.methods import METHODS
-from hyperformer.tasks import KINDS
+from hyperformer.tasks import TASK_TYPES
 
 STAGES = {
     "language": ["01_raw/embedded"],
@@ -193,7 +193,7 @@ def state() -> dict[str, object]:
         "warnings": warnings.filters[:],
         "random": (random.getstate(), torch.get_rng_state().tolist(), str(np.random.get_state())),
         "torch": (torch.get_default_dtype(), torch.get_num_threads(), torch.is_grad_enabled()),
-        "registries": (dict(METHODS), dict(KINDS)),
+        "registries": (dict(METHODS), dict(TASK_TYPES)),
         "threads": [thread.name for thread in threading.enumerate() if not thread.daemon],
     }
 

@@ -31,9 +31,9 @@ VALUES = np.log(np.array([0.25, 0.75], dtype=np.float32))
 def write_listed(folder: Path, name: str, content: bytes) -> None:
     """Write a file of a bundle, and list its checksum in the manifest."""
     (folder / name).write_bytes(content)
-    description = json.loads((folder / manifest.FILE).read_text())
+    description = json.loads((folder / manifest.MANIFEST).read_text())
     description["files"][name] = sha256(folder / name)
-    (folder / manifest.FILE).write_text(json.dumps(description))
+    (folder / manifest.MANIFEST).write_text(json.dumps(description))
 
 
 def make_graph(location: str, pad: int = 0) -> bytes:
@@ -233,7 +233,7 @@ def test_a_bundle_that_is_removed_while_it_is_inspected_lacks_its_files(copied, 
 
     monkeypatch.setattr(manifest, "read", read)
     assert main(["inspect", str(copied)]) == 0
-    assert f"missing       {manifest.CARD}, " in capsys.readouterr().out
+    assert f"missing       {manifest.MODEL_CARD}, " in capsys.readouterr().out
 
 
 # --- external constants

@@ -16,7 +16,7 @@ import pytest
 
 from hyperformer import evaluation, text
 from hyperformer.cli import main
-from hyperformer.manifest import FILE, TOKENIZER, sha256
+from hyperformer.manifest import MANIFEST, TOKENIZER, sha256
 from hyperformer.runtime import Bundle, bundle, load
 from hyperformer.runtime.files import run_on_rows
 from hyperformer.types import HyperFormerError, RowError
@@ -36,9 +36,9 @@ def change_tokenizer(folder: Path, change: Callable[[dict[str, Any]], None]) -> 
     tokenizer = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
     change(tokenizer)
     (folder / TOKENIZER).write_text(json.dumps(tokenizer), encoding="utf-8")
-    description = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    description = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     description["files"][TOKENIZER] = sha256(folder / TOKENIZER)
-    (folder / FILE).write_text(json.dumps(description), encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(description), encoding="utf-8")
     return folder
 
 
@@ -102,7 +102,7 @@ def test_an_evaluation_names_the_task_split_and_row_of_scores_that_are_not_finit
     def answer(task: str, rows: Any) -> Any:
         answers = model.answer(task, rows)
         if task == "mood3":
-            return text.answers([[0.0, 0.0], [0.0, math.nan]], ["a", "b"])
+            return text.combine_rows([[0.0, 0.0], [0.0, math.nan]], ["a", "b"])
         return answers
 
     with pytest.raises(HyperFormerError, match=r"^task 'mood3', validation, row 2: the model's scores are 0, nan; exp"):
@@ -167,8 +167,8 @@ def test_a_request_to_stop_is_not_an_error_of_a_row(error):
 
 @pytest.mark.parametrize("command", [["predict"], ["predict", "--csv"], ["inspect"]], ids=" ".join)
 def test_a_label_that_the_output_cannot_encode_is_a_single_line_error(copied, capsys, monkeypatch, command):
-    description = json.loads((copied / FILE).read_text(encoding="utf-8"))
-    (copied / FILE).write_text(json.dumps({**description, "labels": ["négatif", "très positif"]}), encoding="utf-8")
+    description = json.loads((copied / MANIFEST).read_text(encoding="utf-8"))
+    (copied / MANIFEST).write_text(json.dumps({**description, "labels": ["négatif", "très positif"]}), encoding="utf-8")
     rows = [json.dumps(ROWS[0])] if command[0] == "predict" else []
     with monkeypatch.context() as patched:
         patched.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
@@ -182,4 +182,4 @@ def test_a_label_that_the_output_cannot_encode_is_a_single_line_error(copied, ca
 
 def test_finite_scores_are_combined_row_by_row():
     rows = np.log([[0.25, 0.75], [0.5, 0.5]]).tolist()
-    assert text.answers(rows, ["a", "b"]) == [text.combine(row, ["a", "b"]) for row in rows]
+    assert text.combine_rows(rows, ["a", "b"]) == [text.combine(row, ["a", "b"]) for row in rows]

@@ -111,7 +111,7 @@ def test_a_missing_file_is_named(copied, name):
 
 def test_a_folder_that_is_not_a_bundle_is_refused(tmp_path, checkpoint):
     for folder in (tmp_path / "nowhere", tmp_path, checkpoint):
-        with pytest.raises(HyperFormerError, match=f"{folder} holds no {manifest.FILE}"):
+        with pytest.raises(HyperFormerError, match=f"{folder} holds no {manifest.MANIFEST}"):
             load(folder)
 
 
@@ -147,7 +147,7 @@ def test_the_int8_graph_answers_nearly_as_the_float32_graph(bundles):
 
 
 def test_an_int8_graph_that_was_not_published_is_refused_with_its_metric(copied):
-    path = copied / manifest.FILE
+    path = copied / manifest.MANIFEST
     description = json.loads(path.read_text())
     description["files"].pop(manifest.INT8, None)
     description["int8"] = {"metric": 48.25, "float32": 52.5, "published": 0.0}
@@ -179,7 +179,7 @@ def test_an_unknown_task_is_a_missing_key(bundles):
 
 def test_a_broken_bundle_does_not_affect_the_others(bundles, tmp_path):
     root = shutil.copytree(bundles, tmp_path / "all")
-    (root / "mood3" / manifest.FILE).write_text("{")
+    (root / "mood3" / manifest.MANIFEST).write_text("{")
     tasks = load(root)
     assert tasks["mood"](SENTENCES[0]).label
     with pytest.raises(HyperFormerError, match="not valid JSON"):
@@ -187,7 +187,7 @@ def test_a_broken_bundle_does_not_affect_the_others(bundles, tmp_path):
 
 
 def change_manifest(folder: Path, **changes) -> Path:
-    file = folder / manifest.FILE
+    file = folder / manifest.MANIFEST
     file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
     return folder
 

@@ -29,11 +29,12 @@ def rows(toy_rows: Path) -> dict[str, list[dict[str, str]]]:
     from toys import task_settings
 
     from hyperformer.data import read_rows
-    from hyperformer.text import columns
+    from hyperformer.text import find_columns
 
     return {
         name: [
-            {column: row[column] for column in columns(task["text"])} for row in read_rows(toy_rows, name, "validation")
+            {column: row[column] for column in find_columns(task["text"])}
+            for row in read_rows(toy_rows, name, "validation")
         ]
         for name, task in task_settings().items()
     }

@@ -12,14 +12,14 @@ import threading
 import pytest
 from serving import running
 
-from hyperformer.manifest import BASE, FILE
+from hyperformer.manifest import BASE, MANIFEST
 from hyperformer.runtime import Bundle
 from hyperformer.server.registry import Registry
 
 
 def change(folder, **changes):
-    content = json.loads((folder / FILE).read_text())
-    (folder / FILE).write_text(json.dumps({**content, **changes}))
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**content, **changes}))
 
 
 def replace_by_fifo(path):
@@ -72,7 +72,7 @@ def test_names_of_any_script_are_tasks(copied):
         assert Registry(copied, 1, "float32")[name]
 
 
-@pytest.mark.parametrize("name", [FILE, "model.onnx", "tokenizer.json", "more"])
+@pytest.mark.parametrize("name", [MANIFEST, "model.onnx", "tokenizer.json", "more"])
 def test_a_fifo_makes_its_task_unavailable_at_startup_until_it_is_removed(copied, name):
     saved = shutil.copytree(copied / "mood", copied.parent / "saved")
     (copied / "mood" / name).unlink(missing_ok=True)
@@ -91,7 +91,7 @@ def test_a_fifo_makes_its_task_unavailable_at_startup_until_it_is_removed(copied
 def test_a_fifo_after_startup_changes_nothing_and_others_are_reloaded(copied):
     registry = Registry(copied, 1, "float32")
     before, other = registry["mood"], registry["mood3"]
-    replace_by_fifo(copied / "mood" / FILE)
+    replace_by_fifo(copied / "mood" / MANIFEST)
     change(copied / "mood3", metrics={})
     run_with_timeout(registry.refresh)
     assert registry["mood"] is before
@@ -100,8 +100,8 @@ def test_a_fifo_after_startup_changes_nothing_and_others_are_reloaded(copied):
 
 
 def test_a_socket_and_a_link_to_a_device_make_their_tasks_unavailable(copied):
-    (copied / "mood" / FILE).unlink()
-    (copied / "mood" / FILE).symlink_to("/dev/zero")
+    (copied / "mood" / MANIFEST).unlink()
+    (copied / "mood" / MANIFEST).symlink_to("/dev/zero")
     os.mknod(copied / "mood3" / "s", stat.S_IFSOCK | 0o600)
     registry = run_with_timeout(lambda: Registry(copied, 1, "float32"))
     assert "mood/manifest.json is a FIFO, a socket or a device" in registry.index()["mood"][1]
@@ -149,7 +149,7 @@ def test_no_response_contains_the_path_of_the_folder(copied):
     with running(copied) as server:
         registry = server.app.state.registry
         (copied / "mood" / "model.onnx").write_bytes(b"x")
-        (copied / "mood3" / FILE).write_text("{")
+        (copied / "mood3" / MANIFEST).write_text("{")
         (copied / "likeness" / "tokenizer.json").unlink()
         registry.refresh()
         answers = [server.send("POST", "/v2/repository/index")]

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from encoders import a_folder
+from encoders import save_backbone
 from toys import task_settings
 
 from hyperformer.backbones import load
@@ -35,7 +35,7 @@ def test_strings_become_the_answers_of_an_encoders_bundle(encoder_bundles, tmp_p
 
 
 def test_a_tokenizer_file_that_pads_leaves_its_normalizer_and_texts_as_they_are(tmp_path, texts):
-    folder = a_folder(tmp_path, "bert", texts)
+    folder = save_backbone(tmp_path, "bert", texts)
     file = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     assert file["padding"]["strategy"] == {"Fixed": 48}
     backend = load(BackboneSettings(path=str(folder), max_source_tokens=32)).tokenizer.backend_tokenizer

@@ -14,7 +14,7 @@ import pytest
 from toys import task_settings
 
 from hyperformer.cli import main
-from hyperformer.manifest import FILE, TOKENIZER, sha256
+from hyperformer.manifest import MANIFEST, TOKENIZER, sha256
 from hyperformer.runtime import Bundle
 from hyperformer.string_graph import write_string_graph
 from hyperformer.types import HyperFormerError
@@ -72,11 +72,11 @@ def test_a_row_that_is_encoded_differently_leaves_no_file(bundles, tmp_path):
 def copy_changed(bundle: Path, folder: Path, files: dict[str, bytes], **changes: object) -> Path:
     """Copy a bundle with changed files and fields of its manifest, and valid checksums."""
     shutil.copytree(bundle, folder)
-    description = json.loads((folder / FILE).read_text(encoding="utf-8"))
+    description = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     for name, content in files.items():
         (folder / name).write_bytes(content)
         description["files"][name] = sha256(folder / name)
-    (folder / FILE).write_text(json.dumps({**description, **changes}), encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps({**description, **changes}), encoding="utf-8")
     return folder
 
 

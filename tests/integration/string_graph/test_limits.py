@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from encoders import bert_tokenizer
+from encoders import train_bert_tokenizer
 
 from hyperformer import prefix
 from hyperformer.prefix import CHARACTERS
@@ -41,13 +41,13 @@ def test_a_graph_encodes_the_characters_that_the_runtime_encodes(kind, backbone_
     file = backbone_folder / "tokenizer.json"
     if kind == "bert":
         file = tmp_path / "tokenizer.json"
-        bert_tokenizer(texts).save(str(file))
+        train_bert_tokenizer(texts).save(str(file))
     expected, _ = prefix.encode(open_tokenizer(file.read_bytes()), TEXTS, LONGEST)
     assert encode("{text}", file, {"text": TEXTS}) == expected
 
 
 def test_a_graph_truncates_two_long_texts_as_the_runtime_does(texts, tmp_path):
-    bert_tokenizer(texts).save(str(tmp_path / "tokenizer.json"))
+    train_bert_tokenizer(texts).save(str(tmp_path / "tokenizer.json"))
     phrase = "the film is dull "
     lengths = (phrase, phrase * 8, phrase * 9, phrase * LIMIT, "字" * LIMIT)
     pairs = [pair for a in lengths for b in (phrase * 8, "ﬁ" * LIMIT) for pair in ((a, b), (b, a))]

@@ -16,16 +16,16 @@ import processes
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from toys import method_settings, no_dropout, train_settings
+from toys import disable_dropout, method_settings, train_settings
 from transformers import TrainerCallback
 
 from hyperformer.config import BackboneSettings, MethodSettings, Tasks, TrainingSettings
 from hyperformer.data import read_tokens
 from hyperformer.model import WEIGHTS, MultiTaskModel
 from hyperformer.training import distributed
-from hyperformer.training.distributed import launch, rank
+from hyperformer.training.distributed import get_rank, launch
 from hyperformer.training.engine import Curve, run_loop
-from hyperformer.training.finetuning import mixed_batches
+from hyperformer.training.finetuning import build_mixture_job
 from hyperformer.types import HyperFormerError
 
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
@@ -52,18 +52,18 @@ class Recorder(TrainerCallback):
         self.run = run
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        if state.global_step == 0 and rank() == 0:
+        if state.global_step == 0 and get_rank() == 0:
             gradients = {
                 name.removeprefix("module."): p.grad for name, p in model.named_parameters() if p.requires_grad
             }
             save_file(gradients, self.run.folder / "gradient.safetensors")
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if rank() == 1 and state.global_step == 3 and self.run.failure == "killed":
+        if get_rank() == 1 and state.global_step == 3 and self.run.failure == "killed":
             os.kill(os.getpid(), signal.SIGKILL)
-        if rank() == 1 and state.global_step == 3 and self.run.failure == "asked to end":
+        if get_rank() == 1 and state.global_step == 3 and self.run.failure == "asked to end":
             os.kill(self.run.launcher, signal.SIGTERM)
-        if rank() == 1 and state.global_step == 3 and self.run.failure == "complains":
+        if get_rank() == 1 and state.global_step == 3 and self.run.failure == "complains":
             raise HyperFormerError("the row is invalid; fix it")
 
 
@@ -72,13 +72,13 @@ def fit(run: Run) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(1)
     model = MultiTaskModel(run.backbone, run.method, run.tasks)
-    no_dropout(model)
+    disable_dropout(model)
     mixture = {name: (read_tokens(run.tokens, name), 1 / len(model.tasks)) for name in model.tasks}
     losses: dict[int, float] = {}
-    curve: Curve | None = (lambda step, values: losses.update({step: values["loss/mean"]})) if rank() == 0 else None
-    job = mixed_batches(model, mixture, run.training, 0)
+    curve: Curve | None = (lambda step, values: losses.update({step: values["loss/mean"]})) if get_rank() == 0 else None
+    job = build_mixture_job(model, mixture, run.training, 0)
     run_loop(job, run.training, 0, run.folder / "state", [Recorder(run)], 1, curve)
-    if rank() == 0:
+    if get_rank() == 0:
         (run.folder / "losses.json").write_text(json.dumps(losses))
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import all_sites, method_settings, no_dropout, train_settings
+from toys import disable_dropout, make_sites, method_settings, train_settings
 from transformers import TrainerCallback
 
 from hyperformer import methods
 from hyperformer.data import read_tokens
 from hyperformer.training.engine import MicroBatches, run_loop
-from hyperformer.training.finetuning import mixed_batches
+from hyperformer.training.finetuning import build_mixture_job
 from hyperformer.types import HyperFormerError
 
 
@@ -29,9 +29,9 @@ def make_job(make_model, toy_tokens):
     def make(settings, model=None, dropout=True):
         model = model or make_model()
         if not dropout:
-            no_dropout(model)
+            disable_dropout(model)
         mixture = {name: (read_tokens(toy_tokens, name), 1 / len(model.tasks)) for name in model.tasks}
-        return mixed_batches(model, mixture, settings, 0)
+        return build_mixture_job(model, mixture, settings, 0)
 
     return make
 
@@ -163,7 +163,7 @@ def test_the_number_of_matrix_products_is_that_of_one_task(make_model):
 def test_the_number_of_matrix_products_that_generate_weights_is_independent_of_sites_and_tasks():
     def count_products(layers, tasks):
         names = [f"task{number}" for number in range(tasks)]
-        method = methods.make(method_settings("hyperformer_plus_plus"), names, all_sites(layers, layers), 16, 0)
+        method = methods.make(method_settings("hyperformer_plus_plus"), names, make_sites(layers, layers), 16, 0)
         with torch.profiler.profile() as profile:
             weights = method.weights(torch.arange(tasks))
             torch.stack([tensor.sum() for tensor in vars(weights).values()]).sum().backward()

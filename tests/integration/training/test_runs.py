@@ -22,7 +22,7 @@ from hyperformer.manifest import sha256
 from hyperformer.model import CONFIGURATION, WEIGHTS, MultiTaskModel
 from hyperformer.training import engine, finetuning
 from hyperformer.training.engine import run_loop
-from hyperformer.training.finetuning import BEST, HISTORY, mixed_batches
+from hyperformer.training.finetuning import BEST, HISTORY, build_mixture_job
 from hyperformer.training.states import lock_states
 from hyperformer.types import HyperFormerError
 
@@ -48,7 +48,7 @@ def run(make_model, toy_tokens, tmp_path):
     def train_model(state, settings, seed=0, callbacks=(), curve=None):
         model = make_model()
         mixture = {name: (read_tokens(toy_tokens, name), 1 / len(model.tasks)) for name in model.tasks}
-        job = mixed_batches(model, mixture, settings, seed)
+        job = build_mixture_job(model, mixture, settings, seed)
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         try:
             run_loop(job, settings, seed, tmp_path / state, callbacks, 2, curve)
@@ -179,7 +179,7 @@ def test_the_checkpoint_of_the_best_mean_is_kept(train, toy_rows, tmp_path):
         name: evaluation.evaluate(kept.answer, task, read_rows(toy_rows, name, "validation").select(range(8)))[0]
         for name, task in kept.tasks.items()
     }
-    assert evaluation.mean_of(results) == pytest.approx(max(means))
+    assert evaluation.average_tasks(results) == pytest.approx(max(means))
 
 
 def test_training_stops_when_patience_ends(train, tmp_path):

@@ -13,9 +13,9 @@ from toys import GOOD, method_settings, task_settings, toy_sentences, train_sett
 
 from hyperformer import evaluation
 from hyperformer.config import Tasks, TransferSettings
-from hyperformer.data import drawn_rows, read_rows, write_rows
+from hyperformer.data import read_rows, sample_rows, write_rows
 from hyperformer.export.bundle import export
-from hyperformer.model import CONFIGURATION, SCORED, MultiTaskModel, trained_tensors
+from hyperformer.model import CONFIGURATION, DEFAULT_EVALUATION, MultiTaskModel, trained_tensors
 from hyperformer.runtime import load
 from hyperformer.training import adapt
 from hyperformer.types import HyperFormerError
@@ -158,10 +158,10 @@ def test_an_interrupted_adaptation_resumes_to_the_same_bytes(adapted, monkeypatc
 
 
 def test_a_larger_sample_contains_the_smaller_one(new_rows):
-    few, more = ({row["sentence"] for row in drawn_rows(new_rows, "again", "train", n, 3)} for n in (4, 16))
+    few, more = ({row["sentence"] for row in sample_rows(new_rows, "again", "train", n, 3)} for n in (4, 16))
     assert len(few) == 4
     assert few < more
-    assert {row["sentence"] for row in drawn_rows(new_rows, "again", "train", 4, 4)} != few
+    assert {row["sentence"] for row in sample_rows(new_rows, "again", "train", 4, 4)} != few
 
 
 def test_all_rows_are_used_without_a_number_of_samples(adapted, caplog):
@@ -186,7 +186,7 @@ def test_adapted_tasks_are_exported_as_any_other(adapted, new_rows, export_setti
     _, folder = adapted()
     model = MultiTaskModel.from_pretrained(folder)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, new_rows)
-    export(folder, new_rows, metrics, export_settings, SCORED)(tmp_path)
+    export(folder, new_rows, metrics, export_settings, DEFAULT_EVALUATION)(tmp_path)
     row = read_rows(new_rows, "praise", "test")[0]
     answer, expected = load(tmp_path / "praise")(row), model.predict("praise", row)
     assert answer.label == expected.label

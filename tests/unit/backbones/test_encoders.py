@@ -11,11 +11,11 @@ from encoders import (
     FAMILY,
     ROWS,
     SOURCE,
-    a_folder,
-    a_model,
+    build_model,
     encoder_settings,
     make_batch,
     make_tasks,
+    save_backbone,
     select_rows,
     train_model,
 )
@@ -35,23 +35,23 @@ from hyperformer.backbones.encoder_graph import compute_token_types
 from hyperformer.backbones.heads import AnswerHeads
 from hyperformer.config import EvaluationSettings, Tasks
 from hyperformer.methods import METHODS
-from hyperformer.model import MultiTaskModel, parameter_counts, trained_tensors
+from hyperformer.model import MultiTaskModel, count_parameters, trained_tensors
 from hyperformer.types import Example, HeadWeights, HyperFormerError
 
 
 @pytest.fixture(scope="module", params=list(FAMILY))
 def member(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
-    return a_folder(tmp_path_factory.mktemp("member"), request.param, texts)
+    return save_backbone(tmp_path_factory.mktemp("member"), request.param, texts)
 
 
 @pytest.fixture(scope="module")
 def bert(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> Path:
-    return a_folder(tmp_path_factory.mktemp("bert"), "bert", texts)
+    return save_backbone(tmp_path_factory.mktemp("bert"), "bert", texts)
 
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_three_steps_change_layer_norms_and_the_method_and_nothing_else(bert, method):
-    before, after = a_model(bert, method).state_dict(), train_model(a_model(bert, method)).state_dict()
+    before, after = build_model(bert, method).state_dict(), train_model(build_model(bert, method)).state_dict()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     norms = {name for name in before if "LayerNorm" in name or name.startswith("method.")}
     if method.startswith("fine_tuning"):
@@ -63,7 +63,7 @@ def test_three_steps_change_layer_norms_and_the_method_and_nothing_else(bert, me
 @pytest.mark.parametrize("task", ["mood", "mood3", "likeness"])
 def test_a_baked_graph_scores_as_transformers_own_forward_does(member, task):
     """Expected scores: transformers' classes and token types with our adapters, and a head computed here."""
-    model = train_model(a_model(member))
+    model = train_model(build_model(member))
     sources = [model.source(task, row) for row in select_rows(task)]
     wanted = [scores.values for scores in model.scores(task, sources, 3)]
     inputs = model.backbone.tokenizer(sources, padding=True, return_tensors="pt")
@@ -95,7 +95,7 @@ def test_a_baked_graph_scores_as_transformers_own_forward_does(member, task):
 
 @pytest.mark.parametrize("method", list(METHODS))
 def test_a_mixed_batch_costs_what_its_tasks_cost_alone(bert, method):
-    model = a_model(bert, method).eval()
+    model = build_model(bert, method).eval()
     group = [row for row in ROWS if row[0] in model.groups[0]]
     batch = make_batch(model, group)
     losses = model.row_losses(batch.task_ids, batch.tensors)
@@ -108,7 +108,7 @@ def test_a_mixed_batch_costs_what_its_tasks_cost_alone(bert, method):
 
 @pytest.mark.parametrize("head", ["generated", "trained"])
 def test_a_head_is_generated_from_the_task_embedding_or_trained(bert, head):
-    model = a_model(bert, head=head)
+    model = build_model(bert, head=head)
     names = {name for name in trained_tensors(model) if "head" in name}
     if head == "generated":
         assert names == {
@@ -133,8 +133,8 @@ def test_a_model_for_each_task_has_heads_of_one_shape_and_they_are_swapped(bert,
         name = model.groups[group][0]
         wanted = model.answer(name, select_rows(name))
         groups.append((name, wanted, {key: tensor.clone() for key, tensor in trained_tensors(model).items()}))
-    assembled = a_model(bert, "adapters_per_task")
-    assembled.assemble([tensors for _, _, tensors in groups])
+    assembled = build_model(bert, "adapters_per_task")
+    assembled.load_trained([tensors for _, _, tensors in groups])
     assembled.save_pretrained(tmp_path)
     for model in (assembled, MultiTaskModel.from_pretrained(tmp_path)):
         for name, wanted, _ in reversed(groups):
@@ -142,7 +142,7 @@ def test_a_model_for_each_task_has_heads_of_one_shape_and_they_are_swapped(bert,
 
 
 def test_two_texts_are_paired_as_the_tokenizer_pairs_them(member):
-    model, plain = a_model(member), AutoTokenizer.from_pretrained(member)
+    model, plain = build_model(member), AutoTokenizer.from_pretrained(member)
     pairs = [("the film", "a lovely book"), ("a book", "the film is dull")]
     encoded = model.backbone.encode([Example("likeness", pair, "") for pair in pairs], model.backbone_settings)
     expected = plain([a for a, _ in pairs], [b for _, b in pairs])
@@ -154,7 +154,7 @@ def test_two_texts_are_paired_as_the_tokenizer_pairs_them(member):
 
 
 def test_adapters_are_before_the_dropout_of_both_layers_of_every_block(bert):
-    model = a_model(bert)
+    model = build_model(bert)
     names = {name for name, module in model.backbone.encoder.named_modules() if isinstance(module, AdapterSite)}
     assert names == {
         f"encoder.layer.{layer}.{module}.dropout" for layer in (0, 1) for module in ("attention.output", "output")
@@ -186,7 +186,7 @@ def test_a_regression_head_scores_by_the_distance_to_a_number():
 
 
 def test_label_smoothing_spreads_over_the_tasks_own_answers_only(bert):
-    model = a_model(bert)
+    model = build_model(bert)
     model.label_smoothing = 0.3
     (row,) = [row for row in ROWS if row[0] == "mood"][:1]
     batch = make_batch(model.eval(), [row])
@@ -199,8 +199,8 @@ def test_label_smoothing_spreads_over_the_tasks_own_answers_only(bert):
 
 def test_what_is_counted_is_what_is_trained(bert):
     for method in METHODS:
-        model = a_model(bert, method)
-        counted = parameter_counts(encoder_settings(bert), model.method_settings, make_tasks())
+        model = build_model(bert, method)
+        counted = count_parameters(encoder_settings(bert), model.method_settings, make_tasks())
         size = sum(tensor.numel() for tensor in trained_tensors(model).values())
         assert counted["trained"] == size * len(model.groups)
         assert counted["backbone"] == sum(p.numel() for p in model.backbone.parameters())
@@ -220,14 +220,14 @@ def test_settings_that_an_encoder_cannot_have_are_refused(bert, changes, message
 
 
 def test_roberta_has_fewer_positions_than_its_table(tmp_path, texts):
-    folder = a_folder(tmp_path, "roberta", texts)
+    folder = save_backbone(tmp_path, "roberta", texts)
     backbones.load(encoder_settings(folder, max_source_tokens=64))
     with pytest.raises(HyperFormerError, match="expected at most 64"):
         backbones.load(encoder_settings(folder, max_source_tokens=65))
 
 
 def test_weights_that_lack_tensors_are_refused_and_not_initialised_at_random(tmp_path, texts):
-    folder = a_folder(tmp_path, "bert", texts)
+    folder = save_backbone(tmp_path, "bert", texts)
     configuration = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(configuration | {"num_hidden_layers": 3}))
     with pytest.raises(HyperFormerError, match=r"are missing 16 tensors .* the first is 'encoder\.layer\.2\.attention"):
@@ -235,14 +235,14 @@ def test_weights_that_lack_tensors_are_refused_and_not_initialised_at_random(tmp
 
 
 def test_weights_without_a_pooler_suffice(tmp_path, texts):
-    folder = a_folder(tmp_path, "bert", texts)
+    folder = save_backbone(tmp_path, "bert", texts)
     BertModel.from_pretrained(folder, add_pooling_layer=False).save_pretrained(folder)
     assert not [name for name in load_file(folder / "model.safetensors") if "pooler" in name]
     backbones.load(encoder_settings(folder))
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path, texts):
-    folder = a_folder(tmp_path, "bert", texts)
+    folder = save_backbone(tmp_path, "bert", texts)
     for file in [*folder.glob("*token*"), *folder.glob("vocab*")]:
         file.unlink()
     with pytest.raises(HyperFormerError, match=r"cannot load a backbone from .*tokenizer is missing"):
@@ -250,7 +250,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path, texts):
 
 
 def test_a_tokenizer_of_more_tokens_than_the_model_knows_is_refused(tmp_path, texts):
-    folder = a_folder(tmp_path, "bert", texts)
+    folder = save_backbone(tmp_path, "bert", texts)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     known = len(tokenizer)
     tokenizer.add_tokens(["zebra"])
@@ -260,7 +260,7 @@ def test_a_tokenizer_of_more_tokens_than_the_model_knows_is_refused(tmp_path, te
 
 
 def test_a_tokenizer_with_other_token_types_is_refused(tmp_path, texts):
-    folder = a_folder(tmp_path, "bert", texts)
+    folder = save_backbone(tmp_path, "bert", texts)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     template = {"single": "[CLS] $A [SEP]", "pair": "[CLS]:1 $A:1 [SEP]:1 $B:0 [SEP]:0"}
     marks = [("[CLS]", 2), ("[SEP]", 3)]
@@ -285,7 +285,7 @@ def test_special_tokens_in_a_text_are_text(member):
 
 
 def test_a_text_is_truncated_at_its_end_whatever_the_tokenizer_says(tmp_path, texts):
-    folder = a_folder(tmp_path, "bert", texts)
+    folder = save_backbone(tmp_path, "bert", texts)
     usual = backbones.load(encoder_settings(folder))
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.truncation_side = "left"
@@ -297,8 +297,8 @@ def test_a_text_is_truncated_at_its_end_whatever_the_tokenizer_says(tmp_path, te
 
 
 def test_a_backbone_with_another_configuration_is_not_the_one_of_the_checkpoint(tmp_path, texts):
-    folder = a_folder(tmp_path / "bert", "bert", texts)
-    a_model(folder).save_pretrained(tmp_path / "checkpoint")
+    folder = save_backbone(tmp_path / "bert", "bert", texts)
+    build_model(folder).save_pretrained(tmp_path / "checkpoint")
     MultiTaskModel.from_pretrained(tmp_path / "checkpoint")
     configuration = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(configuration | {"hidden_act": "relu"}))
@@ -307,7 +307,7 @@ def test_a_backbone_with_another_configuration_is_not_the_one_of_the_checkpoint(
 
 
 def test_relative_positions_are_refused(tmp_path, texts):
-    folder = a_folder(tmp_path, "bert", texts, position_embedding_type="relative_key")
+    folder = save_backbone(tmp_path, "bert", texts, position_embedding_type="relative_key")
     with pytest.raises(HyperFormerError, match="'relative_key' position embeddings; expected 'absolute'"):
         backbones.load(encoder_settings(folder))
 
@@ -317,13 +317,15 @@ def test_an_encoder_generates_nothing_and_has_no_decoder(bert):
     with pytest.raises(HyperFormerError, match=r"task 'echo' is generative, but backbone .* is an encoder"):
         MultiTaskModel(encoder_settings(bert), method_settings("hyperformer"), Tasks({"echo": echo}))
     with pytest.raises(HyperFormerError, match=r"'generated', but backbone .* is an encoder"):
-        a_model(bert).answer("mood", select_rows("mood"), EvaluationSettings(batch_size=4, label_scoring="generated"))
+        build_model(bert).answer(
+            "mood", select_rows("mood"), EvaluationSettings(batch_size=4, label_scoring="generated")
+        )
     with pytest.raises(HyperFormerError, match="the method's stacks are 'decoder', but the backbone has no such stack"):
-        a_model(bert, stacks="decoder")
+        build_model(bert, stacks="decoder")
 
 
 def test_micro_batches_have_the_losses_of_the_whole_batch(bert, monkeypatch):
-    model = a_model(bert).eval()
+    model = build_model(bert).eval()
     batch = make_batch(model, ROWS)
     losses = model.row_losses(batch.task_ids, batch.tensors)
     micro_batches = []

@@ -12,7 +12,7 @@ from reader import OPPOSITE_VERBS, parse, parse_opinion, split_sentences
 
 from hyperformer.embedded.corpus import CHEER, GLOOM, Pair, draw_corpus, draw_pairs
 from hyperformer.embedded.suite import SUITE
-from hyperformer.text import joined
+from hyperformer.text import join_source
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 Pairs = dict[str, list[tuple[tuple[str, ...], str]]]
@@ -108,7 +108,7 @@ def test_no_answer_of_the_shipped_tasks_is_a_target(rows: list[dict[str, str]]) 
 def test_no_template_of_a_shipped_task_is_in_the_text(rows: list[dict[str, str]]) -> None:
     files = [file for file in CONF.rglob("parameters*.yml") if "local" not in file.parts]
     blocks = [yaml.safe_load(file.read_text(encoding="utf-8")).get("tasks") or {} for file in files]
-    templates = {joined(task["text"]) for block in blocks for task in block.values()}
+    templates = {join_source(task["text"]) for block in blocks for task in block.values()}
     field_names = {
         word for template in templates for word in re.sub(r"\{\w+\}", " ", template).split() if word.endswith(":")
     }

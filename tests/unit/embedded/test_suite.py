@@ -12,7 +12,7 @@ from pyarrow import parquet
 from reader import HEADS, OPPOSITE_VERBS, parse, parse_opinion, split_sentences
 
 from hyperformer.config import DataSettings, EmbeddedSettings, Tasks
-from hyperformer.embedded.suite import SUITE, draw_rows, language_rows
+from hyperformer.embedded.suite import SUITE, draw_rows, write_language_rows
 from hyperformer.types import HyperFormerError
 
 Row = dict[str, Any]
@@ -209,7 +209,7 @@ def load_shipped_tasks() -> Tasks:
 
 def test_rows_of_every_shipped_task_are_written_by_split(tmp_path: Path) -> None:
     tasks = load_shipped_tasks()
-    language_rows(tasks, DataSettings(source="embedded"), SETTINGS, seed=1)(tmp_path)
+    write_language_rows(tasks, DataSettings(source="embedded"), SETTINGS, seed=1)(tmp_path)
     assert {folder.name for folder in tmp_path.iterdir()} == set(tasks.root)
     for name in tasks.root:
         counts = {split: parquet.read_metadata(tmp_path / name / f"{split}.parquet").num_rows for split in SPLITS}
@@ -232,16 +232,16 @@ def make_task(**source: str) -> Tasks:
 
 
 def test_a_task_may_name_a_dataset_of_the_suite(tmp_path: Path) -> None:
-    language_rows(make_task(name="reviews"), DataSettings(source="embedded"), SETTINGS, seed=0)(tmp_path)
+    write_language_rows(make_task(name="reviews"), DataSettings(source="embedded"), SETTINGS, seed=0)(tmp_path)
     assert [folder.name for folder in tmp_path.iterdir()] == ["reviews"]
 
 
 def test_a_task_with_another_source_is_skipped(tmp_path: Path) -> None:
-    language_rows(make_task(path="somewhere"), DataSettings(source="embedded"), SETTINGS, seed=0)(tmp_path)
-    language_rows(make_task(), DataSettings(source="somewhere"), SETTINGS, seed=0)(tmp_path)
+    write_language_rows(make_task(path="somewhere"), DataSettings(source="embedded"), SETTINGS, seed=0)(tmp_path)
+    write_language_rows(make_task(), DataSettings(source="somewhere"), SETTINGS, seed=0)(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_unknown_dataset_of_the_suite_is_named_with_the_known_ones() -> None:
     with pytest.raises(HyperFormerError, match="the embedded language has no 'mine'; expected one of acceptability"):
-        language_rows(make_task(), DataSettings(source="embedded"), SETTINGS, seed=0)
+        write_language_rows(make_task(), DataSettings(source="embedded"), SETTINGS, seed=0)

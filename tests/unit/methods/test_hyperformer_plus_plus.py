@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from toys import PAPER, a_method, all_sites, loud
+from toys import PAPER, enlarge_weights, make_method, make_sites
 
 
 def test_a_sites_weights_follow_from_the_embeddings_of_its_task_layer_and_position():
-    method = loud(a_method("hyperformer_plus_plus"))
-    sites = all_sites(3, 2)
+    method = enlarge_weights(make_method("hyperformer_plus_plus"))
+    sites = make_sites(3, 2)
     weights = method.weights(torch.tensor([1]))
     for index in (0, 3, 5, 6, 9):  # of both stacks
         site = sites[index]
@@ -33,7 +33,7 @@ def test_a_sites_weights_follow_from_the_embeddings_of_its_task_layer_and_positi
 
 
 def test_the_generators_start_small_and_the_task_embeddings_at_one():
-    method = a_method("hyperformer_plus_plus", tasks=50, **PAPER)
+    method = make_method("hyperformer_plus_plus", tasks=50, **PAPER)
     assert float(method.task_embedding.weight.detach().std()) == pytest.approx(1.0, rel=0.1)
     linears = [module for module in method.modules() if isinstance(module, torch.nn.Linear)]
     assert len(linears) == 2 * 8

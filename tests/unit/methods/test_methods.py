@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-from toys import PAPER, a_method, loud
+from toys import PAPER, enlarge_weights, make_method
 
 from hyperformer.backbones.adapters import adapter
 from hyperformer.methods import METHODS, Method
@@ -21,7 +21,7 @@ hypernetworks = pytest.mark.parametrize("name", ["hyperformer_plus_plus", "hyper
 
 @every_method
 def test_weights_have_the_shapes_of_adapters_stacked_over_sites(name):
-    weights = a_method(name).weights(torch.tensor([2, 0]))
+    weights = make_method(name).weights(torch.tensor([2, 0]))
     n, sites, r, d = 2, 10, 4, 16
     assert {name: tuple(tensor.shape) for name, tensor in vars(weights).items()} == {
         "down": (n, sites, r, d),
@@ -35,7 +35,7 @@ def test_weights_have_the_shapes_of_adapters_stacked_over_sites(name):
 
 @every_method
 def test_a_tasks_weights_do_not_depend_on_which_other_tasks_are_asked(name):
-    method = loud(a_method(name))
+    method = enlarge_weights(make_method(name))
     together = method.weights(torch.tensor([2, 0, 1, 0]))
     for row, task in enumerate([2, 0, 1, 0]):
         alone = method.weights(torch.tensor([task]))
@@ -45,7 +45,7 @@ def test_a_tasks_weights_do_not_depend_on_which_other_tasks_are_asked(name):
 
 @every_method
 def test_every_task_and_every_site_has_different_weights(name):
-    weights = loud(a_method(name)).weights(torch.tensor([0, 1, 2]))
+    weights = enlarge_weights(make_method(name)).weights(torch.tensor([0, 1, 2]))
     shared = ("gain", "shift") if name.startswith("adapters") else ()
     for kind, tensor in vars(weights).items():
         rows = tensor.detach().flatten(2)  # [n, sites, numbers]
@@ -55,13 +55,13 @@ def test_every_task_and_every_site_has_different_weights(name):
 
 
 def test_the_tasks_of_multi_task_adapters_share_their_layer_norms():
-    weights = loud(a_method("adapters_multi_task")).weights(torch.tensor([0, 2]))
+    weights = enlarge_weights(make_method("adapters_multi_task")).weights(torch.tensor([0, 2]))
     assert torch.equal(weights.gain[0], weights.gain[1])
     assert torch.equal(weights.shift[0], weights.shift[1])
 
 
 def test_a_sites_weights_of_hyperformer_are_its_rows_of_the_generators():
-    method = loud(a_method("hyperformer"))
+    method = enlarge_weights(make_method("hyperformer"))
     weights = method.weights(torch.tensor([1]))
     projected = method.projector(method.task_embedding.weight[1])
     up = method.generators.up(projected).view(10, 16, 4)
@@ -71,7 +71,7 @@ def test_a_sites_weights_of_hyperformer_are_its_rows_of_the_generators():
 @torch.no_grad()
 @hypernetworks
 def test_a_fresh_hypernetworks_adapters_are_nearly_the_identity(name):
-    weights = a_method(name, width=32, **PAPER).weights(torch.arange(3))
+    weights = make_method(name, width=32, **PAPER).weights(torch.arange(3))
     assert float(weights.gain.abs().max()) < 0.5
     assert float(weights.shift.abs().max()) < 0.5
     x = torch.randn(5, 7, 32, generator=torch.Generator().manual_seed(0))
@@ -91,14 +91,14 @@ def count_products(method: Method, task_ids: Tensor) -> int:
 )
 def test_the_number_of_matrix_products_depends_on_neither_tasks_nor_sites(name, expected):
     """A projector has two products, its generators six; HyperFormer++ has both for each stack."""
-    assert count_products(a_method(name, tasks=1, encoder=1, decoder=1), torch.tensor([0])) == expected
-    assert count_products(a_method(name, tasks=6, encoder=1, decoder=1), torch.arange(6)) == expected
-    assert count_products(a_method(name, tasks=6, encoder=5, decoder=7), torch.arange(6)) == expected
+    assert count_products(make_method(name, tasks=1, encoder=1, decoder=1), torch.tensor([0])) == expected
+    assert count_products(make_method(name, tasks=6, encoder=1, decoder=1), torch.arange(6)) == expected
+    assert count_products(make_method(name, tasks=6, encoder=5, decoder=7), torch.arange(6)) == expected
 
 
 @pytest.mark.parametrize("name", FINE_TUNING)
 def test_fine_tuning_adds_no_weights(name):
-    method = a_method(name)
+    method = make_method(name)
     assert method.weights(torch.tensor([0])) is None
     assert not method.trained_names()
     assert not method.sites
@@ -108,12 +108,12 @@ def test_fine_tuning_adds_no_weights(name):
 @pytest.mark.parametrize("name", list(METHODS))
 def test_all_tasks_are_trained_in_one_model_or_each_in_its_own(name):
     groups = [["a"], ["b"], ["c"]] if name in PER_TASK else [["a", "b", "c"]]
-    assert a_method(name).groups(["a", "b", "c"]) == groups
+    assert make_method(name).groups(["a", "b", "c"]) == groups
 
 
 @every_method
 def test_training_changes_every_tensor_of_the_method(name):
-    method = a_method(name)
+    method = make_method(name)
     assert set(method.trained_names()) == set(method.state_dict())
 
 
@@ -121,7 +121,7 @@ def test_training_changes_every_tensor_of_the_method(name):
 @pytest.mark.parametrize("factor", [5, 32])
 def test_a_reduction_factor_that_does_not_divide_the_width_is_refused(name, factor):
     with pytest.raises(HyperFormerError, match=f"reduction_factor is {factor}.*divisor.*16"):
-        a_method(name, width=16, reduction_factor=factor)
+        make_method(name, width=16, reduction_factor=factor)
 
 
 # --- ablations
@@ -131,18 +131,18 @@ def test_a_reduction_factor_that_does_not_divide_the_width_is_refused(name, fact
 @pytest.mark.parametrize("positions", ["feed_forward", "self_attention"])
 @pytest.mark.parametrize("stacks", ["both", "encoder", "decoder"])
 def test_adapters_may_be_at_one_position_and_in_one_stack_only(name, positions, stacks):
-    method = a_method(name, positions=positions, stacks=stacks)
+    method = make_method(name, positions=positions, stacks=stacks)
     position = 0 if positions == "feed_forward" else 1
     assert {site.position for site in method.sites} == {position}
     assert {site.stack for site in method.sites} == ({"encoder", "decoder"} if stacks == "both" else {stacks})
     assert len(method.sites) == {"both": 5, "encoder": 3, "decoder": 2}[stacks]
-    weights = loud(method).weights(torch.tensor([0, 1]))
+    weights = enlarge_weights(method).weights(torch.tensor([0, 1]))
     assert all(tensor.shape[:2] == (2, len(method.sites)) for tensor in vars(weights).values())
 
 
 @hypernetworks
 def test_without_a_projector_the_generators_read_the_embeddings(name):
-    method = loud(a_method(name, projector=None))
+    method = enlarge_weights(make_method(name, projector=None))
     assert not [module for module in method.modules() if isinstance(module, torch.nn.ReLU)]
     weights = method.weights(torch.tensor([2]))
     if name == "hyperformer":
@@ -160,11 +160,11 @@ def test_without_a_projector_the_generators_read_the_embeddings(name):
 
 @hypernetworks
 def test_an_unconditional_layer_norm_is_trained_per_site_and_shared_by_the_tasks(name):
-    method = a_method(name, layer_norm="unconditional")
+    method = make_method(name, layer_norm="unconditional")
     weights = method.weights(torch.tensor([0, 1]))
     assert torch.equal(weights.gain, torch.ones_like(weights.gain))
     assert not weights.shift.any()
-    weights = loud(method).weights(torch.tensor([0, 1]))
+    weights = enlarge_weights(method).weights(torch.tensor([0, 1]))
     assert torch.equal(weights.gain[0], weights.gain[1])
     assert float(torch.pdist(weights.gain[0].detach()).min()) > 1e-3
     assert sum(name.endswith(("norm.gain", "norm.shift")) for name in method.trained_names()) >= 2
@@ -174,7 +174,7 @@ def test_an_unconditional_layer_norm_is_trained_per_site_and_shared_by_the_tasks
 @torch.no_grad()
 def test_a_conditional_gain_may_start_at_one(name):
     from_zero, from_one = (
-        a_method(name, layer_norm=kind).weights(torch.arange(3)) for kind in ("conditional", "conditional_from_one")
+        make_method(name, layer_norm=kind).weights(torch.arange(3)) for kind in ("conditional", "conditional_from_one")
     )
     torch.testing.assert_close(from_one.gain, from_zero.gain + 1)
     assert torch.equal(from_one.shift, from_zero.shift)
@@ -182,7 +182,7 @@ def test_a_conditional_gain_may_start_at_one(name):
 
 
 def test_without_sharing_over_layers_each_layer_has_separate_generators():
-    method = loud(a_method("hyperformer_plus_plus", share_layers=False))
+    method = enlarge_weights(make_method("hyperformer_plus_plus", share_layers=False))
     assert not [name for name in method.trained_names() if "layer_embedding" in name]
     weights = method.weights(torch.tensor([1]))
     for index in (0, 3, 5, 6, 9):
@@ -210,7 +210,7 @@ COMMON = [
     + [("hyperformer_plus_plus", {"share_layers": False})],
 )
 def test_every_tensor_of_an_ablated_method_is_trained(name, changes):
-    method = loud(a_method(name, **changes))
+    method = enlarge_weights(make_method(name, **changes))
     weights = method.weights(torch.arange(3))
     sum((tensor**2).sum() for tensor in vars(weights).values()).backward()
     untrained = [tensor for tensor, p in method.named_parameters() if p.grad is None or not p.grad.any()]

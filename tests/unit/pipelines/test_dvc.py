@@ -135,7 +135,7 @@ def test_every_pipeline_is_a_stage(stages):
 
 
 def test_a_bundles_code_is_what_its_stage_imports(graph):
-    assert set(bundle.ROOMS) == imported_packages(graph, "pipelines.export")
+    assert set(bundle.CODE_PATHS) == imported_packages(graph, "pipelines.export")
 
 
 def test_dvc_deletes_no_output_before_its_stage_runs(stages):

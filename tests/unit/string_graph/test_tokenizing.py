@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from encoders import bert_tokenizer
+from encoders import train_bert_tokenizer
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from hyperformer.backbones import load
@@ -89,8 +89,8 @@ def file(
     sentencepiece_file: Path,
 ) -> Path:
     makers = {
-        "bert": lambda: bert_tokenizer(texts),
-        "bert, cased": lambda: bert_tokenizer(texts, lowercase=False, strip_accents=False),
+        "bert": lambda: train_bert_tokenizer(texts),
+        "bert, cased": lambda: train_bert_tokenizer(texts, lowercase=False, strip_accents=False),
         "unigrams": lambda: make_unigram_tokenizer(texts),
     }
     if request.param not in makers:
@@ -138,7 +138,7 @@ def test_nearly_any_text_becomes_the_same_tokens(file):
 
 
 def test_two_texts_are_joined_and_truncated_as_a_pair(tmp_path, texts):
-    bert_tokenizer(texts).save(str(tmp_path / "tokenizer.json"))
+    train_bert_tokenizer(texts).save(str(tmp_path / "tokenizer.json"))
     long_text = "the film is dull " * 8
     shortest = load_tokenizer(tmp_path / "tokenizer.json", 4)
     short = [("film", ""), ("", "film"), ("film", "is dull")]
@@ -162,7 +162,7 @@ def test_a_vocabulary_that_no_operators_support_is_refused(tmp_path, texts):
     byte_level.pre_tokenizer = pre_tokenizers.ByteLevel()
     with pytest.raises(HyperFormerError, match="is BPE with normalizer none; expected BERT's WordPiece or a Sen"):
         build_token_graph("{text}", byte_level, LONGEST)
-    incomplete = bert_tokenizer(texts)
+    incomplete = train_bert_tokenizer(texts)
     pieces = {piece: number for piece, number in incomplete.get_vocab().items() if piece != "##f"}
     incomplete.model = models.WordPiece(pieces, unk_token="[UNK]")
     with pytest.raises(

@@ -8,14 +8,20 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from hyperformer.training.sampling import GROUPED_BATCHES, Permutations, TaskSampler, length_grouped, task_shares
+from hyperformer.training.sampling import (
+    GROUPED_BATCHES,
+    Permutations,
+    TaskSampler,
+    compute_task_shares,
+    group_by_length,
+)
 
 ROWS = [400, 40, 7]
 
 
 def make_sampler(rows=ROWS, weights=None, temperature=10.0, batch_size=6, seed=0, steps=60) -> TaskSampler:
     counts, weights = (dict(enumerate(values)) for values in (rows, weights or [1.0] * len(rows)))
-    shares = task_shares(counts, weights, temperature)
+    shares = compute_task_shares(counts, weights, temperature)
     return TaskSampler([np.full(count, 9) for count in rows], list(shares.values()), seed, steps, batch_size)
 
 
@@ -62,7 +68,7 @@ def test_tasks_are_drawn_in_proportion_to_rows_to_the_power_of_one_over_the_temp
 
 @pytest.mark.parametrize(("temperature", "expected"), [(1e-6, [0, 1]), (float("inf"), [0.5, 0.5])])
 def test_the_extremes_of_the_temperature_are_the_largest_task_and_equal_shares(temperature, expected):
-    shares = task_shares({"a": 10, "b": 1000}, {"a": 1.0, "b": 1.0}, temperature)
+    shares = compute_task_shares({"a": 10, "b": 1000}, {"a": 1.0, "b": 1.0}, temperature)
     assert list(shares.values()) == pytest.approx(expected)
 
 
@@ -93,7 +99,7 @@ def test_every_row_of_a_task_is_seen_once_a_pass():
 
 def test_batches_of_similar_length_hold_every_row_once_and_little_padding():
     lengths = [int(length) for length in np.random.default_rng(0).integers(3, 60, 1000)]
-    order = length_grouped(lengths, 8, 0)
+    order = group_by_length(lengths, 8, 0)
     assert sorted(order.tolist()) == list(range(1000))
     batches = [[lengths[row] for row in order[start : start + 8]] for start in range(0, 1000, 8)]
     assert np.mean([max(batch) - min(batch) for batch in batches]) < 8
@@ -101,7 +107,7 @@ def test_batches_of_similar_length_hold_every_row_once_and_little_padding():
 
 
 def test_rows_stay_within_their_window_of_batches_and_an_incomplete_batch_stays_last():
-    order = length_grouped(list(range(300, 0, -1)), 8, 0)
+    order = group_by_length(list(range(300, 0, -1)), 8, 0)
     window = 8 * GROUPED_BATCHES
     assert [set(order[start : start + window]) for start in (0, window)] == [
         set(range(window)),
