@@ -209,7 +209,7 @@ class _Loop(Trainer):
 
 @contextmanager
 def _readable(state: str | None) -> Iterator[None]:
-    """Turn an error of reading a resume state, of which torch accepts only tensors, into one that names it."""
+    """Turn any error of reading a resume state into one that names it."""
     try:
         yield
     except Exception as error:
@@ -235,7 +235,7 @@ def _cpu_flags() -> str:
 
 
 class Progress(TrainerCallback):
-    """Shows a progress bar, and regularly logs the step, the loss and the remaining time, and adds to the curve."""
+    """A progress bar, and regularly a log line of step, loss and remaining time and a point of the curve."""
 
     def __init__(self, curve: Curve | None) -> None:
         self._curve = curve
@@ -279,7 +279,7 @@ def _curve_names(line: dict[str, float]) -> list[str]:
 
 
 class RankSeed(TrainerCallback):
-    """Seeds every rank differently; the first has the seed of a single process."""
+    """A different seed for every rank; the first has the seed of a single process."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Seed torch with this rank's seed."""
@@ -395,7 +395,7 @@ def check_finite(model: nn.Module, step: int) -> None:
 
 
 class StateChecksums(TrainerCallback):
-    """Writes the checksums of each complete resume state, and then removes the previous one."""
+    """Checksums of each complete resume state, which then replaces the previous one."""
 
     def __init__(self, state: Path) -> None:
         self._state = state

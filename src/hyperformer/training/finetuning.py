@@ -49,7 +49,7 @@ def encode(rows: Path, settings: Tasks, backbone: BackboneSettings) -> Writer:
 
 
 class BestCheckpoint(TrainerCallback):
-    """Validates at intervals, keeps the trained tensors with the best mean metric, and stops early after `patience`.
+    """Validation at intervals, which keeps the trained tensors with the best mean metric, and early stopping.
 
     Its history is saved with the resume states, so that a resumed run continues it. Each rank evaluates some of the
     tasks; the first one writes.

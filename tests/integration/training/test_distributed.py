@@ -46,7 +46,7 @@ class Run:
 
 
 class Recorder(TrainerCallback):
-    """Writes the first gradient, and fails as the test asks for."""
+    """A callback that writes the first gradient, and fails as the test asks for."""
 
     def __init__(self, run: Run) -> None:
         self.run = run

@@ -15,7 +15,7 @@ from hyperformer.types import HyperFormerError
 
 
 class FirstGradient(TrainerCallback):
-    """Stores the gradient of the first step."""
+    """A callback that stores the gradient of the first step."""
 
     def on_pre_optimizer_step(self, args, state, control, model=None, **_):
         if state.global_step == 0:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on thi
 
 
 class Interrupt(TrainerCallback):
-    """Interrupts training at the end of a step, as Ctrl+C does."""
+    """A callback that interrupts training at the end of a step, as Ctrl+C does."""
 
     def __init__(self, step: int) -> None:
         self.step = step
@@ -60,7 +60,7 @@ def run(make_model, toy_tokens, tmp_path):
 
 
 class InterruptAtMessage(logging.Handler):
-    """Interrupts training at a log message with this beginning."""
+    """A log handler that interrupts training at a message with this beginning."""
 
     def __init__(self, prefix: str) -> None:
         super().__init__()
@@ -251,7 +251,7 @@ def test_a_damaged_file_of_a_state_is_named(file, content, train, tmp_path):
 
 
 class Diverge(TrainerCallback):
-    """Sets a weight to NaN in a step."""
+    """A callback that sets a weight to NaN in a step."""
 
     def __init__(self, step: int) -> None:
         self.step = step

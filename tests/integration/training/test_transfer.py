@@ -36,7 +36,7 @@ def new_tasks():
 
 @pytest.fixture(scope="session")
 def new_rows(tmp_path_factory):
-    """The folder of rows of both tasks."""
+    """Return the folder of rows of both tasks."""
     sentences = toy_sentences()
     praises = [{**row, "label": int(any(word in row["sentence"] for word in GOOD[:3]))} for row in sentences]
     folder = tmp_path_factory.mktemp("new rows")
