@@ -60,10 +60,10 @@ def make(folder: Path, sizes: str, answers: str) -> None:
     head = HeadWeights(torch.randn(1, count, d), torch.zeros(1, count))
     torch.save({**weights, "weight": head.weight, "bias": head.bias}, folder / "weights.pt")
     labels = Answers(tuple((label,) for label in range(count)))
-    bare = backbone.bake(None, head).exportable(labels, "constrained")
+    bare = backbone.bake(None, head).build_export_module(labels, "constrained")
     backbone.insert_adapters(sites, "gelu_new")
     baked = backbone.bake(AdapterWeights(**weights), head)
-    for name, module in {GRAPH: baked.exportable(labels, "constrained"), "bare.onnx": bare}.items():
+    for name, module in {GRAPH: baked.build_export_module(labels, "constrained"), "bare.onnx": bare}.items():
         constants = dict(module.named_buffers(remove_duplicate=False))
         graphs.write(
             fill_constants(trace_graph(module.eval(), 18, ["scores", "probabilities"]), constants), folder / name

@@ -114,7 +114,8 @@ def write_mixed(model: Any, path: Path) -> None:
 
     all_answers = list(model.answers.values())
     modules = [
-        model.bake(name).exportable(model.answers[name], "constrained", all_answers).eval() for name in model.tasks
+        model.bake(name).build_export_module(model.answers[name], "constrained", all_answers).eval()
+        for name in model.tasks
     ]
     mixed: Any = modules[0]
 
@@ -145,7 +146,7 @@ def write_mixed(model: Any, path: Path) -> None:
     class Mixed(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            adapters = {n: m for n, m in mixed.named_modules() if isinstance(m, Adapter) and not m.empty}
+            adapters = {n: m for n, m in mixed.named_modules() if isinstance(m, Adapter) and not m.is_identity}
             row_adapters = {name: RowAdapter(name, adapter.activation) for name, adapter in adapters.items()}
             fills = {"bias": MASKED_LOGIT, "apart": MASKED_LOGIT}
             task_buffers = ["first", "queries", "edges", "own", "apart", "paths"]
@@ -163,7 +164,7 @@ def write_mixed(model: Any, path: Path) -> None:
 
         def forward(self, input_ids: Tensor, attention_mask: Tensor, task_ids: Tensor) -> Tensor:
             mixed.task_ids = task_ids
-            encoded, padding = self.base.encoded(input_ids, attention_mask)
+            encoded, padding = self.base.encode(input_ids, attention_mask)
             hidden, queries = self.first[task_ids].squeeze(1), self.queries[task_ids].squeeze(1)
             for number, block in enumerate(self.base.decoder):
                 if number:

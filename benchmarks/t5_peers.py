@@ -64,8 +64,8 @@ def make(folder: Path, sizes: str, answers: str) -> None:
     backbone.insert_adapters(sites, "gelu_new")
     baked = backbone.bake(weights)
     for name, module in {
-        "classifier": baked.exportable(Answers(tokens), "constrained"),
-        "likelihood": baked.exportable(Answers(tokens), "likelihood"),
+        "classifier": baked.build_export_module(Answers(tokens), "constrained"),
+        "likelihood": baked.build_export_module(Answers(tokens), "likelihood"),
         "bare": bare,
     }.items():
         graph = fill_constants(

@@ -1,6 +1,6 @@
 """Ways to pad batches with GLUE's lengths: the engine's and others, in rows per second of HyperFormer++.
 
-Batches are the engine's (`mixed_batches`); all ways get the same rows in a window of batches.
+Batches are the engine's (`build_mixture_job`); all ways get the same rows in a window of batches.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def make(folder: Path, options: Any) -> None:
     ).items():
         table = parquet.read_table(options.data / name / "train.parquet")
         picked = table.take(draw.choice(len(table), min(ROWS, len(table)), replace=False)).to_pylist()
-        examples = [task.example(row) for row in picked]
+        examples = [task.make_example(row) for row in picked]
 
         def ids(texts: list[str], longest: int) -> list[list[int]]:
             tokens = tokenizer(texts, add_special_tokens=False, truncation=True, max_length=longest - 1)
@@ -92,7 +92,7 @@ def make_steps(folder: Path, rows: int) -> dict[str, TrainingStep]:
             for name in ("input_ids", "attention_mask")
         }
 
-    def group_by_length(window: Sequence[Any]) -> list[dict[str, Any]]:
+    def group_window(window: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the batches of a window with rows of similar length in each batch."""
         order = group_by_length([len(row.tokens["input_ids"]) for row in window], rows, 0)
         return [work.collate([window[i] for i in order[at : at + rows]]) for at in range(0, len(order), rows)]
@@ -103,7 +103,7 @@ def make_steps(folder: Path, rows: int) -> dict[str, TrainingStep]:
                 return backbone_loss(pad_fully(batch) if full else batch, smoothing)
 
             with (
-                mock.patch.object(engine, "LARGE", engine.LARGE_BATCH_TOKENS if split else 1 << 60),
+                mock.patch.object(engine, "LARGE_BATCH_TOKENS", engine.LARGE_BATCH_TOKENS if split else 1 << 60),
                 mock.patch.object(model.backbone, "loss", padded_loss),  # the engine would remove earlier padding
             ):
                 return model(**batches[number % len(batches)])["loss"]

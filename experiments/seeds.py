@@ -70,7 +70,7 @@ def untrain(folder: Path, seed: int) -> None:
 
     sizes = yaml.safe_load((ROOT / "conf/base/parameters.yml").read_text())["pretraining"]["sizes"]
     torch.manual_seed(seed)
-    t5.create_t5(AutoTokenizer.from_pretrained(folder), sizes).save(folder)
+    t5.create_backbone(AutoTokenizer.from_pretrained(folder), sizes).save(folder)
 
 
 def kedro(tree: Path, *options: str) -> None:

@@ -54,7 +54,7 @@ def trace_bundle(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
                 "date": date,
                 "subject": subject,
                 "stages": dict(_upstream_stages(name, stages)),
-                "again": f"git checkout {commit} && dvc pull && dvc repro",
+                "reproduce": f"git checkout {commit} && dvc pull && dvc repro",
             }
         exports, missing = exports + 1, missing + (not files)
     hint = f" The DVC cache and remote lack {missing} of them: run dvc fetch --all-commits." if missing else ""

@@ -11,7 +11,7 @@ def count_parameters(backbone: BackboneSettings, method: str, methods: Methods, 
     """Count the parameters of the configured method."""
     from hyperformer.model import count_parameters
 
-    return count_parameters(backbone, methods.named(method), tasks)
+    return count_parameters(backbone, methods.get_method(method), tasks)
 
 
 def create_pipeline() -> Pipeline:

@@ -7,8 +7,8 @@ from typing import Any
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
-from pipelines.hooks import Alone, Made, UserMistakes
-from pipelines.tracking import Tracked
+from pipelines.hooks import ArtifactLog, RunLock, UserErrorHooks
+from pipelines.tracking import MLflowLogger
 
 
 class ConfigLoader(OmegaConfigLoader):
@@ -37,4 +37,4 @@ class ConfigLoader(OmegaConfigLoader):
 
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}
-HOOKS = (UserMistakes(), Alone(), Made(), Tracked())
+HOOKS = (UserErrorHooks(), RunLock(), ArtifactLog(), MLflowLogger())

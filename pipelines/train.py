@@ -34,7 +34,7 @@ def train_model(
     """Train the configured method on all tasks."""
     from hyperformer.training import train
 
-    settings, start = methods.named(method), partial(start_curves, curves)
+    settings, start = methods.get_method(method), partial(start_curves, curves)
     return train(rows, tokens, tasks, backbone, settings, training, seed, resume_states / "train", start)
 
 

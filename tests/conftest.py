@@ -82,7 +82,7 @@ def unshared_traces(monkeypatch: pytest.MonkeyPatch) -> None:
     from hyperformer.export import classifier, shared_base
 
     for module in (classifier, shared_base):
-        monkeypatch.setattr(module, "traced", traces.TRACE)
+        monkeypatch.setattr(module, "trace_graph", traces.TRACE)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -128,7 +128,7 @@ def backbone_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) 
         "dropout_rate": 0.1,
     }
     folder = tmp_path_factory.mktemp("backbone")
-    t5.create_t5(t5.train_tokenizer(texts, 240), sizes).save(folder)
+    t5.create_backbone(t5.train_tokenizer(texts, 240), sizes).save(folder)
     return folder
 
 
@@ -157,7 +157,7 @@ def backbone(backbone_settings: Any) -> Any:
     from hyperformer import backbones
 
     loaded = backbones.load(backbone_settings)
-    loaded.place(loaded.sites(), "gelu_new")
+    loaded.insert_adapters(loaded.sites(), "gelu_new")
     return loaded
 
 

@@ -136,7 +136,7 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
 
 def make_batch(model: MultiTaskModel, rows: list[tuple[str, dict[str, Any]]]) -> Any:
     encoded = [
-        model.backbone.encode([model.tasks[task].example(row)], model.backbone_settings)[0] for task, row in rows
+        model.backbone.encode([model.tasks[task].make_example(row)], model.backbone_settings)[0] for task, row in rows
     ]
     return model.backbone.collate(encoded, [model.task_id(task) for task, _ in rows])
 

@@ -13,18 +13,18 @@ class Reader(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.open: list[str] = []
+        self.open_tags: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.headings: list[tuple[str, str]] = []
-        self.words = ""
+        self.text = ""
         self.feed(text)
         self.close()
-        assert self.open == []
+        assert self.open_tags == []
 
     def handle_starttag(self, tag, attrs):
         self.tags.append((tag, dict(attrs)))
         if tag not in VOID:
-            self.open.append(tag)
+            self.open_tags.append(tag)
         if tag in ("h1", "h2", "h3"):
             self.headings.append((tag, ""))
 
@@ -33,11 +33,11 @@ class Reader(HTMLParser):
         self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+        assert self.open_tags.pop() == tag
 
     def handle_data(self, data):
-        if "style" in self.open:
+        if "style" in self.open_tags:
             return
-        self.words += data
-        if self.open and self.open[-1] in ("h1", "h2", "h3"):
+        self.text += data
+        if self.open_tags and self.open_tags[-1] in ("h1", "h2", "h3"):
             self.headings[-1] = (self.headings[-1][0], self.headings[-1][1] + data)

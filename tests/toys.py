@@ -128,7 +128,7 @@ PAPER: dict[str, Any] = {"task_embedding_dim": 64, "projector": {"hidden_dim": 1
 def method_settings(name: str, **changes: Any) -> MethodSettings:
     sizes: dict[str, Any] = {} if name.startswith("fine_tuning") else {"reduction_factor": 4}
     sizes |= HYPERNETWORK_SIZES if name.startswith("hyperformer") else {}
-    return Methods.model_validate({name: {**sizes, **changes}}).named(name)
+    return Methods.model_validate({name: {**sizes, **changes}}).get_method(name)
 
 
 def make_method(
@@ -140,7 +140,7 @@ def make_method(
 
     torch.manual_seed(0)
     sites = make_sites(encoder, decoder)
-    return methods.make(method_settings(name, **changes), [f"task{i}" for i in range(tasks)], sites, width)
+    return methods.make_method(method_settings(name, **changes), [f"task{i}" for i in range(tasks)], sites, width)
 
 
 def enlarge_weights(method: Method) -> Method:

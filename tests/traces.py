@@ -57,5 +57,5 @@ def reuse_traces(folder: Path) -> Iterator[None]:
                 file.write_bytes(TRACE(*arguments, **options).SerializeToString())
         return onnx.ModelProto.FromString(file.read_bytes())
 
-    with mock.patch.object(classifier, "traced", traced), mock.patch.object(shared_base, "traced", traced):
+    with mock.patch.object(classifier, "trace_graph", traced), mock.patch.object(shared_base, "trace_graph", traced):
         yield

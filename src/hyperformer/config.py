@@ -318,7 +318,8 @@ class Methods(_Settings):
         if settings is None:
             present = [known for known in type(self).model_fields if getattr(self, known) is not None]
             raise ConfigurationError(
-                f"the setting 'method' is {name!r}, but `methods` has no block of that name; {suggest_name(name, present)}"
+                f"the setting 'method' is {name!r}, but `methods` has no block of that name; "
+                f"{suggest_name(name, present)}"
             )
         return MethodSettings(name=name, settings=settings)
 
@@ -477,7 +478,7 @@ def check_settings(parameters: dict[str, Any]) -> Settings:
         renamed = {_new_name(e["loc"]) for e in errors if e["type"] == "extra_forbidden"}
         messages = [_message(e) for e in errors if e["type"] != "missing" or _generic(e["loc"]) not in renamed]
         raise ConfigurationError("; ".join(messages)) from None
-    settings.methods.named(settings.method)
+    settings.methods.get_method(settings.method)
     return settings
 
 

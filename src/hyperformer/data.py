@@ -404,7 +404,7 @@ def _check_rows(name: str, task: Task, rows: StoredRows, file: str) -> StoredRow
     try:
         for number, row in enumerate(rows, start=1):
             try:
-                task.example(row)
+                task.make_example(row)
             except HyperFormerError as error:
                 raise HyperFormerError(f"task {name!r}: {file}, row {number}: {error}") from None
     except (OSError, pa.ArrowException) as error:

@@ -93,7 +93,7 @@ class _SplitProfile:
         """Count the rows of a split."""
         stream = stream_rows(rows, self._task.name, split)
         while chunk := list(islice(stream, CHUNK)):
-            examples = [self._task.example(row) for row in chunk]
+            examples = [self._task.make_example(row) for row in chunk]
             for row, example in zip(chunk, examples, strict=True):
                 self._count(row, example)
             unknown = self._loaded.tokenizer.unk_token_id
@@ -106,7 +106,7 @@ class _SplitProfile:
         self.rows += 1
         self.answers[example.answer] += 1
         if self._task.numbers is not None:
-            self.numbers.append(float(self._task.truth(row)))
+            self.numbers.append(float(self._task.read_label(row)))
         self.empty.update(column for column in self._task.text_columns if not str(row[column]).strip())
         key = blake2b(repr(example.source).encode(), digest_size=16).digest()
         if key in self._seen:
@@ -140,7 +140,7 @@ class _SplitProfile:
 
 def _examples(task: Task, loaded: Backbone, backbone: BackboneSettings, rows: Path) -> list[dict[str, Any]]:
     """Return the first training rows: text, tokens as the model reads them, and answer."""
-    examples = [task.example(row) for row in islice(stream_rows(rows, task.name, "train"), MAX_EXAMPLES)]
+    examples = [task.make_example(row) for row in islice(stream_rows(rows, task.name, "train"), MAX_EXAMPLES)]
     encoded = loaded.encode(examples, backbone)
     return [
         {
@@ -182,7 +182,7 @@ def _find_answer_problems(task: Task, loaded: Backbone, splits: Mapping[Split, _
     if not task.answers:
         return
     train = splits["train"]
-    ids = loaded.answers(task.answers, task.numbers).ids
+    ids = loaded.encode_answers(task.answers, task.numbers).ids
     for index, answer in enumerate(task.answers):
         if ids[index] in ids[:index]:
             other = task.answers[ids.index(ids[index])]

@@ -37,8 +37,8 @@ def compute_metrics(task: Task, rows: Rows, answers: Sequence[Answer]) -> Metric
     a classification or regression task were generated, `outside` counts those that the task does not have; they are
     wrong answers.
     """
-    truths = [task.truth(row) for row in rows]
-    result = _add_mean(task.metrics(truths, [task.prediction(answer) for answer in answers]))
+    truths = [task.read_label(row) for row in rows]
+    result = _add_mean(task.compute_metrics(truths, [task.to_prediction(answer) for answer in answers]))
     result["collapsed"] = float(_count_distinct(task, answers) == 1 < len(set(truths)))
     if task.answers and not any(answer.probabilities for answer in answers):
         result["outside"] = float(sum(answer.label not in task.answers for answer in answers))
@@ -166,12 +166,12 @@ def evaluate_baselines(task: Task, train: Rows, test: Rows, embed: Embed, seed: 
     Returns:
         baseline → metric → percent.
     """
-    truths = np.array([task.truth(row) for row in train])
-    expected = [task.truth(row) for row in test]
+    truths = np.array([task.read_label(row) for row in train])
+    expected = [task.read_label(row) for row in test]
     is_regression = task.numbers is not None
     values, counts = np.unique(truths, return_counts=True)
     common = float(truths.mean()) if is_regression else values[counts.argmax()].item()
-    results = {"majority": _add_mean(task.metrics(expected, [common] * len(test)))}
+    results = {"majority": _add_mean(task.compute_metrics(expected, [common] * len(test)))}
 
     vectorizer = TfidfVectorizer(ngram_range=(1, 2), min_df=2 if len(train) > 1000 else 1)
     tfidf = vectorizer.fit_transform([_join_texts(task, row) for row in train])
@@ -192,7 +192,7 @@ def evaluate_baselines(task: Task, train: Rows, test: Rows, embed: Embed, seed: 
         else:
             model = Ridge(random_state=seed) if is_regression else LogisticRegression(max_iter=2000, random_state=seed)
         predictions = model.fit(train_features, truths).predict(test_features)
-        results[name] = _add_mean(task.metrics(expected, predictions.tolist()))
+        results[name] = _add_mean(task.compute_metrics(expected, predictions.tolist()))
     return results
 
 

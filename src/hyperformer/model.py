@@ -86,9 +86,9 @@ class MultiTaskModel(nn.Module):
         self.backbone = backbones.load(backbone)
         self.answer_heads = _build_answer_heads(self.backbone, self.tasks)
         rows = self.answer_heads.rows if self.answer_heads else 0
-        self.method = methods.make(method, self.groups[group], self.backbone.sites(), self.backbone.width, rows)
+        self.method = methods.make_method(method, self.groups[group], self.backbone.sites(), self.backbone.width, rows)
         if isinstance(method.settings, AdapterSettings):
-            self.backbone.place(self.method.sites, method.settings.activation)
+            self.backbone.insert_adapters(self.method.sites, method.settings.activation)
         if not self.method.trains_backbone:
             self.backbone.freeze()
         self.answers = {name: self._encode_answers(name) for name, task in self.tasks.items() if task.answers}
@@ -110,7 +110,7 @@ class MultiTaskModel(nn.Module):
         Raises:
             HyperFormerError: two answers encode to the same tokens, or an answer is longer than `max_target_tokens`.
         """
-        answers = self.backbone.answers(self.tasks[task].answers, self.tasks[task].numbers)
+        answers = self.backbone.encode_answers(self.tasks[task].answers, self.tasks[task].numbers)
         limit = self.backbone_settings.max_target_tokens
         if limit is not None and answers.longest > limit:
             raise HyperFormerError(
@@ -214,7 +214,7 @@ class MultiTaskModel(nn.Module):
 
     def source(self, task: str, row: Mapping[str, Any]) -> Source:
         """Render a row by the task's template into the input of the backbone's tokenizer."""
-        return text.render(self.backbone.template(self.tasks[task].settings.text), row)
+        return text.render(self.backbone.format_template(self.tasks[task].settings.text), row)
 
     def check(self, settings: EvaluationSettings) -> None:
         """Check that the backbone supports the settings.
@@ -261,7 +261,7 @@ class MultiTaskModel(nn.Module):
     def bake(self, task: str) -> backbones.Backbone:
         """Return a copy of the backbone with the task's adapters merged in as constants, without the hypernetwork."""
         task_id = self._activate(task)
-        return self.backbone.baked(self.method.weights(task_id), self._head(task_id))
+        return self.backbone.bake(self.method.weights(task_id), self._head(task_id))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write trained tensors, configuration and model card; the backbone is stored as a path with its checksum."""
@@ -542,7 +542,7 @@ def count_parameters(backbone: BackboneSettings, method: MethodSettings, setting
     architecture = backbones.load_without_weights(backbone)
     heads = _build_answer_heads(architecture, tasks.make_tasks(settings))
     with torch.device("meta"):
-        method_module = methods.make(
+        method_module = methods.make_method(
             method, groups[0], architecture.sites(), architecture.width, heads.rows if heads else 0
         )
     if not method_module.trains_backbone:

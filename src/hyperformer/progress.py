@@ -36,7 +36,7 @@ def progress_bar(label: str, total: int, done: int = 0) -> Iterator[Any]:
 
 
 def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
-    """Yield items and report progress: a bar on a terminal, elsewhere a log line every `SECONDS`."""
+    """Yield items and report progress: a bar on a terminal, elsewhere a log line every `LOG_INTERVAL` seconds."""
     last_logged = time.monotonic()
     with progress_bar(label, total) as progress:
         for done, item in enumerate(items, start=1):
@@ -58,7 +58,7 @@ def record_duration(folder: Path, step: str, seconds: float) -> None:
 
 
 def read_durations(folder: Path) -> dict[str, float]:
-    """Return the seconds of each step that `note` recorded in a folder."""
+    """Return the seconds of each step that `record_duration` recorded in a folder."""
     file = folder / STEPS
     seconds: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return seconds

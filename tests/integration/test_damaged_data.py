@@ -98,7 +98,7 @@ def test_token_ids_that_the_backbone_does_not_know_are_refused_before_training(t
     write_tokens({"mood": [row] * 8, "mood3": [row, {**row, column: [5, token, 1]}]})(tmp_path)
     tokens = {name: (read_tokens(tmp_path, name), 0.5) for name in ("mood", "mood3")}
     model = make_model()
-    assert model.backbone.vocabulary == 240
+    assert model.backbone.vocab_size == 240
     with pytest.raises(
         HyperFormerError, match=rf"task 'mood3': .* token id {token} in '{column}'; expected .* 0 to 239,"
     ):

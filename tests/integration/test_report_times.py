@@ -24,13 +24,13 @@ def test_times_of_every_graph_are_shown_with_those_of_the_steps(bundles, toy_row
     assert [text for tag, text in page.headings if tag == "h2"] == [
         "How fast are the exported graphs?", "How long did each step take?",
     ]  # fmt: skip
-    assert "The longest step was checkpoint, 80 s." in page.words
-    assert f"{max(graph['median_ms'] for graph in results):.1f} ms at most" in page.words
+    assert "The longest step was checkpoint, 80 s." in page.text
+    assert f"{max(graph['median_ms'] for graph in results):.1f} ms at most" in page.text
     assert sorted(path.name for path in tmp_path.iterdir()) == ["latency.json", "steps.json", "times.html"]
 
 
 def test_a_page_without_times_says_so(toy_rows, tmp_path):
     measure(tmp_path, toy_rows, tmp_path)
-    text = Reader((tmp_path / "times.html").read_text()).words
+    text = Reader((tmp_path / "times.html").read_text()).text
     assert "No graph was exported." in text
     assert "No step was timed." in text

@@ -120,7 +120,7 @@ def test_the_standard_error_of_matthews_at_zero_is_that_of_a_balanced_guess() ->
 def score_guesses(task: Task, seed: int, rows: int = 100) -> float:
     rng = Random(seed)
     truths = [i % 2 for i in range(rows)]
-    return task.metrics(truths, [rng.randrange(2) for _ in truths])["matthews"]
+    return task.compute_metrics(truths, [rng.randrange(2) for _ in truths])["matthews"]
 
 
 ROWS = Dataset.from_dict({"first": ["a", "c", "e"], "second": ["b", "d", "f"], "label": [1, 0, 0]})

@@ -67,12 +67,12 @@ def test_small_tasks_halve_their_validation_split(settings: Settings, name: str)
 
 @pytest.mark.parametrize(("score", "answer"), [(2.333, "2.4"), (2.5, "2.4"), (4.9, "4.8"), (5.0, "5.0"), (0.1, "0.0")])
 def test_similarity_is_rounded_to_the_nearest_fifth(tasks: dict[str, Task], score: float, answer: str) -> None:
-    assert tasks["stsb"].example({"sentence1": "a", "sentence2": "b", "label": score}).answer == answer
+    assert tasks["stsb"].make_example({"sentence1": "a", "sentence2": "b", "label": score}).answer == answer
 
 
 def test_every_field_of_inference_is_named_with_a_colon(tasks: dict[str, Task]) -> None:
     row = {"premise": "It rains.", "hypothesis": "It is wet.", "label": 0}
-    assert tasks["mnli"].example(row).source == "premise: It rains. hypothesis: It is wet."
+    assert tasks["mnli"].make_example(row).source == "premise: It rains. hypothesis: It is wet."
     for task in tasks.values():
         assert all(f"{column}: {{{column}}}" in task.settings.text for column in task.text_columns)
 

@@ -109,7 +109,7 @@ def make_reference_model(tmp_path: Path, reference: Reference) -> Callable[[], M
     def make() -> MultiTaskModel:
         model = MultiTaskModel(
             BackboneSettings(path=str(tmp_path), max_source_tokens=16, max_target_tokens=16),
-            Methods.model_validate({name: method}).named(name),
+            Methods.model_validate({name: method}).get_method(name),
             Tasks({name: task for name in configuration["tasks"]}),
         )
         load_authors_weights(model, configuration["tasks"], tensors)

@@ -225,7 +225,7 @@ def make_groups(make_model, method):
     model = make_model(method=method)
     first = {name: tensor.clone() for name, tensor in models.trained_tensors(model).items()}
     draw = torch.Generator().manual_seed(0)
-    model.assemble(
+    model.load_trained(
         [
             {name: tensor + 0.05 * torch.randn(tensor.shape, generator=draw) for name, tensor in first.items()}
             for _ in model.groups
@@ -246,7 +246,7 @@ def test_each_task_is_answered_by_its_own_group_in_any_order(make_model, method)
     for task in ("likeness", "mood", "likeness", "mood3", "mood"):
         assert model.scores(task, [source for _, source, _ in ROWS], 2) == wanted[task]
     other = make_model(method=method)
-    other.assemble([model._trained[1]] * 3)
+    other.load_trained([model._trained[1]] * 3)
     assert score_tasks(other)["mood3"] == wanted["mood3"]
     assert score_tasks(other)["mood"] != wanted["mood"]
 

@@ -14,7 +14,7 @@ from hyperformer.progress import track
 def test_without_a_terminal_a_line_is_logged_periodically(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "SECONDS", -1.0)
+    monkeypatch.setattr(progress, "LOG_INTERVAL", -1.0)
     with caplog.at_level(logging.INFO, "hyperformer"):
         assert list(track("abc", "reading", 3)) == ["a", "b", "c"]
     assert caplog.messages == ["reading: 1 of 3", "reading: 2 of 3", "reading: 3 of 3"]
@@ -30,7 +30,7 @@ def test_short_work_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
 def test_a_terminal_shows_a_bar_and_no_lines(
     caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "SECONDS", -1.0)
+    monkeypatch.setattr(progress, "LOG_INTERVAL", -1.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     with caplog.at_level(logging.INFO, "hyperformer"):
         assert list(track(range(3), "reading", 3)) == [0, 1, 2]

@@ -180,7 +180,7 @@ def test_a_checkpoints_names_are_the_models():
     from hyperformer.methods.hypernetworks import HypernetworkMethod
 
     assert (run.CONFIGURATION, run.WEIGHTS) == (model.CONFIGURATION, model.WEIGHTS)
-    assert run.EMBEDDING.removeprefix("method.") in HypernetworkMethod.own
+    assert run.EMBEDDING.removeprefix("method.") in HypernetworkMethod.task_specific
 
 
 def test_the_page_asks_and_answers_every_question(toy):
@@ -189,15 +189,15 @@ def test_the_page_asks_and_answers_every_question(toy):
     assert [text for tag, text in page.headings if tag == "h2"] == QUESTIONS
     assert [tag for tag, _ in page.headings][:2] == ["h1", "h2"]
     assert html.count('<p class="answer">') == len(QUESTIONS)
-    assert "The mean test score is 61.0" in page.words
-    assert "at step 100 of 100, the last one" in page.words
-    assert f'The most frequent confusion: "NA" predicted as "{ODD}" in 1 of 2 rows, 50.0%' in page.words
-    assert f"expected calibration error over {predictions.BINS} bins" in page.words
-    assert "The largest bundle is 2.3 MB." in page.words
-    assert "Graph and model give the same answer on 38 of 40 validation rows; 2 are ties." in page.words
-    assert "trained with seed 7" in page.words
-    assert all(f"data of {name}" in page.words for name in toy.manifests)
-    assert page.words.count("the same code") == 1
+    assert "The mean test score is 61.0" in page.text
+    assert "at step 100 of 100, the last one" in page.text
+    assert f'The most frequent confusion: "NA" predicted as "{ODD}" in 1 of 2 rows, 50.0%' in page.text
+    assert f"expected calibration error over {predictions.BINS} bins" in page.text
+    assert "The largest bundle is 2.3 MB." in page.text
+    assert "Graph and model give the same answer on 38 of 40 validation rows; 2 are ties." in page.text
+    assert "trained with seed 7" in page.text
+    assert all(f"data of {name}" in page.text for name in toy.manifests)
+    assert page.text.count("the same code") == 1
 
 
 def test_the_page_loads_nothing_and_is_accessible(toy):
@@ -221,7 +221,7 @@ def test_the_page_loads_nothing_and_is_accessible(toy):
 def test_markup_in_texts_is_escaped(toy):
     html = render_page(toy)
     assert "<script" not in html
-    assert Reader(html).words.count(ODD) > 5
+    assert Reader(html).text.count(ODD) > 5
 
 
 def test_the_same_run_gives_the_same_bytes_in_any_folder(toy, tmp_path):
@@ -247,7 +247,7 @@ def test_sections_without_data_say_so(toy):
         "No task of this run was exported",
         "on 1 task",
     ):
-        assert text in page.words
+        assert text in page.text
 
 
 def test_many_labels_are_shown_by_their_most_frequent_confusions(toy):
@@ -264,8 +264,8 @@ def test_many_labels_are_shown_by_their_most_frequent_confusions(toy):
         history=[{"step": 1, "mean": 90.0, "many": 90.0}],
     )
     page = Reader(render_page(less))
-    assert "many: most frequent confusions" in page.words
-    assert '"label 0" predicted as "label 1" in 1 of 3 rows, 33.3%' in page.words
+    assert "many: most frequent confusions" in page.text
+    assert '"label 0" predicted as "label 1" in 1 of 3 rows, 33.3%' in page.text
 
 
 def test_embeddings_of_one_task_or_none_are_not_compared(toy):
@@ -274,7 +274,7 @@ def test_embeddings_of_one_task_or_none_are_not_compared(toy):
     (toy.checkpoint / run.CONFIGURATION).write_text(json.dumps({**configuration, "groups": [["likeness"]]}))
     for name, text in ((run.EMBEDDING, "there is nothing to compare"), ("other", "has no task embeddings")):
         save_file({name: vectors}, toy.checkpoint / run.WEIGHTS)
-        assert text in Reader(render_page(toy)).words
+        assert text in Reader(render_page(toy)).text
 
 
 def test_similarity_that_random_vectors_reach_is_marked(toy):
@@ -292,8 +292,8 @@ def test_a_regression_without_predicted_numbers_says_so(toy):
     folder = toy.predictions.with_name("texts")
     write_predictions(folder, "likeness", source=list("ab"), truth=[0, 1], answer=["x", "y"], value=[None, None])
     page = Reader(render_page(replace(toy, tasks={"likeness": toy.tasks["likeness"]}, predictions=folder)))
-    assert "No prediction is a number." in page.words
-    assert "All tasks are regression tasks" in page.words
+    assert "No prediction is a number." in page.text
+    assert "All tasks are regression tasks" in page.text
 
 
 def test_perfect_predictions_and_an_earlier_best_score_are_reported(toy):
@@ -302,10 +302,10 @@ def test_perfect_predictions_and_an_earlier_best_score_are_reported(toy):
     write_predictions(folder, name, source=list("ab"), truth=["NA", ODD], answer=["NA", ODD], probability=[1.0, 1.0])
     history = [{"step": step, "mean": value, name: value} for step, value in ((10, -20.0), (20, 90.0), (30, 70.0))]
     page = Reader(render_page(replace(toy, tasks={name: toy.tasks[name]}, predictions=folder, history=history)))
-    assert "The best mean validation score is 90.0, at step 20 of 30; it did not improve after that." in page.words
-    assert "All predictions are correct." in page.words
-    assert "The mean calibration error is 0.0 points" in page.words
-    assert "one scale from -20 to 100" in page.words
+    assert "The best mean validation score is 90.0, at step 20 of 30; it did not improve after that." in page.text
+    assert "All predictions are correct." in page.text
+    assert "The mean calibration error is 0.0 points" in page.text
+    assert "one scale from -20 to 100" in page.text
 
 
 def test_results_in_markdown_keep_their_columns():

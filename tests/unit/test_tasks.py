@@ -67,32 +67,36 @@ TRUTHS, PREDICTIONS = (
 
 
 def test_accuracy_is_the_share_of_right_answers_in_percent() -> None:
-    assert make_classification("accuracy").metrics(TRUTHS, PREDICTIONS) == {"accuracy": pytest.approx(100 * 5 / 8)}
+    assert make_classification("accuracy").compute_metrics(TRUTHS, PREDICTIONS) == {
+        "accuracy": pytest.approx(100 * 5 / 8)
+    }
 
 
 def test_f1_of_two_labels_is_that_of_label_one_in_percent() -> None:
-    assert make_classification("f1").metrics(TRUTHS, PREDICTIONS) == {
+    assert make_classification("f1").compute_metrics(TRUTHS, PREDICTIONS) == {
         "f1": pytest.approx(100 * 2 * 3 / (2 * 3 + 2 + 1))
     }
 
 
 def test_f1_of_three_labels_is_the_mean_over_labels() -> None:
     task = make_classification("f1", labels={0: "a", 1: "b", 2: "c"})
-    metrics = task.metrics([0, 0, 1, 2], [0, 1, 1, 2])
+    metrics = task.compute_metrics([0, 0, 1, 2], [0, 1, 1, 2])
     assert metrics == {"f1": pytest.approx(100 * (2 / 3 + 2 / 3 + 1) / 3)}
 
 
 def test_f1_without_any_positive_is_zero() -> None:
-    assert make_classification("f1").metrics([0, 0], [0, 0]) == {"f1": 0.0}
+    assert make_classification("f1").compute_metrics([0, 0], [0, 0]) == {"f1": 0.0}
 
 
 def test_matthews_is_the_correlation_of_two_labels_in_percent() -> None:
     expected = (3 * 2 - 2 * 1) / math.sqrt((3 + 2) * (3 + 1) * (2 + 2) * (2 + 1))
-    assert make_classification("matthews").metrics(TRUTHS, PREDICTIONS) == {"matthews": pytest.approx(100 * expected)}
+    assert make_classification("matthews").compute_metrics(TRUTHS, PREDICTIONS) == {
+        "matthews": pytest.approx(100 * expected)
+    }
 
 
 def test_matthews_of_constant_predictions_is_zero() -> None:
-    assert make_classification("matthews").metrics([0, 1, 1], [1, 1, 1]) == {"matthews": 0.0}
+    assert make_classification("matthews").compute_metrics([0, 1, 1], [1, 1, 1]) == {"matthews": 0.0}
 
 
 NUMBERS, GUESSES = [0.0, 1.0, 2.0, 5.0], [1.0, 0.0, 4.0, 4.5]
@@ -101,13 +105,13 @@ NUMBERS, GUESSES = [0.0, 1.0, 2.0, 5.0], [1.0, 0.0, 4.0, 4.5]
 def test_pearson_is_the_linear_correlation_in_percent() -> None:
     x, y = np.array(NUMBERS) - np.mean(NUMBERS), np.array(GUESSES) - np.mean(GUESSES)
     expected = 100 * (x * y).sum() / np.sqrt((x**2).sum() * (y**2).sum())
-    assert make_regression("pearson").metrics(NUMBERS, GUESSES) == {"pearson": pytest.approx(expected)}
+    assert make_regression("pearson").compute_metrics(NUMBERS, GUESSES) == {"pearson": pytest.approx(expected)}
 
 
 def test_spearman_is_the_correlation_of_ranks_in_percent() -> None:
     squares = 1 + 1 + 0 + 0  # ranks 1 2 3 4 against 2 1 3 4
     expected = 100 * (1 - 6 * squares / (4 * (4**2 - 1)))
-    assert make_regression("spearman").metrics(NUMBERS, GUESSES) == {"spearman": pytest.approx(expected)}
+    assert make_regression("spearman").compute_metrics(NUMBERS, GUESSES) == {"spearman": pytest.approx(expected)}
 
 
 @pytest.mark.parametrize("metric", ["pearson", "spearman"])
@@ -115,11 +119,11 @@ def test_spearman_is_the_correlation_of_ranks_in_percent() -> None:
 def test_a_constant_side_correlates_with_nothing_and_warns_of_nothing(
     metric: str, truths: list[float], guesses: list[float]
 ) -> None:
-    assert make_regression(metric).metrics(truths, guesses) == {metric: 0.0}  # a warning is an error here
+    assert make_regression(metric).compute_metrics(truths, guesses) == {metric: 0.0}  # a warning is an error here
 
 
 def test_metrics_come_in_the_order_of_the_configuration() -> None:
-    assert list(make_classification("f1", "accuracy").metrics(TRUTHS, PREDICTIONS)) == ["f1", "accuracy"]
+    assert list(make_classification("f1", "accuracy").compute_metrics(TRUTHS, PREDICTIONS)) == ["f1", "accuracy"]
 
 
 @pytest.mark.parametrize("metric", ["pearson", "bleu"])
@@ -142,70 +146,70 @@ def test_an_example_is_the_text_and_the_answer_of_a_row() -> None:
     task = make_classification(text="question: {q} sentence: {s}", labels={0: "no", 1: "yes"})
     row = {"q": "Who?", "s": "Mia.", "label": 1, "idx": 7}
     assert task.text_columns == ["q", "s"]
-    assert task.example(row) == Example("t", "question: Who? sentence: Mia.", "yes", 1)
+    assert task.make_example(row) == Example("t", "question: Who? sentence: Mia.", "yes", 1)
 
 
 def test_labels_can_be_strings() -> None:
     task = make_classification(labels={"entails": "entailment", "neutral": "neutral"})
     assert task.answers == ["entailment", "neutral"]
-    assert task.example({"a": "x", "label": "neutral"}).answer == "neutral"
+    assert task.make_example({"a": "x", "label": "neutral"}).answer == "neutral"
 
 
 def test_the_order_of_the_labels_and_not_their_values_is_the_order_of_the_answers() -> None:
     task = make_classification(labels={1: "yes", 0: "no"})
     assert task.answers == ["yes", "no"]
-    assert task.truth({"label": 0}) == 1
+    assert task.read_label({"label": 0}) == 1
 
 
 @pytest.mark.parametrize("row", [{"label": 2}, {"label": -1}, {"label": None}, {"label": "yes"}, {}])
 def test_a_label_outside_the_list_is_refused(row: dict[str, Any]) -> None:
     with pytest.raises(HyperFormerError, match=f"column 'label' is {row.get('label')!r}, expected one of 0, 1"):
-        make_classification().truth(row)
+        make_classification().read_label(row)
 
 
 def test_the_prediction_of_a_classification_answer_is_its_index() -> None:
-    assert make_classification().prediction(Answer("yes", {"no": 0.1, "yes": 0.9})) == 1
+    assert make_classification().to_prediction(Answer("yes", {"no": 0.1, "yes": 0.9})) == 1
 
 
 @pytest.mark.parametrize(("score", "answer"), [(0, "0.0"), (2.333, "2.4"), (4.75, "4.8"), ("3.2", "3.2"), (5, "5.0")])
 def test_a_regression_row_has_the_nearest_answer_of_the_grid(score: Any, answer: str) -> None:
-    assert make_regression().example({"a": "x", "score": score}).answer == answer
+    assert make_regression().make_example({"a": "x", "score": score}).answer == answer
 
 
 def test_a_regression_truth_is_the_number_itself() -> None:
-    assert make_regression().truth({"score": 2.333}) == 2.333
+    assert make_regression().read_label({"score": 2.333}) == 2.333
 
 
 def test_the_prediction_of_a_regression_answer_is_its_expected_number() -> None:
-    assert make_regression().prediction(Answer("2.0", {"2.0": 1.0}, 2.17)) == 2.17
+    assert make_regression().to_prediction(Answer("2.0", {"2.0": 1.0}, 2.17)) == 2.17
 
 
 @pytest.mark.parametrize("score", [-0.1, 5.01, math.nan, math.inf, "many", None])
 def test_a_regression_truth_outside_the_range_is_refused(score: Any) -> None:
     with pytest.raises(HyperFormerError, match=f"column 'score' is {score!r}, expected a number from 0.0 to 5.0"):
-        make_regression().truth({"score": score})
+        make_regression().read_label({"score": score})
 
 
 def test_a_generated_answer_that_is_no_label_is_wrong() -> None:
-    assert make_classification().prediction(Answer("perhaps", {})) == -1
-    assert math.isnan(make_regression().prediction(Answer("five", {})))
+    assert make_classification().to_prediction(Answer("perhaps", {})) == -1
+    assert math.isnan(make_regression().to_prediction(Answer("five", {})))
 
 
 def test_the_answer_of_a_generation_task_is_the_text_of_its_row() -> None:
     task = make_generation()
-    assert task.example({"a": "x", "b": "A whole text."}) == Example("t", "x", "A whole text.")
+    assert task.make_example({"a": "x", "b": "A whole text."}) == Example("t", "x", "A whole text.")
     assert task.answers == []
-    assert task.prediction(Answer("some text", {})) == "some text"
+    assert task.to_prediction(Answer("some text", {})) == "some text"
 
 
 @pytest.mark.parametrize("text", ["", "  ", None])
 def test_a_generation_row_without_a_text_is_refused(text: str | None) -> None:
     with pytest.raises(HyperFormerError, match=r"column 'b' is .*, expected a non-empty text"):
-        make_generation().example({"a": "x", "b": text})
+        make_generation().make_example({"a": "x", "b": text})
 
 
 def test_exact_match_ignores_case_and_whitespace_only() -> None:
-    metrics = make_generation().metrics(["The film.", "a b", "a b"], ["the  film.", "ab", "a b"])
+    metrics = make_generation().compute_metrics(["The film.", "a b", "a b"], ["the  film.", "ab", "a b"])
     assert metrics == {"exact_match": pytest.approx(200 / 3)}
 
 
@@ -221,15 +225,15 @@ def test_exact_match_ignores_case_and_whitespace_only() -> None:
 def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence(
     truth: str, prediction: str, expected: float
 ) -> None:
-    assert make_generation("rouge_l").metrics([truth], [prediction])["rouge_l"] == pytest.approx(100 * expected)
+    assert make_generation("rouge_l").compute_metrics([truth], [prediction])["rouge_l"] == pytest.approx(100 * expected)
 
 
 def test_bleu_is_over_all_rows_and_ignores_case() -> None:
     truths = ["The cat sat on the mat .", "A dog barked at the moon ."]
     task = make_generation("bleu")
-    assert task.metrics(truths, [text.lower() for text in truths])["bleu"] == pytest.approx(100.0)
-    assert task.metrics(truths, list(reversed(truths)))["bleu"] < 20.0
+    assert task.compute_metrics(truths, [text.lower() for text in truths])["bleu"] == pytest.approx(100.0)
+    assert task.compute_metrics(truths, list(reversed(truths)))["bleu"] < 20.0
     # precisions 6/7 7/7 …: one word of 14 is wrong, in 1 of 14 words, 2 of 12 pairs, 2 of 10 threes, 2 of 8 fours
     wrong = [truths[0], "A dog barked at the sun ."]
     precisions = [13 / 14, 10 / 12, 8 / 10, 6 / 8]
-    assert task.metrics(truths, wrong)["bleu"] == pytest.approx(100 * math.prod(precisions) ** 0.25)
+    assert task.compute_metrics(truths, wrong)["bleu"] == pytest.approx(100 * math.prod(precisions) ** 0.25)

@@ -18,7 +18,7 @@ from hyperformer.backbones.base import Answers, Backbone
 from hyperformer.backbones.dropout import replace_dropout
 from hyperformer.backbones.encoder import EncoderBackbone
 from hyperformer.backbones.heads import AnswerHeads
-from hyperformer.backbones.t5 import SENTINELS, T5Backbone, create_t5, train_tokenizer
+from hyperformer.backbones.t5 import SENTINELS, T5Backbone, create_backbone, train_tokenizer
 from hyperformer.config import BackboneSettings
 from hyperformer.types import HyperFormerError
 
@@ -92,9 +92,9 @@ __all__ = [
     "AnswerHeads",
     "Answers",
     "Backbone",
-    "checksum",
+    "compute_checksum",
+    "create_backbone",
     "load",
     "load_without_weights",
-    "new",
     "train_tokenizer",
 ]

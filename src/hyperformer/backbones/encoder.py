@@ -77,7 +77,7 @@ class EncoderBackbone(Backbone):
         return int(self.encoder.config.hidden_size)
 
     @property
-    def vocabulary(self) -> int:
+    def vocab_size(self) -> int:
         """The number of token embeddings of the model."""
         return int(self.encoder.config.vocab_size)
 

@@ -20,7 +20,7 @@ class Adapter(nn.Module):
 
     def __init__(self, dropout: nn.Module) -> None:
         super().__init__()
-        self.empty = not isinstance(dropout, ConstantAdapter)
+        self.is_identity = not isinstance(dropout, ConstantAdapter)
         if isinstance(dropout, ConstantAdapter):
             self.activation = dropout.activation
             for name, value in dropout.named_buffers(recurse=False):
@@ -28,7 +28,7 @@ class Adapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute x + LN(act(x Dᵀ + b_D) Uᵀ + b_U; gain, shift), [B, L, d]."""
-        if self.empty:
+        if self.is_identity:
             return x
         z = self.activation(x @ self.down + self.down_bias) @ self.up + self.up_bias  # [B, L, d]
         return x + F.layer_norm(z, x.shape[-1:], self.gain, self.shift, ADAPTER_NORM_EPS)

@@ -54,7 +54,7 @@ class AnswerHeads(nn.Module):
         self.register_buffer("offsets", offsets, persistent=False)  # [T, A]
 
     def forward(self, heads: HeadWeights, tasks: Tensor) -> HeadWeights:
-        """Return one row of weights per answer: weight [n, A, d], bias [n, A], `NEVER` beyond a task's last answer.
+        """Return weights per answer: weight [n, A, d], bias [n, A], `MASKED_LOGIT` beyond a task's last answer.
 
         Args:
             heads: the heads of n tasks, with k rows.
@@ -81,7 +81,7 @@ def compute_loss(logits: Tensor, labels: Tensor, label_smoothing: float) -> Tens
     """Compute each row's label-smoothed cross-entropy over its task's answers, [B].
 
     Args:
-        logits: [B, A], `NEVER` for answers that a row's task does not have.
+        logits: [B, A], `MASKED_LOGIT` for answers that a row's task does not have.
         labels: index of the true answer, [B].
         label_smoothing: probability that is spread evenly over the task's answers.
     """

@@ -22,7 +22,7 @@ class TriePlan:
         edge_tokens: the token of each edge, [E].
         paths: 1 where an edge is on the path of an answer, [E, A].
         edge_mask: 1 where an edge leaves a node, [N, E].
-        edge_bias: 0 where an edge leaves a node, and `NEVER` elsewhere, [N, E].
+        edge_bias: 0 where an edge leaves a node, and `MASKED_LOGIT` elsewhere, [N, E].
     """
 
     def __init__(self, trie: Trie, like: Tensor) -> None:
@@ -45,13 +45,13 @@ class TriePlan:
     def bias(self, attention: Any) -> Tensor:
         """Return a self-attention's position bias between nodes, by their depths, [1, H, N, N].
 
-        It is `NEVER` except between a node and its ancestors or itself.
+        It is `MASKED_LOGIT` except between a node and its ancestors or itself.
         """
         depths = self.trie.depths
         table = attention.compute_bias(max(depths) + 1, max(depths) + 1)[0]  # [H, D, D]
         bias = table[:, depths][:, :, depths].clone()
         for node in range(len(depths)):
-            hidden = sorted(set(range(len(depths))) - set(self.trie.seen(node)))
+            hidden = sorted(set(range(len(depths))) - set(self.trie.ancestors(node)))
             bias[:, node, hidden] = MASKED_LOGIT
         return bias.unsqueeze(0)
 

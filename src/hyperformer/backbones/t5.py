@@ -84,7 +84,7 @@ class T5Backbone(Backbone):
         return self.t5.model_dim
 
     @property
-    def vocabulary(self) -> int:
+    def vocab_size(self) -> int:
         """The number of token embeddings of the model."""
         return int(self.t5.config.vocab_size)
 
@@ -306,7 +306,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
     )
 
 
-def create_t5(tokenizer: PreTrainedTokenizerFast, sizes: Mapping[str, Any]) -> T5Backbone:
+def create_backbone(tokenizer: PreTrainedTokenizerFast, sizes: Mapping[str, Any]) -> T5Backbone:
     """Create an untrained T5, initialised from torch's random state.
 
     The encoder's first head attends to the previous token, the second to the next token, the third and fourth to the

@@ -148,7 +148,7 @@ def _write_bundle(
         format=manifest.FORMAT,
         task=task.name,
         kind=task.settings.kind,
-        text=trained.backbone.template(task.settings.text),
+        text=trained.backbone.format_template(task.settings.text),
         labels=task.answers,
         numbers=task.numbers,
         max_source_tokens=trained.backbone_settings.max_source_tokens,

@@ -61,7 +61,7 @@ tags: [hyperformer, {manifest.kind}]
 A {manifest.kind} task on the backbone `{manifest.backbone}`, trained with the method `{manifest.method}`.
 {_describe_files(manifest)}
 
-- Input: {text.named(manifest.text)}, truncated to {manifest.max_source_tokens} tokens
+- Input: {text.format_template(manifest.text)}, truncated to {manifest.max_source_tokens} tokens
 - Output: {", ".join(manifest.labels) or "generated text"}
 - Test metrics (percent): {metrics}
 - Verified against PyTorch on {manifest.parity["rows"]:.0f} validation rows

@@ -85,7 +85,7 @@ class Classifier(ScoringTarget):
         quantize.write(folder)
 
     def _graph(self, baked: Backbone, task: Task) -> onnx.ModelProto:
-        module = baked.exportable(baked.answers(task.answers, task.numbers), self.scoring).eval()
+        module = baked.build_export_module(baked.encode_answers(task.answers, task.numbers), self.scoring).eval()
         constants = dict(module.named_buffers(remove_duplicate=False))
         shape = tuple((name, tuple(tensor.shape)) for name, tensor in constants.items())
         if shape not in self._graphs:
@@ -116,7 +116,7 @@ def trace_graph(
         dynamic_axes: for each further input, its dynamic axes and their dimensions.
 
     Returns:
-        The graph, its constants filled with noise; see `filled`.
+        The graph, its constants filled with noise; see `fill_constants`.
     """
     task_inputs, dynamic_axes = task_inputs or {}, dynamic_axes or {}
     # noise instead of the constants: the exporter merges equal constants

@@ -33,7 +33,7 @@ class Seq2Seq(Target):
 
         baked, output = self.model.bake(task.name), folder / GENERATION
         model: Any
-        model, merged = baked.generator()
+        model, merged = baked.get_seq2seq_model()
         output.mkdir()
         model.generation_config.max_new_tokens = self.model.backbone_settings.max_target_tokens
         model.generation_config.num_beams = self.evaluation.num_beams
@@ -49,7 +49,7 @@ class Seq2Seq(Target):
         for name in SEPARATE if merged else ():
             (output / name).unlink()
         baked.tokenizer.save_pretrained(output)
-        description = {"task": task.name, "text": baked.template(task.settings.text)}
+        description = {"task": task.name, "text": baked.format_template(task.settings.text)}
         _update_configuration(output / "config.json", {"hyperformer": description})
         for path in sorted(output.glob("*.onnx")):
             onnx.save_model(graphs.number_constants(graphs.strip_metadata(onnx.load(path))), path)

@@ -93,7 +93,7 @@ class SharedBaseTarget(ScoringTarget):
         return module, {tasks[0].name: {name: constants[name] for name in names}, **others}
 
     def _make_exportable(self, baked: Backbone, task: Task) -> nn.Module:
-        return baked.exportable(self.model.answers[task.name], self.scoring, self._answers).eval()
+        return baked.build_export_module(self.model.answers[task.name], self.scoring, self._answers).eval()
 
 
 def _are_equal(left: Tensor, right: Tensor) -> bool:

@@ -29,10 +29,12 @@ METHODS: dict[str, type[Method]] = {
 
 def group_tasks(method: MethodSettings, tasks: Sequence[str]) -> list[list[str]]:
     """Group the tasks by the model that the method trains them in."""
-    return METHODS[method.name].groups(tasks)
+    return METHODS[method.name].group_tasks(tasks)
 
 
-def make(method: MethodSettings, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0) -> Method:
+def make_method(
+    method: MethodSettings, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0
+) -> Method:
     """Create a method for the tasks of one group.
 
     Args:
@@ -48,4 +50,4 @@ def make(method: MethodSettings, tasks: Sequence[str], sites: Sequence[Site], wi
     return METHODS[method.name](method.settings, tasks, sites, width, head_rows)
 
 
-__all__ = ["METHODS", "Method", "groups", "make"]
+__all__ = ["METHODS", "Method", "group_tasks", "make_method"]

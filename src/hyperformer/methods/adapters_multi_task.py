@@ -19,7 +19,7 @@ class AdaptersMultiTask(Method):
     up_bias [t, s, d]; and the layer norms that the tasks share: gain, shift [s, d].
     """
 
-    own = (*Method.task_specific, "down", "down_bias", "up", "up_bias")
+    task_specific = (*Method.task_specific, "down", "down_bias", "up", "up_bias")
 
     def __init__(
         self, settings: AdapterSettings, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0

@@ -88,7 +88,7 @@ class Method(nn.Module, ABC):
     Attributes:
         sites: the sites that have an adapter, in the order of `AdapterWeights`.
         trains_backbone: whether the whole backbone is trained, instead of only its layer norms.
-        own: possible names of task-specific tensors, which hold one entry per task, [t, …].
+        task_specific: possible names of task-specific tensors, which hold one entry per task, [t, …].
     """
 
     trains_backbone: ClassVar[bool] = False

@@ -53,7 +53,7 @@ class GeneratedHeads(nn.Module):
 class HypernetworkMethod(Method):
     """A learned embedding per task, from which its adapters are generated; and its head, unless that is trained."""
 
-    own = (*Method.task_specific, "task_embedding.weight")
+    task_specific = (*Method.task_specific, "task_embedding.weight")
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ class Run:
     counts: Mapping[str, Any]
     """Rows by task and split."""
     parameters: Mapping[str, float]
-    """Parameter counts, as `hyperformer.model.parameter_counts` returns them."""
+    """Parameter counts, as `hyperformer.model.count_parameters` returns them."""
     history: Sequence[Mapping[str, float]]
     """Validation metrics by step, in percent."""
     bundles: Path

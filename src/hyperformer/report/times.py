@@ -56,7 +56,7 @@ def _describe_machine() -> dict[str, Any]:
     import onnxruntime
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return {"processor": platform.machine(), "cores": cores, "onnxruntime": onnxruntime.__version__}
+    return {"cpu": platform.machine(), "cores": cores, "onnxruntime": onnxruntime.__version__}
 
 
 def _measure_latency(graph: Path, rows: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, float]:
@@ -115,7 +115,7 @@ def render_page(steps: Mapping[str, float], results: Mapping[str, Any]) -> str:
                 "slowest graph)."
             )
             + paragraph(
-                f"Measured on validation rows, on {machine['cores']} {machine['processor']} cores, with onnxruntime "
+                f"Measured on validation rows, on {machine['cores']} {machine['cpu']} cores, with onnxruntime "
                 f'{machine["onnxruntime"]} and its default number of threads. "Single row" is the median; rows per '
                 f"second are for batches of {BATCH}."
             )

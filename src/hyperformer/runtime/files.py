@@ -118,8 +118,8 @@ def read_valid_manifest(folder: Path) -> Manifest:
     ]
     if invalid:
         raise HyperFormerError(
-            f"{folder / manifest.MANIFEST}: invalid value for {invalid[0]!r}: {getattr(description, invalid[0])!r:.80}. "
-            "Export the task again."
+            f"{folder / manifest.MANIFEST}: invalid value for {invalid[0]!r}: "
+            f"{getattr(description, invalid[0])!r:.80}. Export the task again."
         )
     text.find_columns(description.text)
     return description

@@ -1,4 +1,4 @@
-"""Task kinds. To add a kind, add a module here and an entry in `KINDS`."""
+"""Task kinds. To add a kind, add a module here and an entry in `TASK_TYPES`."""
 
 from __future__ import annotations
 
@@ -24,4 +24,4 @@ def make_tasks(settings: Tasks) -> dict[str, Task]:
     return {name: TASK_TYPES[task.kind](name, task) for name, task in settings.root.items()}
 
 
-__all__ = ["KINDS", "Task", "make"]
+__all__ = ["TASK_TYPES", "Task", "make_tasks"]

@@ -69,4 +69,4 @@ class Regression(Task):
             max(ends, key=lambda end: abs(end - truth)) if math.isnan(number) else number
             for truth, number in zip(truths, predictions, strict=True)
         ]
-        return super().metrics(truths, numbers)
+        return super().compute_metrics(truths, numbers)

@@ -5,4 +5,4 @@ from hyperformer.training.pretraining import pretrain
 from hyperformer.training.states import remove_states
 from hyperformer.training.transfer import adapt, load_trained_model
 
-__all__ = ["adapt", "encode", "pretrain", "remove_states", "train", "trained_model"]
+__all__ = ["adapt", "encode", "load_trained_model", "pretrain", "remove_states", "train"]

@@ -41,7 +41,7 @@ def encode(rows: Path, settings: Tasks, backbone: BackboneSettings) -> Writer:
     loaded = backbones.load(backbone)
 
     def encode_task(name: str, task: Task) -> Iterator[dict[str, list[int]]]:
-        examples = map(task.example, stream_rows(rows, name, "train"))
+        examples = map(task.make_example, stream_rows(rows, name, "train"))
         while chunk := list(islice(examples, CHUNK_ROWS)):
             yield from loaded.encode(chunk, backbone)
 
@@ -258,7 +258,7 @@ def _fit_model(
     validation = {name: read_first_rows(run.rows, name, "validation", training.validation_rows) for name in mixture}
     state.mkdir(exist_ok=True)
     if training.gradient_checkpointing:
-        model.backbone.checkpoint_gradients()
+        model.backbone.enable_gradient_checkpointing()
     best = BestCheckpoint(model, validation, training, state, curve)
     job = build_mixture_job(model, mixture, training, run.seed)
     if not run_loop(job, training, run.seed, state, [best], training.evaluate_every, curve, best.is_finished):
@@ -289,7 +289,7 @@ def build_mixture_job(
     """
     tokens = {name: rows for name, (rows, _) in mixture.items()}
     for name, rows in tokens.items():
-        _check_ids(name, rows, model.backbone.vocabulary)
+        _check_ids(name, rows, model.backbone.vocab_size)
     shares = [share for _, share in mixture.values()]
     sampler = TaskSampler(
         source_lengths(tokens), shares, seed, settings.steps, settings.batch_size, settings.batch_tokens

@@ -63,7 +63,7 @@ def _pretrain(corpus: Rows, settings: PretrainingSettings, seed: int, state: Pat
     tokenizer = backbones.train_tokenizer(texts, settings.vocab_size)
     rows = _encode(tokenizer, corpus, settings.max_tokens)
     set_seed(seed)
-    backbone = backbones.create_t5(tokenizer, settings.sizes.model_dump())
+    backbone = backbones.create_backbone(tokenizer, settings.sizes.model_dump())
     if settings.gradient_checkpointing:
         backbone.enable_gradient_checkpointing()
 

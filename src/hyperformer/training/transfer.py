@@ -40,7 +40,7 @@ def load_trained_model(settings: TransferSettings) -> MultiTaskModel:
             f"transfer.checkpoint is {settings.checkpoint!r}, whose method {method} trains one model per task; "
             "expected one model for all tasks. Train with a multi-task method."
         )
-    if settings.train == "task_specific" and not model.method.own_names():
+    if settings.train == "task_specific" and not model.method.task_specific_names():
         raise HyperFormerError(
             f"transfer.train is 'task_specific', but {method} has no task-specific weights on this backbone. Use 'all'."
         )
@@ -70,7 +70,7 @@ def adapt(
         name of a trained task, `mean`, `random`, or `shared` if the method has no task-specific weights.
 
     Raises:
-        HyperFormerError: as `trained_model`, or if a task has fewer rows than `samples`.
+        HyperFormerError: as `load_trained_model`, or if a task has fewer rows than `samples`.
     """
     trained = load_trained_model(settings)
     blocks = {"tasks": tasks, "backbone": trained.backbone_settings, "transfer": settings}
@@ -116,7 +116,7 @@ def encode_samples(model: MultiTaskModel, task: str, rows: Path, settings: Trans
         samples = read_rows(rows, task, "train")
     else:
         samples = sample_rows(rows, task, "train", settings.samples, seed)
-    examples = [model.tasks[task].example(row) for row in samples]
+    examples = [model.tasks[task].make_example(row) for row in samples]
     seen = {example.label for example in examples}
     unseen = [answer for label, answer in enumerate(model.tasks[task].answers) if label not in seen]
     if unseen and model.tasks[task].numbers is None:
@@ -134,7 +134,7 @@ def initialize(model: MultiTaskModel, trained: MultiTaskModel, tokens: Rows, sta
         start: the setting `initialize_from`.
     """
     tensors = trained_tensors(trained)
-    specific = {METHOD_PREFIX + name for name in trained.method.own_names()}
+    specific = {METHOD_PREFIX + name for name in trained.method.task_specific_names()}
     if not specific:
         _copy_into(model, tensors)
         return "shared"
@@ -192,7 +192,7 @@ def _fit(
 ) -> dict[str, Tensor]:
     """Train the model of one task to the last step, and return its trained tensors."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    specific = {METHOD_PREFIX + name for name in model.method.own_names()}
+    specific = {METHOD_PREFIX + name for name in model.method.task_specific_names()}
     if settings.train == "task_specific":
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in specific)
@@ -200,7 +200,7 @@ def _fit(
     rows = {task: tokens}
     sampler = TaskSampler(source_lengths(rows), [1.0], seed, settings.steps, settings.batch_size)
     if settings.gradient_checkpointing:
-        model.backbone.checkpoint_gradients()
+        model.backbone.enable_gradient_checkpointing()
     run_loop(build_job(model, rows, sampler), settings, seed, state, curve=curve)
     for parameter in trained:
         parameter.requires_grad_()

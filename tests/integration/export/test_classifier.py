@@ -76,7 +76,7 @@ def test_the_graph_gives_torchs_scores_for_any_batch_length_and_padding(file, ba
         mask[i, :length] = 1
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     scores, probabilities = session.run(["scores", "probabilities"], {"input_ids": input_ids, "attention_mask": mask})
-    answers = baked.answers(list(task_settings()[TASK]["labels"].values()))
+    answers = baked.encode_answers(list(task_settings()[TASK]["labels"].values()))
     with torch.no_grad():
         wanted = baked.scores(torch.tensor(input_ids), torch.tensor(mask), answers, "constrained").numpy()
     np.testing.assert_allclose(scores, wanted, rtol=0, atol=1e-5)
@@ -113,7 +113,7 @@ def test_the_file_reveals_no_source_code_or_paths(file):
         assert fragment.encode() not in content, fragment
 
 
-@pytest.mark.usefixtures("traced_again")
+@pytest.mark.usefixtures("unshared_traces")
 def test_exporting_twice_gives_identical_bytes(file, checkpoint, export_settings, tmp_path):
     model = MultiTaskModel.from_pretrained(checkpoint)
     Classifier(model, export_settings, DEFAULT_EVALUATION).write(model.tasks[TASK], tmp_path)
@@ -172,7 +172,7 @@ def test_tasks_whose_labels_have_the_same_shape_are_traced_once(checkpoint, expo
     model = MultiTaskModel.from_pretrained(checkpoint)
     target = Classifier(model, export_settings, DEFAULT_EVALUATION)
     first = target._graph(model.bake("mood"), model.tasks["mood"])
-    monkeypatch.setattr(classifier, "traced", None)
+    monkeypatch.setattr(classifier, "trace_graph", None)
     second = target._graph(model.bake("mood"), model.tasks["mood"])
     assert first.SerializeToString() == second.SerializeToString()
     with pytest.raises(TypeError):

@@ -110,7 +110,7 @@ def test_a_single_task_cannot_share_a_base(backbone_settings, toy_rows, export_s
         export_shared_base(tmp_path / "one", toy_rows, export_settings, tmp_path / "shared")
 
 
-@pytest.mark.usefixtures("traced_again")
+@pytest.mark.usefixtures("unshared_traces")
 def test_a_second_export_gives_the_same_bytes(shared_base, checkpoint, toy_rows, export_settings, tmp_path):
     export_shared_base(checkpoint, toy_rows, export_settings, tmp_path)
     assert manifest.folder_sha256(tmp_path) == manifest.folder_sha256(shared_base)

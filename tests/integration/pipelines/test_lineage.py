@@ -113,7 +113,7 @@ def test_a_commit_gives_back_its_bundles_without_running_a_stage(project, tmp_pa
     run(tmp_path, "git", "clone", "-q", str(project), "clone")
     clone = tmp_path / "clone"
     assert trace_bundle(exported(project, 1) / "mood", clone) == lineage  # the remote has what the cache lacks
-    checkout, pull, repro = (command.split() for command in lineage["again"].split(" && "))
+    checkout, pull, repro = (command.split() for command in lineage["reproduce"].split(" && "))
     run(clone, *checkout, "-q")
     run(clone, *pull)
     assert "Data and pipelines are up to date" in run(clone, *repro)

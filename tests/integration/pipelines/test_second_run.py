@@ -18,7 +18,7 @@ import yaml
 
 from pipelines.curves import start_curves
 from pipelines.datasets import FolderDataset, JSONDataset, TextDataset
-from pipelines.hooks import Alone
+from pipelines.hooks import RunLock
 
 ROOT = Path(__file__).parents[3]
 STAGE = """
@@ -26,8 +26,8 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 from pipelines.datasets import FolderDataset, JSONDataset
-from pipelines.hooks import Alone
-lock, config = Alone(), {"globals": {"data": "data"}, "parameters": {}}
+from pipelines.hooks import RunLock
+lock, config = RunLock(), {"globals": {"data": "data"}, "parameters": {}}
 lock.after_context_created(SimpleNamespace(project_path=Path.cwd(), config_loader=config))
 next(lock.before_pipeline_run())
 FolderDataset("data/03_primary/rows").save(lambda folder: (folder / "new").write_text("new"))
@@ -36,9 +36,9 @@ lock.after_pipeline_run()
 """
 
 
-def acquire(project: Path, **training: Any) -> Alone:
+def acquire(project: Path, **training: Any) -> RunLock:
     """Lock the data folder of a project, as a run does before its first node."""
-    lock, config = Alone(), {"globals": {"data": "data"}, "parameters": {"training": training}}
+    lock, config = RunLock(), {"globals": {"data": "data"}, "parameters": {"training": training}}
     lock.after_context_created(SimpleNamespace(project_path=project, config_loader=config))
     next(lock.before_pipeline_run())
     return lock

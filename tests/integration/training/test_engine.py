@@ -87,7 +87,7 @@ def test_gradient_checkpointing_gives_the_same_gradient(make_job, tmp_path, make
     settings = train_settings(steps=1)
     expected = first_gradient(make_job(settings, make_model(method=method)), settings, tmp_path / "stored")
     model = make_model(method=method)
-    model.backbone.checkpoint_gradients()
+    model.backbone.enable_gradient_checkpointing()
     blocks = [block for stack in (model.backbone.t5.encoder, model.backbone.t5.decoder) for block in stack.block]
     calls = []
     for block in blocks:
@@ -163,7 +163,7 @@ def test_the_number_of_matrix_products_is_that_of_one_task(make_model):
 def test_the_number_of_matrix_products_that_generate_weights_is_independent_of_sites_and_tasks():
     def count_products(layers, tasks):
         names = [f"task{number}" for number in range(tasks)]
-        method = methods.make(method_settings("hyperformer_plus_plus"), names, make_sites(layers, layers), 16, 0)
+        method = methods.make_method(method_settings("hyperformer_plus_plus"), names, make_sites(layers, layers), 16, 0)
         with torch.profiler.profile() as profile:
             weights = method.weights(torch.arange(tasks))
             torch.stack([tensor.sum() for tensor in vars(weights).values()]).sum().backward()

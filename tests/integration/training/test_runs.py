@@ -374,7 +374,7 @@ class Killed(finetuning.BestCheckpoint):
 
 finetuning.BestCheckpoint = Killed
 rows, tokens, states, out = map(Path, arguments["paths"])
-method = Methods(**{arguments["method"]: arguments["settings"]}).named(arguments["method"])
+method = Methods(**{arguments["method"]: arguments["settings"]}).get_method(arguments["method"])
 writer, history = training.train(
     rows, tokens, Tasks(arguments["tasks"]), BackboneSettings(**arguments["backbone"]), method,
     TrainingSettings(**arguments["training"]), 0, states,

@@ -114,7 +114,7 @@ def test_shared_weights_start_as_trained_and_task_specific_ones_as_the_setting_s
 def test_exactly_the_weights_of_the_setting_are_trained(method, weights, adapted, trained):
     _, folder = adapted(train=weights, checkpoint=str(trained(method)))
     model = MultiTaskModel.from_pretrained(trained(method))
-    specific = {f"method.{name}" for name in model.method.own_names()}
+    specific = {f"method.{name}" for name in model.method.task_specific_names()}
     before, after = trained_tensors(model), tensors(folder, "again")
     assert before.keys() == after.keys()
     changed = {name for name, tensor in before.items() if name not in specific and not torch.equal(after[name], tensor)}

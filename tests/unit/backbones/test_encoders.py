@@ -80,8 +80,8 @@ def test_a_baked_graph_scores_as_transformers_own_forward_does(member, task):
     torch.testing.assert_close(torch.tensor(wanted), log_probabilities, atol=1e-4, rtol=1e-4)
 
     baked = model.bake(task)
-    answers = baked.answers(model.tasks[task].answers, model.tasks[task].numbers)
-    graph = baked.exportable(answers, "constrained").eval()
+    answers = baked.encode_answers(model.tasks[task].answers, model.tasks[task].numbers)
+    graph = baked.build_export_module(answers, "constrained").eval()
     scores, probabilities, *value = graph(inputs["input_ids"], inputs["attention_mask"])
     torch.testing.assert_close(scores, log_probabilities, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(probabilities, log_probabilities.exp(), atol=1e-4, rtol=1e-4)
@@ -191,7 +191,7 @@ def test_label_smoothing_spreads_over_the_tasks_own_answers_only(bert):
     (row,) = [row for row in ROWS if row[0] == "mood"][:1]
     batch = make_batch(model.eval(), [row])
     (scores,) = model.scores("mood", [model.source(*row)], 1)
-    label = model.tasks["mood"].truth(row[1])
+    label = model.tasks["mood"].read_label(row[1])
     wanted = -0.7 * scores.values[label] - 0.3 * sum(scores.values) / 2
     with torch.no_grad():
         assert float(model.row_losses(batch.task_ids, batch.tensors)[0]) == pytest.approx(wanted, abs=1e-5)
@@ -331,7 +331,7 @@ def test_micro_batches_have_the_losses_of_the_whole_batch(bert, monkeypatch):
     micro_batches = []
     loss = model.backbone.loss
     monkeypatch.setattr(model.backbone, "loss", lambda rows, *rest: (micro_batches.append(rows), loss(rows, *rest))[1])
-    monkeypatch.setattr("hyperformer.model.LARGE", 1)
+    monkeypatch.setattr("hyperformer.model.LARGE_BATCH_TOKENS", 1)
     monkeypatch.setattr("hyperformer.model.MICRO_BATCH_TOKENS", batch.tensors["input_ids"].numel() // 3)
     torch.testing.assert_close(model.row_losses(batch.task_ids, batch.tensors), losses, atol=1e-6, rtol=1e-6)
     lengths = [rows["input_ids"].shape[1] for rows in micro_batches]

@@ -37,7 +37,7 @@ def test_a_baked_member_scores_as_the_model_does(member):
     encoded = baked.encode([Example("mood3", SOURCE, "")], model.backbone_settings)
     batch = baked.collate(encoded, [0]).tensors
     for scoring in get_args(Scoring):
-        graph = baked.exportable(model.answers["mood3"], scoring)
+        graph = baked.build_export_module(model.answers["mood3"], scoring)
         scores, probabilities = graph(batch["input_ids"], batch["attention_mask"])
         wanted = torch.tensor([model.scores("mood3", [SOURCE], 1, scoring)[0].values])
         torch.testing.assert_close(scores, wanted, rtol=1e-5, atol=2e-5)

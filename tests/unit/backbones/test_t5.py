@@ -110,7 +110,9 @@ def test_scores_are_the_summed_log_probabilities_of_each_answer_forced_alone(bac
     rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
     batch = backbone.collate(rows, [0, 0, 0]).tensors
     assert not batch["attention_mask"].all()
-    scores = backbone.scores(batch["input_ids"], batch["attention_mask"], backbone.answers(ANSWERS), "likelihood")
+    scores = backbone.scores(
+        batch["input_ids"], batch["attention_mask"], backbone.encode_answers(ANSWERS), "likelihood"
+    )
     assert scores.shape == (3, 3)
     for i, row in enumerate(rows):
         for j, answer in enumerate(ANSWERS):
@@ -130,7 +132,7 @@ def test_constrained_scores_are_normalised_over_the_possible_next_tokens(backbon
     rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
     batch = backbone.collate(rows, [0, 0, 0]).tensors
     inputs = batch["input_ids"], batch["attention_mask"]
-    scores = backbone.scores(*inputs, backbone.answers(answers), "constrained")
+    scores = backbone.scores(*inputs, backbone.encode_answers(answers), "constrained")
     torch.testing.assert_close(scores.exp().sum(1), torch.ones(3))
     for i, row in enumerate(rows):
         for j, answer in enumerate(ids):
@@ -140,8 +142,8 @@ def test_constrained_scores_are_normalised_over_the_possible_next_tokens(backbon
                 choices = sorted({other[index] for other in ids if other[:index] == answer[:index]})
                 wanted += float(logits[index, choices].log_softmax(-1)[choices.index(token)])
             assert float(scores[i, j]) == pytest.approx(wanted, abs=1e-5)
-    graph = backbone.baked(random_weights()).exportable(
-        backbone.answers(answers, [float(i) for i in range(len(answers))]), "constrained"
+    graph = backbone.bake(random_weights()).build_export_module(
+        backbone.encode_answers(answers, [float(i) for i in range(len(answers))]), "constrained"
     )
     scores, probabilities, value = graph(*inputs)
     torch.testing.assert_close(value, probabilities @ torch.arange(len(answers)).float())
@@ -149,12 +151,12 @@ def test_constrained_scores_are_normalised_over_the_possible_next_tokens(backbon
 
 def test_answers_that_encode_to_the_same_tokens_are_refused(backbone):
     with pytest.raises(HyperFormerError, match=r"'good' and 'Good ' encode to the same tokens"):
-        backbone.answers(["good", "dull", "Good "])
+        backbone.encode_answers(["good", "dull", "Good "])
 
 
 def test_an_answer_outside_the_vocabulary_is_refused(backbone):
     with pytest.raises(HyperFormerError, match="'gut 好' has tokens that the backbone's vocabulary lacks"):
-        backbone.answers(["good", "gut 好"])
+        backbone.encode_answers(["good", "gut 好"])
 
 
 @torch.no_grad()
@@ -162,15 +164,15 @@ def test_baked_adapters_score_as_active_ones_do(backbone):
     weights = random_weights()
     rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
     batch = backbone.collate(rows, [0, 0, 0]).tensors
-    inputs = batch["input_ids"], batch["attention_mask"], backbone.answers(ANSWERS), "likelihood"
+    inputs = batch["input_ids"], batch["attention_mask"], backbone.encode_answers(ANSWERS), "likelihood"
     bare = backbone.scores(*inputs)
     with backbone.active_weights.use(weights):
         adapted = backbone.scores(*inputs)
-    baked = backbone.baked(weights)
+    baked = backbone.bake(weights)
     torch.testing.assert_close(baked.scores(*inputs), adapted, rtol=1e-6, atol=1e-6)
     assert float((adapted - bare).abs().amax(1).min()) > 1e-2
     torch.testing.assert_close(backbone.scores(*inputs), bare, rtol=0, atol=0)  # baking does not change the original
-    scores, probabilities = baked.exportable(inputs[2], inputs[3])(*inputs[:2])
+    scores, probabilities = baked.build_export_module(inputs[2], inputs[3])(*inputs[:2])
     torch.testing.assert_close(scores, adapted, rtol=1e-6, atol=1e-6)
     torch.testing.assert_close(probabilities, adapted.softmax(-1))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from kedro.io import DatasetError
 
-from pipelines.datasets import FiguresDataset, FolderDataset, WorkplaceDataset
+from pipelines.datasets import FolderDataset, SVGFolderDataset, WorkingFolderDataset
 
 
 def writer(text):
@@ -71,14 +71,14 @@ def test_the_previous_folder_is_complete_until_the_new_one_replaces_it(tmp_path,
 def test_a_working_folder_that_is_a_file_is_an_error(tmp_path):
     (tmp_path / "place").write_text("")
     with pytest.raises(DatasetError, match=r"cannot create .*place \(.*\); expected a writable folder"):
-        WorkplaceDataset(str(tmp_path / "place")).load()
+        WorkingFolderDataset(str(tmp_path / "place")).load()
 
 
 def test_figures_are_previewed_as_kedro_viz_expects(tmp_path):
     import base64
     import inspect
 
-    dataset = FiguresDataset(str(tmp_path / "figures"))
+    dataset = SVGFolderDataset(str(tmp_path / "figures"))
 
     def write_figures(folder):
         (folder / "scores").mkdir()

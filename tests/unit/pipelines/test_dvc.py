@@ -15,7 +15,7 @@ from kedro.framework.project import configure_project, pipelines
 from kedro.io import DataCatalog, MemoryDataset
 
 from hyperformer.export import bundle
-from pipelines.datasets import WorkplaceDataset
+from pipelines.datasets import WorkingFolderDataset
 from pipelines.settings import CONFIG_LOADER_ARGS, ConfigLoader
 
 ROOT = Path(__file__).parents[3]
@@ -67,7 +67,7 @@ def expected_entries(name: str, catalog: dict[str, Any], graph: grimp.ImportGrap
 
     def paths(names: set[str]) -> set[str]:
         entries = [datasets.get(entry) for entry in names if not entry.startswith("params:")]
-        saved = [dataset for dataset in entries if dataset and not isinstance(dataset, WorkplaceDataset)]
+        saved = [dataset for dataset in entries if dataset and not isinstance(dataset, WorkingFolderDataset)]
         return {str(dataset._describe()["filepath"]) for dataset in saved if not isinstance(dataset, MemoryDataset)}
 
     outs = paths(pipeline.all_outputs())
@@ -96,7 +96,7 @@ def outputs(stage: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def working_folders(catalog: dict[str, Any]) -> dict[str, str]:
     """Return the folders that nodes write to while they run, and their names in the catalog."""
-    kind = "pipelines.datasets.WorkplaceDataset"
+    kind = "pipelines.datasets.WorkingFolderDataset"
     return {entry["filepath"]: name for name, entry in catalog.items() if entry["type"] == kind}
 
 

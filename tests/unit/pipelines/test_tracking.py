@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from kedro.io import DataCatalog
 
-from pipelines.tracking import Tracked
+from pipelines.tracking import MLflowLogger
 
 
 class Recorder:
@@ -35,7 +35,7 @@ class Recorder:
 
 @pytest.fixture
 def hooks():
-    tracked = Tracked()
+    tracked = MLflowLogger()
     parameters = {"seed": 3, "training": {"steps": 5, "mix": {"a b": 1}}, "unread": {"x": 1}}
     tracked.after_context_created(SimpleNamespace(config_loader={"parameters": parameters}))
     return tracked
@@ -44,7 +44,7 @@ def hooks():
 def log_run(hooks, recorder, monkeypatch):
     monkeypatch.setitem(sys.modules, "mlflow", recorder)
     catalog = DataCatalog.from_config({
-        "figures": {"type": "pipelines.datasets.FiguresDataset", "filepath": "data/figures"},
+        "figures": {"type": "pipelines.datasets.SVGFolderDataset", "filepath": "data/figures"},
         "report": {"type": "text.TextDataset", "filepath": "data/report.html"},
     })  # fmt: skip
     pipeline = SimpleNamespace(inputs=lambda: {"params:seed", "params:training", "rows"})
