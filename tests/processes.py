@@ -179,15 +179,15 @@ def kedro_process(tree: Path, *arguments: str, env: str = "test", **environment:
     )
 
 
-def kedro_fork(tree: Path, *arguments: str, traced: Path | None = None) -> Fork:
-    """Start `kedro run` in a fork; `traced` is a folder of graph traces to reuse."""
-    return Fork(_exit_with_kedro, str(tree), ["run", "--env", "test", *arguments], traced, cwd=tree)
+def kedro_fork(tree: Path, *arguments: str, traces_folder: Path | None = None) -> Fork:
+    """Start `kedro run` in a fork; `traces_folder` is a folder of graph traces to reuse."""
+    return Fork(_exit_with_kedro, str(tree), ["run", "--env", "test", *arguments], traces_folder, cwd=tree)
 
 
-def _exit_with_kedro(tree: str, arguments: list[str], traced: Path | None) -> None:
+def _exit_with_kedro(tree: str, arguments: list[str], traces_folder: Path | None) -> None:
     import traces
 
-    with traces.reuse_traces(traced) if traced else contextlib.nullcontext():
+    with traces.reuse_traces(traces_folder) if traces_folder else contextlib.nullcontext():
         sys.exit(run_kedro(tree, arguments))
 
 

@@ -35,7 +35,7 @@ def experiment_folder(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def comparison_suite(backbone_folder):
+def suite(backbone_folder):
     from experiments.plan import ComparisonSuite
 
     changes = {"backbone.path": str(backbone_folder), "training.steps": 2, "training.evaluate_every": 2}

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on thi
 
 
 def test_a_comparison_chooses_a_learning_rate_and_resumes_from_its_runs(
-    experiment_folder, comparison_suite, transfer_suite, monkeypatch
+    experiment_folder, suite, transfer_suite, monkeypatch
 ):
-    toy = Comparison("toy", comparison_suite)
+    toy = Comparison("toy", suite)
     assert toy.chosen_run("hyperformer_plus_plus") is None
     toy.run()
     files = sorted(path.name for path in (experiment_folder / "runs" / "comparison" / "toy").iterdir())
@@ -33,14 +33,14 @@ def test_a_comparison_chooses_a_learning_rate_and_resumes_from_its_runs(
     assert set(runs[best]["embeddings"]) == set(runs[best]["test"])
 
     monkeypatch.setattr("hyperformer.training.train", lambda *_: pytest.fail("a current run was computed again"))
-    Comparison("toy", comparison_suite).run()
-    Comparison("twin", comparison_suite).run()
+    Comparison("toy", suite).run()
+    Comparison("twin", suite).run()
     for name, run in runs.items():
         assert json.loads((experiment_folder / "runs/comparison/twin" / name).read_text()) == run
     with pytest.raises(
         HyperFormerError, match=r"Remove .*twin.*\.json, whose model is not on this machine, and run python"
     ):
-        transfer.Transfer("few", transfer_suite, Comparison("twin", comparison_suite)).run()
+        transfer.Transfer("few", transfer_suite, Comparison("twin", suite)).run()
 
     adapted = transfer.Transfer("few", transfer_suite, toy)
     adapted.run()
@@ -53,10 +53,8 @@ def test_a_comparison_chooses_a_learning_rate_and_resumes_from_its_runs(
 
     for path in sorted((experiment_folder / "runs" / "comparison" / "toy").iterdir()):
         shutil.copy(path, path.with_name(path.name.replace(OURS, "other")))
-    suite = comparison_suite.model_copy(update={"configurations": {OURS: {}, "other": {}}})
-    monkeypatch.setattr(
-        tables, "load_plan", lambda: Plan(comparison={"toy": comparison_suite}, transfer={"few": transfer_suite})
-    )
+    suite = suite.model_copy(update={"configurations": {OURS: {}, "other": {}}})
+    monkeypatch.setattr(tables, "load_plan", lambda: Plan(comparison={"toy": suite}, transfer={"few": transfer_suite}))
     (experiment_folder / "results.md").write_text(
         "<!-- table: toy test -->\n| old |\n\nText.\n\n<!-- table: few reviews -->\n"
     )
@@ -77,5 +75,5 @@ def test_a_comparison_chooses_a_learning_rate_and_resumes_from_its_runs(
     assert {path.name: path.read_bytes() for path in (experiment_folder / "figures").iterdir()} == drawn
     (experiment_folder / "runs/comparison/toy" / files[2]).unlink()
     (experiment_folder / "runs/transfer/few/reviews-ours-8.json").unlink()
-    assert tables.plot_comparison("toy", comparison_suite) is tables.plot_embeddings("toy", comparison_suite) is None
+    assert tables.plot_comparison("toy", suite) is tables.plot_embeddings("toy", suite) is None
     assert tables.plot_transfer("few", transfer_suite) is None

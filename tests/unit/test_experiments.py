@@ -18,24 +18,22 @@ from hyperformer.types import HyperFormerError
 
 def test_every_suite_of_the_plan_resolves_to_valid_settings():
     plan = load_plan()
-    for name, comparison_suite in plan.comparison.items():
-        for overrides in comparison_suite.configurations.values():
-            settings = resolve_settings(comparison_suite, **overrides, **{"seed": 7, "training.learning_rate": 0.5})
+    for name, suite in plan.comparison.items():
+        for overrides in suite.configurations.values():
+            settings = resolve_settings(suite, **overrides, **{"seed": 7, "training.learning_rate": 0.5})
             assert (settings.seed, settings.training.learning_rate) == (7, 0.5)
-        assert len(list(Comparison(name, comparison_suite).planned_runs())) == len(comparison_suite.configurations) * (
-            len(comparison_suite.learning_rates) + len(comparison_suite.seeds) - 1
+        assert len(list(Comparison(name, suite).planned_runs())) == len(suite.configurations) * (
+            len(suite.learning_rates) + len(suite.seeds) - 1
         )
-    for comparison_suite in plan.transfer.values():
-        known = plan.comparison[comparison_suite.comparison].configurations
-        assert {adaptation.model for adaptation in comparison_suite.configurations.values()} <= known.keys()
-        assert set(comparison_suite.tasks) <= set(resolve_settings(comparison_suite).tasks.root)
+    for suite in plan.transfer.values():
+        known = plan.comparison[suite.comparison].configurations
+        assert {adaptation.model for adaptation in suite.configurations.values()} <= known.keys()
+        assert set(suite.tasks) <= set(resolve_settings(suite).tasks.root)
 
 
 def test_configurations_share_all_but_their_methods_and_no_two_are_the_same():
-    for comparison_suite in load_plan().comparison.values():
-        resolved = [
-            resolve_settings(comparison_suite, **overrides) for overrides in comparison_suite.configurations.values()
-        ]
+    for suite in load_plan().comparison.values():
+        resolved = [resolve_settings(suite, **overrides) for overrides in suite.configurations.values()]
         assert all(settings.training == resolved[0].training for settings in resolved)
         assert all(settings.tasks == resolved[0].tasks for settings in resolved)
         assert len({settings.chosen_method.model_dump_json() for settings in resolved}) == len(resolved)
@@ -60,7 +58,7 @@ def test_a_fault_of_the_plan_is_named(plan, message, tmp_path):
 
 
 def test_an_unknown_suite_is_answered_with_the_nearest():
-    with pytest.raises(ConfigurationError, match="unknown comparison_suite 'minlm'; did you mean 'minilm'"):
+    with pytest.raises(ConfigurationError, match="unknown suite 'minlm'; did you mean 'minilm'"):
         find_suite(load_plan().comparison, "minlm")
 
 
@@ -72,8 +70,8 @@ def test_a_run_is_current_until_its_inputs_change():
     assert not store.is_current(None, made_from)
 
 
-def test_a_setting_at_its_default_does_not_change_the_digest(comparison_suite):
-    training = resolve_settings(comparison_suite).training
+def test_a_setting_at_its_default_does_not_change_the_digest(suite):
+    training = resolve_settings(suite).training
     explicit = type(training)(**training.model_dump(exclude_defaults=True))
     assert store.digest([training]) == store.digest([explicit])
     assert store.digest([training]) != store.digest([training.model_copy(update={"steps": 3})])
@@ -96,9 +94,9 @@ def test_only_one_process_holds_a_claim(experiment_folder):
     ],
 )
 def test_learning_rates_are_tried_from_the_middle_until_the_best_has_tried_neighbors(
-    means, tried, best, experiment_folder, comparison_suite
+    means, tried, best, experiment_folder, suite
 ):
-    toy = Comparison("toy", comparison_suite.model_copy(update={"learning_rates": sorted(means)}))
+    toy = Comparison("toy", suite.model_copy(update={"learning_rates": sorted(means)}))
     for rate in tried:
         assert toy.chosen_learning_rate(OURS) is None
         assert rate in toy.learning_rates_to_try(OURS)
@@ -121,9 +119,9 @@ def test_a_folder_that_several_need_is_written_once(experiment_folder):
     assert len(folders) == 1
 
 
-def test_a_transfer_before_its_comparison_says_what_to_run(experiment_folder, comparison_suite, transfer_suite):
+def test_a_transfer_before_its_comparison_says_what_to_run(experiment_folder, suite, transfer_suite):
     with pytest.raises(HyperFormerError, match=r"Run python -m experiments\.comparison toy\."):
-        transfer.Transfer("few", transfer_suite, Comparison("toy", comparison_suite)).run()
+        transfer.Transfer("few", transfer_suite, Comparison("toy", suite)).run()
 
 
 def test_the_documented_tables_are_those_of_the_recorded_runs(tmp_path, monkeypatch):
@@ -147,8 +145,8 @@ def test_a_table_that_is_in_no_suite_is_answered_with_the_nearest(experiment_fol
 def test_every_recorded_run_is_planned_and_has_the_digest_of_its_settings():
     plan = load_plan()
     known = set()
-    for name, comparison_suite in plan.comparison.items():
-        comparison = Comparison(name, comparison_suite)
+    for name, suite in plan.comparison.items():
+        comparison = Comparison(name, suite)
         for run_name, configuration, learning_rate, seed in comparison.planned_runs():
             run = store.read("comparison", name, run_name)
             chosen = comparison.chosen_learning_rate(configuration) if learning_rate is None else learning_rate
@@ -157,7 +155,7 @@ def test_every_recorded_run_is_planned_and_has_the_digest_of_its_settings():
                 settings = comparison.run_settings(configuration, chosen, seed)
                 assert run["made_from"]["settings"] == comparison.digest(settings), run_name
     for name, transfer_suite in plan.transfer.items():
-        for run_name, *_ in transfer.Transfer(name, transfer_suite, Comparison("any", comparison_suite)).planned_runs():
+        for run_name, *_ in transfer.Transfer(name, transfer_suite, Comparison("any", suite)).planned_runs():
             known.add(store.path_of("transfer", name, run_name))
     assert set(store.RUNS.rglob("*.json")) <= known
 
@@ -166,5 +164,5 @@ def test_the_stages_of_dvc_are_the_plans_suites():
     stages = yaml.safe_load(PLAN.with_name("dvc.yaml").read_text())["stages"]
     assert set(stages["comparison"]["foreach"]) == set(load_plan().comparison)
     assert {name: item["from"] for name, item in stages["transfer"]["foreach"].items()} == {
-        name: comparison_suite.comparison for name, comparison_suite in load_plan().transfer.items()
+        name: suite.comparison for name, suite in load_plan().transfer.items()
     }

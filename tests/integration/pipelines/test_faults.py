@@ -122,8 +122,8 @@ def test_a_read_only_disk_is_reported_and_loses_nothing(disk):
     assert artifacts(disk.data) == expected
 
 
-def test_a_second_run_in_one_folder_is_refused_and_the_first_continues(tree, copy, traced):
-    with kedro_fork(copy, "--tags", "export", traced=traced) as first:
+def test_a_second_run_in_one_folder_is_refused_and_the_first_continues(tree, copy, shared_traces):
+    with kedro_fork(copy, "--tags", "export", traces_folder=shared_traces) as first:
         first.wait_for("equal to torch")
         second = kedro(copy, "--tags", "report")
         assert first.complete().returncode == 0
@@ -135,16 +135,16 @@ def test_a_second_run_in_one_folder_is_refused_and_the_first_continues(tree, cop
     assert artifacts(copy / "data" / "test") == artifacts(tree / "data" / "test")
 
 
-def kill_after(copy: Path, moment: float, traced: Path) -> int:
+def kill_after(copy: Path, moment: float, shared_traces: Path) -> int:
     """Kill a run after `moment` seconds, and return its exit status, also if it ended before that."""
-    with kedro_fork(copy, traced=traced) as run:
+    with kedro_fork(copy, traces_folder=shared_traces) as run:
         run.process.join(moment)
         run.kill()
     return run.process.exitcode
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 10))])
-def test_a_run_killed_at_any_moment_is_completed_by_the_next_run(copy, tmp_path, traced, seed):
+def test_a_run_killed_at_any_moment_is_completed_by_the_next_run(copy, tmp_path, shared_traces, seed):
     expected = artifacts(copy / "data" / "test")
     backbone = copy / "data" / "test" / "06_models" / "backbone"
     moment = random.Random(seed).uniform(0.5, 8.0)
@@ -153,7 +153,7 @@ def test_a_run_killed_at_any_moment_is_completed_by_the_next_run(copy, tmp_path,
         moved = shutil.move(backbone, tmp_path / "backbone")
         shutil.rmtree(copy / "data" / "test")
         shutil.move(moved, backbone)
-        status = kill_after(copy, moment, traced)
+        status = kill_after(copy, moment, shared_traces)
         assert status in (0, -signal.SIGKILL)
         moment /= 2
     result = kedro(copy)

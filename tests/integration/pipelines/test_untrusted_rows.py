@@ -37,7 +37,7 @@ STATE_ENDINGS = {".pt", ".pth", ".bin"}
 """Endings of resume states, which stay on one machine; torch loads only numbers from them."""
 
 
-def test_a_run_executes_nothing_that_it_reads_and_writes_only_to_its_folders(tree, audit, traced):
+def test_a_run_executes_nothing_that_it_reads_and_writes_only_to_its_folders(tree, audit, shared_traces):
     assert audit.unpickled == set()
     data = tree / "data"
     opened = {path for path, _ in audit.opened if path.is_relative_to(data)}
@@ -46,7 +46,7 @@ def test_a_run_executes_nothing_that_it_reads_and_writes_only_to_its_folders(tre
     assert {path.suffix for path in opened - states} <= ENDINGS
     assert {path.suffix for path in states} <= ENDINGS | STATE_ENDINGS
     outside = {path for path, writes in audit.opened if writes and not path.is_relative_to(data)}
-    remaining = {path for path in outside if path.is_file() and not path.is_relative_to(traced)}
+    remaining = {path for path in outside if path.is_file() and not path.is_relative_to(shared_traces)}
     assert {path for path in remaining if not {"__pycache__", ".viz"} & set(path.parts)} == set()
 
 
