@@ -136,7 +136,7 @@ def _write_json(answer: Answer) -> None:
     print(json.dumps(fields, ensure_ascii=False))
 
 
-def _csv_writer(bundle: Bundle) -> Callable[[Answer], None]:
+def _make_csv_writer(bundle: Bundle) -> Callable[[Answer], None]:
     labels = bundle.manifest.labels
     columns = ["label", *(["value"] if bundle.manifest.numbers else []), *labels, "truncated"]
     table = csv.writer(sys.stdout)
@@ -151,7 +151,7 @@ def _csv_writer(bundle: Bundle) -> Callable[[Answer], None]:
 
 def _predict(options: argparse.Namespace) -> None:
     bundle = _load_bundle(options)
-    write = _csv_writer(bundle) if options.csv else _write_json
+    write = _make_csv_writer(bundle) if options.csv else _write_json
     answered = truncated = 0
     rows = _read_rows(options.rows)
     while chunk := _answer_chunk(bundle, rows, options.chunk):
@@ -208,13 +208,13 @@ def _load_bundle(options: argparse.Namespace) -> Bundle:
     return bundle
 
 
-def _positive_integer(argument: str) -> int:
+def _parse_positive_integer(argument: str) -> int:
     if not argument.isdecimal() or int(argument) < 1:
         raise argparse.ArgumentTypeError(f"got {argument!r}; expected a positive integer")
     return int(argument)
 
 
-def _bundle_folders(options: argparse.Namespace) -> list[Path]:
+def _find_bundles(options: argparse.Namespace) -> list[Path]:
     """Return the folder itself if it is a bundle, else the bundles in it."""
     folder = Path(options.bundle)
     bundles = find_bundles(folder)
@@ -226,7 +226,7 @@ def _inspect(options: argparse.Namespace) -> None:
     if (base / manifest.BASE).is_file():
         files = read_base(base)[0].files
         print(f"shared base of all tasks\n  {'files':12s}  {_format_files(base, files)}")
-    for folder in _bundle_folders(options):
+    for folder in _find_bundles(options):
         description = read_valid_manifest(folder)
         missing = [name for name in description.files if not (folder / name).is_file()]
         lines = {
@@ -263,7 +263,7 @@ def _verify(options: argparse.Namespace) -> None:
             print(f"base: {len(read_base(base)[0].files)} files match their checksums")
         except HyperFormerError as error:
             errors.append(str(error))
-    for folder in _bundle_folders(options):
+    for folder in _find_bundles(options):
         try:
             bundle, _ = read_bundle(folder)
             unlisted = manifest.unlisted_files(folder, bundle)
@@ -279,7 +279,7 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _triton(options: argparse.Namespace) -> None:
-    names = write_repository(_bundle_folders(options), options.repository, options.int8)
+    names = write_repository(_find_bundles(options), options.repository, options.int8)
     print(f"{options.repository}: {len(names)} models, {', '.join(names)}")
 
 
@@ -287,7 +287,7 @@ def _strings(options: argparse.Namespace) -> None:
     try:
         from hyperformer.string_graph import write_string_graph
     except ImportError as error:
-        raise _missing_extra("hyperformer strings", error, "strings") from None
+        raise _missing_extra_error("hyperformer strings", error, "strings") from None
     if options.graph.suffix != ".onnx" or not options.graph.parent.is_dir():
         raise HyperFormerError(
             f"cannot write {options.graph}; expected a file name that ends in .onnx, in an existing folder"
@@ -310,7 +310,7 @@ def _check_rows(bundle: Bundle, arguments: list[str]) -> Iterator[Row]:
         yield row
 
 
-def _missing_extra(command: str, error: ImportError, extra: str) -> HyperFormerError:
+def _missing_extra_error(command: str, error: ImportError, extra: str) -> HyperFormerError:
     return HyperFormerError(
         f"{command} requires {error.name}, which is not installed. Install hyperformer with the extra '{extra}'."
     )
@@ -353,7 +353,7 @@ def _serve(options: argparse.Namespace) -> None:
     try:
         from hyperformer.server import ServerSettings, run
     except ModuleNotFoundError as error:
-        raise _missing_extra("hyperformer serve", error, "serve") from None
+        raise _missing_extra_error("hyperformer serve", error, "serve") from None
     logging.basicConfig(level=logging.INFO, format="%(levelname)s  %(message)s", stream=sys.stderr)
     names = [name.replace("-", "_") for name in SERVE_OPTIONS]
     settings = {name: vars(options)[name] for name in names if name in options}
@@ -375,7 +375,7 @@ def main(arguments: list[str] | None = None) -> int:
     predict.add_argument("--int8", action="store_true", help="use the int8 graph")
     predict.add_argument(
         "--chunk",
-        type=_positive_integer,
+        type=_parse_positive_integer,
         default=CHUNK,
         help="set the number of rows that are read and answered at a time (default: %(default)s); 1 answers each row "
         "as it is read",
