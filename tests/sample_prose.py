@@ -30,11 +30,12 @@ def errors(tree: ast.AST, source: str) -> Iterator[tuple[int, str]]:
 
 
 def sentences(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the sentences and table rows of a Markdown document, without its fenced blocks."""
-    fenced = False
+    """Yield the sentences and table rows of a Markdown document, without fenced blocks and generated tables."""
+    fenced = generated = False
     for line, content in enumerate(text.splitlines(), start=1):
         fenced ^= content.startswith("```")
-        if fenced or not content.strip("`-| "):
+        generated = content.startswith("<!-- table:") or (generated and content.startswith("|"))
+        if fenced or generated or not content.strip("`-| "):
             continue
         yield from ((line, part) for part in re.split(r"(?<=[.!?]) (?=[A-Z`])", content) if len(part.split()) > 3)
 
