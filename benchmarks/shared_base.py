@@ -97,7 +97,7 @@ def make(folder: Path, sizes: str) -> None:
     write_mixed(model.eval(), folder / "mixed.onnx")
 
 
-def write_mixed(model: Any, path: Path) -> None:
+def write_mixed(model: Any, path: Path) -> None:  # noqa: C901 - its modules are local, as torch is imported here
     """Write one graph with the stacked weights of all tasks.
 
     Its inputs are `input_ids` and `attention_mask` [B, L] and `task_ids` [B], its output is `scores`.

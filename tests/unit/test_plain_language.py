@@ -52,6 +52,11 @@ NAMES = (
 QUESTIONS = ("What", "Which", "Whether", "How")
 ALLOWED_QUESTIONS = 8
 ALLOWED = {Path("tests/unit/test_plain_language.py")}
+ALLOWED_PHRASES = {
+    Path("src/hyperformer/embedded/corpus.py"): {"mend"},
+    Path("tests/unit/embedded/test_corpus.py"): {"mend"},
+}
+"""File → phrases that are data in it: the shipped backbone was pretrained on these words."""
 PHRASE = re.compile(rf"\b(?:{'|'.join(PHRASES)})(?:s|ed|ing)?\b", re.IGNORECASE)
 
 
@@ -104,7 +109,8 @@ def banned(files: list[Path]) -> list[str]:
     for file in files:
         if file in ALLOWED:
             continue
-        hits += [f"{file}:{line}: {match[0]}" for line, text in prose(file) for match in PHRASE.finditer(text)]
+        matches = [(line, match[0]) for line, text in prose(file) for match in PHRASE.finditer(text)]
+        hits += [f"{file}:{line}: {phrase}" for line, phrase in matches if phrase not in ALLOWED_PHRASES.get(file, ())]
         if file.suffix == ".py":
             hits += [f"{file}: {file.stem}"] if file.stem in NAMES else []
             hits += [f"{file}:{line}: name {name}" for line, name in names(parsed(file)) if name in NAMES]
