@@ -1,15 +1,15 @@
-"""Runs every fenced command of the documents as a reader would, in a clone with an environment of its own, and counts.
+"""Run every fenced command of the documents like a reader, in a clone with its own environment, and count outcomes.
 
-    python docs/commands.py --steps 300                       # trainings of at most 300 steps; left out: as they are
-    python docs/commands.py docs/tasks.md docs/serve.md       # of some documents
-    python docs/commands.py --given /path/to/glue=FOLDER      # what stands for a path that the documents leave open
+    python docs/commands.py --steps 300                       # trainings of at most 300 steps; by default as configured
+    python docs/commands.py docs/tasks.md docs/serve.md       # only these documents
+    python docs/commands.py --given /path/to/glue=FOLDER      # the folder for a placeholder in the documents
 
-Of `console` blocks each line after `$` is run by bash, `python` and `bash` blocks as a whole, and a `yaml` block whose
-first line is a comment with a path is written there. Comments above a fence say what else is to be known:
+In `console` blocks bash runs each line after `$`. `python` and `bash` blocks run as a whole. A `yaml` block whose first
+line is a comment with a path is written to that path. Comments above a fence are directives:
 
-    <!-- skip BEGINNING: reason -->      commands that begin so are not run (`skip all`: none of the block)
-    <!-- beside BEGINNING -->            runs beside what follows, until the document ends: it listens on port 8000
-    <!-- in FOLDER -->                   where the block is run
+    <!-- skip BEGINNING: reason -->      skip the commands that start with BEGINNING (`skip all`: the whole block)
+    <!-- beside BEGINNING -->            run in the background until the document ends; it listens on port 8000
+    <!-- in FOLDER -->                   run the block in FOLDER
 """
 
 from __future__ import annotations
@@ -32,170 +32,206 @@ DOCUMENTS = [
     "README.md", "docs/concepts.md", "docs/tasks.md", "docs/methods.md", "docs/scale.md", "docs/deploy.md",
     "docs/serve.md", "docs/results.md", "docs/reliability.md", "docs/troubleshooting.md", "CONTRIBUTING.md",
 ]  # fmt: skip
-COMMANDS, OTHERS = ("console", "python", "bash"), ("yaml", "")
-PORT, LONGEST = 8000, 3600.0
+COMMANDS = ("console", "python", "bash")
+"""Languages of fences with commands."""
+OTHERS = ("yaml", "")
+"""Other languages of fences."""
+PORT = 8000
+TIMEOUT = 3600.0  # seconds for a command
 FENCE = re.compile(r"^((?:<!-- [^\n]* -->\n)*)```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-MARK = re.compile(r"<!-- (skip|beside|in) (.*?)(?:: (.*))? -->")
-OPEN = re.compile(r"/path/to/[\w/.-]*")
+DIRECTIVE = re.compile(r"<!-- (skip|beside|in) (.*?)(?:: (.*))? -->")
+PLACEHOLDER = re.compile(r"/path/to/[\w/.-]*")
 
 
 @dataclass(frozen=True)
 class Command:
-    """Something to run: by which program, where, whether beside the rest, and why not, if not."""
+    """A command of a document, or a file to write."""
 
     document: str
     line: int
     language: str
     text: str
     folder: str = "."
-    beside: bool = False
+    is_background: bool = False
     skipped: str = ""
+    """The reason for skipping the command, if it is skipped."""
 
 
 def commands(document: str) -> Iterator[Command]:
-    """What a document asks its reader to run or to write, in order.
+    """Yield the commands of a document and the files that it tells the reader to write, in order.
 
     Raises:
-        ValueError: a fence's language is none of the known, or a mark is of no use.
+        ValueError: a fence has an unknown language, or a directive is unknown or matches no command.
     """
     text = (ROOT / document).read_text(encoding="utf-8")
-    for found in FENCE.finditer(text):
-        marks, language, block = found.groups()
-        line = text.count("\n", 0, found.start(3)) + 1
-        known = [MARK.fullmatch(mark) for mark in marks.splitlines()]
-        if language not in COMMANDS + OTHERS or None in known:
-            raise ValueError(f"{document}, line {line}: got a fence {language!r} under {marks!r}, see docs/commands.py")
-        marked = [mark.groups() for mark in known if mark]
+    for fence in FENCE.finditer(text):
+        comments, language, block = fence.groups()
+        line = text.count("\n", 0, fence.start(3)) + 1
+        matches = [DIRECTIVE.fullmatch(comment) for comment in comments.splitlines()]
+        if language not in COMMANDS + OTHERS or None in matches:
+            raise ValueError(
+                f"{document}, line {line}: got a fence {language!r} under {comments!r}; "
+                "docs/commands.py lists the languages and directives"
+            )
+        directives = [match.groups() for match in matches if match]
         if language not in COMMANDS:
             if re.match(r"# conf/\S+\n", block):
                 yield Command(document, line, language, block)
             continue
-        lines = list(_lines(block, line)) if language == "console" else [(line, block)]
-        folder = next((what for kind, what, _ in marked if kind == "in"), ".")
-        for kind, what, _ in marked:
-            if kind != "in" and what != "all" and not any(one.startswith(what) for _, one in lines):
-                raise ValueError(f"{document}, line {line}: no command begins with {what!r}")
-        for number, one in lines:
-            reasons = [why for kind, what, why in marked if kind == "skip" and (what == "all" or one.startswith(what))]
-            beside = any(kind == "beside" and one.startswith(what) for kind, what, _ in marked)
-            yield Command(document, number, language, one, folder, beside, next(iter(reasons), ""))
+        numbered = list(_commands_of_console(block, line)) if language == "console" else [(line, block)]
+        folder = next((target for kind, target, _ in directives if kind == "in"), ".")
+        for kind, target, _ in directives:
+            if kind != "in" and target != "all" and not any(command.startswith(target) for _, command in numbered):
+                raise ValueError(f"{document}, line {line}: no command begins with {target!r}")
+        for number, command in numbered:
+            reasons = [
+                reason
+                for kind, target, reason in directives
+                if kind == "skip" and (target == "all" or command.startswith(target))
+            ]
+            is_background = any(kind == "beside" and command.startswith(target) for kind, target, _ in directives)
+            yield Command(document, number, language, command, folder, is_background, next(iter(reasons), ""))
 
 
-def _lines(block: str, first: int) -> Iterator[tuple[int, str]]:
-    """The commands of a console with the number of their first lines; a line without `$` goes on with the one above."""
-    number, gathered = first, ""
-    for place, line in enumerate(block.splitlines(), start=first):
+def _commands_of_console(block: str, first: int) -> Iterator[tuple[int, str]]:
+    """Yield the line number and text of each command; a line without `$` continues the command above."""
+    start, command = first, ""
+    for number, line in enumerate(block.splitlines(), start=first):
         if line.startswith("$ "):
-            if gathered:
-                yield number, gathered
-            number, gathered = place, line[2:]
+            if command:
+                yield start, command
+            start, command = number, line[2:]
         else:
-            gathered += f"\n{line}"
-    yield number, gathered
+            command += f"\n{line}"
+    yield start, command
 
 
-def prepare(place: Path, steps: int | None) -> Path:
-    """A clone beside what the documents take for granted, its trainings shortened."""
-    tree = place / "hyperformer"
+def prepare(root: Path, steps: int | None) -> Path:
+    """Clone the repository with shortened trainings, and write the files that the documents assume.
+
+    Args:
+        root: The folder of the clone and of the other files.
+        steps: The largest number of steps of a training; None leaves the trainings unchanged.
+
+    Returns:
+        The clone.
+    """
+    tree = root / "hyperformer"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(tree)], check=True)
     rows = [f'{{"sentence": "The film is {word}."}}' for word in ("wonderful", "dull")]
     (tree / "rows.jsonl").write_text("\n".join(rows) + "\n")
     (tree / "rows.csv").write_text("sentence\nThe film is wonderful.\nThe film is dull.\n")
     for folder, splits in (("tickets", {"train": 900, "validation": 60, "test": 60}), ("few", {"train": 40})):
-        (place / folder).mkdir()
+        (root / folder).mkdir()
         numbers = count()
-        for split, rows_of_it in splits.items():
-            made = (f"{_ticket(n)}\n" for n in islice(numbers, rows_of_it))
-            (place / folder / f"{split}.csv").write_text("subject,body,queue,hours\n" + "".join(made))
+        for split, size in splits.items():
+            tickets = (f"{_ticket(n)}\n" for n in islice(numbers, size))
+            (root / folder / f"{split}.csv").write_text("subject,body,queue,hours\n" + "".join(tickets))
     with (tree / ".git" / "info" / "exclude").open("a") as file:
         file.write("rows.*\nanswers.*\nsentiment.onnx\nelsewhere\nrepository\ndvc_plots\nconf/mine\nconf/few\n")
     if steps is not None:
         for file in (tree / "conf").glob("*/parameters.yml"):
             text = file.read_text()
-            less = re.sub(r"(?m)^(  steps: )(\d+)", lambda found: f"{found[1]}{min(int(found[2]), steps)}", text)
-            file.write_text(less)
-        name = ["-c", "user.name=reader", "-c", "user.email=reader@example.com"]
-        subprocess.run(["git", *name, "commit", "-qam", "fewer steps"], cwd=tree, check=True)
+            shortened = re.sub(r"(?m)^(  steps: )(\d+)", lambda match: f"{match[1]}{min(int(match[2]), steps)}", text)
+            file.write_text(shortened)
+        author = ["-c", "user.name=reader", "-c", "user.email=reader@example.com"]
+        subprocess.run(["git", *author, "commit", "-qam", "fewer steps"], cwd=tree, check=True)
     return tree
 
 
 def _ticket(number: int) -> str:
-    """A row of a help desk: what it is about says the queue, and how it is put the hours."""
-    about, queue = [("The invoice is wrong", "billing"), ("The button does nothing", "bug")][number % 2]
-    told, hours = [("today", 4), ("this week", 24), ("at some time", 48)][number % 3]
-    return f"{about} ({number}),Please see to it {told}.,{queue},{hours}"
+    """Return a help desk ticket as a CSV row; its subject determines the queue, its body the hours."""
+    subject, queue = [("The invoice is wrong", "billing"), ("The button does nothing", "bug")][number % 2]
+    urgency, hours = [("today", 4), ("this week", 24), ("at some time", 48)][number % 3]
+    return f"{subject} ({number}),Please see to it {urgency}.,{queue},{hours}"
 
 
 def environment(tree: Path) -> dict[str, str]:
-    """The reader's, with the clone's programs first."""
-    own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
-    return {**own, "PATH": f"{tree / '.venv' / 'bin'}:{own['PATH']}", "VIRTUAL_ENV": str(tree / ".venv")}
+    """Return the environment variables, with the clone's programs first on the path."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return {**inherited, "PATH": f"{tree / '.venv' / 'bin'}:{inherited['PATH']}", "VIRTUAL_ENV": str(tree / ".venv")}
 
 
-def run(command: Command, tree: Path, given: Mapping[str, str], beside: list[subprocess.Popen[bytes]]) -> str:
-    """Runs or writes it; what went wrong, if anything did."""
-    text = OPEN.sub(lambda found: given.get(found[0], found[0]), command.text)
+def run(
+    command: Command, tree: Path, placeholders: Mapping[str, str], background: list[subprocess.Popen[bytes]]
+) -> str:
+    """Run a command, or write a file.
+
+    Args:
+        command: The command.
+        tree: The clone.
+        placeholders: The path that replaces each placeholder.
+        background: Processes in the background, to which this adds.
+
+    Returns:
+        The error; empty if there is none.
+    """
+    text = PLACEHOLDER.sub(lambda match: placeholders.get(match[0], match[0]), command.text)
     if command.language == "yaml":
         file = tree / text.splitlines()[0].removeprefix("# ")
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
         return ""
     program = ["python", "-c", text] if command.language == "python" else ["bash", "-euo", "pipefail", "-c", text]
-    place = {"cwd": tree / command.folder, "env": environment(tree)}
-    if command.beside:
-        beside.append(subprocess.Popen(program, **place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
-        return "" if _listens(beside[-1]) else f"nothing listens on port {PORT}"
-    with tempfile.TemporaryFile() as said:  # not a pipe: what goes on in the background keeps its end open
+    options = {"cwd": tree / command.folder, "env": environment(tree)}
+    if command.is_background:
+        background.append(subprocess.Popen(program, **options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return "" if _listens(background[-1]) else f"nothing listens on port {PORT}"
+    with tempfile.TemporaryFile() as output:  # a pipe would stay open while background processes run
         try:
-            done = subprocess.run(program, **place, stdout=said, stderr=subprocess.STDOUT, timeout=LONGEST, check=False)
+            process = subprocess.run(
+                program, **options, stdout=output, stderr=subprocess.STDOUT, timeout=TIMEOUT, check=False
+            )
         except subprocess.TimeoutExpired:
-            return f"was not done after {LONGEST:.0f} s"
-        said.seek(0)
-        return "" if done.returncode == 0 else f"exit code {done.returncode}\n{said.read().decode()[-4000:]}"
+            return f"timed out after {TIMEOUT:.0f} s"
+        output.seek(0)
+        return "" if process.returncode == 0 else f"exit code {process.returncode}\n{output.read().decode()[-4000:]}"
 
 
 def _listens(process: subprocess.Popen[bytes]) -> bool:
+    """Wait up to a minute for a process to listen on the port, and return whether it does."""
     for _ in range(120):
         if process.poll() is not None:
             return False
-        with socket.socket() as tried:
-            if tried.connect_ex(("localhost", PORT)) == 0:
+        with socket.socket() as client:
+            if client.connect_ex(("localhost", PORT)) == 0:
                 return True
         time.sleep(0.5)
     return False
 
 
 def main() -> None:
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("documents", nargs="*", default=DOCUMENTS, metavar="DOCUMENT")
-    asked.add_argument("--steps", type=int, help="the most steps of a training that names none")
-    asked.add_argument("--given", action="append", default=[], metavar="/path/to/x=FOLDER")
-    found = asked.parse_args()
-    given = dict(pair.split("=", 1) for pair in found.given)
+    """Run the documents' commands, print each outcome and the counts, and exit with 1 if a command failed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("documents", nargs="*", default=DOCUMENTS, metavar="DOCUMENT")
+    parser.add_argument("--steps", type=int, help="largest number of steps of the configured trainings")
+    parser.add_argument("--given", action="append", default=[], metavar="/path/to/x=FOLDER")
+    options = parser.parse_args()
+    placeholders = dict(pair.split("=", 1) for pair in options.given)
     counts: dict[str, dict[str, int]] = {}
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
-        tree = prepare(Path(place), found.steps)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as root:
+        tree = prepare(Path(root), options.steps)
         subprocess.run(["make", "env"], cwd=tree, check=True)
-        for document in found.documents:
+        for document in options.documents:
             outcomes = counts[document] = {"ran": 0, "skipped": 0, "failed": 0}
-            beside: list[subprocess.Popen[bytes]] = []
+            background: list[subprocess.Popen[bytes]] = []
             for command in commands(document):
-                lacking = [path for path in OPEN.findall(command.text) if path not in given]
-                why = command.skipped or (f"nothing is given for {lacking[0]}" if lacking else "")
-                began = time.monotonic()
-                wrong = "" if why else run(command, tree, given, beside)
-                outcome = "skipped" if why else "failed" if wrong else "ran"
+                missing = [path for path in PLACEHOLDER.findall(command.text) if path not in placeholders]
+                reason = command.skipped or (f"no --given for {missing[0]}" if missing else "")
+                start = time.monotonic()
+                error = "" if reason else run(command, tree, placeholders, background)
+                outcome = "skipped" if reason else "failed" if error else "ran"
                 outcomes[outcome] += 1
-                shown = f"{document}:{command.line}: {outcome}, {time.monotonic() - began:.0f} s: "
-                print(shown + command.text.splitlines()[0] + (f"  ({why})" if why else ""), flush=True)
-                if wrong:
-                    print(wrong, flush=True)
-            for process in beside:
+                prefix = f"{document}:{command.line}: {outcome}, {time.monotonic() - start:.0f} s: "
+                print(prefix + command.text.splitlines()[0] + (f"  ({reason})" if reason else ""), flush=True)
+                if error:
+                    print(error, flush=True)
+            for process in background:
                 process.terminate()
                 process.wait()
     for document, outcomes in counts.items():
         print(f"{document}: {', '.join(f'{number} {outcome}' for outcome, number in outcomes.items())}")
-    total = {outcome: sum(one[outcome] for one in counts.values()) for outcome in ("ran", "skipped", "failed")}
+    total = {outcome: sum(each[outcome] for each in counts.values()) for outcome in ("ran", "skipped", "failed")}
     print("all:", ", ".join(f"{number} {outcome}" for outcome, number in total.items()))
     sys.exit(total["failed"] > 0)
 
