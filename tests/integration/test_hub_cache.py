@@ -66,7 +66,7 @@ import json, sys
 from pathlib import Path
 from hyperformer.config import DataSettings, Tasks
 from hyperformer.data import prepare
-from hyperformer.tasks import make
+from hyperformer.tasks import make_tasks
 from hyperformer.types import HyperFormerError
 
 results = {}
@@ -81,7 +81,7 @@ for path, name, limit, part in (
             "metrics": ["accuracy"], "source": {"name": name, "rows": limit},
             "splits": {"train": f"train{part}", "validation": "validation_matched"}}
     try:
-        rows, _ = prepare(make(Tasks.model_validate({"t": task})), DataSettings(source=path), Path("unused"), 0)
+        rows, _ = prepare(make_tasks(Tasks.model_validate({"t": task})), DataSettings(source=path), Path("unused"), 0)
         results[f"{path}/{name}{limit or part}"] = {split: list(kept) for split, kept in rows["t"].items()}
     except HyperFormerError as error:
         results[f"{path}/{name}{limit or part}"] = str(error)

@@ -136,14 +136,14 @@ def test_a_second_training_gives_the_same_bytes(copy):
             "the method's reduction_factor is 7; expected a divisor of the backbone's width 32",
         ),
         (["--params", "method=hyperformers"], "the setting 'method' is 'hyperformers', but `methods` has no block"),
-        (["--params", "data.source=nowhere/at-all", "--tags", "preprocess"], "no rows of split 'train'"),
+        (["--params", "data.source=nowhere/at-all", "--tags", "preprocess"], "cannot load split 'train' of 'nowhere"),
         (
             ["--params", "backbone.path=conf"],
             "cannot load a backbone from 'conf' (Unrecognized model in conf). Set",
         ),
         (
             ["--params", "data.source=/nowhere"],
-            "task 'sentiment': expected one of train.parquet, train.csv, train.jsonl",
+            "task 'sentiment': the folder /nowhere does not exist; expected one of train.parquet",
         ),
         (["--pipelines", "trian"], "unknown pipeline 'trian'; did you mean 'train'?"),
         (["--tags", "export", "--env", "glue"], "checkpoint is missing; expected it at"),
