@@ -143,7 +143,10 @@ def test_a_missing_file_is_named_with_what_is_there(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "rows")
     (tmp_path / "rows/validation.jsonl").rename(tmp_path / "rows/dev.jsonl")
     message = error_of(source)
-    assert "has dev.jsonl, test.jsonl, train.jsonl; expected one of validation.parquet, validation.csv, " in message
+    assert (
+        "has dev.jsonl, test.jsonl, train.jsonl; expected one of validation.parquet, validation.csv, validation.jsonl"
+        in message
+    )
     assert message.startswith("task 't': the folder ")
 
 
