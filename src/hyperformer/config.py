@@ -22,7 +22,7 @@ from pydantic import (
 from hyperformer.types import HyperFormerError, Scoring, Source
 
 MAX_ANSWERS = 1000
-"""Most steps between the minimum and the maximum of a regression task."""
+"""Maximum number of steps between the minimum and the maximum of a regression task."""
 Positive = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0.0, lt=1.0)]
 
@@ -40,7 +40,7 @@ class EmbeddedSettings(_Settings):
 
     train: Positive
     small_train: Positive
-    """Training rows of the low-resource tasks, in place of `train`."""
+    """Number of training rows of a low-resource task, instead of `train`."""
     validation: Positive
     test: Positive
 
@@ -71,7 +71,9 @@ class LoopSettings(_Settings):
     label_smoothing: Fraction = 0.0
     """Label smoothing of the cross-entropy loss, from 0 (off) to below 1."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Arithmetic of the forward and backward pass; `auto` is bf16 where the GPU or CPU has native support for it."""
+    """Arithmetic of the forward and backward pass. `auto`: bf16 if the GPU (or the CPU, if there is no GPU) supports it
+    natively, otherwise fp32.
+    """
     gradient_accumulation_steps: Positive = 1
     """Number of micro-batches that each batch is split into, grouped by length; only one is in memory at a time."""
     gradient_checkpointing: bool = False
@@ -93,7 +95,7 @@ class PretrainingSettings(LoopSettings):
     """Number of tokens of the tokenizer that is trained on the text."""
     sizes: T5Sizes
     max_tokens: Positive
-    """Longest source and longest target, in tokens; longer ones are truncated."""
+    """Maximum length of a source and of a target, in tokens; longer texts are truncated."""
     noise_density: Fraction = 0.15
     """Fraction of a source's tokens that span corruption masks."""
     mean_noise_span_length: Annotated[float, Field(ge=1)] = 3.0
@@ -108,10 +110,10 @@ class BackboneSettings(_Settings):
     revision: str | None = None
     """Branch, tag or commit on the Hub; null: the default branch."""
     max_source_tokens: Positive
-    """Longest source, in tokens, including special tokens; longer sources are truncated."""
+    """Maximum length of a source, in tokens, including special tokens; longer sources are truncated."""
     max_target_tokens: Positive | None = None
-    """Longest answer, in tokens, including </s>: longer training answers are truncated, and generation stops there.
-    Required for seq2seq backbones, and not allowed for encoders.
+    """Maximum length of an answer, in tokens, including </s>. Longer training answers are truncated, and generation
+    stops at this length. Required for seq2seq backbones, and not allowed for encoders.
     """
 
 
@@ -126,7 +128,7 @@ class SourceSettings(_Settings):
     """Location of a task's rows."""
 
     path: str | None = None
-    """Same values as `data.source`; null: `data.source` itself."""
+    """Any value that `data.source` can have; null: the value of `data.source`."""
     name: str | None = None
     """Subfolder of a local `path`, configuration name of a dataset on the Hub, or name of an embedded task."""
     revision: str | None = None
@@ -136,10 +138,11 @@ class SourceSettings(_Settings):
 
 
 class SplitSettings(_Settings):
-    """Source split that each of the task's splits is read from.
+    """Origin of the rows of each split of a task.
 
-    A value is the name of a source split, `halve_<name>` (the second half of that split; the task split that uses
-    `<name>` itself keeps the first half), or, for validation and test, `hold_out_<N>` (N rows removed from train).
+    A value is the name of a source split, `halve_<name>` or `hold_out_<N>`. `halve_<name>` is a random half of the
+    source split `<name>`; a split with the value `<name>` then has only the other half. `hold_out_<N>`, allowed for
+    validation and test, moves N random rows from train to this split.
     """
 
     train: str = "train"
@@ -169,8 +172,8 @@ class TaskSettings(_Settings):
 
     source: SourceSettings = SourceSettings()
     text: Annotated[Source, BeforeValidator(_parse_source)]
-    """Template of the source text, with column names in braces. A list of two templates is a text pair, which the
-    backbone encodes as its tokenizer does (T5 joins the two with a space).
+    """Template of the source text, with column names in braces. A list of two templates makes a text pair, which an
+    encoder's tokenizer encodes as a pair; for T5, the two texts are joined with a space.
     """
     kind: Literal["classification", "regression", "generation"]
     label_column: str
@@ -178,38 +181,40 @@ class TaskSettings(_Settings):
     labels: dict[str | int | bool, Annotated[str, Field(min_length=1)]] | None = None
     """Classification only: maps each value of the label column to its answer text."""
     minimum: FiniteFloat | None = None
-    """Regression only: lowest answer."""
+    """Regression only: the smallest answer."""
     maximum: FiniteFloat | None = None
-    """Regression only: upper bound of the answers."""
+    """Regression only: upper limit of the answers."""
     step: FiniteFloat | None = None
     """Regression only: distance between adjacent answers, which are `minimum`, `minimum + step`, … up to `maximum`."""
     metrics: tuple[str, ...] = Field(min_length=1)
-    """Metrics to compute; their mean selects the best checkpoint."""
+    """Metrics to compute. Their mean is the task's score in the choice of the best checkpoint."""
     splits: SplitSettings = SplitSettings()
     weight: Annotated[FiniteFloat, Field(gt=0)] = 1.0
-    """Factor on the task's sampling probability, relative to the other tasks."""
+    """Factor on the task's sampling probability, before the probabilities of all tasks are scaled to sum to 1."""
 
     @model_validator(mode="after")
     def _check_answers(self) -> TaskSettings:
         grid = (self.minimum, self.maximum, self.step)
         if self.kind == "classification":
             if self.labels is None or len(self.labels) < 2 or any(v is not None for v in grid):
-                raise ValueError("a classification task needs `labels`, at least two, and no minimum, maximum or step")
+                raise ValueError(
+                    "a classification task must have at least two `labels`, and no minimum, maximum or step"
+                )
             if len(set(self.labels.values())) < len(self.labels):
                 raise ValueError("two labels have the same answer text; use a different text for each")
             if len({str(value) for value in self.labels}) < len(self.labels):
                 raise ValueError("two labels have the same column value; use a different value for each")
         elif self.kind == "generation":
             if self.labels is not None or any(v is not None for v in grid):
-                raise ValueError("a generation task accepts no labels, minimum, maximum or step; remove them")
+                raise ValueError("a generative task must not have labels, minimum, maximum or step; remove them")
         elif self.labels is not None or any(v is None for v in grid):
-            raise ValueError("a regression task needs `minimum`, `maximum` and `step`, and no labels")
+            raise ValueError("a regression task must have `minimum`, `maximum` and `step`, and no labels")
         elif self.step <= 0 or self.maximum <= self.minimum:  # type: ignore[operator]
-            raise ValueError("a regression task needs step > 0 and maximum > minimum")
+            raise ValueError("a regression task must have step > 0 and maximum > minimum")
         elif self.maximum - self.minimum < self.step:  # type: ignore[operator]
-            raise ValueError("a regression task needs at least two answers; use a smaller step")
+            raise ValueError("a regression task must have at least two answers; use a smaller step")
         elif (self.maximum - self.minimum) / self.step > MAX_ANSWERS:  # type: ignore[operator]
-            raise ValueError(f"a regression task has at most {MAX_ANSWERS} answers; use a larger step")
+            raise ValueError(f"a regression task must have at most {MAX_ANSWERS} steps in its range; use a larger step")
         return self
 
 
@@ -230,7 +235,7 @@ class Tasks(RootModel[dict[str, TaskSettings]]):
 
 
 class FineTuningSettings(_Settings):
-    """Settings of full fine-tuning, which trains the whole backbone: there are none."""
+    """Settings of full fine-tuning, which has none; it trains the whole backbone."""
 
 
 class AdapterSettings(_Settings):
@@ -245,14 +250,14 @@ class AdapterSettings(_Settings):
     stacks: Literal["both", "encoder", "decoder"] = "both"
     """Stacks whose blocks have adapters."""
     adapter_init: Literal["paper", "identity"] = "paper"
-    """Initial effect of the adapters. `paper`: a small random change, as in the authors' code; `identity`: none, since
-    gain and shift of the adapters' layer norms start at 0. Use `identity` where the outputs of sublayers are small, as
-    in BERT: the layer norm amplifies the random change until it dominates them.
+    """Initial effect of the adapters. `paper`: a small random change, as in the authors' code. `identity`: no change,
+    because gain and shift of the adapters' layer norms start at 0. Use `identity` for backbones whose sublayers have
+    small outputs, such as BERT: the layer norm of `paper` amplifies the random change until it dominates these outputs.
     """
 
 
 class ProjectorSettings(_Settings):
-    """Sizes of the two-layer MLP between the embeddings and the hypernetworks."""
+    """Sizes of the two-layer MLP between the embeddings and the generators."""
 
     hidden_dim: Positive
     output_dim: Positive
@@ -267,7 +272,7 @@ class HyperFormerSettings(AdapterSettings):
     task_embedding_dim: Positive
     """Size of the task, layer and position embeddings."""
     projector: ProjectorSettings | None
-    """null: the hypernetworks use the embeddings directly."""
+    """Projector of the embeddings; null: the embeddings are the generators' input."""
     layer_norm: Literal["conditional", "conditional_from_one", "unconditional"] = "conditional"
     """Layer norm of the adapters. `conditional`: gain and shift are generated, and the gain starts near 0, as in the
     authors' code; `conditional_from_one`: the generated gain starts near 1; `unconditional`: one trained layer norm per
@@ -278,7 +283,7 @@ class HyperFormerSettings(AdapterSettings):
     def _check_identity(self) -> HyperFormerSettings:
         if self.adapter_init == "identity" and self.layer_norm == "conditional_from_one":
             raise ValueError(
-                "adapter_init: identity needs gains that start at 0, but layer_norm is conditional_from_one; use "
+                "adapter_init: identity requires gains that start at 0, but layer_norm is conditional_from_one; use "
                 "layer_norm: conditional"
             )
         return self
@@ -299,7 +304,7 @@ class MethodSettings(_Settings):
 
 
 class Methods(_Settings):
-    """Settings of each method, by the method's name; a run uses those of the method that `method` names."""
+    """Settings of each method, by its name; a run uses the settings of the method that the setting `method` names."""
 
     hyperformer_plus_plus: HyperFormerPlusPlusSettings | None = None
     hyperformer: HyperFormerSettings | None = None
@@ -312,7 +317,7 @@ class Methods(_Settings):
         """Return a method's settings by its name.
 
         Raises:
-            ConfigurationError: There is no such method, or it has no settings here.
+            ConfigurationError: There is no such method, or `methods` has no settings for it.
         """
         settings = getattr(self, name, None) if name in type(self).model_fields else None
         if settings is None:
@@ -328,9 +333,9 @@ class TrainingSettings(LoopSettings):
     """Settings of multi-task training."""
 
     batch_size: Positive | None = None
-    """Rows per batch, summed over all processes. Set either this or `batch_tokens`."""
+    """Rows per batch, summed over all processes. Set either `batch_size` or `batch_tokens`."""
     batch_tokens: Positive | None = None
-    """Source tokens per batch: a batch has as many rows as fit, but at least one."""
+    """Maximum number of source tokens per batch. A batch has as many rows as fit, but at least one row."""
     temperature: Annotated[float, Field(gt=0)]
     """Temperature T of task sampling: the probability of a task is proportional to rows^(1/T).
     1 samples in proportion to the number of rows; a high T samples all tasks almost equally.
@@ -346,9 +351,11 @@ class TrainingSettings(LoopSettings):
     machines: Positive = 1
     """Number of machines that train together."""
     rendezvous: str | None = None
-    """host:port with several machines: the host name of the first machine and a free port on it."""
+    """host:port, required for several machines: the host name of the first machine, and a free port on it."""
     resume_from: str | None = None
-    """Folder of resume states from another location to continue from; rejected if its code, settings or data differ."""
+    """Folder of resume states to resume from, in another location; rejected if it was written with other code, settings
+    or data.
+    """
 
     @model_validator(mode="after")
     def _check_batches(self) -> TrainingSettings:
@@ -378,20 +385,21 @@ class TrainingSettings(LoopSettings):
 
 
 class TransferSettings(LoopSettings):
-    """Settings of few-shot transfer: adapt a trained model to new tasks, without model selection on other rows."""
+    """Settings of few-shot transfer, which adapts a trained model to new tasks without validation rows."""
 
     checkpoint: str
     """Trained model: a local folder, or the name of a model on the Hugging Face Hub."""
     backbone: str | None = None
-    """Location of the model's backbone; null: the one that the checkpoint names."""
+    """Location of the model's backbone; null: the location that is stored in the checkpoint."""
     samples: Positive | None = None
     """Training rows per task, sampled with the seed; null: all rows."""
     initialize_from: Literal["nearest", "mean", "random"] = "nearest"
-    """Initial task-specific weights of a new task (its embedding; for Adapters†, its adapters). `nearest`: those of the
-    trained task with the lowest loss on the new task's rows; `mean`: the mean over the trained tasks; `random`: random.
+    """Initial task-specific weights of a new task (its embedding; for Adapters†, its adapters). `nearest`: the weights
+    of the trained task with the lowest loss on the new task's rows; `mean`: the mean of all trained tasks' weights;
+    `random`: new random weights.
     """
     train: Literal["all", "task_specific"] = "all"
-    """Train all weights of the method, or only the task-specific ones."""
+    """Weights to train: all that the method trains, or only the task-specific ones."""
     batch_size: Positive
     """Rows per batch."""
 
@@ -403,8 +411,8 @@ class EvaluationSettings(_Settings):
     """Rows per batch."""
     label_scoring: Scoring | Literal["generated"] = "constrained"
     """Prediction of classification and regression tasks. `constrained`: the most likely answer, with each of its tokens
-    normalized over those that can follow in the task's answers; `likelihood`: the same, normalized over the whole
-    vocabulary; `generated`: the text that the backbone generates, as in the paper.
+    normalized over those that can follow in the task's answers; `likelihood`: the most likely answer, with
+    each token normalized over the whole vocabulary; `generated`: the text that the backbone generates, as in the paper.
     """
     num_beams: Positive = 1
     """Beams of beam search when text is generated; 1 is greedy decoding."""
@@ -416,7 +424,9 @@ class ExportSettings(_Settings):
     opset: Annotated[int, Field(ge=18)]
     """ONNX opset version of the exported graphs."""
     tolerance: Annotated[float, Field(gt=0)]
-    """Largest allowed difference between a score of the ONNX graph and of PyTorch; closer answers count as tied."""
+    """Maximum difference between a score in the ONNX graph and in PyTorch, on nearly all texts. If the scores of two
+    answers differ by at most this much, either may be the prediction.
+    """
 
 
 class Settings(_Settings):
@@ -456,13 +466,13 @@ RENAMED = {
     "transfer.start": "transfer.initialize_from",
     "transfer.trains": "transfer.train",
 }
-"""Names of version 0.1 and today's, beside each other in the same block; `*` is any method."""
+"""Name of a setting in version 0.1 → its current name; `*` stands for the name of a method."""
 RENAMED_VALUES = {
     "methods.*.adapter_init": {"authors": "paper"},
     "transfer.initialize_from": {"noise": "random"},
     "transfer.train": {"own": "task_specific"},
 }
-"""Values of version 0.1 and today's, by today's name of the setting."""
+"""Current name of a setting → its value in version 0.1 → the current value."""
 
 
 def check_settings(parameters: dict[str, Any]) -> Settings:
@@ -483,7 +493,7 @@ def check_settings(parameters: dict[str, Any]) -> Settings:
 
 
 def rename_settings(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return a parameter tree of version 0.1 with today's names; a tree with today's names is unchanged."""
+    """Rename the settings of version 0.1 in a parameter tree; current names stay unchanged."""
     return _renamed(parameters, ())
 
 
@@ -503,7 +513,7 @@ def _new_name(path: tuple[int | str, ...]) -> str | None:
 
 
 def _generic(path: tuple[int | str, ...]) -> str:
-    """Return the dotted name of a setting, with `*` for a method's name."""
+    """Return the dotted name of a setting, with `*` in place of a method's name."""
     names = list(map(str, path))
     if len(names) > 2 and names[0] == "methods":
         names[1] = "*"

@@ -1,6 +1,7 @@
-"""Rows of a hub, a folder or the embedded language, checked and split, and their token ids.
+"""Read rows from the Hub, a folder or the embedded tasks, check and split them, and encode them into token ids.
 
-A split is a file `<split>.parquet`, `.csv` or `.jsonl` of a folder, or the split of that name of a hub dataset.
+A source split is a file `<split>.parquet`, `<split>.csv` or `<split>.jsonl` in a folder, or the split of that name of a
+dataset on the Hub.
 """
 
 from __future__ import annotations
@@ -35,11 +36,11 @@ log = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-HALVE = "halve_"  # prefix of a split policy
-HOLD_OUT = "hold_out_"  # prefix of a split policy
+HALVE = "halve_"  # prefix of a value in `SplitSettings`
+HOLD_OUT = "hold_out_"  # prefix of a value in `SplitSettings`
 READERS = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}  # file suffix -> builder of `datasets`
 BATCH_ROWS = 1000  # rows in memory at once
-GROUP_ROWS = 100_000  # rows of a row group
+GROUP_ROWS = 100_000  # maximum number of rows of a Parquet row group
 GROUP_BYTES = 1 << 25  # bytes after which a row group ends
 DIGEST = np.dtype("S16")  # 16 bytes
 TOKEN_SCHEMA = pa.schema([("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
@@ -49,12 +50,12 @@ Writer = Callable[[Path], None]
 
 @dataclass(frozen=True, eq=False)
 class StoredRows:
-    """Rows that stay in their files, which every iteration reads again, in order and batch by batch.
+    """Rows that stay in their files; every iteration reads the files again, in order and batch by batch.
 
     Attributes:
         read: returns the batches of the files, with at least the columns that are named.
         schema: the columns of these rows.
-        mask: true for the rows of the files that are selected; rows after its end are not.
+        mask: true for each selected row of the files; rows beyond the end of the mask are not selected.
     """
 
     read: Callable[[list[str]], Iterator[pa.RecordBatch]]
@@ -82,11 +83,11 @@ class StoredRows:
                 return
 
     def select_columns(self, names: list[str]) -> StoredRows:
-        """Return the rows with some of their columns."""
+        """Return the rows with only the named columns."""
         return replace(self, schema=pa.schema([self.schema.field(name) for name in names]))
 
     def select(self, chosen: NDArray[np.bool_]) -> StoredRows:
-        """Return the rows where `chosen`, one value a row, is true."""
+        """Return the rows for which `chosen` is true; it has one value per row."""
         mask = self.mask.copy()
         mask[self.mask] = chosen
         return replace(self, mask=mask)
@@ -123,7 +124,7 @@ def _schema_and_batches(rows: Rows | StoredRows) -> tuple[pa.Schema, Iterator[pa
 
 
 def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Yield tables of `GROUP_ROWS` rows, or fewer where their texts are long."""
+    """Yield tables of `GROUP_ROWS` rows, or of fewer rows if their texts are long."""
     pending: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
@@ -140,7 +141,7 @@ def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterato
 
 @contextmanager
 def _report_damage(file: Path) -> Iterator[None]:
-    """Turn an error of reading a stage's output into one that names the file.
+    """Turn an error in reading a stage's output into an error that names the file.
 
     Raises:
         HyperFormerError: if the file is missing or damaged.
@@ -158,7 +159,7 @@ def read_rows(folder: Path, task: str, split: Split) -> Rows:
     """Read into memory the rows that `write_rows` wrote.
 
     Raises:
-        HyperFormerError: if their file is missing or damaged, as for every reader below.
+        HyperFormerError: if the file of the rows is missing or damaged; the other readers of this module raise it too.
     """
     file = folder / task / f"{split}.parquet"
     with _report_damage(file):
@@ -166,14 +167,14 @@ def read_rows(folder: Path, task: str, split: Split) -> Rows:
 
 
 def stream_rows(folder: Path, task: str, split: Split) -> Iterator[dict[str, Any]]:
-    """Yield in order the rows that `write_rows` wrote, with a few of them in memory."""
+    """Yield in order the rows that `write_rows` wrote, with only a few of them in memory."""
     file = folder / task / f"{split}.parquet"
     with _report_damage(file):
         yield from _open_parquet(file)
 
 
 def read_first_rows(folder: Path, task: str, split: Split, count: int) -> Rows:
-    """Read into memory the first `count` rows that `write_rows` wrote, or all if there are fewer."""
+    """Read into memory the first `count` rows that `write_rows` wrote, or all rows if there are fewer."""
     file = folder / task / f"{split}.parquet"
     with _report_damage(file):
         rows = _open_parquet(file, count)
@@ -181,10 +182,10 @@ def read_first_rows(folder: Path, task: str, split: Split, count: int) -> Rows:
 
 
 def sample_rows(folder: Path, task: str, split: Split, count: int, seed: int) -> Rows:
-    """Sample `count` of the rows that `write_rows` wrote; a larger sample contains the smaller ones.
+    """Sample `count` of the rows that `write_rows` wrote; a larger sample of the same seed has all of them.
 
     Raises:
-        HyperFormerError: if there are fewer rows than `count`.
+        HyperFormerError: if there are fewer than `count` rows.
     """
     file = folder / task / f"{split}.parquet"
     with _report_damage(file):
@@ -227,7 +228,7 @@ def _open_arrow(files: Sequence[str], schema: pa.Schema, rows: int) -> StoredRow
 
 
 def _resolve_source(name: str, task: Task, settings: DataSettings, embedded: Path) -> tuple[str, str | None]:
-    """Return the (folder or hub name, hub configuration or None) of a task."""
+    """Return a task's source: a folder or the name of a dataset on the Hub, and the dataset's configuration or None."""
     source = task.settings.source
     path = source.path or settings.source
     if path == EMBEDDED:
@@ -238,10 +239,11 @@ def _resolve_source(name: str, task: Task, settings: DataSettings, embedded: Pat
 
 
 def _find_local_file(name: str, path: str, configuration: str | None, split: str) -> Path | None:
-    """Return the file of a split in a local folder, or None if `path` is a hub name.
+    """Return the file of a split in a local folder, or None if `path` is the name of a dataset on the Hub.
 
     Raises:
-        HyperFormerError: if the folder has no file of that split, or several, or `path` is a file or a misspelt folder.
+        HyperFormerError: if the folder has no file of that split or several files of it, or if `path` is a file or a
+            misspelt folder.
     """
     folder = Path(path)
     _check_folder(name, folder)
@@ -259,7 +261,7 @@ def _find_local_file(name: str, path: str, configuration: str | None, split: str
 
 
 def _check_folder(name: str, folder: Path) -> None:
-    """Refuse a file and a misspelt folder, which would otherwise be taken for a hub name."""
+    """Reject a file or a misspelt folder; either would otherwise be taken for the name of a dataset on the Hub."""
     if folder.is_file():
         raise HyperFormerError(
             f"task {name!r}: the source {str(folder)!r} is a file; expected a folder with train.csv, train.parquet or "
@@ -287,7 +289,7 @@ def check_sources(tasks: Mapping[str, Task], settings: DataSettings) -> None:
 
 
 def _source_splits(task: Task) -> list[str]:
-    """Return the splits of its source that a task's policy reads."""
+    """Return the source splits that the task's `splits` setting refers to."""
     policy = (getattr(task.settings.splits, split) for split in SPLITS)
     return list(dict.fromkeys(rule.removeprefix(HALVE) for rule in policy if not rule.startswith(HOLD_OUT)))
 
@@ -312,14 +314,14 @@ def _read_split(name: str, task: Task, settings: DataSettings, embedded: Path, s
     except Exception as error:
         raise HyperFormerError(
             f"task {name!r}: cannot load split {split!r} of {path!r}, configuration {configuration!r} "
-            f"({_describe(error)}); expected a local folder, or a dataset of the hub or its cache. Set data.source or "
-            "the task's source."
+            f"({_describe(error)}); expected a local folder, or a dataset on the Hub or in its cache. Set data.source "
+            "or the task's source."
         ) from error
     return rows, f"{path}/{configuration or 'default'}/{split}"
 
 
 def _load(limit: int | None, *source: str | None, split: str, **options: Any) -> StoredRows:
-    """Return the rows of `load_dataset`: all, from its cache, or the first `limit`, streamed."""
+    """Return all rows of `load_dataset`, from its cache, or stream only the first `limit` rows."""
     if limit is not None:
         stream = load_dataset(*source, split=split, streaming=True, **options)
         return _spool(stream.with_format("arrow").iter(min(limit, BATCH_ROWS)), limit)
@@ -330,13 +332,13 @@ def _load(limit: int | None, *source: str | None, split: str, **options: Any) ->
 
 
 def _spool(tables: Iterator[pa.Table], limit: int) -> StoredRows:
-    """Write the first `limit` rows to a temporary file, which is removed when they are no longer used.
+    """Write the first `limit` rows to a temporary file, which is removed when the rows are no longer used.
 
-    A cached file could be out of date in a later run.
+    The file is not kept for later runs, because the source may have changed by then.
     """
     first = next(tables, None)
     if first is None:
-        raise ValueError("it holds no rows")
+        raise ValueError("it has no rows")
     schema, rows = first.schema.remove_metadata(), 0
     cache = Path(datasets.config.HF_DATASETS_CACHE)
     cache.mkdir(parents=True, exist_ok=True)
@@ -376,17 +378,17 @@ def _csv_options(file: Path) -> dict[str, Any]:
 
 
 def _describe(error: BaseException) -> str:
-    """Return the first line of an error, or its type if it has no text."""
+    """Return the first line of an error's message, or the name of the error's type if the message is empty."""
     message = (str(error).splitlines() or [type(error).__name__])[0]
-    return "it holds no rows" if "corresponds to no data" in message else message
+    return "it has no rows" if "corresponds to no data" in message else message
 
 
 def _check_rows(name: str, task: Task, rows: StoredRows, file: str) -> StoredRows:
     """Check every row, and return the columns that the task uses.
 
     Raises:
-        HyperFormerError: if a column is missing, a row lacks a text or has an unknown label, or the file is damaged; it
-            names the file and the row.
+        HyperFormerError: if a column is missing, a row has no text or an unknown label, or the file is damaged. The
+            message names the file and, for an invalid row, its number.
     """
     columns = list(dict.fromkeys([*task.text_columns, task.settings.label_column]))
     missing = [column for column in columns if column not in rows.schema.names]
@@ -399,7 +401,7 @@ def _check_rows(name: str, task: Task, rows: StoredRows, file: str) -> StoredRow
             f"{advice}"
         )
     if not len(rows):
-        raise HyperFormerError(f"task {name!r}: {file} holds no rows; expected at least one")
+        raise HyperFormerError(f"task {name!r}: {file} has no rows; expected at least one. Use another source.")
     rows = rows.select_columns(columns)
     try:
         for number, row in enumerate(rows, start=1):
@@ -426,7 +428,7 @@ def _mask_of(indices: NDArray[np.int64], rows: int) -> NDArray[np.bool_]:
 
 
 def _build_splits(name: str, task: Task, settings: DataSettings, embedded: Path, seed: int) -> dict[Split, StoredRows]:
-    """Return the three splits by the task's policy, before duplicate rows are removed."""
+    """Return the three splits as the task's `splits` setting defines them, before duplicate rows are removed."""
     policy = {split: getattr(task.settings.splits, split) for split in SPLITS}
     halved = {rule.removeprefix(HALVE) for rule in policy.values() if rule.startswith(HALVE)}
     held = [int(rule.removeprefix(HOLD_OUT)) for rule in policy.values() if rule.startswith(HOLD_OUT)]
@@ -441,7 +443,7 @@ def _build_splits(name: str, task: Task, settings: DataSettings, embedded: Path,
     if sum(held) >= len(train):
         raise HyperFormerError(
             f"task {name!r}: hold_out_{held[0]} uses all of the {len(train)} training rows; expected some to remain. "
-            "Hold out fewer."
+            "Hold out fewer rows."
         )
     splits: dict[Split, StoredRows] = {"train": train.select(_mask_of(order[sum(held) :], len(train)))}
     for split in SPLITS[1:]:
@@ -459,24 +461,25 @@ def _build_splits(name: str, task: Task, settings: DataSettings, embedded: Path,
 def prepare(
     tasks: Mapping[str, Task], settings: DataSettings, embedded: Path, seed: int
 ) -> tuple[dict[str, dict[str, StoredRows]], dict[str, Any]]:
-    """Return the checked splits of every task, made disjoint by content.
+    """Return the checked splits of every task; no text of a row is in more than one split.
 
-    Rows whose texts are also in test are removed from validation, and rows whose texts are in either from train.
+    Rows whose texts are also in test are removed from validation. Rows whose texts are also in validation or test are
+    removed from train.
 
     Args:
         tasks: the tasks by name.
         settings: the default source of rows.
         embedded: the folder of the embedded language's rows, for the tasks that use it.
-        seed: determines which rows are held out or halved.
+        seed: determines which rows are held out, and how splits are halved.
 
     Returns:
-        task → split → rows, and task → split → counts of rows kept and removed.
+        task → split → rows, and task → split → the numbers of rows that were kept (`rows`) and `removed`.
     """
     rows: dict[str, dict[str, StoredRows]] = {}
     counts: dict[str, Any] = {}
     for name, task in tasks.items():
         splits = _build_splits(name, task, settings, embedded, seed)
-        later = np.zeros(0, DIGEST)  # of the splits after this one, sorted
+        later = np.zeros(0, DIGEST)  # sorted digests of the splits after this one
         kept: dict[str, StoredRows] = {}
         counts[name] = {}
         for split in reversed(SPLITS):
@@ -541,7 +544,7 @@ def read_tokens(folder: Path, task: str) -> Dataset:
     """Open the token ids that `write_tokens` wrote, memory-mapped.
 
     Raises:
-        HyperFormerError: if their file is missing or damaged.
+        HyperFormerError: if the file of the token ids is missing or damaged.
     """
     file = folder / f"{task}.arrow"
     with _report_damage(file):
@@ -555,5 +558,5 @@ def read_tokens(folder: Path, task: str) -> Dataset:
 
 
 def collect_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema | None = None) -> Rows:
-    """Collect rows, at least one, into one table in memory."""
+    """Collect rows into one table in memory; there must be at least one row."""
     return Dataset(pa.concat_tables(pa.Table.from_pylist(chunk, schema) for chunk in _iter_chunks(rows, 10_000)))

@@ -22,19 +22,19 @@ from hyperformer.types import Example, Split
 log = logging.getLogger(__name__)
 
 CHUNK = 1000
-"""Rows encoded at once."""
+"""Number of rows that are encoded at once."""
 NO_LIMIT = 1 << 20
-"""Tokens; more than any source has."""
+"""Maximum number of tokens of a source that is not to be truncated; no source has more."""
 MAX_EXAMPLES = 3
-"""Examples shown of each task."""
+"""Number of examples shown of each task."""
 MAX_CHARACTERS = 300
-"""Characters shown of each example."""
+"""Maximum number of characters shown of each example."""
 FEW_ROWS = 10
-"""Warn about an answer with fewer training rows."""
+"""Warn about an answer that has fewer training rows than this."""
 MAJORITY = 0.8
-"""Warn about an answer with a larger fraction of the training rows, as accuracy then means little."""
+"""Warn about an answer that has a larger fraction of the training rows than this: accuracy then means little."""
 NEGLIGIBLE = 0.01
-"""Fraction of the rows, or of the tokens, up to which a problem is not reported."""
+"""Do not warn about a problem that affects at most this fraction of the rows or tokens."""
 
 
 def profile_rows(
@@ -46,15 +46,19 @@ def profile_rows(
         rows: Folder of checked rows.
         settings: Settings of the tasks.
         backbone: Settings of the backbone that tokenizes the rows.
-        counts: Task → split → `rows` and `removed`, the number of rows removed as duplicates of a later split.
+        counts: Task → split → `rows`, the number of rows, and `removed`, the number of rows removed from the split
+                because a later split also has them.
 
     Returns:
-        For each task `splits`, `examples` as the model reads them, and `findings`: warnings, one sentence each. A split
-        has `rows` and `removed`; `answers`, the rows of each answer (classification); `numbers`, the minimum, median
-        and maximum (regression); `tokens` of the source with special tokens: median, 95th percentile and maximum;
-        `cut`, the number of truncated rows; `unknown`, the fraction of unknown tokens; `repeated`, the rows that repeat
-        the source of an earlier row of the split, and `at_odds`, those of them with a different answer; `empty`, the
-        rows with an empty text, by column.
+        For each task, a dictionary with `splits`, the profile of each split; `examples`, the first training rows as the
+        model reads them; and `findings`, a list of warnings.
+
+        The profile of a split has these entries. `rows` and `removed`: as in `counts`. `answers`, in a classification
+        task: the number of rows with each answer. `numbers`, in a regression task: minimum, median and maximum.
+        `tokens`: median, 95th percentile and maximum of the number of tokens of a source, special tokens included.
+        `cut`: the number of truncated rows. `unknown`: the fraction of tokens that are unknown. `repeated`: the number
+        of rows that repeat the source of an earlier row of the split. `at_odds`: the number of these rows whose answer
+        differs from the earlier row's answer. `empty`: the number of rows with an empty text, by column.
 
     Raises:
         HyperFormerError: The label of a row is invalid.
@@ -90,7 +94,7 @@ class _SplitProfile:
         self._seen: dict[bytes, str] = {}
 
     def read(self, rows: Path, split: Split) -> _SplitProfile:
-        """Count the rows of a split."""
+        """Count the rows of a split, and return this profile."""
         stream = stream_rows(rows, self._task.name, split)
         while chunk := list(islice(stream, CHUNK)):
             examples = [self._task.make_example(row) for row in chunk]

@@ -34,8 +34,8 @@ def compute_metrics(task: Task, rows: Rows, answers: Sequence[Answer]) -> Metric
     """Compute the task's metrics in percent, and their `mean`.
 
     `collapsed` is 1 if all rows got the same answer although their true answers differ, otherwise 0. If the answers of
-    a classification or regression task were generated, `outside` counts those that the task does not have; they are
-    wrong answers.
+    a classification or regression task were generated, `outside` is the number of generated texts that are none of the
+    task's answers; the other metrics count them as wrong.
     """
     truths = [task.read_label(row) for row in rows]
     result = _add_mean(task.compute_metrics(truths, [task.to_prediction(answer) for answer in answers]))
@@ -46,7 +46,7 @@ def compute_metrics(task: Task, rows: Rows, answers: Sequence[Answer]) -> Metric
 
 
 def _count_distinct(task: Task, answers: Sequence[Answer]) -> int:
-    """Count the different answers; in a regression task, after rounding to the nearest answer of the grid."""
+    """Count the different answers; those of a regression task are first rounded to the nearest number of the grid."""
     if task.numbers is None:
         return len({answer.label for answer in answers})
     return len({None if a.value is None else text.nearest_index(task.numbers, a.value) for a in answers})
@@ -57,19 +57,20 @@ def _add_mean(result: Metrics) -> Metrics:
 
 
 def evaluate(answer: Answerer, task: Task, rows: Rows, split: Split = "test") -> tuple[Metrics, pd.DataFrame]:
-    """Answer rows of a task and evaluate the answers.
+    """Predict the answers of a task's rows, and compare them with the true answers.
 
     Args:
-        answer: answers the rows of a task, given its name.
+        answer: predicts the answers of rows, given the name of their task and the rows.
         task: the task.
         rows: rows with true answers.
         split: name of the split, for errors.
 
     Returns:
-        The metrics in percent, and a table with source, true answer, answer, and its probability or number.
+        The metrics in percent, and a table with the source, true answer and predicted answer of each row. The table
+        also has the probability of the answer unless it was generated, and its number in a regression task.
 
     Raises:
-        HyperFormerError: a row cannot be answered; the error names task, split and row.
+        HyperFormerError: the prediction fails for a row; the message names task, split and row.
     """
     try:
         answers = answer(task.name, list(rows))
@@ -94,13 +95,13 @@ def evaluate_all(
     """Evaluate every task on validation and test.
 
     Args:
-        answer: answers the rows of a task, given its name.
+        answer: predicts the answers of rows, given the name of their task and the rows.
         tasks: the tasks by name.
         rows: the folder of preprocessed rows.
 
     Returns:
-        split → task → metric → percent, where the task `mean` holds the mean over tasks; and a writer of the
-        predictions as `<task>/<split>.csv`.
+        split → task → metric → percent, where the additional task `mean` has the mean over all tasks; and a function
+        that writes the predictions as `<task>/<split>.csv`.
     """
     results: dict[str, dict[str, Metrics]] = {}
     tables: dict[str, pd.DataFrame] = {}
@@ -152,9 +153,10 @@ def evaluate_baselines(task: Task, train: Rows, test: Rows, embed: Embed, seed: 
 
     `majority` predicts the most frequent label or text, or the mean in a regression task. `tfidf` is logistic
     regression on TF-IDF of unigrams and bigrams; in a regression task it is ridge regression, and in a generative task
-    the text of the nearest training row. `overlap` adds features of the overlap of two texts, for classification and
-    regression tasks with two text columns. `frozen` uses the frozen backbone's embeddings instead: u of a single text;
-    u, v, |u - v| and u · v of two (as in Conneau et al. 2017, section 3.1).
+    the text of the nearest training row. `overlap` adds features of the overlap of two texts to `tfidf`; it exists for
+    classification and regression tasks with two text columns. `frozen` fits the same models to embeddings of the frozen
+    backbone. The features of a single text are its embedding u. The features of two texts are u, v, |u - v| and the
+    elementwise product u · v (Conneau et al. 2017, section 3.1).
 
     Args:
         task: the task.
@@ -197,7 +199,7 @@ def evaluate_baselines(task: Task, train: Rows, test: Rows, embed: Embed, seed: 
 
 
 def _embed_splits(task: Task, train: Rows, test: Rows, embed: Embed) -> tuple[Any, Any]:
-    """Return standardised features of both splits, from the backbone's embeddings of each text."""
+    """Return standardized features of both splits, from the backbone's embeddings of each text."""
     if len(task.text_columns) == 2:
         texts = [[str(text) for split in (train, test) for text in split[column]] for column in task.text_columns]
         u, v = (embed(column) for column in texts)
@@ -211,7 +213,7 @@ def _embed_splits(task: Task, train: Rows, test: Rows, embed: Embed) -> tuple[An
 def evaluate_all_baselines(
     tasks: Mapping[str, Task], rows: Path, embed: Embed, seed: int
 ) -> dict[str, dict[str, Metrics]]:
-    """Evaluate the `baselines` of every task on its test split: task → baseline → metric → percent."""
+    """Evaluate the baselines of every task on its test split, as task → baseline → metric → percent."""
     results = {}
     for name, task in track(tasks.items(), "baselines", len(tasks)):
         results[name] = evaluate_baselines(

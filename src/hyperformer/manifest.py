@@ -18,7 +18,7 @@ GRAPH = "model.onnx"
 INT8 = "model.int8.onnx"
 TOKENIZER = "tokenizer.json"
 GENERATION = "generation"
-"""Folder of the graphs of a generation task."""
+"""Folder of the graphs of a generative task."""
 MODEL_CARD = "README.md"
 """Model card."""
 ADAPTER = "task.onnx_adapter"
@@ -33,10 +33,23 @@ BASE_FORMAT = 1
 class Manifest:
     """Manifest of a bundle.
 
-    `text` is the template of a row's source, a string or a pair; `labels` is empty for generation tasks; `numbers` is
-    None unless the task is regression; `files` has the sha256 of every other file by its path in the folder; `int8`
-    compares the metric of the int8 graph, in percent, and is empty without one; `made_from` has the hashes of code,
-    data and parameters.
+    Attributes:
+        format: Version of the format, `FORMAT`.
+        task: Name of the task.
+        kind: `classification`, `regression` or `generation`.
+        text: Template of a row's source, a string or a pair of strings.
+        labels: Answer texts of the task; empty for generative tasks.
+        numbers: Numeric value of each answer of a regression task; None for other tasks.
+        max_source_tokens: Maximum number of tokens of a source.
+        opset: ONNX opset version of the graphs.
+        backbone: Path of the backbone.
+        method: Name of the method.
+        files: sha256 of every file of the bundle except the manifest, by its path in the folder.
+        parity: Result of the comparison with PyTorch.
+        int8: `metric` and `float32`, the validation metrics of the int8 and the float32 graph, in percent, and
+            `published`, 1 if the int8 graph was published and 0 if not. Empty if no int8 graph was created.
+        metrics: Test metrics of the task, in percent.
+        made_from: Hashes of the inputs of the export, such as code, parameters, checkpoint and data.
     """
 
     format: int
@@ -62,7 +75,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Base:
-    """Base that several bundles share: `files` has the sha256 of graph and tokenizer by name."""
+    """Base that several bundles share; `files` has the sha256 of its graph and tokenizer, by file name."""
 
     format: int
     backbone: str
@@ -109,7 +122,7 @@ def _read(folder: Path, name: str, schema: type[Manifest | Base], expected: int)
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise HyperFormerError(f"{folder} holds no {name}; use the folder of an exported task") from None
+        raise HyperFormerError(f"{folder} has no {name}; use the folder of an exported task") from None
     except ValueError as error:
         raise HyperFormerError(f"{path} is not valid JSON ({error}); export the task again") from None
     if not isinstance(values, dict) or values.get("format") != expected:
@@ -129,7 +142,7 @@ def _read(folder: Path, name: str, schema: type[Manifest | Base], expected: int)
 
 
 def verify(folder: Path, files: Mapping[str, str], wanted: Collection[str] = ()) -> dict[str, bytes]:
-    """Compare the files of a bundle or base with their checksums, and return the bytes of some.
+    """Compare the files of a bundle or base with their checksums, and return the bytes of the wanted files.
 
     Each file is read once, so that the returned bytes are the ones that were checked.
 
@@ -152,7 +165,7 @@ def verify(folder: Path, files: Mapping[str, str], wanted: Collection[str] = ())
             )
         path = folder / name
         if not path.is_file():
-            raise HyperFormerError(f"the bundle {folder} lacks {name}; copy the whole folder")
+            raise HyperFormerError(f"the bundle {folder} has no {name}; copy the whole folder")
         if name in wanted:
             contents[name] = path.read_bytes()
             got = hashlib.sha256(contents[name]).hexdigest()
@@ -166,7 +179,7 @@ def verify(folder: Path, files: Mapping[str, str], wanted: Collection[str] = ())
 
 
 def unlisted_files(folder: Path, manifest: Manifest) -> list[str]:
-    """Return the files in a bundle's folder that its manifest does not list; no bundle opens them."""
+    """Return the files in a bundle's folder that its manifest does not list; the runtime never opens them."""
     listed = (path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if not path.is_dir())
     return [name for name in listed if name != MANIFEST and name not in manifest.files]
 
@@ -181,7 +194,7 @@ def sha256(path: Path) -> str:
 
 
 def folder_sha256(folder: Path) -> str:
-    """Return the SHA-256 of the names and bytes of all files below a folder, or of a single file."""
+    """Return the SHA-256 of the names and bytes of all files below a folder, or of the bytes of a single file."""
     if not folder.is_dir():
         return sha256(folder)
     listed = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)

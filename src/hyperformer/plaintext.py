@@ -1,8 +1,9 @@
 """Pretraining rows from plain text: span corruption, and objectives whose targets come from the text itself.
 
-With span corruption alone, a small decoder learns to start with the same sentinel whatever the source is, and then no
-task whose target starts with an answer can be trained through it. So most rows ask for words of the source: all of
-them, the rarest, or those that two texts share. A small model learns to copy first.
+With span corruption alone, a small decoder learns to start every target with the same sentinel. Fine-tuning then fails
+for tasks whose target starts with the answer. Therefore most rows ask for words of the source: all words, the rarest
+words, or the words that two texts share. The first rows only ask to repeat words, because a small model
+must first learn to copy.
 """
 
 from __future__ import annotations
@@ -18,32 +19,32 @@ Words = list[str]
 Row = dict[str, str]
 
 MIN_WORDS = 5
-"""Fewest words of a text."""
+"""Minimum number of words of a text."""
 MAX_REPEATED = 12
-"""Most words to repeat."""
+"""Maximum number of words to repeat."""
 MAX_KEYWORDS = 4
-"""Most keywords of a text."""
+"""Maximum number of keywords of a text."""
 MAX_SIDE = 12
-"""Most words of the first text of a pair in the objective of shared words."""
+"""Maximum number of words of the first text, in rows that ask for the words that two texts share."""
 COMMON = 100
-"""Number of most frequent words that are never keywords."""
+"""Number of the most frequent words, which are never keywords."""
 REPEAT_UNTIL = 0.1
-"""Fraction of the rows, from the first, that only ask to repeat words."""
+"""Fraction of the rows, at the beginning, that only ask to repeat words."""
 COPY_UNTIL = 0.55
-"""Fraction of the rows, from the first, without pairs to judge."""
+"""Fraction of the rows, at the beginning, whose targets are all copied from the source."""
 
 
 def generate_rows(file: str, extra: Iterable[str], count: int, max_words: int, seed: int) -> Iterator[Row]:
     """Yield pretraining rows of `source` and `target`; an empty target marks a source for span corruption.
 
     Paragraphs are split into texts, which come in random order and are repeated until there are `count` rows. The
-    order of the rows is a curriculum: keep it.
+    order of the rows is a curriculum and must not change.
 
     Args:
         file: Path of a text file with one paragraph per line.
         extra: Further paragraphs.
         count: Number of rows.
-        max_words: Longest text, in words.
+        max_words: Maximum length of a text, in words.
         seed: Seed of the random choices.
 
     Raises:

@@ -1,8 +1,8 @@
-"""Tokenization at a cost that depends on `max_source_tokens`, not on the length of a text.
+"""Tokenization that takes no longer for a very long text, because `max_source_tokens` limits how much of it is read.
 
-Only the first `CHARACTERS * max_source_tokens` characters of a text are read. Of these a shorter prefix is encoded
-first. A tokenizer encodes each pre-token independently, so all but the last pre-tokens of a prefix have the same tokens
-in the whole text; where they are enough, nothing else is encoded.
+Only the first `CHARACTERS * max_source_tokens` characters of a text are read. A shorter prefix of these characters is
+encoded first. A tokenizer encodes each pre-token independently. Therefore all but the last pre-tokens of a prefix have
+the same tokens as in the whole text. If these tokens are enough, nothing else is encoded.
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ from typing import Any, NamedTuple
 from hyperformer.types import Source
 
 CHARACTERS = 32
-"""Characters read of a text, per token of `max_source_tokens`; also the cap on lengths when two texts are compared."""
+"""Maximum number of characters that are read of a text, for each token of `max_source_tokens`.
+
+The texts of a pair are compared by their numbers of tokens, of which at most `CHARACTERS * max_source_tokens` count.
+"""
 PREFIX = 8
-"""Characters that are encoded first, per token of `max_source_tokens`; words of any script need fewer."""
+"""Characters that are encoded first, for each token of `max_source_tokens`; ordinary text has fewer per token."""
 UNSETTLED = 8
-"""Pre-tokens at the end of a prefix that later characters can change: the special token <extra_id_0> can be seven."""
+"""Number of pre-tokens at the end of a prefix that later characters can change; <extra_id_0> alone can be seven."""
 BATCH = 1 << 16
-"""Characters encoded at once, which limits memory."""
+"""Maximum number of characters that are encoded at once, to limit memory."""
 
 
 class _Tokens(NamedTuple):
     """Tokens of a text, without special tokens.
 
     Attributes:
-        ids: The first token ids, as many as a source may have.
-        length: Number of tokens of the text; for a prefix, of those that no later character can change.
-        is_whole: Whether everything that is read of the text was encoded.
+        ids: The first token ids, at most as many as a source may have.
+        length: Number of tokens of the text; for a prefix, the number of tokens that no later character can change.
+        is_whole: Whether all characters that may be read of the text were encoded.
     """
 
     ids: list[int]
@@ -79,7 +82,7 @@ def get_special_tokens(tokenizer: Any, count: int) -> list[list[int]]:
 
 
 def split_budget(counts: Sequence[int], room: int) -> list[int]:
-    """Return the number of tokens to keep of each text; like `tokenizers`, truncate the longer one first."""
+    """Return the number of tokens to keep of each text; like `tokenizers`, truncate the longer text first."""
     if sum(counts) <= room:
         return list(counts)
     if len(counts) == 1:
@@ -122,7 +125,7 @@ def _count_settled(pre_tokens: list[int]) -> int:
 
 
 def _complete(tokenizer: Any, texts: Sequence[str], tokens: list[_Tokens], longest: int, room: int) -> list[_Tokens]:
-    """Encode everything that is read of the texts whose prefix has too few tokens."""
+    """Encode all characters that may be read of each text whose prefix has too few tokens."""
     for index, text in enumerate(texts):
         if not tokens[index].is_whole and tokens[index].length <= _needed(tokens, index, longest, room):
             tokens[index] = next(_read(tokenizer, [text], longest, CHARACTERS))
@@ -132,7 +135,7 @@ def _complete(tokenizer: Any, texts: Sequence[str], tokens: list[_Tokens], longe
 def _needed(tokens: Sequence[_Tokens], index: int, longest: int, room: int) -> int:
     """Return the number of tokens that a prefix must exceed to decide which tokens of each text are kept.
 
-    For a single text that is `room`. For two texts, the prefix must also decide which text is longer.
+    For a single text, this number is `room`. For two texts, the prefix must also decide which text is longer.
     """
     others = [other for position, other in enumerate(tokens) if position != index]
     if all(other.is_whole for other in others):

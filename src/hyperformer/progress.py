@@ -17,7 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 log = logging.getLogger(__name__)
 
 LOG_INTERVAL = 10.0
-"""Seconds between two log lines where there is no terminal."""
+"""Seconds between two log lines if there is no terminal."""
 STEPS = "steps.json"
 T = TypeVar("T")
 
@@ -48,7 +48,7 @@ def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
 
 
 def record_duration(folder: Path, step: str, seconds: float) -> None:
-    """Record the duration of a step in a folder, in place of the step's earlier duration."""
+    """Record the duration of a step in a folder, and replace an earlier duration of this step."""
     file = folder / STEPS
     temporary = file.with_name(f".{STEPS}.new")
     temporary.write_text(
@@ -58,7 +58,7 @@ def record_duration(folder: Path, step: str, seconds: float) -> None:
 
 
 def read_durations(folder: Path) -> dict[str, float]:
-    """Return the seconds of each step that `record_duration` recorded in a folder."""
+    """Return the duration of each step that `record_duration` recorded in a folder, in seconds."""
     file = folder / STEPS
     seconds: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     return seconds

@@ -83,14 +83,14 @@ def join_source(source: Source) -> str:
 
 
 def number_grid(minimum: float, maximum: float, step: float) -> list[tuple[str, float]]:
-    """Return the answers of a regression task as (text, number), from `minimum` to `maximum`."""
+    """Return the answers of a regression task as pairs (text, number), from `minimum` to `maximum`."""
     decimals = max(len(f"{number:.6f}".rstrip("0").partition(".")[2]) for number in (minimum, step))
     count = math.floor((maximum - minimum) / step + 1e-9) + 1
     return [(f"{minimum + i * step:.{decimals}f}", minimum + i * step) for i in range(count)]
 
 
 def nearest_index(numbers: Sequence[float], number: float) -> int:
-    """Return the index of the nearest number; of two equally near ones, the lower index."""
+    """Return the index of the number nearest to `number`; if two are equally near, return the lower index."""
     return min(range(len(numbers)), key=lambda i: (abs(numbers[i] - number), i))
 
 
@@ -103,12 +103,15 @@ def normalize_scores(scores: Sequence[float]) -> list[float]:
 
 
 def combine(scores: Sequence[float], labels: Sequence[str], numbers: Sequence[float] | None = None) -> Answer:
-    """Return the answer of a row: its most likely label (the first of equals), and the mean number.
+    """Return the answer of a row: its most likely label, and the probability of each label.
+
+    If several labels are equally likely, the first one is the answer. In a regression task, the value of the answer is
+    the mean of the numbers, weighted by their probabilities.
 
     Args:
         scores: Log-likelihood of each label.
         labels: Answer texts.
-        numbers: Number of each answer of a regression task; None for other tasks.
+        numbers: Numeric value of each answer of a regression task; None for other tasks.
     """
     weights = normalize_scores(scores)
     best = max(range(len(scores)), key=lambda i: (scores[i], -i))
@@ -119,7 +122,7 @@ def combine(scores: Sequence[float], labels: Sequence[str], numbers: Sequence[fl
 def combine_rows(
     scores: Iterable[Sequence[float]], labels: Sequence[str], numbers: Sequence[float] | None = None
 ) -> list[Answer]:
-    """Return the answer of each row, from the scores of each; see `combine` for the arguments.
+    """Return the answer of each row, given the scores of all rows; see `combine` for the other arguments.
 
     Raises:
         RowError: The scores of a row are not finite.

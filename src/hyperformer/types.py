@@ -1,4 +1,4 @@
-"""Core data types that all packages share. Importing them does not import torch."""
+"""Core data types that all packages share. Importing this module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "validation", "test"]
 Source = str | tuple[str, str]
-"""Source of a row: a text, or a text pair. Also the template of a source."""
+"""Source of a row: a text, or a text pair. A template of sources has the same type."""
 Scoring = Literal["constrained", "likelihood"]
 """Normalization of an answer's token probabilities: over the tokens that can follow in the task's answers
 (`constrained`), or over the whole vocabulary (`likelihood`).
@@ -38,7 +38,7 @@ class RowError(HyperFormerError):
 class Example:
     """A row as text: source and expected answer.
 
-    `label` is the index of the answer for classification and regression tasks, and None for generation tasks.
+    `label` is the index of the answer for classification and regression tasks, and None for generative tasks.
     """
 
     task: str
@@ -73,7 +73,7 @@ class AdapterWeights:
 
 @dataclass
 class HeadWeights:
-    """Heads of n tasks on an encoder backbone: weight [n, k, d], bias [n, k]."""
+    """Heads of n tasks on an encoder backbone, with k outputs each: weight [n, k, d], bias [n, k]."""
 
     weight: Tensor
     bias: Tensor
@@ -89,7 +89,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class Scores:
-    """Log-likelihoods of a task's answers for one row, in the order of the task's labels."""
+    """Log-probabilities of a task's answers for one row, in the order of `Task.answers`."""
 
     task: str
     values: tuple[float, ...]
@@ -99,8 +99,9 @@ class Scores:
 class Answer:
     """Prediction for a row: the most likely label, the probability of every label, and for regression a number.
 
-    For generated answers, `label` is the text, `probabilities` is empty, and `value` is set only if the text is one of
-    the task's numbers. `truncated` is set by bundles: the source was longer than `max_source_tokens`.
+    For generated answers, `label` is the generated text, `probabilities` is empty, and `value` is set only if the text
+    is one of the task's numbers. `truncated` is true if the source was longer than `max_source_tokens`; only bundles
+    set it.
     """
 
     label: str

@@ -211,7 +211,7 @@ def test_every_bundle_of_a_folder_is_verified_and_each_error_named(bundles, tmp_
     printed = capsys.readouterr()
     assert printed.out.startswith("mood3: ")
     assert "likeness/tokenizer.json is not the file that was exported" in printed.err
-    assert "mood holds no manifest.json" in printed.err
+    assert "mood has no manifest.json" in printed.err
 
 
 def test_a_reader_that_stops_early_is_no_error(bundles, tmp_path):

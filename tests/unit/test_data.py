@@ -216,7 +216,7 @@ def test_a_byte_order_mark_is_not_part_of_the_first_column(tmp_path: Path) -> No
 def test_a_file_with_nothing_but_its_header_holds_no_rows(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "rows", "csv")
     (tmp_path / "rows/test.csv").write_text("a,b,label\n")
-    assert re.search(r"test\.csv cannot be read \(it holds no rows\)\. Fix the file", error_of(source))
+    assert re.search(r"test\.csv cannot be read \(it has no rows\)\. Fix the file", error_of(source))
 
 
 def test_a_parquet_file_with_columns_and_no_rows_is_refused(tmp_path: Path) -> None:

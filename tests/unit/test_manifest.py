@@ -51,7 +51,7 @@ def test_a_manifest_is_readable_json_with_a_final_newline(tmp_path: Path) -> Non
 
 
 def test_a_folder_without_a_manifest_is_named(tmp_path: Path) -> None:
-    with pytest.raises(HyperFormerError, match=r"holds no manifest\.json") as caught:
+    with pytest.raises(HyperFormerError, match=r"has no manifest\.json") as caught:
         read(tmp_path)
     assert str(tmp_path) in str(caught.value)
 

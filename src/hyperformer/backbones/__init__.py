@@ -26,7 +26,7 @@ FAMILIES: dict[str, type[Backbone]] = {
     **dict.fromkeys(("t5", "mt5", "umt5"), T5Backbone),
     **dict.fromkeys(("bert", "electra", "roberta", "xlm-roberta", "camembert"), EncoderBackbone),
 }
-"""Classes by transformers' `model_type`; T5 v1.1, Flan-T5 and ByT5 are `t5`, MiniLM is `bert` or `xlm-roberta`."""
+"""Class of each `model_type` of transformers. T5 v1.1, Flan-T5 and ByT5 are `t5`; MiniLM is `bert` or `xlm-roberta`."""
 
 FILES = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.*", "merges.txt", "*.model")
 """Patterns of the files that define a backbone: weights, configuration and tokenizer."""
@@ -36,7 +36,7 @@ def load(settings: BackboneSettings) -> Backbone:
     """Load a backbone from a folder or the Hub.
 
     Raises:
-        HyperFormerError: nothing is there, its family is not supported, or it has no safetensors weights.
+        HyperFormerError: there is no model at the path, its family is not supported, or it has no safetensors weights.
     """
     with _loading_errors(settings):
         family, _ = _find_family(settings)
@@ -49,7 +49,7 @@ def load_without_weights(settings: BackboneSettings) -> Backbone:
     """Load a backbone's architecture on the meta device, to count its parameters.
 
     Raises:
-        HyperFormerError: nothing is there, or its family is not supported.
+        HyperFormerError: there is no model at the path, or its family is not supported.
     """
     with _loading_errors(settings):
         family, config = _find_family(settings)
@@ -75,7 +75,7 @@ def _find_family(settings: BackboneSettings) -> tuple[type[Backbone], Pretrained
 
 @contextmanager
 def _loading_errors(settings: BackboneSettings) -> Iterator[None]:
-    """Turn the errors that transformers raises for a missing backbone into a sentence that names it."""
+    """Turn the errors that transformers raises for a missing backbone into an error that names the backbone."""
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:

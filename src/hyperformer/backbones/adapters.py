@@ -22,7 +22,7 @@ ADAPTER_NORM_EPS = 1e-5
 class AdapterSite(nn.Module):
     """The adapter of one site, followed by the sublayer's dropout.
 
-    The module has no weights: it uses those that `ActiveWeights` holds for the current batch.
+    The module has no weights: it uses the weights that `ActiveWeights` has for the current batch.
     """
 
     def __init__(self, index: int, active: ActiveWeights, dropout: nn.Module) -> None:
@@ -36,11 +36,11 @@ class AdapterSite(nn.Module):
 
 
 class ActiveWeights:
-    """The weights that adapter sites and head use in the current forward pass: none, one task's, or one per row.
+    """The weights of adapters and head in the current forward pass: none, those of one task, or those of each row.
 
     Attributes:
-        activation: the adapters' non-linearity.
-        head: the head of one task (n = 1) or of each row (n = B); None if there is none.
+        activation: the activation function of the adapters.
+        head: the head of one task (n = 1) or of each row (n = B); None if there is no head.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class ActiveWeights:
             head: heads of the same tasks.
         """
         tensors = [] if weights is None else list(vars(weights).values())
-        # unbound once, so that the gradient is one stack; the gradient of a slice per site would fill a whole tensor
+        # unbind once, for a gradient of one stack; the gradient of a slice for each site would be as large as all sites
         if rows is None:
             per_site = [tensor.squeeze(0).unbind(0) for tensor in tensors]  # of each site: [...]
         else:
@@ -85,7 +85,7 @@ class ActiveWeights:
         return partial(self._set, self._sites, self.head)
 
     def adapt(self, index: int, x: Tensor) -> Tensor:
-        """Apply the adapters of site `index` to x [B, L, d]; without weights, return x."""
+        """Apply the adapters of site `index` to x [B, L, d]; return x if no adapters are active."""
         if self._sites is None:
             return x
         down, down_bias, up, up_bias, gain, shift = self._sites[index]
@@ -117,7 +117,7 @@ def adapter(
         up_bias: b_U [d].
         gain: scale of the layer norm [d].
         shift: bias of the layer norm [d].
-        activation: the non-linearity.
+        activation: the activation function.
 
     Returns:
         [B, L, d].

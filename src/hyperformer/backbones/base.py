@@ -26,9 +26,9 @@ class Answers:
     """The encoded answers of a classification or regression task."""
 
     ids: tuple[tuple[int, ...], ...]
-    """Of each answer: its tokens with the end token, or its index in a head."""
+    """For each answer, its token ids with the end token; on an encoder, only its index in the head."""
     numbers: tuple[float, ...] | None = None
-    """The numbers that the answers of a regression task stand for."""
+    """Numeric value of each answer of a regression task; None for other tasks."""
 
     @property
     def longest(self) -> int:
@@ -92,7 +92,7 @@ class Backbone(nn.Module, ABC):
 
         Args:
             sites: sites in the order in which `AdapterWeights` are stacked.
-            activation: transformers' name of the adapters' non-linearity.
+            activation: transformers' name of the adapters' activation function.
         """
         self.active_weights.activation = ACT2FN[activation]
         self._adapter_sites = list(sites)
@@ -156,7 +156,7 @@ class Backbone(nn.Module, ABC):
         """Return the mapping from head outputs to answers, or None if the backbone needs no heads.
 
         Args:
-            numbers: for each task, the numbers that its answers stand for; None if they are no numbers.
+            numbers: for each task, the numeric values of its answers; None if it is not a regression task.
             counts: for each task, the number of answers.
         """
         return None
@@ -171,7 +171,7 @@ class Backbone(nn.Module, ABC):
 
         Args:
             texts: the answers.
-            numbers: the numbers that they stand for, in a regression task.
+            numbers: numeric value of each answer, in a regression task.
 
         Raises:
             HyperFormerError: two answers encode to the same tokens, or an answer has unknown tokens.
@@ -185,7 +185,7 @@ class Backbone(nn.Module, ABC):
             input_ids: [B, L].
             attention_mask: [B, L].
             answers: the task's A answers.
-            scoring: whether tokens are normalised over the possible answers or over the vocabulary.
+            scoring: normalization of the token probabilities.
         """
 
     def generate(self, input_ids: Tensor, attention_mask: Tensor, max_target_tokens: int, beams: int) -> list[str]:
@@ -204,7 +204,7 @@ class Backbone(nn.Module, ABC):
         raise NotImplementedError
 
     def get_seq2seq_model(self) -> tuple[PreTrainedModel, bool]:
-        """Return the transformers model for exporters, and whether its head size is the hidden size / heads."""
+        """Return the transformers model for exporters, and whether its heads together have the hidden size."""
         raise NotImplementedError
 
     def bake(self, weights: AdapterWeights | None, head: HeadWeights | None = None) -> Self:
@@ -212,7 +212,7 @@ class Backbone(nn.Module, ABC):
 
         Args:
             weights: adapters of a single task (n = 1); None if the method has no adapters.
-            head: head of the same task; None if the backbone needs no head.
+            head: head of the same task; None if the backbone has no heads.
         """
         copied = copy.deepcopy(self).eval()
         for index, site in enumerate(copied._adapter_sites):
@@ -232,7 +232,8 @@ class Backbone(nn.Module, ABC):
 
         Args:
             answers: the task's answers.
-            scoring: whether tokens are normalised over the possible answers or over the vocabulary.
-            among: answers of all tasks that share one graph. The modules of these tasks then differ only in the sizes
-                N, E and A of their answers, and return no `value`.
+            scoring: normalization of the token probabilities.
+            among: answers of all tasks that share one graph; empty if the task has its own graph. The modules of these
+                tasks return no `value`, and the shapes of their buffers differ only in the numbers of answers and of
+                the nodes and edges of their trie.
         """

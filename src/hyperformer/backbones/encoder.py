@@ -1,10 +1,10 @@
 """BERT-like encoders (Devlin et al. 2019) as backbones: BERT and MiniLM, ELECTRA, RoBERTa and its variants.
 
-Adapters replace the `dropout` between a block's self-attention or feed-forward and the residual sum before the layer
-norm. A head per task computes the answer of a row from the mean of its last hidden states.
+An adapter is inserted after a block's self-attention or feed-forward, before the residual sum and the layer norm; it
+replaces the `dropout` there. A head per task computes the answer of a row from the mean of its last hidden states.
 
-DistilBERT has no dropout after its attention, and ModernBERT none at all in its blocks. Without these insertion points
-for adapters, both are unsupported.
+DistilBERT has no dropout after its attention, and ModernBERT has no dropout in its blocks. Neither is supported,
+because adapters cannot be inserted there.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ class EncoderBackbone(Backbone):
     def encode(self, examples: Sequence[Example], settings: BackboneSettings) -> list[dict[str, list[int]]]:
         """Encode examples into `input_ids`, truncated to the settings' length, and `labels`, the answer's index.
 
-        The tokenizer joins two texts into a pair.
+        The tokenizer encodes two texts as a pair.
         """
         if not examples:
             return []
@@ -115,7 +115,7 @@ class EncoderBackbone(Backbone):
         ]
 
     def format_template(self, source: Source) -> Source:
-        """Return the template itself: the tokenizer joins two texts."""
+        """Return the template unchanged, because the tokenizer itself encodes two texts as a pair."""
         return source
 
     def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:
@@ -129,7 +129,7 @@ class EncoderBackbone(Backbone):
         return heads.compute_loss(logits, batch["labels"].squeeze(1), label_smoothing)
 
     def _compute_logits(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Compute the logits of the answers, [B, A], where A is that of the task with the most answers."""
+        """Compute the logits of the answers, [B, A]; A is the number of answers of the task with the most answers."""
         assert self.active_weights.head is not None  # set by MultiTaskModel
         return heads.compute_logits(self.embed(input_ids, attention_mask), self.active_weights.head)
 
@@ -151,12 +151,12 @@ class EncoderBackbone(Backbone):
             input_ids: [B, L].
             attention_mask: [B, L].
             answers: the task's A answers.
-            scoring: ignored, as a head normalises over the task's answers in either case.
+            scoring: ignored, because a head always normalizes over the task's answers.
         """
         return self._compute_logits(input_ids, attention_mask)[:, : len(answers.ids)].log_softmax(-1)
 
     def build_export_module(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> EncoderGraph:
-        """Build the module to export, whose adapters and head must be constants; see `EncoderGraph`."""
+        """Build the module to export; adapters and head must be constants. See `EncoderGraph`."""
         head, count = self.active_weights.head, len(answers.ids)
         assert head is not None
         task_head = HeadWeights(head.weight[0, :count], head.bias[0, :count])
@@ -167,7 +167,7 @@ def _find_separator(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast
     """Return the id of the token between two texts of different token types; None if all tokens have the same type.
 
     Raises:
-        HyperFormerError: the token types do not change after the first separator, as BERT's do.
+        HyperFormerError: the token types are not 0 up to the first separator and 1 after it, as in BERT.
     """
     pair = tokenizer("a", "b")
     types = pair.get("token_type_ids", [])
@@ -183,6 +183,6 @@ def _find_separator(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast
 
 
 def _count_positions(model: Any) -> int:
-    """Return the maximum number of tokens; RoBERTa's positions begin after that of padding."""
+    """Return the maximum number of tokens; RoBERTa's positions begin after the position of padding."""
     first = getattr(model.embeddings, "padding_idx", -1) + 1
     return int(model.config.max_position_embeddings) - first

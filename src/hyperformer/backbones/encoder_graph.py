@@ -56,7 +56,7 @@ class Norm(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """The normed sum of token, position and token-type embeddings, projected to the hidden size where it differs.
+    """The normed sum of token, position and token-type embeddings, projected to the hidden size if it differs.
 
     `words` is the table of token embeddings [V, e].
     """
@@ -127,13 +127,13 @@ class Block(nn.Module):
 class EncoderGraph(nn.Module):
     """An exportable encoder: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A].
 
-    In a regression task, also the expected `value` [B].
+    In a regression task, it also returns the expected `value` [B].
 
     Args:
         model: an encoder whose adapters are constants.
         head: the head of the task's answers: weight [A, d], bias [A].
-        numbers: the numbers that the answers stand for; None if they are no numbers.
-        separator: id of the token after the first text, if the second text has another token type; otherwise None.
+        numbers: numeric value of each answer; None if the task is not a regression task.
+        separator: id of the token after the first text; None if both texts of a pair have the same token type.
     """
 
     head: Tensor

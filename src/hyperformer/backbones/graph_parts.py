@@ -9,7 +9,7 @@ from hyperformer.backbones.adapters import ADAPTER_NORM_EPS, ConstantAdapter
 
 
 class Adapter(nn.Module):
-    """The adapter of a sublayer as constants; the identity if the sublayer has none."""
+    """The adapter of a sublayer as constants; the identity if the sublayer has no adapter."""
 
     down: Tensor
     down_bias: Tensor

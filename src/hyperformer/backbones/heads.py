@@ -1,9 +1,9 @@
 """Heads, which score a task's answers from one vector per row, for backbones without a decoder.
 
-The head of a classification task has one row of weights per answer. The head of a regression task has a single row,
-whose output p predicts a number: an answer scores -(p - u)² / 2s², where u is its number on a scale from -1 to 1.
-All answers of the task share the term -p² / 2s². Without it the score is linear in p, so that the answers of any task
-take one matrix product.
+The head of a classification task has one output per answer. The head of a regression task has a single output p, which
+predicts a number. The score of an answer is then -(p - u)² / 2s², where u is the answer's number on a scale from -1 to
+1. The term -p² / 2s² is equal for all answers of the task and is left out. The score is then linear in p, and one
+matrix product computes the scores of the answers of any task.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from torch import Tensor, nn
 from hyperformer.types import HeadWeights
 
 MASKED_LOGIT = -1e9
-"""Logit of what is masked; finite, as infinity times zero is not a number."""
+"""Logit of a masked token or answer; finite, because infinity times zero is not a number."""
 MIN_STD = 0.5
-"""Lower limit of s, which is otherwise half the widest gap between neighbouring answers."""
+"""Lower limit of s, which is otherwise half the widest gap between neighboring answers on the scale of u."""
 
 
 class AnswerHeads(nn.Module):
-    """The mapping from a head's outputs to a task's answers: answer a scores `features`[a] · (head · x) + `offsets`[a].
+    """The mapping from a head's outputs to the scores of a task's answers.
+
+    The score of answer a is `features`[a] · (head · x) + `offsets`[a].
 
     Args:
-        numbers: for each task, the numbers that its answers stand for; None if they are no numbers.
+        numbers: for each task, the numeric values of its answers; None if it is not a regression task.
         counts: for each task, the number of answers.
 
     Attributes:
-        rows: number of rows k of the largest head.
+        rows: number k of outputs of the largest head.
     """
 
     features: Tensor
@@ -54,10 +56,12 @@ class AnswerHeads(nn.Module):
         self.register_buffer("offsets", offsets, persistent=False)  # [T, A]
 
     def forward(self, heads: HeadWeights, tasks: Tensor) -> HeadWeights:
-        """Return weights per answer: weight [n, A, d], bias [n, A], `MASKED_LOGIT` beyond a task's last answer.
+        """Return heads with one output per answer: weight [n, A, d], bias [n, A].
+
+        The bias is `MASKED_LOGIT` beyond the last answer of a task.
 
         Args:
-            heads: the heads of n tasks, with k rows.
+            heads: the heads of n tasks, with k outputs.
             tasks: indices of these tasks, [n].
         """
         features = self.features[tasks]  # [n, A, k]
@@ -70,7 +74,7 @@ def compute_logits(x: Tensor, head: HeadWeights) -> Tensor:
 
     Args:
         x: a vector per row, [B, d].
-        head: a head per row (n = B), or one for all rows (n = 1).
+        head: a head per row (n = B), or one head for all rows (n = 1).
     """
     if len(head.weight) == 1:
         return nn.functional.linear(x, head.weight[0], head.bias[0])

@@ -18,10 +18,10 @@ def load_weights(model_class: Any, settings: BackboneSettings, optional: str = "
     Args:
         model_class: an `Auto…` class of transformers.
         settings: path and revision of the backbone.
-        optional: name of a module that is not used and whose weights may be missing.
+        optional: name of an unused module; its weights may be missing.
 
     Raises:
-        HyperFormerError: tensors are missing, which transformers would initialise at random.
+        HyperFormerError: tensors are missing; transformers would initialize them at random.
     """
     model, report = model_class.from_pretrained(
         settings.path,
@@ -40,7 +40,7 @@ def load_weights(model_class: Any, settings: BackboneSettings, optional: str = "
 
 
 def load_tokenizer(settings: BackboneSettings) -> PreTrainedTokenizerBase:
-    """Load the tokenizer by transformers.
+    """Load the tokenizer with transformers.
 
     Raises:
         OSError: the backbone has no tokenizer.
@@ -54,17 +54,17 @@ def load_tokenizer(settings: BackboneSettings) -> PreTrainedTokenizerBase:
 def prepare_tokenizer(
     tokenizer: PreTrainedTokenizerBase, settings: BackboneSettings, vocabulary: int, pairs: bool
 ) -> PreTrainedTokenizerFast:
-    """Check a tokenizer, and make it encode special tokens such as </s> in a text as text and truncate at the end.
+    """Check a tokenizer, and make it truncate at the end and encode a special token in a text as ordinary text.
 
     Args:
         tokenizer: the tokenizer, which is changed in place.
         settings: path and lengths of the backbone.
         vocabulary: number of token embeddings of the model.
-        pairs: whether the tokenizer joins two texts.
+        pairs: whether the tokenizer encodes two texts as a pair.
 
     Raises:
-        HyperFormerError: it is not a fast tokenizer, has token ids that the model lacks, or `max_source_tokens` leaves
-            no token for a text.
+        HyperFormerError: it is not a fast tokenizer, it has token ids that the model does not have, or
+            `max_source_tokens` leaves no token for a text.
     """
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise HyperFormerError(
@@ -105,7 +105,7 @@ def prepare_tokenizer(
 
 
 def _split(token: str) -> str:
-    """Return a special token with a blank after its first character, which no vocabulary contains."""
+    """Return a special token with a space after its first character; no vocabulary contains such a token."""
     return f"{token[0]} {token[1:]}"
 
 

@@ -1,6 +1,7 @@
-"""Scores of all answers of a task from one decoder row: a node of their trie attends only to its ancestors.
+"""Scores of all answers of a task, from one decoder row with all nodes of the answers' trie.
 
-Evaluation in torch and the exported graph (`t5_graph`) compute the same sums.
+A node attends only to itself and its ancestors. Evaluation in PyTorch and the exported graph (`t5_graph`) compute the
+same sums.
 """
 
 from __future__ import annotations
@@ -15,14 +16,14 @@ from hyperformer.backbones.trie import Trie
 
 
 class TriePlan:
-    """A trie of N nodes, E edges and A answers as tensors, with the device and type of `like`.
+    """A trie of N nodes, E edges and A answers as tensors, with the device and dtype of `like`.
 
     Attributes:
-        edge_nodes: the node that each edge leaves, [E].
+        edge_nodes: the node that each edge starts from, [E].
         edge_tokens: the token of each edge, [E].
         paths: 1 where an edge is on the path of an answer, [E, A].
-        edge_mask: 1 where an edge leaves a node, [N, E].
-        edge_bias: 0 where an edge leaves a node, and `MASKED_LOGIT` elsewhere, [N, E].
+        edge_mask: 1 where an edge starts from a node, [N, E].
+        edge_bias: 0 where an edge starts from a node, and `MASKED_LOGIT` elsewhere, [N, E].
     """
 
     def __init__(self, trie: Trie, like: Tensor) -> None:
@@ -60,8 +61,8 @@ class TriePlan:
 
         Args:
             logits: logits of the edges' tokens at every node, [B, N, E].
-            totals: logsumexp of the logits of the vocabulary at every node, [B, N, 1]; None normalises over the edges
-                that leave a node.
+            totals: logsumexp of the logits of the vocabulary at every node, [B, N, 1]; None normalizes over the edges
+                that start from the node.
         """
         steps = (logits + self.edge_bias).log_softmax(-1) if totals is None else logits - totals
         return (steps * self.edge_mask).sum(1) @ self.paths

@@ -40,14 +40,14 @@ from hyperformer.types import Batch, Example, HyperFormerError, Scoring, Site, S
 IGNORED = -100  # label of padding, which the loss ignores
 SENTINELS = 32  # sentinel tokens of a tokenizer from `train_tokenizer`
 BYTE_SENTINELS = 125  # sentinel tokens of ByT5's tokenizer
-HEAD_START = 6.0  # initial advantage in the attention logits of what a head of a new T5 attends to
+HEAD_START = 6.0  # initial advantage, in attention logits, of the tokens that a head of a new T5 is to attend to
 
 
 class T5Backbone(Backbone):
     """A model of the T5 family with adapter sites.
 
     Args:
-        model: a `T5ForConditionalGeneration`, or one of mT5 or UMT5.
+        model: a `T5ForConditionalGeneration`, or the class of mT5 or UMT5.
         tokenizer: the model's fast tokenizer.
     """
 
@@ -98,7 +98,7 @@ class T5Backbone(Backbone):
         ]
 
     def sublayer(self, site: Site) -> Any:
-        """Return the self-attention layer, the first of a block, or the feed-forward layer, the last."""
+        """Return the first layer of a block, self-attention, or its last layer, feed-forward."""
         return getattr(self.t5, site.stack).block[site.layer].layer[0 if site.position == 1 else -1]
 
     def freeze(self) -> None:
@@ -126,7 +126,7 @@ class T5Backbone(Backbone):
         return Batch(torch.tensor(task_ids), {**tensors, "labels": labels})
 
     def format_template(self, source: Source) -> Source:
-        """Return the template as one text; two texts are joined by a blank."""
+        """Return the template as one text; two texts are joined with a space."""
         return join_source(source)
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
@@ -189,7 +189,7 @@ class T5Backbone(Backbone):
             eos_token_id=config.eos_token_id,
             decoder_start_token_id=config.decoder_start_token_id,
         )
-        # transformers' default cache has a layer per encoder layer, and fails if the decoder has more
+        # transformers' default cache has a layer per encoder layer, and fails if the decoder has more layers
         cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
         ids = self.t5.generate(
             input_ids=input_ids, attention_mask=attention_mask, generation_config=settings, past_key_values=cache
@@ -204,12 +204,12 @@ class T5Backbone(Backbone):
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
     def get_seq2seq_model(self) -> tuple[PreTrainedModel, bool]:
-        """Return the transformers model for exporters, and whether its head size is the hidden size / heads."""
+        """Return the transformers model for exporters, and whether its heads together have the hidden size."""
         config = self.t5.config
         return self.t5, config.d_kv * config.num_heads == config.d_model
 
     def build_export_module(self, answers: Answers, scoring: Scoring, among: Sequence[Answers] = ()) -> T5Graph:
-        """Build the module to export, whose adapters must be constants; see `T5Graph`."""
+        """Build the module to export; the adapters must be constants. See `T5Graph`."""
         task_trie = build_trie(answers.ids, scoring)
         nodes = max((len(build_trie(other.ids, scoring).tokens) for other in among), default=None)
         return T5Graph(self.t5, task_trie, scoring, None if among else answers.numbers, nodes)
@@ -219,7 +219,7 @@ class T5Backbone(Backbone):
 
         Args:
             texts: the answers.
-            numbers: the numbers that they stand for, in a regression task.
+            numbers: numeric value of each answer, in a regression task.
 
         Raises:
             HyperFormerError: two answers encode to the same tokens, or an answer has unknown tokens.
@@ -228,7 +228,7 @@ class T5Backbone(Backbone):
         for text, tokens in zip(texts, ids, strict=True):
             if self.tokenizer.unk_token_id in tokens:
                 raise HyperFormerError(
-                    f"the answer {text!r} has tokens that the backbone's vocabulary lacks. Choose another text for it."
+                    f"the answer {text!r} has tokens that are not in the backbone's vocabulary. Choose another text."
                 )
         for i, tokens in enumerate(ids):
             if tokens in ids[:i]:
@@ -239,7 +239,7 @@ class T5Backbone(Backbone):
         return Answers(tuple(tuple(tokens) for tokens in ids), None if numbers is None else tuple(numbers))
 
     def _shift_right(self, labels: Tensor) -> Tensor:
-        """Return the decoder's inputs: the start token, then the labels without the last."""
+        """Return the decoder's inputs: the start token, then all labels but the last."""
         start = torch.full_like(labels[:, :1], self.t5.config.decoder_start_token_id)
         return torch.cat([start, labels[:, :-1]], dim=1).clamp(min=self.t5.config.pad_token_id)
 
@@ -307,14 +307,14 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
 
 def create_backbone(tokenizer: PreTrainedTokenizerFast, sizes: Mapping[str, Any]) -> T5Backbone:
-    """Create an untrained T5, initialised from torch's random state.
+    """Create an untrained T5, initialized from PyTorch's random state.
 
     The encoder's first head attends to the previous token, the second to the next token, the third and fourth to the
-    same token elsewhere; the decoder's first head attends to the previous token. With T5's usual initialisation,
-    where position has little influence, a small model needs many thousand steps to learn to copy or compare.
+    same token elsewhere; the decoder's first head attends to the previous token. With T5's usual initialization,
+    positions have little influence, and a small model needs many thousand steps to learn to copy or compare.
 
     Args:
-        tokenizer: its size and special tokens are used.
+        tokenizer: the tokenizer, which determines the vocabulary size and the special tokens.
         sizes: fields of `T5Config`, with at least four heads.
     """
     config = T5Config(

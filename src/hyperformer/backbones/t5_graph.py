@@ -39,7 +39,10 @@ class Norm(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Norm, feed-forward, adapter and residual: x + adapter(act(LN(x) wi) wo), or with a gate (act(g) · v) wo."""
+    """Norm, feed-forward, adapter and residual: x + adapter(act(LN(x) wi) wo).
+
+    With a gate, x + adapter((act(g) · v) wo), where g and v are the halves of LN(x) wi.
+    """
 
     wi: Tensor
     wo: Tensor
@@ -55,7 +58,7 @@ class FeedForward(nn.Module):
         self.register_buffer("wo", dense.wo.weight.detach().T.contiguous())  # [f, d]
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Return the layer's hidden states, of the shape of `hidden` [B, L, d]."""
+        """Return the hidden states after the layer, [B, L, d]."""
         inner = self.norm(hidden) @ self.wi
         if self.gated:
             gate, value = inner.chunk(2, dim=-1)
@@ -66,7 +69,7 @@ class FeedForward(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Norm, self-attention with one product for queries, keys and values, adapter and residual."""
+    """Norm, self-attention, adapter and residual; one matrix product computes queries, keys and values."""
 
     qkv: Tensor
     o: Tensor
@@ -109,8 +112,8 @@ class SingleNodeAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Norm, attention to the encoded source, and residual.
 
-    With few nodes, keys and values are not computed for every token of the source. The key weights are absorbed into
-    the queries instead, and the value weights are applied after averaging. The result is the same.
+    With few nodes, keys and values are not computed for every token of the source. Instead, the queries are multiplied
+    by the key weights, and the value weights are applied to the weighted averages. The result is the same.
     """
 
     q: Tensor
@@ -139,7 +142,7 @@ class CrossAttention(nn.Module):
         return q @ self.k if self.absorbed else q
 
     def drop_query_weights(self) -> None:
-        """Drop the weights that only `compute_queries` needs."""
+        """Delete the weights that only `compute_queries` uses."""
         del self.norm, self.q
         if self.absorbed:
             del self.k
@@ -169,13 +172,13 @@ class CrossAttention(nn.Module):
 class T5Graph(nn.Module):
     """An exportable T5: `input_ids`, `attention_mask` [B, L] → `scores`, `probabilities` [B, A].
 
-    In a regression task, also the expected `value` [B].
+    In a regression task, it also returns the expected `value` [B].
 
     Args:
         model: a T5 whose adapters are constants.
         trie: the trie of the task's answers, built for `scoring`.
-        scoring: whether tokens are normalised over the possible answers or over the vocabulary.
-        numbers: the numbers that the answers stand for; None if they are no numbers.
+        scoring: normalization of the token probabilities.
+        numbers: numeric value of each answer; None if the task is not a regression task.
         nodes: maximum number of nodes of the tries that share the graph; None if the graph is for this trie only.
     """
 
@@ -267,7 +270,7 @@ class T5Graph(nn.Module):
 class EncoderBlock(nn.Module):
     """Self-attention and feed-forward of an encoder block.
 
-    `distances` [2 max_distance + 1, H] is the position bias by distance, if the block has one.
+    `distances` [2 max_distance + 1, H] is the position bias by distance, if the block has a position bias.
     """
 
     distances: Tensor

@@ -43,12 +43,12 @@ class Trie:
 def build_trie(answers: Sequence[Sequence[int]], scoring: Scoring) -> Trie:
     """Build the trie of answers.
 
-    `likelihood` scores every step of every answer. `constrained` scores only the steps where answers branch: all other
-    steps are certain, and prefixes without a later branch are left out.
+    `likelihood` scores every step of every answer. `constrained` scores only the steps where answers branch, because
+    all other steps have probability 1; prefixes without a later branch are left out.
 
     Args:
         answers: token ids of each answer; all end in the same token.
-        scoring: how answers are scored.
+        scoring: normalization of the token probabilities.
     """
     children: dict[tuple[int, ...], list[int]] = {}
     for answer in answers:

@@ -1,1 +1,1 @@
-"""The embedded language: an artificial small English, the rows of its tasks and the text of its backbone."""
+"""The embedded language: a small artificial English, with rows for its tasks and text to pretrain its backbone."""

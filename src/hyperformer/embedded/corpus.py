@@ -2,7 +2,7 @@
 
 A row is `source` and `target`; if `target` is empty, the source is a document for span corruption. The pairs are
 supervised auxiliary objectives, as in the pretraining of T5 (Raffel et al. 2020, section 3.5.3). They resemble some
-tasks, but have different prompts and targets. Many texts follow an invented field name with a colon, so that the
+tasks, but have different prompts and targets. Many texts follow an invented field name and a colon, so that the
 backbone can read the field names of new templates. The corpus has no task template, no sentence of a validation or test
 split, and no answer of a task as a target.
 """
@@ -73,7 +73,7 @@ RELATION_WORDS = ("therefore", "perhaps", "impossible")
 
 
 class PlainRandom(Random):
-    """A generator whose choice is always the first option: basic words in the basic order."""
+    """A random generator that always chooses the first option, for basic words in the basic order."""
 
     def random(self) -> float:
         """Return a number close to 1, which declines every optional variation."""
@@ -93,7 +93,10 @@ def render_plainly(event: Event) -> str:
 
 
 def draw_document(rng: Random) -> Pair:
-    """Draw three or four sentences: statements, paraphrases, opinions with reactions, answered questions, mentions."""
+    """Draw three or four sentences.
+
+    They are statements, paraphrases, opinions with reactions, questions with answers, and mentions of a word.
+    """
     sentences: list[str] = []
     while len(sentences) < 3:
         kind = rng.random()
@@ -115,7 +118,7 @@ def draw_document(rng: Random) -> Pair:
 
 
 def draw_link(rng: Random) -> Pair:
-    """Draw two statements; the target says whether they mean the same."""
+    """Draw two statements; the target says whether they have the same meaning."""
     event = draw_event(rng, negated=0.1)
     same = rng.random() < 0.5
     first, second = render_statement(rng, event), render_statement(rng, event if same else change_meaning(rng, event))
@@ -123,7 +126,7 @@ def draw_link(rng: Random) -> Pair:
 
 
 def draw_inference(rng: Random) -> Pair:
-    """Draw a statement or two, and another; the target says whether it follows from them."""
+    """Draw one or two premises and a further statement; the target says whether it follows from the premises."""
     relation = rng.randrange(3)
     premise, other = draw_premise_and_hypothesis(rng, relation)
     premises = [render_statement(rng, premise)]
@@ -133,7 +136,7 @@ def draw_inference(rng: Random) -> Pair:
 
 
 def draw_question_pair(rng: Random) -> Pair:
-    """Draw two questions; the target says whether they ask the same."""
+    """Draw two questions; the target says whether they ask the same thing."""
     event = draw_event(rng, place=0.7, time=0.4)
     role = draw_role(rng, event)
     other, other_role = event, role
@@ -173,7 +176,7 @@ def _name_part(event: Event, part: Part) -> str:
 
 
 def _draw_two_events(rng: Random) -> tuple[Event, Event, list[Part]]:
-    """Draw an event and another that differs in any number of parts; return them and the parts that they have."""
+    """Draw an event and another that differs in any number of parts; return both, and the parts that both have."""
     event = draw_event(rng, place=0.9, time=0.9)
     kinds: tuple[Part, ...] = (*ROLES, "verb")
     parts = [part for part in kinds if getattr(event, part)]
@@ -191,14 +194,14 @@ def draw_common_parts(rng: Random) -> Pair:
 
 
 def draw_changed_parts(rng: Random) -> Pair:
-    """Draw two statements; the target is the basic words of the second's parts that differ from the first's."""
+    """Draw two statements; the target is the basic words of the parts of the second that differ from the first."""
     event, other, parts = _draw_two_events(rng)
     changed = [_name_part(other, part) for part in parts if getattr(event, part) != getattr(other, part)]
     return Pair((render_statement(rng, event), render_statement(rng, other)), "unlike", ", ".join(changed) or "nothing")
 
 
 def draw_confirmation(rng: Random) -> Pair:
-    """Draw two statements and a question; the target says whether a statement confirms or denies it."""
+    """Draw two statements and a yes-no question; the target says whether the answer is yes or no."""
     event = draw_event(rng, negated=0.5)
     statements = [render_statement(rng, event), render_statement(rng, draw_event(rng, negated=0.5))]
     rng.shuffle(statements)
@@ -208,19 +211,19 @@ def draw_confirmation(rng: Random) -> Pair:
 
 
 def draw_simplification(rng: Random) -> Pair:
-    """Draw a statement; the target is the same in basic words and active voice."""
+    """Draw a statement; the target is the same statement in basic words and active voice."""
     event = draw_event(rng, negated=0.2, state=0.1)
     return Pair((render_statement(rng, event),), "simply", render_plainly(event))
 
 
 def draw_passive(rng: Random) -> Pair:
-    """Draw a statement; the target is the same in basic words and passive voice."""
+    """Draw a statement; the target is the same statement in basic words and passive voice."""
     event = draw_event(rng, negated=0.2)
     return Pair((render_statement(rng, event),), "turn", render_statement(PLAIN, event, passive=True))
 
 
 def _draw_maybe_faulty(rng: Random) -> tuple[str, str | None]:
-    """Draw a sentence, and the same with a fault in half of the cases, or None if the fault does not fit."""
+    """Draw a sentence; return it and a copy, which has a fault in half of the cases or is None if no fault fits."""
     text = render_statement(rng, draw_event(rng, negated=0.2, state=0.2))
     return text, text if rng.random() < 0.5 else add_fault(rng, text)
 
@@ -232,7 +235,7 @@ def draw_correction(rng: Random) -> Pair | None:
 
 
 def draw_fault(rng: Random) -> Pair | None:
-    """Draw a sentence, faulty in half of the rows; the target is its first wrong word."""
+    """Draw a sentence, faulty in half of the rows; the target is its first wrong word, or `nothing`."""
     text, faulty = _draw_maybe_faulty(rng)
     if not faulty:
         return None
@@ -242,7 +245,7 @@ def draw_fault(rng: Random) -> Pair | None:
 
 
 def draw_copy(rng: Random) -> Pair:
-    """Draw random words; the target is their copy, which a small model must learn first."""
+    """Draw random words; the target is a copy of them. A small model must first learn to copy."""
     text = " ".join(rng.choices(VOCABULARY, k=rng.randint(4, 14)))
     return Pair((text,), "repeat", text)
 
@@ -310,10 +313,10 @@ def draw_pairs(count: int, seed: int) -> Iterator[Pair]:
 
 
 def build_pretraining_rows(settings: PretrainingSettings, tasks: Mapping[str, Task], rows: Path, seed: int) -> Rows:
-    """Return pretraining rows of a text file and the tasks' training texts, or of the embedded language.
+    """Return pretraining rows from a text file and the tasks' training texts, or from the embedded language.
 
     Args:
-        settings: pretraining settings; without a `text_file`, the rows are of the embedded language.
+        settings: pretraining settings; if `text_file` is None, the rows come from the embedded language.
         tasks: the tasks whose training texts are added to the text file.
         rows: the folder of checked rows.
         seed: seed of the rows.
@@ -323,11 +326,11 @@ def build_pretraining_rows(settings: PretrainingSettings, tasks: Mapping[str, Ta
         stream = plaintext.generate_rows(settings.text_file, extra, settings.rows, settings.max_tokens // 2, seed)
     else:
         stream = draw_corpus(settings.rows, seed)
-    return collect_rows(track(stream, "making pretraining rows", settings.rows))
+    return collect_rows(track(stream, "generating pretraining rows", settings.rows))
 
 
 def draw_corpus(count: int, seed: int) -> Iterator[dict[str, str]]:
-    """Yield `count` rows of pretraining text in order: `draw_pairs`, each in one of several formats."""
+    """Yield `count` rows of pretraining text: the pairs of `draw_pairs`, each in one of several formats."""
     rng = Random(f"{seed}/layout")
     for pair in draw_pairs(count, seed):
         yield {"source": format_source(rng, pair), "target": pair.target}

@@ -18,7 +18,7 @@ Role = Literal["agent", "patient", "place", "time"]
 Part = Literal["agent", "verb", "patient", "place", "time", "adjective"]
 
 SPLIT_BUCKETS: dict[Split, range] = {"train": range(0, 5), "validation": range(5, 7), "test": range(7, 10)}
-SYNONYM_PROBABILITY = 0.4  # of a word that is not the basic one of its concept
+SYNONYM_PROBABILITY = 0.4  # probability of a synonym in place of the basic word of a concept
 T = TypeVar("T")
 Synonyms = tuple[str, ...]
 
@@ -38,7 +38,7 @@ class Noun:
 
     @property
     def animate(self) -> bool:
-        """True if it can be an agent."""
+        """True if the noun can be an agent."""
         return self.kind in ("person", "animal")
 
 
@@ -155,7 +155,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Event:
-    """The meaning of a statement; `patient` is None if the verb takes none."""
+    """The meaning of a statement; `patient` is None if the verb has no patient."""
 
     agent: Phrase
     verb: Verb
@@ -167,7 +167,7 @@ class Event:
 
 
 def replace_parts(event: Event, **parts: Any) -> Event:
-    """Return the event with some parts replaced, whose names, unlike those of `replace`, may be variables."""
+    """Return the event with some parts replaced; a typed `replace` would not accept variables as their names."""
     return replace(event, **parts)
 
 
@@ -187,7 +187,7 @@ def draw_event(
     """Draw an event.
 
     Args:
-        rng: draws it.
+        rng: random generator.
         place: probability of a place.
         time: probability of a time.
         negated: probability of a negation.
@@ -212,7 +212,7 @@ def draw_event(
 
 
 def choose_synonym(rng: Random, synonyms: Synonyms) -> str:
-    """Return the basic word of a concept, or any other with probability `SYNONYM_PROBABILITY`."""
+    """Return the basic word of a concept, or another of its synonyms with probability `SYNONYM_PROBABILITY`."""
     return rng.choice(synonyms[1:]) if len(synonyms) > 1 and rng.random() < SYNONYM_PROBABILITY else synonyms[0]
 
 
@@ -229,7 +229,7 @@ def render_noun_phrase(rng: Random, phrase: Phrase) -> str:
 
 
 def _inflect(event: Event, subject: Phrase, passive: bool, forms: tuple[str, str, str, str]) -> tuple[str, str]:
-    """Return (auxiliary, rest of the verb) of a clause; the auxiliary is empty in a positive active one."""
+    """Return (auxiliary, rest of the verb) of a clause; the auxiliary of a positive active clause is empty."""
     base, third, past, participle = forms
     negation = "not " if event.negated else ""
     if passive:
@@ -241,7 +241,7 @@ def _inflect(event: Event, subject: Phrase, passive: bool, forms: tuple[str, str
 
 
 def format_sentence(text: str, mark: str = ".") -> str:
-    """Return the text with a capital and a final mark."""
+    """Return the text with a capital first letter and a final mark."""
     return text[0].upper() + text[1:] + mark
 
 
@@ -266,7 +266,7 @@ def render_clause(rng: Random, event: Event, passive: bool) -> tuple[str, str, s
 
 
 def render_statement(rng: Random, event: Event, passive: bool | None = None) -> str:
-    """Return the event as a sentence, with random synonyms, order and, if `passive` is None, voice."""
+    """Return the event as a sentence with random synonyms and order; if `passive` is None, the voice is random too."""
     subject, auxiliary, predicate = render_clause(rng, event, rng.random() < 0.4 if passive is None else passive)
     around = _render_circumstances(rng, event)
     front = around.pop(0) + "," if around and rng.random() < 0.3 else ""
@@ -302,7 +302,7 @@ def render_question(rng: Random, event: Event, role: Role) -> str:
 
 
 def render_polar_question(rng: Random, event: Event) -> str:
-    """Return a question whose answer is yes if the event holds."""
+    """Return a yes-no question about the event; the answer is yes if the event is not negated."""
     subject, auxiliary, predicate = render_clause(rng, replace(event, negated=False), passive=True)
     if not event.patient:
         auxiliary = "did" if event.past else "do" if event.agent.plural else "does"
@@ -342,7 +342,7 @@ def can_swap_adjectives(event: Event) -> bool:
 
 
 def change_part(rng: Random, event: Event, role: Part) -> Event:
-    """Return the event with one part replaced by a different one; a verb never by its opposite."""
+    """Return the event with one part replaced by another; a verb is never replaced by its opposite."""
     if role == "verb":
         verbs = [verb for verb in (ACTIONS if event.patient else STATES) if verb != OPPOSITE_ACTIONS.get(event.verb)]
         return replace(event, verb=_choose_other(rng, verbs, event.verb))
@@ -365,7 +365,7 @@ def change_part(rng: Random, event: Event, role: Part) -> Event:
 
 
 def change_meaning(rng: Random, event: Event) -> Event:
-    """Return an event with similar words and another meaning: parts exchanged, or one part replaced."""
+    """Return an event with similar words and another meaning: two parts are exchanged, or one part is replaced."""
     kind = rng.random()
     if kind < 0.4 and can_swap(event):
         return swap_participants(event)
@@ -380,7 +380,7 @@ def change_meaning(rng: Random, event: Event) -> Event:
 
 
 def generalize(rng: Random, event: Event) -> Event:
-    """Return an event that a positive `event` entails: something left out, or a noun replaced by its hypernym."""
+    """Return an event that a positive `event` entails: a part is left out, or a noun is replaced by its hypernym."""
     options: list[Event] = []
     if event.place:
         options.append(replace(event, place=None))
@@ -399,7 +399,7 @@ def generalize(rng: Random, event: Event) -> Event:
 
 
 def specialize(rng: Random, event: Event) -> Event:
-    """Return an event that is more specific, so that `event` does not entail it; itself if it has all parts."""
+    """Return a more specific event, which `event` does not entail; `event` itself if nothing can be added."""
     options: list[Event] = []
     if not event.place:
         options.append(replace(event, place=rng.choice(PLACES)))
@@ -436,7 +436,7 @@ def draw_judgement(rng: Random, thing: str, good: bool) -> str:
 
 
 def draw_opinion(rng: Random, good: bool) -> str:
-    """Draw a sentence with an opinion, with probability 0.4 after a concession to the contrary."""
+    """Draw a sentence with an opinion and, with probability 0.4, a concession to the contrary."""
     topic = rng.choice(list(OPINION_TOPICS))
     thing, other = rng.sample([topic, *OPINION_TOPICS[topic]], 2)
     voice = f"{rng.choice(NAMES)} {rng.choice(('says', 'thinks', 'finds'))} that " if rng.random() < 0.5 else ""
@@ -473,7 +473,7 @@ def _break_verb(rng: Random, tokens: list[str]) -> bool:
 
 
 def _break_number(rng: Random, tokens: list[str]) -> bool:
-    """Break the number of a noun after "a" or "two"; return False if there is none."""
+    """Break the number of a noun after "a" or "two"; return False if there is no such noun."""
     positions = [i for i, word in enumerate(tokens) if word in ("a", "an", "two")]
     if not positions:
         return False
@@ -488,7 +488,7 @@ def _break_number(rng: Random, tokens: list[str]) -> bool:
 
 
 def add_fault(rng: Random, text: str) -> str | None:
-    """Add a fault in order, agreement or number, or a missing or doubled word; return None if it does not fit."""
+    """Add a fault in order, agreement or number, or omit or double a word; return None if the fault does not fit."""
     tokens = text[:-1].split()
     tokens[0] = tokens[0] if tokens[0] in NAMES else tokens[0].lower()
     kind = rng.random()

@@ -1,7 +1,7 @@
 """The rows of the embedded tasks: eight to train on, in the formats of GLUE, and four to transfer to.
 
-A builder draws a row with a given label. The rest of a row is drawn independently of the label, so that neither single
-words nor lengths predict it, except in sentiment.
+A builder draws a row with a given label. Everything else in a row is drawn independently of the label, so that neither
+single words nor lengths predict the label, except in sentiment.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Builder = Callable[[Random, int], SuiteRow | None]
 
 
 def draw_acceptability(rng: Random, label: int) -> SuiteRow | None:
-    """Draw a sentence; 1 grammatical, 0 with a fault (the format of CoLA)."""
+    """Draw a sentence; label 1 if it is grammatical, 0 if it has a fault (the format of CoLA)."""
     text: str | None = render_statement(rng, draw_event(rng, negated=0.2, state=0.2))
     if label == 0:
         text = add_fault(rng, str(text))
@@ -52,29 +52,29 @@ def draw_acceptability(rng: Random, label: int) -> SuiteRow | None:
 
 
 def draw_sentiment(rng: Random, label: int) -> SuiteRow:
-    """Draw an opinion; 1 positive, 0 negative, with negators and concessions (the format of SST-2)."""
+    """Draw an opinion, with negators and concessions; label 1 positive, 0 negative (the format of SST-2)."""
     return {"sentence": draw_opinion(rng, bool(label)), "label": label}
 
 
 def draw_paraphrase(rng: Random, label: int) -> SuiteRow:
-    """Draw two statements; 1 if they mean the same (the format of MRPC)."""
+    """Draw two statements; label 1 if they have the same meaning, else 0 (the format of MRPC)."""
     event = draw_event(rng, negated=0.1)
     other = event if label else change_meaning(rng, event)
     return {"sentence1": render_statement(rng, event), "sentence2": render_statement(rng, other), "label": label}
 
 
 def draw_role(rng: Random, event: Event, excluded: Role | None = None) -> Role:
-    """Draw a role that the event has."""
+    """Draw a role that the event has, except `excluded`."""
     return rng.choice([role for role in ROLES if getattr(event, role) and role != excluded])
 
 
 def agrees_except(event: Event, other: Event, role: Role) -> bool:
-    """Return whether the events agree in everything but `role`."""
+    """Return whether the events are equal except for `role`."""
     return replace_parts(event, **{role: None}) == replace_parts(other, **{role: None})
 
 
 def draw_duplicates(rng: Random, label: int) -> SuiteRow | None:
-    """Draw two questions; 1 if they ask the same (the format of QQP)."""
+    """Draw two questions; label 1 if they ask the same thing, else 0 (the format of QQP)."""
     event = draw_event(rng, place=0.7, time=0.4)
     role = draw_role(rng, event)
     first = render_question(rng, event, role)
@@ -91,7 +91,7 @@ def draw_duplicates(rng: Random, label: int) -> SuiteRow | None:
 
 
 def draw_similarity(rng: Random, label: int) -> SuiteRow:
-    """Draw two statements and the number of their common parts out of `PARTS` (the format of STS-B)."""
+    """Draw two statements; the score is the number of `PARTS` that they share, 0 to 5 (the format of STS-B)."""
     event = draw_event(rng, place=1.0, time=1.0)
     other = event
     for role in rng.sample(PARTS, 5 - label):
@@ -128,7 +128,7 @@ def draw_hypothesis(rng: Random, premise: Event, relation: int) -> Event:
     return replace(near, negated=premise.negated if rng.random() < 0.8 else not premise.negated)
 
 
-NEGATED_PREMISES = (0.55, 0.45, 0.25)  # by relation, so that "not" is equally frequent in all
+NEGATED_PREMISES = (0.55, 0.45, 0.25)  # probability by relation, so that "not" is equally frequent in all relations
 
 
 def draw_premise_and_hypothesis(rng: Random, relation: int) -> tuple[Event, Event]:
@@ -141,13 +141,13 @@ def draw_premise_and_hypothesis(rng: Random, relation: int) -> tuple[Event, Even
 
 
 def draw_inference(rng: Random, label: int) -> SuiteRow:
-    """Draw premise and hypothesis; 0 entailment, 1 neutral, 2 contradiction (the format of MNLI)."""
+    """Draw premise and hypothesis; label 0 entailment, 1 neutral, 2 contradiction (the format of MNLI)."""
     premise, other = draw_premise_and_hypothesis(rng, label)
     return {"premise": render_statement(rng, premise), "hypothesis": render_statement(rng, other), "label": label}
 
 
 def draw_answerability(rng: Random, label: int) -> SuiteRow | None:
-    """Draw question and sentence; 0 if the sentence has the answer, 1 if not (the format of QNLI)."""
+    """Draw question and sentence; label 0 if the sentence has the answer, else 1 (the format of QNLI)."""
     event = draw_event(rng, place=0.8, time=0.5)
     role = draw_role(rng, event)
     stated = event
@@ -163,7 +163,7 @@ def draw_answerability(rng: Random, label: int) -> SuiteRow | None:
 
 
 def draw_entailment(rng: Random, label: int) -> SuiteRow:
-    """Draw a premise of two sentences and a hypothesis; 0 entailment, 1 not (the format of RTE)."""
+    """Draw a premise of two sentences and a hypothesis; label 0 entailment, 1 no entailment (the format of RTE)."""
     premise, other = draw_premise_and_hypothesis(rng, 0 if label == 0 else rng.choice((1, 2)))
     sentences = [render_statement(rng, premise), render_statement(rng, draw_event(rng, negated=0.2))]
     rng.shuffle(sentences)
@@ -171,14 +171,14 @@ def draw_entailment(rng: Random, label: int) -> SuiteRow:
 
 
 def draw_reviews(rng: Random, label: int) -> SuiteRow:
-    """Draw three opinions; 1 if most are positive (the format of IMDB and Yelp)."""
+    """Draw three opinions; label 1 if most of them are positive, else 0 (the format of IMDB and Yelp)."""
     opinions = [draw_opinion(rng, bool(label)), draw_opinion(rng, bool(label)), draw_opinion(rng, rng.random() < 0.5)]
     rng.shuffle(opinions)
     return {"text": " ".join(opinions), "label": label}
 
 
 def draw_word_order(rng: Random, label: int) -> SuiteRow | None:
-    """Draw two statements of nearly the same words; 1 if they mean the same (the format of PAWS)."""
+    """Draw two statements with nearly the same words; label 1 for the same meaning, else 0 (the format of PAWS)."""
     event = draw_event(rng)
     changes = [
         change
@@ -192,8 +192,8 @@ def draw_word_order(rng: Random, label: int) -> SuiteRow | None:
 
 
 def draw_yes_no(rng: Random, label: int) -> SuiteRow:
-    """Draw a passage of three statements and a question; 1 yes, 0 no (the format of BoolQ)."""
-    # The question is about the first event. One or two of the three are negated, for either label.
+    """Draw a passage of three statements and a question; label 1 yes, 0 no (the format of BoolQ)."""
+    # The question is about the first event. For either label, one or two of the three events are negated.
     negations = [label == 0, rng.random() < 0.5, label == 1]
     events = [replace(draw_event(rng), negated=negated) for negated in negations]
     passage = [render_statement(rng, event) for event in events]
@@ -202,7 +202,7 @@ def draw_yes_no(rng: Random, label: int) -> SuiteRow:
 
 
 def draw_support(rng: Random, label: int) -> SuiteRow:
-    """Draw premise and hypothesis; `entails` or `neutral` (the format of SciTail)."""
+    """Draw premise and hypothesis; label `entails` or `neutral` (the format of SciTail)."""
     return {**draw_inference(rng, 1 - label), "label": ("neutral", "entails")[label]}
 
 
@@ -267,7 +267,7 @@ def write_language_rows(tasks: Tasks, data: DataSettings, settings: EmbeddedSett
         HyperFormerError: if a task names a dataset that the language does not have.
     """
     rows: dict[str, dict[str, Dataset]] = {}
-    for task, task_settings in track(tasks.root.items(), "making rows", len(tasks.root)):
+    for task, task_settings in track(tasks.root.items(), "generating rows", len(tasks.root)):
         name = task_settings.source.name or task
         if (task_settings.source.path or data.source) != EMBEDDED:
             continue

@@ -1,4 +1,4 @@
-"""Training methods: where the trainable weights come from.
+"""Training methods, which provide the trainable weights of a model.
 
 A new method is one file here and one line in `METHODS`.
 """
@@ -28,7 +28,7 @@ METHODS: dict[str, type[Method]] = {
 
 
 def group_tasks(method: MethodSettings, tasks: Sequence[str]) -> list[list[str]]:
-    """Group the tasks by the model that the method trains them in."""
+    """Return the groups of tasks that share one model; a method trains one model per group."""
     return METHODS[method.name].group_tasks(tasks)
 
 
@@ -42,10 +42,10 @@ def make_method(
         tasks: names of the group's tasks; a task's id is its index.
         sites: the backbone's adapter sites.
         width: the backbone's hidden size d.
-        head_rows: rows k of the head that the backbone needs for each task; 0 if it needs none.
+        head_rows: number k of outputs of each task's head; 0 if the backbone needs no heads.
 
     Raises:
-        HyperFormerError: the reduction factor does not divide the width, or no site has an adapter.
+        HyperFormerError: the reduction factor does not divide the width, or the settings select no adapter site.
     """
     return METHODS[method.name](method.settings, tasks, sites, width, head_rows)
 

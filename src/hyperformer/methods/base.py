@@ -15,7 +15,7 @@ from hyperformer.types import AdapterWeights, HeadWeights, HyperFormerError, Sit
 INITIAL_STD = 0.01
 """Standard deviation of the initial weights of the authors' adapters and hypernetworks."""
 POSITIONS = {"feed_forward": 0, "self_attention": 1}
-"""The number of each value of the `positions` setting in `Site.position`."""
+"""Value of the setting `positions` → value of `Site.position`."""
 
 
 def compute_bottleneck(settings: AdapterSettings, width: int) -> int:
@@ -28,13 +28,13 @@ def compute_bottleneck(settings: AdapterSettings, width: int) -> int:
     if rest or not bottleneck:
         raise HyperFormerError(
             f"the method's reduction_factor is {settings.reduction_factor}; expected a divisor of the backbone's width "
-            f"{width}."
+            f"{width}. Change the setting."
         )
     return bottleneck
 
 
 def get_initial_gain(settings: AdapterSettings) -> float:
-    """Return the initial gain of a trained layer norm."""
+    """Return the initial gain of the adapters' trained layer norms."""
     return 0.0 if settings.adapter_init == "identity" else 1.0
 
 
@@ -42,7 +42,7 @@ def select_sites(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]
     """Select the sites of a backbone that have an adapter.
 
     Raises:
-        HyperFormerError: no site has one.
+        HyperFormerError: the settings select no site of the backbone.
     """
     selected = [
         site
@@ -63,7 +63,7 @@ def separate_tasks(tasks: Sequence[str]) -> list[list[str]]:
 
 
 class TrainedHeads(nn.Module):
-    """Heads of k rows for t tasks, as parameters: weight [t, k, d], bias [t, k]."""
+    """Heads with k outputs for t tasks, as parameters: weight [t, k, d], bias [t, k]."""
 
     def __init__(self, tasks: int, rows: int, width: int) -> None:
         super().__init__()
@@ -76,19 +76,19 @@ class TrainedHeads(nn.Module):
 
 
 class Method(nn.Module, ABC):
-    """The trainable weights for the adapter sites of a backbone, for the tasks of one model.
+    """Base class of methods: the trainable adapters and heads of the tasks that share one model.
 
     Args:
         settings: the method's settings.
         tasks: names of the tasks; a task's id is its index.
         sites: the backbone's adapter sites.
         width: the backbone's hidden size d.
-        head_rows: rows k of the head that the backbone needs for each task; 0 if it needs none.
+        head_rows: number k of outputs of each task's head; 0 if the backbone needs no heads.
 
     Attributes:
         sites: the sites that have an adapter, in the order of `AdapterWeights`.
         trains_backbone: whether the whole backbone is trained, instead of only its layer norms.
-        task_specific: possible names of task-specific tensors, which hold one entry per task, [t, …].
+        task_specific: names that task-specific tensors may have; such a tensor has one entry per task, [t, …].
     """
 
     trains_backbone: ClassVar[bool] = False
@@ -104,7 +104,7 @@ class Method(nn.Module, ABC):
 
     @staticmethod
     def group_tasks(tasks: Sequence[str]) -> list[list[str]]:
-        """Group the tasks by model, in groups of equal size; by default, one model for all tasks."""
+        """Return the groups of tasks that share one model, all of the same size; by default, there is one group."""
         return [list(tasks)]
 
     @abstractmethod

@@ -13,5 +13,5 @@ class FineTuningPerTask(FineTuningMultiTask):
 
     @staticmethod
     def group_tasks(tasks: Sequence[str]) -> list[list[str]]:
-        """Put each task into a group of its own."""
+        """Return one group per task."""
         return separate_tasks(tasks)

@@ -15,7 +15,7 @@ class HyperFormer(HypernetworkMethod):
     """Adapters generated from task embeddings: for site i, (D, U, …)_i = W_i · projector(z_task) + b_i.
 
     The projector is shared by all sites, the generators W_i by all tasks. The generators of all sites are stacked in
-    one linear layer per kind of weight, so that each kind takes one matrix product.
+    one linear layer per kind of weight, so that one matrix product generates all weights of a kind.
     """
 
     def __init__(

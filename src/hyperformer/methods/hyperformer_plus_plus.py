@@ -17,7 +17,7 @@ PROJECTED_NORM_EPS = 1e-6
 class StackHypernetwork(nn.Module):
     """The hypernetwork of one stack: (D, U, …) = W · LN(projector([z_task; z_layer; z_position])) + b.
 
-    If layers are not shared, there is no layer embedding, and every layer has separate generators.
+    If `share_layers` is false, there is no layer embedding, and every layer has separate generators.
 
     Args:
         settings: the method's settings.
@@ -43,7 +43,7 @@ class StackHypernetwork(nn.Module):
         self.register_buffer("places", position * len(layers) + layer, persistent=False)
 
     def forward(self, task: Tensor) -> AdapterWeights:
-        """Generate the weights of n tasks at the stack's s sites, in one product per kind of weight.
+        """Generate the weights of n tasks at the stack's s sites, with one matrix product per kind of weight.
 
         Args:
             task: task embeddings z [n, e].
@@ -66,7 +66,7 @@ class StackHypernetwork(nn.Module):
 
 
 class HyperFormerPlusPlus(HypernetworkMethod):
-    """Learned task embeddings, with one `StackHypernetwork` for the encoder and one for the decoder."""
+    """Learned task embeddings, and one `StackHypernetwork` for each stack that has adapters."""
 
     def __init__(
         self,

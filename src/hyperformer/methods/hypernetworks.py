@@ -24,10 +24,10 @@ def build_linear(inputs: int, outputs: int) -> nn.Linear:
 
 
 def build_projector(inputs: int, settings: ProjectorSettings | None) -> tuple[nn.Module, int]:
-    """Build the projector from embeddings of size `inputs` to the generators' input.
+    """Build the projector, which maps embeddings of size `inputs` to the generators' input.
 
     Returns:
-        The module, and its output size p; without settings, the identity.
+        The projector and its output size p. If `settings` is None, the projector is the identity.
     """
     if settings is None:
         return nn.Identity(), inputs
@@ -38,7 +38,7 @@ def build_projector(inputs: int, settings: ProjectorSettings | None) -> tuple[nn
 
 
 class GeneratedHeads(nn.Module):
-    """Heads of k rows, generated from task embeddings [n, e] by one linear layer per kind of weight."""
+    """Heads with k outputs, generated from task embeddings [n, e] by one linear layer per kind of weight."""
 
     def __init__(self, embedding: int, rows: int, width: int) -> None:
         super().__init__()
@@ -51,7 +51,7 @@ class GeneratedHeads(nn.Module):
 
 
 class HypernetworkMethod(Method):
-    """A learned embedding per task, from which its adapters are generated; and its head, unless that is trained."""
+    """Base class of methods that generate a task's adapters, and optionally its head, from a learned task embedding."""
 
     task_specific = (*Method.task_specific, "task_embedding.weight")
 
@@ -84,7 +84,7 @@ class Generators(nn.Module):
         projected: size p of a projected embedding.
         width: the backbone's hidden size d.
         sites: number of adapters s.
-        adapters: number of adapters that are generated from one embedding, each by separate rows of the layers.
+        adapters: number of adapters that are generated from one embedding, each by separate outputs of the layers.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Generators(nn.Module):
         """Generate the weights of n tasks at s = e · adapters sites.
 
         Args:
-            source: projected embeddings [n, e, p].
+            source: e projected embeddings of each task, [n, e, p].
         """
         n, r, d = len(source), self.bottleneck, self.width
         gain, shift = self.norm(source)
@@ -122,7 +122,10 @@ class Generators(nn.Module):
 
 
 class ConditionalLayerNorms(nn.Module):
-    """Generated gains and shifts [n, s, d] of the adapters' layer norms; the initial gain is near 0 or 1."""
+    """Generated gains and shifts [n, s, d] of the adapters' layer norms.
+
+    The initial gain is near 1 if `layer_norm` is `conditional_from_one`, otherwise near 0.
+    """
 
     def __init__(self, projected: int, width: int, adapters: int, settings: HyperFormerSettings) -> None:
         super().__init__()

@@ -11,15 +11,15 @@ from hyperformer.config import TaskSettings
 from hyperformer.types import Answer, Example, HyperFormerError
 
 Metric = Callable[[Sequence[Any], Sequence[Any], int], float]
-"""(truths, predictions, number of answers of the task) → a number from -1 to 1."""
+"""A function (true labels, predictions, number of answers of the task) → a number from -1 to 1."""
 
 
 class Task(ABC):
-    """A task: converts rows to source texts and answers, and computes metrics.
+    """Base class of tasks, which convert rows to source texts and answers, and compute metrics.
 
     Attributes:
-        answers: Answer texts in the order of the scores; empty for generation tasks.
-        numbers: Number of each answer, for regression tasks; None otherwise.
+        answers: Answer texts, in the order of the scores; empty for generative tasks.
+        numbers: Numeric value of each answer of a regression task; None for other tasks.
     """
 
     METRICS: ClassVar[dict[str, Metric]]
@@ -55,7 +55,7 @@ class Task(ABC):
         """Return an answer in the form that the metrics expect."""
 
     def make_example(self, row: Mapping[str, Any]) -> Example:
-        """Return a row as source text and expected answer."""
+        """Convert a row to its source text and expected answer."""
         answer = self.answer_text(row)
         label = self.answers.index(answer) if self.answers else None
         return Example(self.name, text.render(self.settings.text, row), answer, label)

@@ -22,7 +22,7 @@ def _f1(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float
 
 
 def _matthews(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
-    """Return the Matthews correlation; 0 where truths or predictions contain a single label."""
+    """Return the Matthews correlation, or 0 if truths or predictions contain a single label."""
     if len(set(truths)) == 1 or len(set(predictions)) == 1:
         return 0.0
     return float(matthews_corrcoef(truths, predictions))
@@ -33,7 +33,7 @@ OUTSIDE = -1
 
 
 class Classification(Task):
-    """Classification task; the metrics compare indices of labels, in the order of the configuration."""
+    """Classification task; the metrics compare the indices of labels in the setting `labels`."""
 
     METRICS: ClassVar[dict[str, Metric]] = {"accuracy": _accuracy, "f1": _f1, "matthews": _matthews}
 

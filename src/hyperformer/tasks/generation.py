@@ -1,4 +1,4 @@
-"""Generation tasks: any text can be the answer; metrics compare it with the text in the row."""
+"""Generative tasks: any text can be the answer; metrics compare it with the text in the label column."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hyperformer.types import Answer, HyperFormerError
 
 
 class _UnicodeTokenizer:
-    """Word tokenizer for any script; the one of rouge_score only supports ASCII."""
+    """Word tokenizer for any script; the tokenizer of rouge_score only supports ASCII."""
 
     def tokenize(self, text: str) -> list[str]:
         return re.findall(r"\w+", text.lower())
@@ -42,7 +42,7 @@ def _bleu(truths: Sequence[str], predictions: Sequence[str], answers: int) -> fl
 
 
 class Generation(Task):
-    """Generation task; the label column has the text to generate."""
+    """Generative task; the label column has the text to generate."""
 
     METRICS: ClassVar[dict[str, Metric]] = {"exact_match": _exact_match, "rouge_l": _rouge_l, "bleu": _bleu}
 

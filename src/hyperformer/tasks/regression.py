@@ -1,4 +1,4 @@
-"""Regression tasks as in T5: the answers are a grid of numbers, and the prediction is their expected value."""
+"""Regression tasks as in T5: the answers are the numbers of a grid, and the prediction is their expected value."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hyperformer.types import Answer, HyperFormerError
 
 def _correlation(statistic: Any) -> Metric:
     def metric(truths: Sequence[float], predictions: Sequence[float], labels: int) -> float:
-        """Return the correlation; 0 where truths or predictions are constant."""
+        """Return the correlation, or 0 if truths or predictions are constant."""
         if np.ptp(truths) == 0 or np.ptp(predictions) == 0:
             return 0.0
         return float(statistic(truths, predictions).statistic)
@@ -25,7 +25,7 @@ def _correlation(statistic: Any) -> Metric:
 
 
 class Regression(Task):
-    """Regression task; the answer of a row is the nearest number of the grid from `minimum` to `maximum`."""
+    """Regression task; a row's answer is the grid number nearest to the label, from `minimum` to `maximum`."""
 
     METRICS: ClassVar[dict[str, Metric]] = {
         "pearson": _correlation(stats.pearsonr),
@@ -53,16 +53,16 @@ class Regression(Task):
         return number
 
     def answer_text(self, row: Mapping[str, Any]) -> str:
-        """Return the number of the grid that is nearest to the row's, as text."""
+        """Return, as text, the number of the grid that is nearest to the number in the row's label column."""
         assert self.numbers is not None
         return self.answers[text.nearest_index(self.numbers, self.read_label(row))]
 
     def to_prediction(self, answer: Answer) -> float:
-        """Return the number of the answer, or NaN for a generated answer that is none of the grid."""
+        """Return the number of the answer, or NaN for a generated answer that is not a number of the grid."""
         return math.nan if answer.value is None else answer.value
 
     def compute_metrics(self, truths: Sequence[float], predictions: Sequence[float]) -> dict[str, float]:
-        """Return the metrics in percent; NaN predictions count as the number farthest from the truth."""
+        """Return the metrics in percent; a NaN prediction counts as the grid number farthest from the true number."""
         assert self.numbers is not None
         ends = self.numbers[0], self.numbers[-1]
         numbers = [

@@ -1,4 +1,4 @@
-"""Fine-tuning over a mixture of tasks, transfer and pretraining, on one training loop with resume states."""
+"""Fine-tuning on a mixture of tasks, transfer and pretraining, all with one training loop and resume states."""
 
 from hyperformer.training.finetuning import encode, train
 from hyperformer.training.pretraining import pretrain

@@ -1,4 +1,4 @@
-"""Training on several processes and machines, with torch's elastic launcher started from the calling process."""
+"""Training on several processes and machines, started by PyTorch's elastic launcher in the calling process."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-JOIN_SECONDS = 600  # for all machines to join the rendezvous
-SHUTDOWN_SECONDS = 10  # for the other processes to end when one has failed
-CAUSE_TIMEOUT = timedelta(seconds=5)  # for the error of a failed process to reach the others
+JOIN_SECONDS = 600  # time limit for all machines to join the rendezvous
+SHUTDOWN_SECONDS = 10  # time limit for the other processes to end after one has failed
+CAUSE_TIMEOUT = timedelta(seconds=5)  # time limit for the error of a failed process to reach the others
 CAUSE = "hyperformer/cause"
 RESUME_ADVICE = "Run the same command again to resume from the last resume state."
 
 
 def launch(function: Callable[..., None], argument: Any, settings: TrainingSettings) -> None:
-    """Run `function(argument)` in this process, or on every rank of several.
+    """Run `function(argument)` in this process, or in every process of a distributed run.
 
     Args:
-        function: a function of a module, so that it can be pickled.
-        argument: what the function is called with; it can be pickled.
-        settings: with the numbers of processes and machines.
+        function: the function; it must be picklable, so it must be defined at the top level of a module.
+        argument: the argument of the function; it must be picklable.
+        settings: the training settings; `processes`, `machines` and `rendezvous` are used.
 
     Raises:
-        HyperFormerError: if a process fails, with its error, or this process is itself a rank of a launcher.
+        HyperFormerError: if a process fails (the message has its error), or if a launcher started this process.
         SystemExit: with status 0, on every machine but the first.
     """
     if is_distributed():
@@ -112,7 +112,7 @@ def _exit_with(launcher: int) -> None:
 
 
 def _find_cause(error: Exception) -> str:
-    """Return the error that ended the run: this process's, or that of the process whose failure it noticed."""
+    """Return the error that ended the run: of this process, or of the other process whose failure it noticed."""
     store = dist.TCPStore(  # type: ignore[attr-defined]
         os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=CAUSE_TIMEOUT
     )
@@ -143,7 +143,7 @@ def _failure_message(failures: dict[int, ProcessFailure], settings: TrainingSett
 
 
 def _reported_error(failure: ProcessFailure) -> str:
-    """Return the message of the error that a process recorded before it ended."""
+    """Return the message of the `HyperFormerError` that a process recorded; empty if it recorded no such error."""
     message = (failure.error_file_data or {}).get("message", "")
     text = message.get("message", "") if isinstance(message, dict) else message
     return str(text).partition(f"{HyperFormerError.__name__}: ")[2]
@@ -164,5 +164,5 @@ def all_gather(value: Any) -> list[Any]:
 
 
 def get_rank() -> int:
-    """Return the rank of this process, or 0 if there is only one."""
+    """Return the rank of this process, or 0 if there is only one process."""
     return int(os.environ["RANK"]) if is_distributed() else 0

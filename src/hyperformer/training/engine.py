@@ -1,7 +1,7 @@
 """The training loop of fine-tuning and pretraining, on transformers' Trainer, in one process or several ranks.
 
-A batch is a pure function of (seed, step): a resumed run sees exactly the batches of an uninterrupted one, and ranks
-process disjoint rows of a batch.
+A batch is a pure function of (seed, step), so that a resumed run has exactly the batches of an uninterrupted run. Each
+rank processes a different subset of the rows of a batch.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ CHECKSUMS = "seal.json"
 PREFIX = "checkpoint-"
 DIVERGENCE_ADVICE = "Use a lower learning_rate, more warmup_steps or precision: fp32."
 Curve = Callable[[int, dict[str, float]], None]
-"""Records values by name at a step."""
+"""A function (step, values by name) that records the values."""
 
 
 @dataclass(frozen=True)
 class TrainingRow:
-    """A row of a batch: token ids by name, its task, and its index among the task's training rows."""
+    """A row of a batch: token ids by name, index of its task, and its index among the task's training rows."""
 
     tokens: dict[str, list[int]]
     task: int = 0
@@ -60,8 +60,8 @@ class TrainingJob:
         model: its parameters that require gradients are trained; its forward takes collated tensors and returns
             {"row_losses": [B]}.
         rows: returns the rows of a step's batch, a pure function of the step.
-        collate: rows → the model's tensors.
-        tasks: names, by the rows' `task`.
+        collate: converts rows to the model's input tensors.
+        tasks: names of the tasks; the `task` of a row is an index in it.
     """
 
     model: nn.Module
@@ -72,16 +72,16 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class _MicroBatch:
-    """Rows of a step's batch that are computed at once, and the weight of their mean loss in the batch's."""
+    """Rows of a step's batch that are computed at once, and the weight of their mean loss in the loss of the batch."""
 
     rows: list[TrainingRow]
     weight: float
 
 
 class MicroBatches(Dataset[dict[str, Any]]):
-    """The batches from step `first` on, each in `count` micro-batches of rows of similar length.
+    """The batches from step `first` on, each split into `count` micro-batches of rows of similar length.
 
-    Item i belongs to step i // count. A rank has every `ranks`-th row of a batch, starting at its rank.
+    Item i belongs to step first + i // count. A rank has every `ranks`-th row of a batch, starting at its rank.
     """
 
     def __init__(self, job: TrainingJob, first: int, steps: int, count: int = 1, rank: int = 0, ranks: int = 1) -> None:
@@ -109,7 +109,7 @@ class MicroBatches(Dataset[dict[str, Any]]):
 
 
 class TaskLosses:
-    """Sums of losses by task since they were last averaged."""
+    """Sums of the losses of each task since the sums were last averaged."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         self._tasks, self._sums = tasks, torch.zeros(2, len(tasks), dtype=torch.float64)
@@ -121,7 +121,7 @@ class TaskLosses:
         self._sums.index_add_(1, tasks, torch.stack([values, torch.ones_like(values)]))
 
     def average_and_reset(self, device: torch.device) -> dict[str, float]:
-        """Return the mean loss over all ranks of every task that was seen, and of all rows; then reset the sums."""
+        """Return the mean loss, over all ranks, of every task that had rows and of all rows; then reset the sums."""
         sums = self._sums
         if dist.is_initialized():
             sums = sums.to(device)
@@ -161,7 +161,7 @@ class _Loop(Trainer):
             num_items_in_batch: ignored.
 
         Raises:
-            HyperFormerError: if the loss is not finite; it names the step, the tasks and the rows.
+            HyperFormerError: if the loss is not finite; the message names the step, the tasks and the rows.
         """
         micro_batch = inputs["micro_batch"]
         losses = model(**inputs["tensors"])["row_losses"]
@@ -190,7 +190,7 @@ class _Loop(Trainer):
         super().log(logs, start_time)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        """Save only the trained tensors, each once; the Trainer's method fails on tied weights."""
+        """Save only the trained tensors, each of them once; the method of `Trainer` fails on tied weights."""
         folder = Path(str(output_dir or self.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         save_file(trained_tensors(self._job.model), folder / TENSORS)
@@ -209,7 +209,7 @@ class _Loop(Trainer):
 
 @contextmanager
 def _readable(state: str | None) -> Iterator[None]:
-    """Turn any error of reading a resume state into one that names it."""
+    """Turn any error in reading a resume state into an error that names the state."""
     try:
         yield
     except Exception as error:
@@ -219,7 +219,7 @@ def _readable(state: str | None) -> Iterator[None]:
 
 
 def uses_bf16(precision: str) -> bool:
-    """Return whether to compute in bf16; `auto` asks for bf16 support of the GPU, or of the CPU if there is none."""
+    """Return whether to compute in bf16; `auto`: if the GPU, or the CPU if there is no GPU, supports bf16."""
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
@@ -235,7 +235,7 @@ def _cpu_flags() -> str:
 
 
 class Progress(TrainerCallback):
-    """A progress bar, and regularly a log line of step, loss and remaining time and a point of the curve."""
+    """Shows a progress bar; at intervals, logs step, loss and remaining time, and adds a point to the curve."""
 
     def __init__(self, curve: Curve | None) -> None:
         self._curve = curve
@@ -279,10 +279,10 @@ def _curve_names(line: dict[str, float]) -> list[str]:
 
 
 class RankSeed(TrainerCallback):
-    """A different seed for every rank; the first has the seed of a single process."""
+    """Seeds every rank differently; the first rank has the seed that a single process would have."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Seed torch with this rank's seed."""
+        """Seed PyTorch with this rank's seed."""
         if args.process_index:
             torch.manual_seed(args.seed + args.process_index)
 
@@ -297,20 +297,20 @@ def run_loop(
     curve: Curve | None = None,
     is_finished: Callable[[int], bool] = lambda step: False,
 ) -> bool:
-    """Train to the last step, and return whether any step remained to be trained.
+    """Train to the last step; return False if an earlier run had already finished, otherwise True.
 
     Args:
         job: the model and its batches.
         settings: the optimizer, its schedule and the precision.
         seed: seed of dropout.
-        state: a folder for resume states; if it has one, the run resumes from it.
+        state: a folder for resume states; the run resumes from the last complete state in it, if there is one.
         callbacks: more callbacks of the trainer.
         save_every: steps between resume states.
-        curve: records the values at a step, beginning with the steps of an earlier run.
-        is_finished: returns whether a run that was saved at this step had stopped early.
+        curve: records the values of a step; a resumed run first records the steps of the earlier run again.
+        is_finished: returns, for the step of the last resume state, whether the run had stopped early there.
 
     Raises:
-        HyperFormerError: if the loss or a weight is no longer finite, or the processes train different runs.
+        HyperFormerError: if the loss or a weight is no longer finite, or if the processes do not train the same run.
     """
     arguments = _arguments(settings, seed, state, save_every)
     last = _find_last_state(state, arguments.world_size)
@@ -318,7 +318,8 @@ def run_loop(
     if len(set(ranks)) > 1:
         raise HyperFormerError(
             f"the processes train different runs or have different resume states ({'; '.join(map(str, ranks))}); "
-            "expected the same settings, rows and code on every machine, and one shared data folder"
+            "expected the same settings, rows and code on every machine, and one shared data folder. Make them equal, "
+            "then run again."
         )
     if last is not None and curve is not None:
         _replay(last, curve)
@@ -338,7 +339,7 @@ def run_loop(
 
 
 def _replay(last: Path, curve: Curve) -> None:
-    """Pass the values of a resume state to the curve."""
+    """Record the values in a resume state's log again in the curve."""
     for line in TrainerState.load_from_json(str(last / TRAINER_STATE_NAME)).log_history:
         curve(int(line["step"]), {name: line[name] for name in _curve_names(line)})
 
@@ -375,7 +376,10 @@ def _arguments(settings: LoopSettings, seed: int, state: Path, save_every: int) 
 
 
 def _logging_interval(steps: int, save_every: int) -> int:
-    """Return an interval of about twenty lines a run that divides `save_every`, so that a resumed run logs the same."""
+    """Return the steps between log lines, for about twenty lines per run.
+
+    The interval divides `save_every`, so that a resumed run logs the same steps as an uninterrupted one.
+    """
     target = min(max(1, steps // 20), 500)
     divisors = [number for number in range(1, min(save_every, 100 * target) + 1) if save_every % number == 0]
     return min(divisors, key=lambda number: abs(math.log(number / target)))
@@ -385,7 +389,7 @@ def check_finite(model: nn.Module, step: int) -> None:
     """Check that every trained weight is finite.
 
     Raises:
-        HyperFormerError: if one is not.
+        HyperFormerError: if a weight is not finite.
     """
     for name, tensor in trained_tensors(model).items():
         if not tensor.isfinite().all():
@@ -395,13 +399,13 @@ def check_finite(model: nn.Module, step: int) -> None:
 
 
 class StateChecksums(TrainerCallback):
-    """Checksums of each complete resume state, which then replaces the previous one."""
+    """Writes the checksums that complete a new resume state, and removes the previous state."""
 
     def __init__(self, state: Path) -> None:
         self._state = state
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Complete the new resume state."""
+        """Write the checksums of the new resume state, then remove the other states."""
         all_gather(None)  # a barrier: every rank has written its random state
         if args.process_index:
             return
@@ -421,7 +425,7 @@ def _checked_files(folder: Path) -> list[str]:
 
 
 def _is_complete(folder: Path, ranks: int) -> bool:
-    """Return whether a resume state has all files, unchanged, of every rank."""
+    """Return whether a resume state has the files of every rank, and none of them has changed."""
     try:
         checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
         complete = {name: sha256(folder / name) for name in _checked_files(folder)} == checksums
@@ -441,7 +445,7 @@ def _step_of(folder: Path) -> int:
 
 
 def _find_last_state(state: Path, ranks: int) -> Path | None:
-    """Return the last complete resume state; log incomplete ones."""
+    """Return the last complete resume state, or None; log later incomplete states."""
     for folder in reversed(_list_states(state)):
         if _is_complete(folder, ranks):
             return folder

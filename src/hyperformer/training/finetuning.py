@@ -1,4 +1,4 @@
-"""Fine-tuning over a mixture of tasks."""
+"""Fine-tuning on a mixture of tasks."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ def encode(rows: Path, settings: Tasks, backbone: BackboneSettings) -> Writer:
 
 
 class BestCheckpoint(TrainerCallback):
-    """Validation at intervals, which keeps the trained tensors with the best mean metric, and early stopping.
+    """Validates at intervals, keeps the trained tensors with the best mean metric, and stops training early.
 
-    Its history is saved with the resume states, so that a resumed run continues it. Each rank evaluates some of the
-    tasks; the first one writes.
+    The history of validations is saved with the resume states, so that a resumed run continues it. Each rank evaluates
+    some of the tasks; the first rank writes the files.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class BestCheckpoint(TrainerCallback):
         self.history: list[dict[str, float]] = _read_history(path) if path.is_file() else []
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Drop validations after the step that the run resumes from, and show the others."""
+        """Drop validations after the step that the run resumes from, and record the others in the curve."""
         self.history = [line for line in self.history if line["step"] <= state.global_step]
         self.show()
 
     def show(self) -> None:
-        """Pass the validations so far to the curve."""
+        """Record all validations so far in the curve."""
         for line in self.history:
             self._show(line)
 
@@ -106,7 +106,7 @@ class BestCheckpoint(TrainerCallback):
             control.should_training_stop = True
 
     def is_finished(self, step: int) -> bool:
-        """Return whether the last `patience` validations up to a step brought no better mean."""
+        """Return whether none of the last `patience` validations up to a step had a better mean than before."""
         means = [line["mean"] for line in self.history if line["step"] <= step]
         since = len(means) - 1 - int(np.argmax(means)) if means else 0
         return self.settings.patience is not None and since >= self.settings.patience
@@ -125,7 +125,7 @@ class BestCheckpoint(TrainerCallback):
 
 @dataclass(frozen=True)
 class _Run:
-    """The arguments of every process of a run."""
+    """The arguments that every process of a run receives."""
 
     rows: Path
     tokens: Path
@@ -160,23 +160,23 @@ def train(
 ) -> tuple[Writer, list[dict[str, float]]]:
     """Train the method's models, resuming an interrupted run of the same settings, rows and code.
 
-    If a method trains several models, each gets its tasks' share of the steps, of the warm-up and of the steps between
-    validations, so that every task sees as many rows as in one model for all.
+    If a method trains several models, the steps, the warm-up steps and the steps between validations of each model are
+    its tasks' share of the settings. Every task is then trained on as many rows as in one model for all tasks.
 
     Args:
         rows: the folder of checked rows; the first `validation_rows` of each validation split choose the checkpoint.
         tokens: the folder of encoded training rows.
         settings: the tasks.
-        backbone: settings of the frozen backbone.
+        backbone: settings of the backbone.
         method: settings of the method.
         training: settings of the optimizer, its schedule and the processes.
         seed: seed of all random choices.
         states: the folder for resume states, which stay until `remove_states`.
-        curves: opens a recorder of losses and validations; it can be pickled.
+        curves: opens a recorder of losses and validations; it must be picklable. None: nothing is recorded.
 
     Returns:
-        A function that writes the checkpoint with the best mean validation metric of each model; and for each
-        validation its step, its mean and every task's mean metric in percent.
+        A function that writes a checkpoint, with the tensors of each model at its best mean validation metric; and a
+        dictionary for each validation, with its `step`, its `mean` and every task's mean metric in percent.
 
     Raises:
         HyperFormerError: if the loss is no longer finite, a process fails, or `training.resume_from` is incompatible.
@@ -212,7 +212,7 @@ def _read_history(path: Path) -> list[dict[str, float]]:
 
 
 def _fit(run: _Run) -> None:
-    """Train every model of a run, in a single process or as a rank of several."""
+    """Train every model of a run, in a single process or as one rank of several."""
     encoded = {name: read_tokens(run.tokens, name) for name in run.settings.root}
     counts = {name: len(tokens) for name, tokens in encoded.items()}
     weights = {name: task.weight for name, task in run.settings.root.items()}
@@ -232,7 +232,7 @@ def _fit(run: _Run) -> None:
 
 
 def offset_curve(steps: int, curve: Curve) -> Curve:
-    """Return a curve whose steps follow those of earlier models."""
+    """Return a curve that adds `steps`, the number of steps of earlier models, to every step."""
     return lambda step, values: curve(steps + step, values)
 
 
@@ -266,7 +266,7 @@ def _fit_model(
 
 
 def _merge_histories(histories: Sequence[list[dict[str, float]]]) -> list[dict[str, float]]:
-    """Return the validations of several models with the n-th of each in one entry."""
+    """Merge the n-th validations of all models into one; a model with fewer validations repeats its last one."""
     merged = []
     for index in range(max(map(len, histories))):
         lines = [history[min(index, len(history) - 1)] for history in histories]
@@ -279,7 +279,7 @@ def _merge_histories(histories: Sequence[list[dict[str, float]]]) -> list[dict[s
 def build_mixture_job(
     model: MultiTaskModel, mixture: Mapping[str, tuple[Rows, float]], settings: TrainingSettings, seed: int
 ) -> TrainingJob:
-    """Return the training of a model on mixed batches of all tasks, each a pure function of (seed, step).
+    """Return the training job of a model on mixed batches of all tasks; a batch is a pure function of (seed, step).
 
     Args:
         model: the model to train.
@@ -304,25 +304,25 @@ def _check_ids(task: str, tokens: Rows, vocabulary: int) -> None:
     """Check that all token ids are in the vocabulary.
 
     Raises:
-        HyperFormerError: if one is not.
+        HyperFormerError: if a token id is not in the vocabulary.
     """
     for column in tokens.column_names:
         ends = pc.min_max(pc.list_flatten(tokens.data.column(column))).as_py()
         if ends["min"] is not None and not 0 <= ends["min"] <= ends["max"] < vocabulary:
             invalid = ends["min"] if ends["min"] < 0 else ends["max"]
             raise HyperFormerError(
-                f"task {task!r}: the training rows hold the token id {invalid} in {column!r}; expected ids from 0 to "
+                f"task {task!r}: the training rows have the token id {invalid} in {column!r}; expected ids from 0 to "
                 f"{vocabulary - 1}, the backbone's vocabulary. Encode the rows again with the backbone's tokenizer."
             )
 
 
 def source_lengths(tokens: Mapping[str, Rows]) -> list[Any]:
-    """Return the numbers of source tokens of each task's encoded rows."""
+    """Return, for each task, the number of source tokens of each of its encoded rows."""
     return [pc.list_value_length(rows.data.column("input_ids")).to_numpy() for rows in tokens.values()]
 
 
 def build_job(model: MultiTaskModel, tokens: Mapping[str, Rows], sampler: TaskSampler) -> TrainingJob:
-    """Return the training of a model on the batches that a sampler draws from each task's encoded rows."""
+    """Return the training job of a model on the batches that a sampler draws from the tasks' encoded rows."""
     datasets = list(tokens.values())
 
     def rows(step: int) -> list[TrainingRow]:

@@ -42,10 +42,10 @@ def pretrain(
     """Train a small T5 and its tokenizer from text, resuming an interrupted run.
 
     Args:
-        corpus: rows of `source` and `target` texts, in the order of training but for length grouping; if `target` is
-            empty, `source` is span-corrupted, differently in each pass.
+        corpus: rows of `source` and `target` texts. Their order is the order of training, except that nearby rows are
+            grouped by length. If `target` is empty, `source` is span-corrupted, differently in each pass.
         settings: settings of the model and its training.
-        inputs: files and folders that the corpus was made from, by name; part of the run's fingerprint.
+        inputs: files and folders that the corpus was generated from, by name, for the run's fingerprint.
         seed: seed of all random choices.
         states: the folder for resume states, which stay until `remove_states`.
 
@@ -104,7 +104,7 @@ def _encode(tokenizer: PreTrainedTokenizerFast, corpus: Rows, max_tokens: int) -
 def _batches(
     rows: Rows, tokenizer: PreTrainedTokenizerFast, settings: PretrainingSettings, seed: int
 ) -> Callable[[int], list[TrainingRow]]:
-    """Return a function from a step to the rows of its batch, with documents span-corrupted."""
+    """Return a function that returns the rows of a step's batch; rows without a target are span-corrupted."""
     sentinels = [int(tokenizer.vocab[f"<extra_id_{i}>"]) for i in range(backbones.SENTINELS)]
     eos = tokenizer.eos_token_id
     order = group_by_length([len(source) for source in rows["source"]], settings.batch_size, seed)
@@ -159,7 +159,7 @@ def corrupt(
 
     Args:
         ids: the tokens of a text, without </s>.
-        sentinels: their token ids, in order.
+        sentinels: token ids of the sentinels, in order.
         settings: the noise density and the mean span length.
         rng: draws the spans.
 
@@ -181,6 +181,6 @@ def corrupt(
 
 
 def _composition(total: int, terms: int, rng: np.random.Generator) -> list[int]:
-    """Return `terms` positive numbers that sum to `total`, at random."""
+    """Return `terms` random positive integers that sum to `total`."""
     ends = np.sort(rng.choice(total - 1, terms - 1, replace=False)) + 1 if terms > 1 else np.empty(0, dtype=np.int64)
     return [int(n) for n in np.diff(np.concatenate([[0], ends, [total]]))]

@@ -1,4 +1,4 @@
-"""The choice of a step's training rows, as pure functions of the seed."""
+"""Selection of the training rows of each step, as a pure function of the seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hyperformer.data import make_rng
 
 Integers: TypeAlias = NDArray[np.int64]
 
-GROUPED_BATCHES = 16  # batches within which rows are grouped by length
+GROUPED_BATCHES = 16  # number of batches in a window within which rows are grouped by length
 
 
 class Permutations:
@@ -44,17 +44,18 @@ def compute_task_shares(rows: Mapping[str, int], weights: Mapping[str, float], t
 
 
 class TaskSampler:
-    """The rows of each step: tasks by their shares, and each task's rows in endless shuffled passes.
+    """Draws the rows of each step: a random task according to the shares, then the task's next row.
 
-    Exactly one of `batch_size` and `batch_tokens` is set. A longer run begins with the rows of a shorter one.
+    The rows of a task come in endless shuffled passes. Exactly one of `batch_size` and `batch_tokens` is set. A run
+    with more steps begins with the same rows as a run with fewer steps.
 
     Args:
-        lengths: source tokens of each task's training rows.
+        lengths: for each task, the number of source tokens of each training row.
         shares: each task's share of the draws; they sum to 1.
         seed: seed of all draws.
         steps: number of steps.
         batch_size: rows in a batch.
-        batch_tokens: most source tokens in a batch, which has at least one row.
+        batch_tokens: maximum number of source tokens in a batch; a longer row is a batch of its own.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class TaskSampler:
         return rng.choice(len(self.shares), size=count, p=self.shares).astype(np.int32)
 
     def _assign_rows(self, tasks: NDArray[np.int32]) -> Integers:
-        """Return the row of each draw: a task's n-th draw is the n-th of its shuffled passes."""
+        """Return the row of each draw; the n-th draw of a task is the n-th row of its shuffled passes."""
         rows = np.empty(len(tasks), dtype=np.int64)
         order = np.argsort(tasks, kind="stable")
         bounds = np.searchsorted(tasks[order], np.arange(len(self._rows) + 1))
@@ -90,7 +91,7 @@ class TaskSampler:
         return rows
 
     def _fill(self, rng: np.random.Generator, steps: int, batch_tokens: int) -> None:
-        """Draw tasks until every step has its tokens."""
+        """Draw tasks until there are enough rows for the batches of all steps."""
         tasks = np.empty(0, dtype=np.int32)
         while True:
             tasks = np.concatenate([tasks, self._draw_tasks(rng, max(steps * 8, len(tasks)))])
@@ -115,13 +116,13 @@ class TaskSampler:
 
 
 def group_by_length(lengths: Sequence[int], batch_size: int, seed: int) -> Integers:
-    """Return row numbers in an order whose batches hold rows of similar length, which saves padding.
+    """Return the row numbers, ordered so that each batch has rows of similar length; this saves padding.
 
     Rows move only within windows of `GROUPED_BATCHES` batches, so that early rows stay early; the batches of a window
     are shuffled.
 
     Args:
-        lengths: tokens of each row.
+        lengths: number of tokens of each row.
         batch_size: rows in a batch.
         seed: seed of the order of batches.
 

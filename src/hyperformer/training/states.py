@@ -26,7 +26,7 @@ LOCATION_SETTINGS = {"resume_from", "rendezvous"}  # not part of a fingerprint: 
 
 
 def compute_fingerprint(settings: Mapping[str, BaseModel], inputs: Mapping[str, Path], seed: int) -> dict[str, Any]:
-    """Return what identifies a run: settings, hashes of inputs and code, and the seed, by dotted name."""
+    """Return the values that identify a run, by dotted name: settings, hashes of inputs and code, and the seed."""
     values = {name: block.model_dump(mode="json", exclude=LOCATION_SETTINGS) for name, block in settings.items()}
     hashes = {name: manifest.folder_sha256(path) for name, path in inputs.items() if path.exists()}
     return dict(_leaves({**values, **hashes, "code": manifest.folder_sha256(CODE), "seed": seed}))
@@ -41,12 +41,12 @@ def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def prepare_state(states: Path, fingerprint: Mapping[str, Any], resume_from: Path | None = None) -> Path:
-    """Return the folder for resume states of exactly this run; incompatible states in `states` are removed and logged.
+    """Return the folder for resume states of exactly this run; remove and log incompatible states in `states`.
 
     Args:
         states: the folder of all resume states.
         fingerprint: fingerprint of this run.
-        resume_from: a state in another folder to resume from.
+        resume_from: folder of resume states in another location, which is copied; None resumes from `states`.
 
     Raises:
         HyperFormerError: if `resume_from` is incompatible with this run, or is not a resume state.
@@ -57,7 +57,7 @@ def prepare_state(states: Path, fingerprint: Mapping[str, Any], resume_from: Pat
         if differences is None:
             raise HyperFormerError(
                 f"training.resume_from is {str(resume_from)!r}, which has no {FINGERPRINT}; expected a folder of "
-                f"resume states, such as {state}"
+                f"resume states, such as {state}. Change or remove the setting."
             )
         if differences:
             raise HyperFormerError(
@@ -83,10 +83,10 @@ def prepare_state(states: Path, fingerprint: Mapping[str, Any], resume_from: Pat
 
 @contextmanager
 def lock_states(states: Path) -> Iterator[None]:
-    """Hold a lock on a folder of states against other processes of this machine.
+    """Lock a folder of resume states, so that no other process of this machine can lock it.
 
     Raises:
-        HyperFormerError: if another process holds it.
+        HyperFormerError: if another process has locked the folder.
     """
     states.mkdir(parents=True, exist_ok=True)
     with (states / LOCK).open("w") as file:
@@ -123,7 +123,7 @@ def damaged_file_error(file: Path, error: Exception) -> HyperFormerError:
 
 
 def _differences(state: Path, fingerprint: Mapping[str, Any]) -> list[str] | None:
-    """Return how a state's fingerprint differs from this one, or None if it has none."""
+    """Return the differences between the fingerprint of a state and this one, or None if it has no fingerprint."""
     try:
         other = dict(json.loads((state / FINGERPRINT).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

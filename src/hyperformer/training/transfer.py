@@ -1,6 +1,6 @@
 """Few-shot transfer of a trained model to new tasks (HyperFormer, few-shot domain transfer).
 
-No validation rows are used: the steps and the learning rate are fixed, and the model of the last step is kept.
+No validation rows are used: the steps and the learning rate are fixed, and the model after the last step is kept.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
-METHOD_PREFIX = "method."  # of the names of a method's tensors in a model
+METHOD_PREFIX = "method."  # prefix of the names of a method's tensors in a model
 
 
 def load_trained_model(settings: TransferSettings) -> MultiTaskModel:
-    """Load the model that is adapted.
+    """Load the trained model that is to be adapted.
 
     Raises:
-        HyperFormerError: if there is none, it has one model per task, or it has no task-specific weights to train.
+        HyperFormerError: if there is no checkpoint, its method trains one model per task, or only task-specific weights
+            are to be trained and it has none.
     """
     model = MultiTaskModel.from_pretrained(settings.checkpoint, backbone=settings.backbone)
     method = model.method_settings.name
@@ -58,19 +59,19 @@ def adapt(
     """Adapt a trained model to each of the tasks independently.
 
     Args:
-        rows: the folder of checked rows; `samples` rows of each train split are drawn.
+        rows: the folder of checked rows; `samples` rows are drawn from the train split of each task.
         tasks: the new tasks.
-        settings: the checkpoint, the samples and the steps.
+        settings: settings of the transfer, such as the checkpoint, `samples` and `steps`.
         seed: seed of all random choices.
         states: the folder for resume states, which stay until `remove_states`.
-        curves: opens a recorder of losses.
+        curves: opens a recorder of losses; None: nothing is recorded.
 
     Returns:
-        A function that writes the checkpoint of all tasks; and what initialized each one's task-specific weights: the
-        name of a trained task, `mean`, `random`, or `shared` if the method has no task-specific weights.
+        A function that writes the checkpoint of all tasks; and, for each task, the origin of its initial task-specific
+        weights: the name of a trained task, `mean`, `random`, or `shared` if the method has no task-specific weights.
 
     Raises:
-        HyperFormerError: as `load_trained_model`, or if a task has fewer rows than `samples`.
+        HyperFormerError: for the reasons in `load_trained_model`, or if a task has fewer rows than `samples`.
     """
     trained = load_trained_model(settings)
     blocks = {"tasks": tasks, "backbone": trained.backbone_settings, "transfer": settings}
@@ -129,9 +130,9 @@ def initialize(model: MultiTaskModel, trained: MultiTaskModel, tokens: Rows, sta
 
     Args:
         model: the new task's model.
-        trained: the model that is adapted.
-        tokens: the new task's samples; the nearest trained task has the lowest loss on them.
-        start: the setting `initialize_from`.
+        trained: the trained model.
+        tokens: the new task's encoded samples; the nearest trained task is the one with the lowest loss on them.
+        start: the value of `initialize_from`.
     """
     tensors = trained_tensors(trained)
     specific = {METHOD_PREFIX + name for name in trained.method.task_specific_names()}
@@ -160,7 +161,7 @@ def initialize(model: MultiTaskModel, trained: MultiTaskModel, tokens: Rows, sta
 
 @torch.no_grad()
 def _copy_into(model: MultiTaskModel, tensors: Mapping[str, Tensor]) -> None:
-    """Copy tensors into a model; of heads with different numbers of rows, copy the rows that both have."""
+    """Copy tensors into a model; if heads have different numbers of outputs, copy the outputs that both have."""
     parameters = dict(model.named_parameters())
     for name, tensor in tensors.items():
         common = tuple(slice(min(a, b)) for a, b in zip(parameters[name].shape, tensor.shape, strict=True))

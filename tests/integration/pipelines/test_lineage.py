@@ -164,5 +164,5 @@ def test_a_bundle_without_lineage_is_an_error_with_its_reason(fault, project, tm
 
 def test_the_command_reports_an_error_without_a_traceback(tmp_path):
     result = run_python("import runpy; runpy.run_module('pipelines.lineage', run_name='__main__')", tmp_path)
-    message = f"Error: {tmp_path} holds no manifest.json; use the folder of an exported task"
+    message = f"Error: {tmp_path} has no manifest.json; use the folder of an exported task"
     assert (result.returncode, result.stderr.splitlines()[-1]) == (1, message)

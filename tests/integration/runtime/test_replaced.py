@@ -269,7 +269,7 @@ def test_constants_in_a_file_that_is_not_listed_are_refused(copied, monkeypatch,
 
 def test_constants_that_are_listed_and_missing_are_named(large):
     (large / CONSTANTS).unlink()
-    with pytest.raises(HyperFormerError, match=f"lacks {CONSTANTS}; copy the whole folder"):
+    with pytest.raises(HyperFormerError, match=f"has no {CONSTANTS}; copy the whole folder"):
         load(large)
 
 

@@ -105,13 +105,13 @@ def test_a_changed_file_is_refused(copied, name):
 @pytest.mark.parametrize("name", [GRAPH, TOKENIZER])
 def test_a_missing_file_is_named(copied, name):
     (copied / name).unlink()
-    with pytest.raises(HyperFormerError, match=f"lacks {name}; copy the whole folder"):
+    with pytest.raises(HyperFormerError, match=f"has no {name}; copy the whole folder"):
         load(copied)
 
 
 def test_a_folder_that_is_not_a_bundle_is_refused(tmp_path, checkpoint):
     for folder in (tmp_path / "nowhere", tmp_path, checkpoint):
-        with pytest.raises(HyperFormerError, match=f"{folder} holds no {manifest.MANIFEST}"):
+        with pytest.raises(HyperFormerError, match=f"{folder} has no {manifest.MANIFEST}"):
             load(folder)
 
 

@@ -79,7 +79,7 @@ def test_a_task_that_cannot_be_loaded_does_not_affect_the_others(copied):
     (copied / "mood" / GRAPH).unlink()
     registry = Registry(copied, 1, "float32")
     assert registry["mood"] is None
-    assert "lacks model.onnx" in registry.index()["mood"][1]
+    assert "has no model.onnx" in registry.index()["mood"][1]
     assert registry["mood3"]
 
 
@@ -88,7 +88,7 @@ def test_a_folder_without_a_task_that_can_be_loaded_is_refused(copied, tmp_path)
         Registry(tmp_path / "nowhere", 1, "float32")
     for graph in copied.glob(f"*/{GRAPH}"):
         graph.unlink()
-    with pytest.raises(HyperFormerError, match=r"no task of .* can be loaded: .* lacks model\.onnx"):
+    with pytest.raises(HyperFormerError, match=r"no task of .* can be loaded: .* has no model\.onnx"):
         Registry(copied, 1, "float32")
 
 

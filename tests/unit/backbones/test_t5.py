@@ -155,7 +155,7 @@ def test_answers_that_encode_to_the_same_tokens_are_refused(backbone):
 
 
 def test_an_answer_outside_the_vocabulary_is_refused(backbone):
-    with pytest.raises(HyperFormerError, match="'gut 好' has tokens that the backbone's vocabulary lacks"):
+    with pytest.raises(HyperFormerError, match="'gut 好' has tokens that are not in the backbone's vocabulary"):
         backbone.encode_answers(["good", "gut 好"])
 
 
