@@ -27,7 +27,7 @@ RUNS = Path(__file__).parent / "seeds"
 BACKBONE = Path("data/06_models/backbone")
 STAGES = "language,preprocess,train,evaluate,baselines"
 INPUTS = ("conf/base", "pipelines", "src/hyperformer", BACKBONE)
-COLUMNS = {"HyperFormer++": "model", "majority": "majority", "TF-IDF": "tfidf", "+ overlap": "overlap"}
+COLUMNS = {"HyperFormer++": "model", "majority": "majority", "TF-IDF": "tfidf", "TF-IDF + overlap": "overlap"}
 
 
 def fingerprint() -> dict[str, str]:

@@ -23,6 +23,20 @@ ROOT = Path(__file__).parents[2]
 SCRIPT = runpy.run_path(str(ROOT / "docs" / "commands.py"))
 OPERATORS = {"&&", "|"}
 """Shell operators between two commands of a line."""
+FROM_LIBRARIES = (
+    "Invalid YAML or JSON file", "unable to read line", "codec can't decode byte", "invalid continuation byte",
+    "Permission denied", "No space left on device", "Read-only file system",
+)  # fmt: skip
+"""Quoted texts of Kedro, Python and the operating system."""
+VALUES = (
+    "question, kind", "question;kind", "abbreviation, description, number, person, place", "accuracy, f1, matthews",
+    "ascii", "unknown pipeline", "kedro run --env base, pid 4711 on host, since", "hyperformer verify",
+)  # fmt: skip
+"""Values without quotes in quoted messages, and a command beside them."""
+SHORTEST_PIECE = 15
+"""Length from which a literal piece of a quoted message is looked up, in characters."""
+LEAST_SHARE = 0.5
+"""Share of a piece that must occur in the source; the rest may be a value without quotes."""
 COMMANDS = [command for document in SCRIPT["DOCUMENTS"] for command in SCRIPT["commands"](document)]
 
 
@@ -116,6 +130,53 @@ def test_links_lead_somewhere():
                 headings = re.findall(r"(?m)^#+ (.*)$", file.read_text())
                 slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
                 assert anchor[1:] in slugs, f"{document}: {target}{anchor}"
+
+
+def read_quoted_messages(document: str) -> list[str]:
+    """Return the code in the columns `message` and `what happens` of a document's tables."""
+    messages, column = [], None
+    for line, following in pairwise((ROOT / document).read_text().splitlines()):
+        cells = re.split(r" ?\| ?", line)
+        if following.startswith("| ---"):
+            column = next((cells.index(name) for name in ("message", "what happens") if name in cells), None)
+        elif column is not None and line.startswith("|") and not line.startswith("| ---"):
+            messages += [match[2] for match in re.finditer(r"(`+)(.+?)\1(?!`)", cells[column])]
+    return messages
+
+
+def split_into_pieces(message: str) -> list[str]:
+    """Return the clauses of a quoted message, split at `…`, quoted values, numbers and texts of libraries."""
+    others = "|".join(map(re.escape, FROM_LIBRARIES + VALUES))
+    pieces = re.split(rf"…|(?<!\w)'\S[^']*'(?!\w)|\S*\w[./]\w\S*|\b\d\S*|[;.] |[()]|{others}", message)
+    return [piece for piece in pieces if len(piece) >= SHORTEST_PIECE]
+
+
+def list_windows(text: str, size: int) -> list[str]:
+    """Return all substrings of a size."""
+    return [text[start : start + size] for start in range(len(text) - size + 1)]
+
+
+def read_source_strings() -> list[str]:
+    """Return the string constants and the literal parts of f-strings in the code, without docstrings."""
+    trees = [ast.parse(path.read_text()) for folder in ("src", "pipelines") for path in (ROOT / folder).rglob("*.py")]
+    nodes = [node for tree in trees for node in ast.walk(tree)]
+    docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+    constants = [node for node in nodes if isinstance(node, ast.Constant) and id(node) not in docstrings]
+    return [node.value for node in constants if isinstance(node.value, str)]
+
+
+@pytest.mark.parametrize("document", ["docs/troubleshooting.md", "docs/reliability.md"])
+def test_quoted_messages_are_those_of_the_code(document):
+    source = "\n".join(read_source_strings())
+    messages = read_quoted_messages(document)
+    assert len(messages) > 20
+    outdated = [
+        (piece, message)
+        for message in messages
+        for piece in split_into_pieces(message)
+        if not any(part in source for part in list_windows(piece, round(LEAST_SHARE * len(piece))))
+    ]
+    assert not outdated
 
 
 @pytest.mark.parametrize(
