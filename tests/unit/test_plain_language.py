@@ -128,12 +128,10 @@ def questions(files: list[Path]) -> list[str]:
     ]
 
 
-@pytest.mark.xfail(reason="the rewriting is under way", strict=False)
 def test_no_banned_phrase_or_name_is_used():
     assert banned(written()) == []
 
 
-@pytest.mark.xfail(reason="the rewriting is under way", strict=False)
 def test_docstrings_say_what_a_thing_does():
     assert len(questions(written())) <= ALLOWED_QUESTIONS, "\n".join(questions(written()))
 
