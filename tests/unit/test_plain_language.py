@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import io
 import re
-import subprocess
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +48,10 @@ NAMES = (
     "contenders",
 )
 """Not names of variables, parameters, attributes, functions, classes and modules."""
+FOLDERS = ("benchmarks", "conf", "docs", "experiments", "pipelines", "src", "tests")
+ENDINGS = (".py", ".md", ".yml", ".yaml", ".toml", ".html", ".mjs", ".js", "Makefile")
+GENERATED = {"node_modules", "work", "__pycache__"}
+"""Folders that are not part of the project."""
 QUESTIONS = ("What", "Which", "Whether", "How")
 ALLOWED_QUESTIONS = 8
 ALLOWED = {Path("tests/unit/test_plain_language.py")}
@@ -62,9 +65,10 @@ PHRASE = re.compile(rf"\b(?:{'|'.join(PHRASES)})(?:s|ed|ing)?\b", re.IGNORECASE)
 
 def written() -> list[Path]:
     """Return the files of the project with prose or names, relative to its root."""
-    files = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    ends = (".py", ".md", ".yml", ".yaml", ".toml", ".html", ".mjs", ".js", "Makefile")
-    return [Path(file) for file in files.splitlines() if file.endswith(ends) and (ROOT / file).is_file()]
+    files = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*")]
+    files += [*ROOT.iterdir(), ROOT / "data/06_models/backbone/README.md"]
+    paths = [file.relative_to(ROOT) for file in files if file.name.endswith(ENDINGS) and file.is_file()]
+    return sorted(path for path in paths if not GENERATED & set(path.parts))
 
 
 def prose(file: Path) -> Iterator[tuple[int, str]]:
