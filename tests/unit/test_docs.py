@@ -136,11 +136,11 @@ def read_quoted_messages(document: str) -> list[str]:
     """Return the code in the columns `message` and `what happens` of a document's tables."""
     messages, column = [], None
     for line, following in pairwise((ROOT / document).read_text().splitlines()):
-        cells = re.split(r" ?\| ?", line)
+        columns = re.split(r" ?\| ?", line)
         if following.startswith("| ---"):
-            column = next((cells.index(name) for name in ("message", "what happens") if name in cells), None)
+            column = next((columns.index(name) for name in ("message", "what happens") if name in columns), None)
         elif column is not None and line.startswith("|") and not line.startswith("| ---"):
-            messages += [match[2] for match in re.finditer(r"(`+)(.+?)\1(?!`)", cells[column])]
+            messages += [match[2] for match in re.finditer(r"(`+)(.+?)\1(?!`)", columns[column])]
     return messages
 
 
