@@ -1,4 +1,4 @@
-"""Scorers of a BERT-like encoder with adapters and a head: the classifier graph and its peers, on the same weights."""
+"""Scorers of a BERT-like encoder with adapters and a head: our graphs and other implementations on the same weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SIZES: dict[str, dict[str, Any]] = {
 BOTTLENECK = 24
 """The adapters' bottleneck dimension."""
 LABELS = {"mnli": 3, "short": 2}
-"""Number of labels, by the name of the answers."""
+"""Number of labels, by the name of the answer set."""
 Scorer = Callable[[np.ndarray[Any, Any]], Any]
 
 
@@ -28,8 +28,8 @@ def _backbone(folder: Path) -> Any:
     return EncoderBackbone(model, AutoTokenizer.from_pretrained(folder / "bert"))
 
 
-def make(folder: Path, sizes: str, answers: str) -> None:
-    """Write the graphs of all scorers.
+def write_models(folder: Path, sizes: str, answers: str) -> None:
+    """Write the weights and graphs of all scorers.
 
     Args:
         folder: The folder to write them to.
@@ -96,12 +96,12 @@ def _export_with_optimum(baked: Any, head: Any, folder: Path) -> None:
 
 
 def load_scorers(folder: Path, answers: str, threads: int) -> dict[str, Scorer]:
-    """Return functions from token ids [B, L] to scores, by name.
+    """Return the scorers by name: functions that map token ids [B, L] to scores.
 
     Args:
-        folder: The folder that `make` wrote.
+        folder: The folder that `write_models` wrote.
         answers: A name in `LABELS`.
-        threads: Threads of each scorer.
+        threads: Number of threads of each scorer.
     """
     import onnxruntime
     import torch

@@ -1,4 +1,4 @@
-"""Hostile clients: the largest legal requests, or none at all; `serving.py` measures what other clients lose."""
+"""Hostile clients, which send the largest allowed requests or none; `serving.py` measures the harm to other clients."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-ROWS = 256  # default limit of a request
-TEXT_BYTES = 64 << 10  # default limit of a text
-BODY_BYTES = 4 << 20  # default limit of a request's body
-EXPANDING = "\ufdfa"  # three bytes that a normalizing tokenizer expands to eighteen characters
-EMPTY_STRINGS = 800_000  # in a request of empty strings
-PIPELINED = 8  # requests sent before the first response is read
-SILENT = 50  # connections of a silent client
+ROWS = 256  # default maximum number of rows in a request
+TEXT_BYTES = 64 << 10  # default maximum size of a text
+BODY_BYTES = 4 << 20  # default maximum size of a request's body
+EXPANDING = "\ufdfa"  # a character of three bytes that a normalizing tokenizer expands to eighteen characters
+EMPTY_STRINGS = 800_000  # number of strings in a request of empty strings
+PIPELINED = 8  # number of requests sent before the first response is read
+SILENT = 50  # number of connections of a silent client
 PAUSE = 1.0  # seconds between two bytes of a slow client
 
 Rows = list[dict[str, str]]
@@ -33,7 +33,7 @@ def infer_body(rows: Rows) -> bytes:
 
 
 def largest_body(columns: list[str]) -> bytes:
-    """Return the body of the largest legal request: as many of the longest texts of U+FDFA as fit."""
+    """Return the body of the largest allowed request: as many texts of U+FDFA of the maximum size as fit."""
     text = EXPANDING * (TEXT_BYTES // len(EXPANDING.encode()))
     count = (BODY_BYTES - 4096) // (len(text.encode()) + 4) // len(columns)
     return infer_body([dict.fromkeys(columns, text)] * min(count, ROWS))
@@ -55,7 +55,7 @@ def post(connection: http.client.HTTPConnection, task: str, body: bytes) -> tupl
 
 
 def repeat(port: int, task: str, body: bytes, until: float) -> list[float]:
-    """Send the same request without a pause until a time, and return the seconds of each that succeeded."""
+    """Send the same request without a pause until a time, and return the seconds of each successful request."""
     seconds, connection = [], http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     while (start := time.monotonic()) < until:
         try:
@@ -82,14 +82,14 @@ def pipeline(port: int, task: str, body: bytes, until: float) -> None:
 
 
 def drain(connection: socket.socket) -> None:
-    """Read and discard all that a server sends."""
+    """Read and discard everything that a server sends."""
     with contextlib.suppress(OSError):
         while connection.recv(1 << 20):
             pass
 
 
 def stay_silent(port: int, until: float) -> None:
-    """Hold connections until a time that send nothing, or a byte of a header per pause."""
+    """Keep connections open until a time; half of them send nothing, the others a byte of a header per pause."""
     with contextlib.ExitStack() as stack:
         connections = []
         for _ in range(SILENT):

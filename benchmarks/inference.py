@@ -1,15 +1,15 @@
-"""Inference time of an exported task compared with its peers: medians over processes, and ratios.
+"""Inference time of an exported task compared with other implementations: medians over processes, and ratios.
 
-    python benchmarks/inference.py                       # t5-small's sizes, random weights
-    python benchmarks/inference.py --sizes default       # the shipped backbone's sizes
-    python benchmarks/inference.py --sizes minilm        # all-MiniLM-L6-v2's sizes, random weights
+    python benchmarks/inference.py                       # a model of t5-small's size, with random weights
+    python benchmarks/inference.py --sizes default       # a model of the shipped backbone's size
+    python benchmarks/inference.py --sizes minilm        # a model of all-MiniLM-L6-v2's size
 
 All scorers process the same rows with the same answers. For a T5 the answers are `mnli`: entailment, neutral and
-contradiction in T5's own vocabulary (5, 2 and 2 tokens with </s>), or `short`: two answers of 2 tokens. `generate`
-writes as many tokens as the longest answer has. For an encoder the number of labels is the same. A process loads all
-scorers and times them in random order, so that a slowdown of the machine affects all of them. CTranslate2 is included
-if it is installed: install it into a separate folder (pip install --no-deps --target build/peers ctranslate2), and add
-that folder to PYTHONPATH.
+contradiction in T5's own vocabulary (5, 2 and 2 tokens with </s>), or `short`: two answers of 2 tokens. Scorers with
+`generate` in their name write as many tokens as the longest answer has. An encoder has a label for each answer. A
+process loads all scorers and times them in random order, so that a slowdown of the machine affects all of them.
+CTranslate2 is included if it is installed: install it into a separate folder (pip install --no-deps --target
+build/peers ctranslate2), and add that folder to PYTHONPATH.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ import numpy as np
 import t5_peers
 
 FAMILIES = {sizes: family for family in (t5_peers, encoder_peers) for sizes in family.SIZES}
-"""The module that makes and loads the scorers, by the name of the sizes."""
+"""The module that writes and loads the scorers, by the name of the model's size."""
 SHAPES = [(batch, length) for batch in (1, 8, 32) for length in (32, 128)]
-"""Rows and tokens of each batch."""
-SETTLE = 0.03  # seconds before each call, as threads of the previous one may still spin
+"""Numbers of rows and tokens of each batch."""
+SETTLE = 0.03  # seconds to wait before each call, as threads of the previous call may still spin
 
 
 def measure(folder: Path, sizes: str, answers: str, threads: int, seconds: float) -> None:
@@ -42,9 +42,9 @@ def measure(folder: Path, sizes: str, answers: str, threads: int, seconds: float
     Args:
         folder: The folder of the scorers.
         sizes: A name in `FAMILIES`.
-        answers: The name of the answers.
-        threads: Threads of each scorer.
-        seconds: Time of each shape, at least four rounds.
+        answers: The name of the answer set.
+        threads: Number of threads of each scorer.
+        seconds: Minimum time of each shape, in seconds; at least four rounds are timed.
     """
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
@@ -68,7 +68,7 @@ def measure(folder: Path, sizes: str, answers: str, threads: int, seconds: float
 
 
 def table(runs: list[dict[str, dict[str, float]]]) -> str:
-    """Format medians over processes as Markdown: ours in milliseconds, the others as multiples of ours."""
+    """Format medians over processes as Markdown: our time in milliseconds, the other times as multiples of ours."""
     names = list(runs[0][next(iter(runs[0]))])
     head = ["batch × tokens", f"{names[0]}, ms", *names[1:]]  # noqa: RUF001
     lines = [f"| {' | '.join(head)} |", f"| {'--- | ' * len(head)}".rstrip()]
@@ -96,7 +96,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        FAMILIES[options.sizes].make(folder, options.sizes, options.answers)
+        FAMILIES[options.sizes].write_models(folder, options.sizes, options.answers)
         size = {path.stem: f"{path.stat().st_size / 1e6:.1f} MB" for path in sorted(folder.glob("*.onnx"))}
         runs = []
         for number in range(options.processes):

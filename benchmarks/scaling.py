@@ -4,9 +4,10 @@
     python benchmarks/scaling.py rows         # 10⁴, 10⁵ and 10⁶ rows: memory and rows per second of each stage
     python benchmarks/scaling.py processes    # 1 and 2 processes: rows per second
 
-Tasks are timed on t5-small's sizes with random weights, in one process in random order, on 16 rows of 64 tokens of
-random tasks. Rows and processes use the shipped backbone of the default, and a new process each. Memory is a process's
-private memory, `Anonymous` of /proc/self/smaps_rollup: it excludes pages of mapped files, which the system can reclaim.
+`tasks` times steps on 16 rows of 64 tokens of random tasks, in one process and in random order, with a model of
+t5-small's size with random weights. `rows` and `processes` use the shipped backbone, and a new process for each
+measurement. Memory is a process's private memory, `Anonymous` of /proc/self/smaps_rollup: it excludes pages of mapped
+files, which the system can reclaim.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def many_tasks(count: int) -> Tasks:
 
 
 def settings(**changes: Any) -> TrainingSettings:
-    """Return the settings of training, with changes."""
+    """Return the training settings of this benchmark, with changes."""
     defaults: dict[str, Any] = {"steps": 120, "batch_size": 32, "learning_rate": 6e-4, "warmup_steps": 10}
     defaults |= {"precision": "fp32", "temperature": 10, "evaluate_every": 120, "validation_rows": 250}
     return TrainingSettings(**(defaults | changes))
@@ -85,7 +86,7 @@ def compare_tasks(seconds: float) -> str:
     steps: dict[int, Callable[[int], Any]] = {}
     trainable: dict[int, int] = {}
     with tempfile.TemporaryDirectory() as name:
-        training_peers.make(Path(name))
+        training_peers.write_inputs(Path(name))
         backbone = BACKBONE.model_copy(update={"path": f"{name}/t5"})
         for count in (8, 64, 512):
             torch.manual_seed(0)
@@ -113,7 +114,7 @@ def compare_tasks(seconds: float) -> str:
 
 
 def make_loss(model: MultiTaskModel, count: int) -> Callable[[int], torch.Tensor]:
-    """Return a function from the number of a step to its loss, on 16 rows of random tasks."""
+    """Return a function that maps the number of a step to its loss, on 16 rows of random tasks."""
 
     def loss(number: int) -> torch.Tensor:
         task_ids = torch.from_numpy(np.random.default_rng(number).integers(0, count, 16))
@@ -228,7 +229,7 @@ class Timer(TrainerCallback):
 
 
 def fit(arguments: FitArguments) -> None:
-    """Train in one of several processes; the first one writes the seconds to a file."""
+    """Train in one of several processes; the first process writes the seconds to a file."""
     model, training = MultiTaskModel(BACKBONE, method(), Tasks({"mood": TASK})), arguments.training
     work = build_mixture_job(model, {"mood": (read_tokens(arguments.folder / "tokens", "mood"), 1.0)}, training, 0)
     timer = Timer()
@@ -238,7 +239,7 @@ def fit(arguments: FitArguments) -> None:
 
 
 def compare_processes(batch_size: int) -> str:
-    """Format rows per second of one and of two processes."""
+    """Format the rows per second of one process and of two processes."""
     lines = ["| processes | threads each | rows/s | ratio to one |", "| --- " * 4 + "|"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -260,8 +261,10 @@ def main() -> None:
     """Run the benchmark that the command line names, and print its table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["tasks", "rows", "processes", "stage"])
-    parser.add_argument("--seconds", type=float, default=60.0, help="seconds of timing tasks")
-    parser.add_argument("--batch-size", type=int, default=64, help="rows of a batch when timing processes")
+    parser.add_argument("--seconds", type=float, default=60.0, help="duration of the benchmark of tasks, in seconds")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, help="number of rows in a batch, for the benchmark of processes"
+    )
     parser.add_argument("--stage", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

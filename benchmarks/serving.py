@@ -4,13 +4,14 @@
     python benchmarks/serving.py data/06_models/onnx_shared --rows data/03_primary/rows --clients 32 --seconds 60
     python benchmarks/serving.py data/06_models/onnx --rows data/03_primary/rows --clients 24 --hostile 8
 
-`hyperformer serve` runs with dynamic batching and row by row, alternately. Clients send one to four validation rows of
-a random task; one request in ten is malformed and must be rejected. Answers are compared with those of the same folder
-without a server.
+`hyperformer serve` runs alternately with dynamic batching and without it (batches of one row). Clients send one to four
+validation rows of a random task; one request in ten is malformed and must be rejected. Answers are compared with those
+of the same tasks without a server.
 
-With `--hostile N` one server serves the clients alone, then together with N hostile clients of another process: the
-largest legal request repeatedly, bodies of empty strings, pipelined requests of 256 rows, and silent connections. Then
-one client sends one row at a time, alone and together with the largest legal request to another task.
+With `--hostile N` one server serves the clients alone, then together with N hostile clients in another process. They
+send the largest allowed request repeatedly, bodies of empty strings and pipelined requests of 256 rows, or keep silent
+connections open. Then one client sends one row at a time, alone and together with the largest allowed request to
+another task.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ MALFORMED: list[tuple[bytes, int]] = [
 ]
 SAMPLE = 2.0  # seconds between two samples of the memory
 SETTLE = 2.0  # seconds for a server to warm up, or for hostile clients to start
-TOLERANCE = 1e-4  # largest difference of a probability
+TOLERANCE = 1e-4  # maximum difference of a probability
 
 
 class Clients:
@@ -54,7 +55,7 @@ class Clients:
     Args:
         port: The server's port.
         rows: Rows of each task.
-        answers: The expected answers to them.
+        answers: The expected answers of these rows.
         share: The share of malformed requests.
     """
 
@@ -159,7 +160,7 @@ def measure_load(options: argparse.Namespace, batch: int, rows: Any, answers: An
 
 
 def quantile(seconds: list[float], share: float) -> float:
-    """Return the milliseconds within which a share of the requests was answered."""
+    """Return the milliseconds within which a share of the requests received their responses."""
     return 1000 * sorted(seconds)[int(share * len(seconds))] if seconds else float("nan")
 
 
@@ -177,7 +178,7 @@ def hostile_load(port: int, rows: dict[str, Rows], hostile: int, seconds: float)
 
 
 def measure_clients(options: argparse.Namespace, port: int, rows: Any, answers: Any, hostile: int) -> dict[str, float]:
-    """Return the figures of clients while a number of hostile ones run."""
+    """Return the figures of clients while a number of hostile clients run."""
     clients = Clients(port, rows, answers, share=0)
     with hostile_load(port, rows, hostile, options.seconds + 2 * SETTLE):
         clients.run(options.clients, options.seconds)
@@ -190,7 +191,7 @@ def measure_clients(options: argparse.Namespace, port: int, rows: Any, answers: 
 
 
 def measure_one_row(options: argparse.Namespace, port: int, rows: dict[str, Rows], largest: bool) -> dict[str, float]:
-    """Return the figures of requests of one row, alone or together with the largest legal request to another task."""
+    """Return the figures of requests of one row, alone or with the largest allowed request to another task."""
     task, other = list(rows)[:2]
     until, seconds = time.monotonic() + options.seconds / 2, list[float]()
     body = largest_body(list(rows[other][0]))
@@ -210,7 +211,7 @@ def measure_one_row(options: argparse.Namespace, port: int, rows: dict[str, Rows
 
 
 def compare_with_hostile(options: argparse.Namespace, rows: Any, answers: Any) -> None:
-    """Print the figures of clients alone and together with hostile ones, their ratio, and the server's memory."""
+    """Print the figures of clients alone and together with hostile clients, their ratio, and the server's memory."""
     with serving(options.root, options.threads, 32) as (process, port):
         Clients(port, rows, answers, share=0).run(options.clients, SETTLE)
         memory = [resident(process.pid)]
@@ -239,11 +240,13 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("root", type=Path, help="folder of exported tasks: bundles, or tasks on a shared base")
-    parser.add_argument("--rows", type=Path, required=True, help="folder of prepared rows")
+    parser.add_argument("--rows", type=Path, required=True, help="folder of each task's rows")
     parser.add_argument("--clients", type=int, default=32)
     parser.add_argument("--seconds", type=float, default=60.0, help="seconds of each run")
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=1, help="threads of ONNX Runtime; clients need the other cores")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="number of threads of ONNX Runtime; clients need the other cores"
+    )
     parser.add_argument("--hostile", type=int, default=0, help="number of hostile clients")
     options = parser.parse_args()
     tasks = load(options.root)

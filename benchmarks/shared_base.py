@@ -1,11 +1,11 @@
 """Eight tasks on a shared base compared with one graph per task: sizes, memory, speed, and batches of mixed tasks.
 
-    python benchmarks/shared_base.py                     # t5-small's sizes, random weights, reduction factor 32
-    python benchmarks/shared_base.py --sizes default     # the shipped backbone's sizes
+    python benchmarks/shared_base.py                     # t5-small's size, random weights, reduction factor 32
+    python benchmarks/shared_base.py --sizes default     # the shipped backbone's size
 
-Speed is the time of one batch in ONNX Runtime, in random order, as medians over processes. Mixed batches hold rows of
-random tasks, and are answered by one graph that stacks the weights of all tasks and takes `task_ids`, or by one run per
-task (routing) on the shared base. The answers are GLUE's, with the 26 numbers of STS-B.
+Speed is the time of one batch in ONNX Runtime, in random order, as medians over processes. Batches of mixed tasks
+contain rows of random tasks. Either one graph that stacks the weights of all tasks and takes `task_ids` processes them,
+or one run of the shared base for each task (routing). The answers are those of GLUE, with the 26 numbers of STS-B.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ import numpy as np
 from t5_peers import SIZES
 
 SHAPES = [(batch, length) for batch in (1, 8, 32) for length in (32, 128)]
-"""Rows and tokens of each batch."""
-SETTLE = 0.03  # seconds before each call, as threads of the previous one may still spin
+"""Numbers of rows and tokens of each batch."""
+SETTLE = 0.03  # seconds to wait before each call, as threads of the previous call may still spin
 LABELS = {
     "cola": ["unacceptable", "acceptable"],
     "sst2": ["negative", "positive"],
@@ -44,11 +44,11 @@ HYPERNETWORK = {"reduction_factor": 32, "task_embedding_dim": 64, "projector": {
 SINGLE_TASK = "mnli"
 """The task that is measured alone."""
 SINGLE = "one task's graph"
-"""The peer that the others are compared with."""
+"""The variant that the other variants are compared with."""
 
 
-def make(folder: Path, sizes: str) -> None:
-    """Write `onnx`, `onnx_shared` and `mixed.onnx` by the project's export."""
+def write_models(folder: Path, sizes: str) -> None:
+    """Write the exports `onnx` and `onnx_shared`, and the stacked graph `mixed.onnx`."""
     import torch
     from datasets import Dataset
     from transformers import T5Config, T5ForConditionalGeneration
@@ -128,7 +128,7 @@ def write_mixed(model: Any, path: Path) -> None:  # noqa: C901 - its modules are
         return stacked
 
     class RowAdapter(nn.Module):
-        """An adapter that applies to each row the weights of its task."""
+        """An adapter that applies the weights of a row's task to each row."""
 
         def __init__(self, name: str, activation: nn.Module) -> None:
             super().__init__()
@@ -199,7 +199,7 @@ def resident() -> float:
 
 
 def memory(folder: Path, threads: int) -> None:
-    """Print a JSON line: the resident memory in MB after a folder's tasks were loaded and each answered once."""
+    """Print a JSON line: the resident memory in MB after each task of a folder was loaded and predicted a row."""
     from hyperformer.runtime import Bundle, load
 
     tasks = load(folder, threads=threads)
@@ -209,12 +209,12 @@ def memory(folder: Path, threads: int) -> None:
 
 
 def speed(folder: Path, threads: int, seconds: float) -> None:
-    """Print a JSON line: the median seconds in this process, by shape and peer.
+    """Print a JSON line: the median seconds in this process, by shape and variant.
 
     Args:
-        folder: The folder that `make` wrote.
-        threads: Threads of each session.
-        seconds: Time of each shape, at least four rounds.
+        folder: The folder that `write_models` wrote.
+        threads: Number of threads of each session.
+        seconds: Minimum time of each shape, in seconds; at least four rounds are timed.
     """
     import onnxruntime
 
@@ -242,7 +242,7 @@ def speed(folder: Path, threads: int, seconds: float) -> None:
     def run_stacked(ids: np.ndarray[Any, Any], tasks: np.ndarray[Any, Any]) -> Any:
         return mixed.run(["scores"], {"input_ids": ids, "attention_mask": np.ones_like(ids), "task_ids": tasks})[0]
 
-    peers: dict[str, Callable[[Any, Any], Any]] = {
+    variants: dict[str, Callable[[Any, Any], Any]] = {
         SINGLE: lambda ids, tasks: run(baked, ids),
         "shared base, one task": lambda ids, tasks: run(shared[SINGLE_TASK], ids),
         "shared base, mixed tasks routed": run_routed,
@@ -253,13 +253,13 @@ def speed(folder: Path, threads: int, seconds: float) -> None:
         ids, tasks = draw.integers(100, 250, (batch, length)), draw.integers(0, len(names), batch)
         for expected, scores in zip(run_routed(ids, tasks), run_stacked(ids, tasks), strict=True):
             np.testing.assert_allclose(expected, scores[: len(expected)], atol=2e-3)
-        times: dict[str, list[float]] = {name: [] for name in peers}
+        times: dict[str, list[float]] = {name: [] for name in variants}
         first_start = time.perf_counter()
         while time.perf_counter() - first_start < seconds or len(times[SINGLE]) < 4:
-            for name in draw.permutation(list(peers)).tolist():
+            for name in draw.permutation(list(variants)).tolist():
                 time.sleep(SETTLE)
                 start = time.perf_counter()
-                peers[name](ids, tasks)
+                variants[name](ids, tasks)
                 times[name].append(time.perf_counter() - start)
         medians[f"{batch} × {length}"] = {name: statistics.median(values[1:]) for name, values in times.items()}  # noqa: RUF001
     print(json.dumps(medians))
@@ -293,7 +293,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        make(folder, options.sizes)
+        write_models(folder, options.sizes)
         base = (folder / "onnx_shared" / "model.onnx").stat().st_size / 1e6
         added = {p.parent.name: p.stat().st_size / 1e6 for p in (folder / "onnx_shared").glob("*/*.onnx_adapter")}
         single = (folder / "onnx" / SINGLE_TASK / "model.onnx").stat().st_size / 1e6

@@ -1,4 +1,7 @@
-"""Scorers of a T5 with adapters: our graphs and their peers; optimum and CTranslate2 run the T5 without adapters."""
+"""Scorers of a T5 with adapters: our graphs and other implementations.
+
+optimum and CTranslate2 run the T5 without adapters.
+"""
 
 from __future__ import annotations
 
@@ -29,8 +32,8 @@ ANSWERS: dict[str, AnswerTokens] = {"mnli": ((3, 35, 1756, 297, 1), (1163, 1), (
 Scorer = Callable[[np.ndarray[Any, Any]], Any]
 
 
-def make(folder: Path, sizes: str, answers: str) -> None:
-    """Write the graphs and folders of all scorers.
+def write_models(folder: Path, sizes: str, answers: str) -> None:
+    """Write the weights, graphs and model folders of all scorers.
 
     Args:
         folder: The folder to write them to.
@@ -94,12 +97,12 @@ def make(folder: Path, sizes: str, answers: str) -> None:
 
 
 def load_scorers(folder: Path, answers: str, threads: int) -> dict[str, Scorer]:
-    """Return functions from token ids [B, L] to scores or answers, by name.
+    """Return the scorers by name: functions that map token ids [B, L] to scores or generated answers.
 
     Args:
-        folder: The folder that `make` wrote.
+        folder: The folder that `write_models` wrote.
         answers: A name in `ANSWERS`.
-        threads: Threads of each scorer.
+        threads: Number of threads of each scorer.
     """
     import onnxruntime
     import torch
@@ -134,7 +137,7 @@ def load_scorers(folder: Path, answers: str, threads: int) -> dict[str, Scorer]:
         return baked.generate(input_ids=source, attention_mask=torch.ones_like(source), **generation)
 
     def torch_scores(ids: np.ndarray[Any, Any]) -> Any:
-        """Score each answer with teacher forcing, encoding the source once."""
+        """Score each answer with teacher forcing; each source is encoded once."""
         source = torch.from_numpy(ids)
         encoded = baked.encoder(input_ids=source).last_hidden_state.repeat_interleave(len(labels), 0)
         targets = labels.repeat(len(ids), 1)  # [B * A, T]
@@ -162,7 +165,7 @@ def load_scorers(folder: Path, answers: str, threads: int) -> dict[str, Scorer]:
 
 
 def ctranslate2_scorer(folder: Path, answers: AnswerTokens, threads: int) -> Callable[[np.ndarray[Any, Any]], Any]:
-    """Return a function that scores each answer after each source by CTranslate2."""
+    """Return a function that scores each answer for each source with CTranslate2."""
     import ctranslate2
 
     translator = ctranslate2.Translator(str(folder), intra_threads=threads, inter_threads=1)

@@ -1,12 +1,13 @@
-"""Time of a training step compared with its peers on the same T5: medians over processes, and ratios.
+"""Time of a training step compared with other implementations on the same T5: medians over processes, and ratios.
 
-    python benchmarks/training.py                                     # 16 rows of 64 tokens, t5-small's sizes
-    python benchmarks/training.py --lengths glue --data FOLDER        # GLUE's lengths: ways of padding, 32 rows
+    python benchmarks/training.py                                     # 16 rows of 64 tokens, t5-small's size
+    python benchmarks/training.py --lengths glue --data FOLDER        # ways to pad 32 rows of GLUE
 
-FOLDER holds <task>/train.parquet. Its texts are encoded by the tokenizer in --tokenizer or, if that is missing, the
-shipped one. All weights are random. bf16 is included if the CPU has instructions for it.
+FOLDER contains <task>/train.parquet for each task. The texts are encoded by the tokenizer in --tokenizer or, if that
+folder is missing, by the shipped tokenizer. All weights are random. bf16 is included if the CPU has instructions for
+it.
 
-A process makes all steps and times them in random order, so that a slowdown of the machine affects all of them. The
+A process creates all steps and times them in random order, so that a slowdown of the machine affects all of them. The
 memory of a step is measured in a separate process for each: the rise of the resident memory in three steps, from the
 loaded model to the model with gradients and optimizer state.
 
@@ -39,11 +40,11 @@ import training_lengths
 import training_peers
 
 BENCHMARKS: dict[str, Any] = {"full": training_peers, "glue": training_lengths}
-"""The module that makes the steps, by --lengths."""
+"""The module that creates the steps, by --lengths."""
 ROWS = {"full": 16, "glue": 32}
-"""Default rows of a batch, by --lengths."""
-MIN_ROUNDS = 6  # of a process
-SETTLE = 0.03  # seconds before each step, as threads of the previous one may still spin
+"""Default number of rows in a batch, by --lengths."""
+MIN_ROUNDS = 6  # minimum number of rounds of a process
+SETTLE = 0.03  # seconds to wait before each step, as threads of the previous step may still spin
 
 
 def measure(options: argparse.Namespace) -> None:
@@ -67,7 +68,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def measure_memory(options: argparse.Namespace) -> None:
-    """Print the rise of this process's resident memory in three steps of one peer, in MB."""
+    """Print the rise of this process's resident memory in three steps of one method, in MB."""
     step = training_peers.make_steps(options.measure, options.rows, options.only)[options.only]
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # otherwise the first step would reuse memory that loading freed
@@ -90,7 +91,7 @@ def main() -> None:
     parser.add_argument("--lengths", choices=list(BENCHMARKS), default="full")
     parser.add_argument("--data", type=Path, help="folder of GLUE's rows, for --lengths glue")
     parser.add_argument("--tokenizer", type=Path, default=Path("data/minilm/06_models/backbone"))
-    parser.add_argument("--rows", type=int, help="rows of a batch; by default 16, or 32 for --lengths glue")
+    parser.add_argument("--rows", type=int, help="number of rows in a batch; by default 16, or 32 for --lengths glue")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument(
@@ -101,7 +102,7 @@ def main() -> None:
     options = parser.parse_args()
     options.rows = options.rows or ROWS[options.lengths]
     if options.lengths == "glue" and not options.data:
-        parser.error("--lengths glue needs rows; set their folder by --data")
+        parser.error("--lengths glue requires GLUE's rows; set their folder with --data")
     if options.measure:
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")
@@ -110,7 +111,7 @@ def main() -> None:
         return
     benchmark = BENCHMARKS[options.lengths]
     with tempfile.TemporaryDirectory() as name:
-        benchmark.make(Path(name), options)
+        benchmark.write_inputs(Path(name), options)
 
         def run(**more: str) -> Any:
             values = {

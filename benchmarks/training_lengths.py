@@ -1,6 +1,6 @@
-"""Ways to pad batches with GLUE's lengths: the engine's and others, in rows per second of HyperFormer++.
+"""Ways to pad batches of GLUE's rows, in rows per second of HyperFormer++: that of our training loop, and others.
 
-Batches are the engine's (`build_mixture_job`); all ways get the same rows in a window of batches.
+Batches are those of our training loop (`build_mixture_job`). All ways process the same rows in a window of batches.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import numpy as np
 import torch
 import yaml
 from training_peers import GLUE, SETTINGS, TrainingStep, load_hyperformer, make_step
-from training_peers import make as make_t5
+from training_peers import write_inputs as write_t5
 
 ENGINE = "the engine's: large batches split by length"
-WINDOW = 16  # batches within which length_grouped moves rows
-WINDOWS = 8  # after which the first window is repeated
-ROWS = 2000  # largest number of rows per task
+WINDOW = 16  # number of batches within which rows are sorted by length
+WINDOWS = 8  # number of windows, after which the first window is repeated
+ROWS = 2000  # maximum number of rows per task
 SHIPPED = GLUE.parents[1] / "data" / "06_models" / "backbone"
 
 
-def make(folder: Path, options: Any) -> None:
-    """Write the T5, and for every task its number of rows and the token ids of some of them.
+def write_inputs(folder: Path, options: Any) -> None:
+    """Write the T5, the number of rows of every task, and the token ids of some of the rows.
 
     Args:
         folder: The folder to write to.
-        options: The command line's, with `data` and `tokenizer`.
+        options: The options of the command line, with `data` and `tokenizer`.
     """
     from pyarrow import parquet
     from transformers import AutoTokenizer
@@ -38,7 +38,7 @@ def make(folder: Path, options: Any) -> None:
     from hyperformer.config import Tasks
     from hyperformer.text import join_source
 
-    make_t5(folder)
+    write_t5(folder)
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer if options.tokenizer.is_dir() else SHIPPED)
     print(f"tokenizer: {tokenizer.name_or_path}")
     draw = np.random.default_rng(0)
@@ -61,11 +61,11 @@ def make(folder: Path, options: Any) -> None:
 
 
 def make_steps(folder: Path, rows: int) -> dict[str, TrainingStep]:
-    """Return training steps of the same model, by the way their batches are padded.
+    """Return training steps of one model, by the name of the way in which their batches are padded.
 
     Args:
-        folder: The folder that `make` wrote.
-        rows: Rows of a batch.
+        folder: The folder that `write_inputs` wrote.
+        rows: Number of rows in a batch.
     """
     import pyarrow as pa
     from datasets import Dataset
@@ -104,7 +104,9 @@ def make_steps(folder: Path, rows: int) -> dict[str, TrainingStep]:
 
             with (
                 mock.patch.object(engine, "LARGE_BATCH_TOKENS", engine.LARGE_BATCH_TOKENS if split else 1 << 60),
-                mock.patch.object(model.backbone, "loss", padded_loss),  # the engine would remove earlier padding
+                mock.patch.object(
+                    model.backbone, "loss", padded_loss
+                ),  # padding that is added earlier would be removed
             ):
                 return model(**batches[number % len(batches)])["loss"]
 
@@ -132,11 +134,11 @@ def make_steps(folder: Path, rows: int) -> dict[str, TrainingStep]:
 
 
 def table(runs: list[dict[str, Any]], rows: int, _: Any = None) -> str:
-    """Format rows per second as Markdown: medians over processes, and their ratio to the engine's.
+    """Format rows per second as Markdown: medians over processes, and their ratio to our training loop.
 
     Args:
         runs: The seconds and sizes of each step, by name, one entry per process.
-        rows: Rows of a batch.
+        rows: Number of rows in a batch.
     """
     lines = ["| padding | tokens per row | rows/s | ratio |", "| --- | --- | --- | --- |"]
     speeds = {name: [rows / np.mean(run[name]["seconds"]) for run in runs] for name in runs[0]}

@@ -1,7 +1,8 @@
-"""Training steps of a T5 by HyperFormer++ and by its peers, on the same sizes and weights.
+"""Training steps of HyperFormer++ and of other methods and implementations, on the same T5 with the same weights.
 
-Every step is zero_grad, forward, backward, clipping to norm 1 and AdamW over the trainable parameters, as in the
-engine, in float32 with T5's own dropout. All but fine-tuning also train T5's layer norms, as `T5Backbone.freeze` does.
+As in our training loop, a step consists of zero_grad, forward, backward, clipping to norm 1 and AdamW over the
+trainable parameters, in float32 with T5's dropout. All steps except those of fine-tuning also train T5's layer norms,
+which `T5Backbone.freeze` leaves trainable.
 """
 
 from __future__ import annotations
@@ -22,28 +23,28 @@ MIXED = "HyperFormer++, mixed tasks"
 BF16 = "HyperFormer++, mixed tasks, bf16"
 GENERATION = "generating the weights of 8 tasks only"
 FINE_TUNING = {"fine-tuning all parameters": "", "fine-tuning layer norms only": "layer_norm.weight"}
-"""The suffix of the names of the trainable parameters."""
-LENGTH = 64  # tokens of every source
-TARGET = 4  # tokens of every target
+"""Step → suffix of the names of the trainable parameters."""
+LENGTH = 64  # number of tokens of every source
+TARGET = 4  # number of tokens of every target
 LORA_RANK = 8
-WINDOW = 1  # steps of each peer in a round
+WINDOW = 1  # number of steps of each method in a round
 GLUE = Path(__file__).parents[1] / "conf" / "glue"
 SETTINGS: dict[str, Any] = yaml.safe_load((GLUE / "parameters.yml").read_text())
 
 
 @dataclass
 class TrainingStep:
-    """A training step to time: `step` takes its number."""
+    """A training step to time: `step` takes the number of the step."""
 
     step: Callable[[int], Any]
     trainable: int = 0
     """Number of trainable parameters."""
     tokens: float = LENGTH
-    """Mean tokens of a source, padding included."""
+    """Mean number of tokens of a source, including padding."""
 
 
-def make(folder: Path, _: Any = None) -> None:
-    """Write t5-small with random weights, and a tokenizer for the answers of GLUE."""
+def write_inputs(folder: Path, _: Any = None) -> None:
+    """Write a T5 of t5-small's size with random weights, and a tokenizer trained on artificial words."""
     from transformers import T5Config, T5ForConditionalGeneration
 
     from hyperformer.backbones import t5
@@ -56,7 +57,7 @@ def make(folder: Path, _: Any = None) -> None:
 
 
 def load_hyperformer(folder: Path, label_smoothing: float = 0.0) -> Any:
-    """Return HyperFormer++ with the settings of conf/glue, on the T5 that `make` wrote."""
+    """Return HyperFormer++ with the settings of conf/glue, on the T5 that `write_inputs` wrote."""
     from hyperformer.config import BackboneSettings, Methods, Tasks
     from hyperformer.model import MultiTaskModel
 
@@ -68,21 +69,21 @@ def load_hyperformer(folder: Path, label_smoothing: float = 0.0) -> Any:
 
 
 def copy_parameters(model: nn.Module) -> nn.Module:
-    """Copy a model's parameters in place: memory-mapped ones would be read, and counted, at the first step."""
+    """Copy a model's parameters in place: memory-mapped parameters would be read, and counted, in the first step."""
     for parameter in model.parameters():
         parameter.data = parameter.data.clone()
     return model
 
 
 def make_step(model: nn.Module, loss: Callable[[int], torch.Tensor]) -> TrainingStep:
-    """Return a step like the engine's on all parameters that require gradients.
+    """Return a step like those of our training loop, on all parameters that require gradients.
 
     Args:
         model: The model.
         loss: A function from the number of the step to the loss.
     """
     trainable = [p for p in model.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(trainable, lr=3e-4, weight_decay=0.0)  # as the Trainer's adamw_torch
+    optimizer = torch.optim.AdamW(trainable, lr=3e-4, weight_decay=0.0)  # as `adamw_torch` of the Trainer
 
     def step(number: int) -> None:
         optimizer.zero_grad()
@@ -94,21 +95,22 @@ def make_step(model: nn.Module, loss: Callable[[int], torch.Tensor]) -> Training
 
 
 def random_batch(number: int, rows: int) -> dict[str, torch.Tensor]:
-    """Return a step's batch of random ids, from which nothing is learned, so that gradients keep their size."""
+    """Return a step's batch of random ids: nothing can be learned from them, so gradients keep their size."""
     draw = np.random.default_rng(number)
     source, labels = (torch.from_numpy(draw.integers(100, 32000, (rows, n))) for n in (LENGTH, TARGET))
     return {"input_ids": source, "attention_mask": torch.ones_like(source), "labels": labels}
 
 
 def make_steps(folder: Path, rows: int, only: str | None = None) -> dict[str, TrainingStep]:
-    """Return the training steps to compare, by name, without those of libraries that are not installed.
+    """Return the training steps to compare, by name; steps that need a missing library are omitted.
 
-    bf16 is left out if the CPU has no instructions for it: a step would take minutes, and `precision: auto` avoids it.
+    The bf16 step is omitted if the CPU has no instructions for bf16: it would take minutes, and `precision: auto` would
+    choose float32.
 
     Args:
-        folder: The folder that `make` wrote.
-        rows: Rows of a batch.
-        only: The name of the only step to make; by default all are made.
+        folder: The folder that `write_inputs` wrote.
+        rows: Number of rows in a batch.
+        only: The name of the only step to create; by default all steps are created.
     """
     from hyperformer.training.engine import uses_bf16
 
@@ -133,7 +135,7 @@ def make_steps(folder: Path, rows: int, only: str | None = None) -> dict[str, Tr
 
 
 def hyperformer(folder: Path, rows: int, tasks: int, bf16: bool = False) -> TrainingStep:
-    """Return a step of HyperFormer++ on the same number of rows of each task."""
+    """Return a step of HyperFormer++ on `rows` rows, the same number of rows of each task."""
     model = load_hyperformer(folder)
     task_ids = torch.arange(rows) * tasks // rows
 
@@ -145,7 +147,7 @@ def hyperformer(folder: Path, rows: int, tasks: int, bf16: bool = False) -> Trai
 
 
 def generation(folder: Path) -> TrainingStep:
-    """Return the part of a step of mixed tasks that generates the adapters, forward and backward."""
+    """Return the part of a step on rows of eight tasks that generates the adapters, forward and backward."""
     method = load_hyperformer(folder).method
     tasks = torch.arange(8)
     gradients = [torch.randn_like(weight) for weight in vars(method.weights(tasks)).values()]
@@ -158,29 +160,29 @@ def generation(folder: Path) -> TrainingStep:
 
 
 def load_t5(folder: Path) -> Any:
-    """Return the T5 that `make` wrote."""
+    """Return the T5 that `write_inputs` wrote."""
     from transformers import T5ForConditionalGeneration
 
     return copy_parameters(T5ForConditionalGeneration.from_pretrained(folder / "t5"))
 
 
-def peer(model: Any, rows: int, suffix: str = "layer_norm.weight") -> TrainingStep:
-    """Return a step of any model with the inputs of a T5.
+def make_t5_step(model: Any, rows: int, suffix: str = "layer_norm.weight") -> TrainingStep:
+    """Return a step of any model that has the inputs of a T5.
 
     Args:
         model: The model.
-        rows: Rows of a batch.
-        suffix: Parameters whose names end with it are trained too.
+        rows: Number of rows in a batch.
+        suffix: Parameters whose names end with this suffix are trained too.
     """
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(parameter.requires_grad or name.endswith(suffix))
-    # training does not need the cache, which only costs time
+    # the key-value cache costs time, and training does not use it
     return make_step(model.train(), lambda number: model(**random_batch(number, rows), use_cache=False).loss)
 
 
 def fine_tuning(folder: Path, rows: int, suffix: str) -> TrainingStep:
     """Return a step of fine-tuning the parameters whose names end with `suffix`."""
-    return peer(load_t5(folder).requires_grad_(False), rows, suffix)
+    return make_t5_step(load_t5(folder).requires_grad_(False), rows, suffix)
 
 
 def adapter_hub(folder: Path, rows: int) -> TrainingStep:
@@ -195,7 +197,7 @@ def adapter_hub(folder: Path, rows: int) -> TrainingStep:
     )
     model.add_adapter("adapter", config=config)
     model.train_adapter("adapter")
-    return peer(model, rows)
+    return make_t5_step(model, rows)
 
 
 def lora(folder: Path, rows: int) -> TrainingStep:
@@ -204,15 +206,15 @@ def lora(folder: Path, rows: int) -> TrainingStep:
 
     targets = ["q", "k", "v", "o", "wi", "wo"]
     config = peft.LoraConfig(r=LORA_RANK, lora_alpha=2 * LORA_RANK, lora_dropout=0.0, target_modules=targets)
-    return peer(peft.get_peft_model(load_t5(folder), config), rows)
+    return make_t5_step(peft.get_peft_model(load_t5(folder), config), rows)
 
 
 def table(runs: list[dict[str, Any]], rows: int, memory: dict[str, float]) -> str:
-    """Format medians over processes as Markdown, with the ratio of each step's time to that of our step of one task.
+    """Format medians over processes as Markdown, with the ratio of each step's time to that of our step on one task.
 
     Args:
         runs: The seconds and sizes of each step, by name, one entry per process.
-        rows: Rows of a batch.
+        rows: Number of rows in a batch.
         memory: The memory of each step in MB, by name.
     """
     lines = ["| step | trainable, K | ms | ratio | rows/s | MB |", "| --- | --- | --- | --- | --- | --- |"]
@@ -226,7 +228,7 @@ def table(runs: list[dict[str, Any]], rows: int, memory: dict[str, float]) -> st
             texts = [f"{runs[0][name]['trainable'] / 1e3:.0f}", f"{1e3 * seconds:.0f}", f"{ratio(name, OURS):.3f}"]
             texts += [f"{rows / seconds:.1f}", f"{memory[name]:.0f}" if name in memory else "-"]
             lines.append(f"| {name} | {' | '.join(texts)} |")
-    share = f"generating weights takes {ratio(GENERATION, MIXED):.1%} of a step of mixed tasks"
+    share = f"generating weights takes {ratio(GENERATION, MIXED):.1%} of a step on rows of eight tasks"
     bf16 = (
         f"float32 / bf16: {ratio(MIXED, BF16):.2f}"
         if BF16 in runs[0]

@@ -34,9 +34,9 @@ DOCUMENTS = [
     "CHANGELOG.md",
 ]  # fmt: skip
 COMMANDS = ("console", "python", "bash")
-"""Languages of fences with commands."""
+"""Languages of fences that contain commands."""
 OTHERS = ("yaml", "")
-"""Other languages of fences."""
+"""Other allowed languages of fences."""
 PORT = 8000
 TIMEOUT = 3600.0  # seconds for a command
 FENCE = re.compile(r"^((?:<!-- [^\n]* -->\n)*)```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -55,7 +55,7 @@ class Command:
     folder: str = "."
     is_background: bool = False
     skipped: str = ""
-    """The reason for skipping the command, if it is skipped."""
+    """The reason for skipping the command; empty if the command runs."""
 
 
 def commands(document: str) -> Iterator[Command]:
@@ -72,7 +72,7 @@ def commands(document: str) -> Iterator[Command]:
         if language not in COMMANDS + OTHERS or None in matches:
             raise ValueError(
                 f"{document}, line {line}: got a fence {language!r} under {comments!r}; "
-                "docs/commands.py lists the languages and directives"
+                "expected a language and directives that docs/commands.py lists"
             )
         directives = [match.groups() for match in matches if match]
         if language not in COMMANDS:
@@ -112,10 +112,10 @@ def prepare(root: Path, steps: int | None) -> Path:
 
     Args:
         root: The folder of the clone and of the other files.
-        steps: The largest number of steps of a training; None leaves the trainings unchanged.
+        steps: The maximum number of steps of a training; None leaves the trainings unchanged.
 
     Returns:
-        The clone.
+        The folder of the clone.
     """
     tree = root / "hyperformer"
     subprocess.run(["git", "clone", "-q", str(ROOT), str(tree)], check=True)
@@ -141,7 +141,7 @@ def prepare(root: Path, steps: int | None) -> Path:
 
 
 def _ticket(number: int) -> str:
-    """Return a help desk ticket as a CSV row; its subject determines the queue, its body the hours."""
+    """Return a help desk ticket as a CSV row; its subject determines the queue, and its body the hours."""
     subject, queue = [("The invoice is wrong", "billing"), ("The button does nothing", "bug")][number % 2]
     urgency, hours = [("today", 4), ("this week", 24), ("at some time", 48)][number % 3]
     return f"{subject} ({number}),Please see to it {urgency}.,{queue},{hours}"
@@ -162,10 +162,10 @@ def run(
         command: The command.
         tree: The clone.
         placeholders: The path that replaces each placeholder.
-        background: Processes in the background, to which this adds.
+        background: Processes in the background, to which this function adds.
 
     Returns:
-        The error; empty if there is none.
+        The error message; empty if the command succeeded.
     """
     text = PLACEHOLDER.sub(lambda match: placeholders.get(match[0], match[0]), command.text)
     if command.language == "yaml":
@@ -205,8 +205,14 @@ def main() -> None:
     """Run the documents' commands, print each outcome and the counts, and exit with 1 if a command failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("documents", nargs="*", default=DOCUMENTS, metavar="DOCUMENT")
-    parser.add_argument("--steps", type=int, help="largest number of steps of the configured trainings")
-    parser.add_argument("--given", action="append", default=[], metavar="/path/to/x=FOLDER")
+    parser.add_argument("--steps", type=int, help="maximum number of steps of the configured trainings")
+    parser.add_argument(
+        "--given",
+        action="append",
+        default=[],
+        metavar="/path/to/x=FOLDER",
+        help="folder that replaces a placeholder of the documents",
+    )
     options = parser.parse_args()
     placeholders = dict(pair.split("=", 1) for pair in options.given)
     counts: dict[str, dict[str, int]] = {}

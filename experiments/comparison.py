@@ -1,11 +1,11 @@
-"""The paper's comparison: methods, or variants of one, across learning rates and seeds on a suite of tasks.
+"""The paper's comparison: methods, or variants of a method, across learning rates and seeds on a suite of tasks.
 
     python -m experiments.comparison minilm --source /path/to/glue
 
-computes the runs that are missing or outdated; several processes may share them. The first seed searches the learning
-rate of each configuration: the middle candidate and its neighbors, then further ones until both neighbors of the best
-were tried. The other seeds use the learning rate with the best validation mean. Intermediate files are kept in
-experiments/work, so that an interrupted run resumes.
+This command computes the runs that are missing or outdated; several processes may share this work. The first seed
+searches the learning rate of each configuration: it tries the middle candidate and its neighbors, then further
+candidates until both neighbors of the best candidate were tried. The other seeds use the learning rate with the best
+validation mean. Intermediate files are kept in experiments/work, so that an interrupted run resumes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Comparison:
     Args:
         name: The suite's name.
         suite: The suite.
-        source: The folder of the rows; by default the environment's.
+        source: The folder of the rows; by default the folder of the environment.
     """
 
     def __init__(self, name: str, suite: ComparisonSuite, source: str | None = None) -> None:
@@ -40,7 +40,7 @@ class Comparison:
 
     @cached_property
     def settings(self) -> Settings:
-        """The environment's settings with the suite's overrides, without those of a configuration or run."""
+        """The environment's settings with the overrides of the suite, but not of a configuration or run."""
         return resolve_settings(self.suite, **self.source)
 
     @cached_property
@@ -54,7 +54,7 @@ class Comparison:
         return rows, store.write_folder_once(tokens, partial(encode, rows, settings.tasks, settings.backbone))
 
     def planned_runs(self) -> Iterator[tuple[str, str, float | None, int]]:
-        """Yield (name, configuration, learning rate, seed) of every run; a learning rate not yet chosen is None.
+        """Yield (name, configuration, learning rate, seed) of every run; None stands for the learning rate to choose.
 
         Runs of the first seed with learning rates that the search does not reach are never computed.
         """
@@ -75,7 +75,7 @@ class Comparison:
         return f"{store.file_stem(configuration)}-{seed}"
 
     def validation_means(self, configuration: str) -> dict[float, float]:
-        """Return the validation mean by learning rate, of those that were tried."""
+        """Return the validation mean of each learning rate that was tried."""
         runs = {
             learning_rate: store.read("comparison", self.name, self.search_run(configuration, learning_rate))
             for learning_rate in self.suite.learning_rates
@@ -83,7 +83,7 @@ class Comparison:
         return {learning_rate: run["validation"]["mean"] for learning_rate, run in runs.items() if run is not None}
 
     def learning_rates_to_try(self, configuration: str) -> list[float]:
-        """Return the learning rates to try next; none if the search is complete."""
+        """Return the learning rates to try next; an empty list if the search is complete."""
         means, learning_rates = self.validation_means(configuration), self.suite.learning_rates
 
         def untried_near(index: int) -> list[float]:
@@ -99,7 +99,7 @@ class Comparison:
         return None if self.learning_rates_to_try(configuration) else max(means, key=lambda rate: means[rate])
 
     def chosen_run(self, configuration: str) -> str | None:
-        """Return the name of the first seed's run with the chosen learning rate, or None."""
+        """Return the name of the first seed's run with the chosen learning rate; None if the search is incomplete."""
         learning_rate = self.chosen_learning_rate(configuration)
         return None if learning_rate is None else self.search_run(configuration, learning_rate)
 
@@ -195,7 +195,7 @@ class Comparison:
         log.info("%s/%s: validation %.2f, test %.2f", self.name, name, best["mean"], average_tasks(test))
 
     def score(self, checkpoint: Path, rows: Path, settings: Settings) -> dict[str, dict[str, float]]:
-        """Return a checkpoint's metrics by task on the first test rows."""
+        """Return a checkpoint's metrics by task, on the first `test_rows` test rows of each task."""
         from hyperformer.data import read_first_rows
         from hyperformer.evaluation import evaluate
         from hyperformer.model import MultiTaskModel, move_to_gpu
@@ -210,7 +210,7 @@ class Comparison:
 
 
 def describe_model(checkpoint: Path, settings: Settings) -> Run:
-    """Return the parameter counts of a trained model and, if its method has them, its task embeddings."""
+    """Return the parameter counts of a trained model and, if its method has task embeddings, these embeddings."""
     from safetensors.torch import load_file
 
     from hyperformer.model import count_parameters
@@ -228,7 +228,7 @@ def parse_arguments(description: str | None, names: Any) -> argparse.Namespace:
     """Parse the command line: a suite, and the folder of its rows."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", help=f"one of {', '.join(names)}")
-    parser.add_argument("--source", help="folder of the rows, in place of the environment's")
+    parser.add_argument("--source", help="folder of the rows; by default the folder of the environment")
     return parser.parse_args()
 
 

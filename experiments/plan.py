@@ -1,4 +1,4 @@
-"""The typed suites of plan.yaml, and the settings that each resolves to."""
+"""The typed suites of plan.yaml, and the settings that each suite resolves to."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Suite(_Plan):
     """Overrides of the environment's settings, by dotted name."""
     seeds: Annotated[list[int], Field(min_length=1)]
     test_rows: Count
-    """Largest number of test rows to score per task; the first ones are used."""
+    """Maximum number of test rows to score per task; the first rows are used."""
 
 
 class ComparisonSuite(Suite):
@@ -39,7 +39,7 @@ class ComparisonSuite(Suite):
     configurations: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
     """Overrides of the environment's settings, by dotted name, for each configuration."""
     learning_rates: Annotated[list[float], Field(min_length=1)]
-    """Candidates in increasing order, the same for all configurations."""
+    """Candidate learning rates of all configurations, in increasing order."""
 
     @field_validator("learning_rates")
     @classmethod
@@ -64,7 +64,7 @@ class TransferSuite(Suite):
     comparison: str
     """The suite whose models are adapted."""
     tasks: Annotated[list[str], Field(min_length=1)]
-    """New tasks, a subset of the environment's."""
+    """New tasks, a subset of the tasks of the environment."""
     configurations: Annotated[dict[str, Adaptation], Field(min_length=1)]
     samples: Annotated[list[Count], Field(min_length=1)]
     """Numbers of training rows."""
@@ -84,7 +84,7 @@ def load_plan(path: Path = PLAN) -> Plan:
         path: A YAML file.
 
     Raises:
-        ConfigurationError: the plan is invalid; names the first fault.
+        ConfigurationError: the plan is invalid; the message names the first fault.
     """
     try:
         return Plan(**yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -99,7 +99,7 @@ def find_suite(suites: dict[str, Any], name: str) -> Any:
     """Return the suite called `name`.
 
     Raises:
-        ConfigurationError: there is none; names the nearest one.
+        ConfigurationError: no suite has this name; the message suggests the most similar name.
     """
     if name not in suites:
         raise ConfigurationError(f"unknown suite {name!r}; {suggest_name(name, suites)}")
@@ -107,7 +107,7 @@ def find_suite(suites: dict[str, Any], name: str) -> Any:
 
 
 def resolve_settings(suite: Suite, **changes: Any) -> Settings:
-    """Return the environment's settings with the overrides of the suite and further ones, by dotted name."""
+    """Return the environment's settings with the suite's overrides and `changes`, which have dotted names."""
     overrides = OmegaConf.create()
     for name, value in {**suite.changes, **changes}.items():
         OmegaConf.update(overrides, name, value)

@@ -1,10 +1,10 @@
 """Check that two clones produce equal bytes: `make demo` in both, then compare the hashes of every output.
 
-    python experiments/reproducibility.py [FOLDER] [--kills N]     # keeps the clones in FOLDER, else in a temporary one
+    python experiments/reproducibility.py [FOLDER] [--kills N]     # creates the clones in FOLDER, by default temporary
 
 Each clone has its own environment. The files themselves are hashed; dvc.lock is not trusted. With --kills the second
-clone's run is killed at N random moments and restarted each time. A run that ends before it would be killed is
-compared, and the next one starts from a clean clone. Takes 25 minutes, and an hour with ten kills.
+clone's run is killed at N random moments and restarted each time. If a run ends before it is killed, its outputs are
+compared, and the next run starts from a clean clone. The check takes 25 minutes, and an hour with ten kills.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from hyperformer.manifest import folder_sha256
 
 ROOT = Path(__file__).parents[1]
 PROGRESS = re.compile(r"Running stage '\w+'|(?:going on|[Rr]esum\w+) from step \d+|step \d+ of \d+")
-"""Lines of DVC's and the training's logs that show how far a run came."""
+"""Lines of DVC's and the training's logs that show how far a run has progressed."""
 
 
 def outputs(tree: Path) -> dict[str, str]:
@@ -64,7 +64,7 @@ def is_group_alive(leader: int) -> bool:
 
 
 def reset(tree: Path) -> None:
-    """Restore a clone's committed files and remove all others but the environment."""
+    """Restore a clone's committed files and remove all other files except the environment."""
     subprocess.run(["git", "checkout", "--quiet", "."], cwd=tree, check=True)
     subprocess.run(["git", "clean", "-dffxq", "--exclude", ".venv"], cwd=tree, check=True)
 
@@ -73,7 +73,7 @@ def run_until(tree: Path, timeout: float) -> bool:
     """Run `make demo`, and kill it with all its processes at the timeout, in seconds.
 
     Returns:
-        Whether it ended before the timeout.
+        Whether the run ended before the timeout.
     """
     start = time.monotonic()
     demo = subprocess.Popen(
@@ -99,14 +99,14 @@ def run_until(tree: Path, timeout: float) -> bool:
 
 
 def run_with_kills(tree: Path, kills: int, seconds: float, expected: dict[str, str]) -> bool:
-    """Run `make demo` until it was killed N times, each after at most half the time of a whole run.
+    """Run `make demo` until it was killed `kills` times, each time after at most half the time of a whole run.
 
-    A run that ends before it would be killed is compared, and the next one starts from a clean clone.
+    If a run ends before it is killed, its outputs are compared, and the next run starts from a clean clone.
 
     Args:
         tree: The clone.
         kills: The number of kills.
-        seconds: The time of a whole run.
+        seconds: The time of a whole run, in seconds.
         expected: The sha256 of every output, by path.
 
     Returns:

@@ -1,6 +1,6 @@
-"""The embedded default for several seeds, also on an untrained backbone: one JSON file per run, and tables of them.
+"""Runs of the default settings with several seeds, also on an untrained backbone: a JSON file per run, and tables.
 
-    python experiments/seeds.py 0 1 2 untrained-0     # computes the runs without a file of this code and configuration
+    python experiments/seeds.py 0 1 2 untrained-0     # computes these runs, unless they are up to date
     python experiments/seeds.py                       # prints the tables of the recorded runs
 
 Each run is `kedro run --env base --params seed=N` in a copy of the tree, without export.
@@ -82,7 +82,7 @@ def kedro(tree: Path, *options: str) -> None:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Format the test metrics as Markdown: means over runs, with the standard deviation of the model's."""
+    """Format the test metrics as Markdown: means over runs, for the model with the standard deviation."""
     tasks = [name for name in runs[0]["metrics"]["test"] if name != "mean"]
     lines = [f"| task | {' | '.join(COLUMNS)} |", "| --- " * (1 + len(COLUMNS)) + "|"]
     for task in [*tasks, "mean"]:

@@ -1,7 +1,7 @@
 """Recorded runs: one committed JSON file for each finished measurement, with the hashes of its inputs.
 
-A run is up to date while the hashes of its settings, rows and models are the same. The hash of the code is recorded,
-but not compared.
+A run is up to date as long as the hashes of its settings, rows and models do not change. The hash of the code is
+recorded, but not compared.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from hyperformer.config import Settings
 from pipelines.datasets import FolderDataset
 
 RUNS = HERE / "runs"
-"""The committed JSON files."""
+"""Folder of the committed JSON files."""
 WORK = HERE / "work"
-"""Rows, token ids, checkpoints and locks; not committed."""
+"""Folder of rows, token ids, checkpoints and locks; not committed."""
 CODE = ROOT / "src" / "hyperformer"
-"""The code whose hash is recorded."""
+"""Folder of the code whose hash is recorded."""
 POLL_SECONDS = 20
 Run = dict[str, Any]
 log = logging.getLogger("hyperformer.experiments")
@@ -59,19 +59,19 @@ def write(run: Run, *names: str) -> None:
 
 
 def is_current(run: Run | None, made_from: dict[str, str]) -> bool:
-    """Return whether a run has the same hashes of settings, rows and models; the code's may differ."""
+    """Return whether a run has these hashes of settings, rows and models; its hash of the code may differ."""
     return run is not None and {**run["made_from"], "code": ""} == {**made_from, "code": ""}
 
 
 def find_current(kind: str, made_from: dict[str, str]) -> Run | None:
-    """Return a run of any suite with the same hashes of settings, rows and models, or None."""
+    """Return a run of any suite with these hashes of settings, rows and models; None if no run has them."""
     runs = (json.loads(path.read_text(encoding="utf-8")) for path in sorted(RUNS.glob(f"{kind}/*/*.json")))
     return next((run for run in runs if is_current(run, made_from)), None)
 
 
 @contextmanager
 def claim(*names: str) -> Iterator[bool]:
-    """Hold the lock of a run, if no other process holds it, and yield whether it is held."""
+    """Lock a run, unless another process has locked it, and yield whether this process has the lock."""
     path = WORK.joinpath("claims", *names)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -105,7 +105,7 @@ def compute_missing(kind: str, suite: str, planned: Iterable[Any], compute: Call
 
 
 def digest(parts: Sequence[BaseModel | str | int]) -> str:
-    """Return a checksum of settings; settings at their defaults do not count, so that new ones leave it unchanged."""
+    """Return a checksum of settings; default values are left out, so that new settings do not change it."""
     values = [
         part.model_dump(mode="json", exclude_defaults=True) if isinstance(part, BaseModel) else part for part in parts
     ]

@@ -2,9 +2,10 @@
 
     python -m experiments.tables     # writes the tables of docs/results.md, and docs/figures/*.svg
 
-The document marks a table's insertion point by a comment: `<!-- table: SUITE test -->`, `rates` or `steps` for a
-comparison, `<!-- table: SUITE TASK -->` for a transfer. ± is the standard deviation over seeds; minutes are CPU time of
-one core. A configuration without runs of all seeds is marked with the number of its seeds.
+A comment in the document marks the insertion point of a table. For a comparison it is `<!-- table: SUITE test -->`, or
+with `rates` or `steps` in place of `test`; for a transfer it is `<!-- table: SUITE TASK -->`. ± is the standard
+deviation over seeds, and minutes are CPU time of one core. If some seeds of a configuration have no run, its number of
+seeds is shown.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ FIGURES = ROOT / "docs" / "figures"
 MARKER = re.compile(r"(<!-- table: (.+) -->\n)(?:\|.*\n)*")
 """The comment that names a table, and the table's lines below it."""
 DIAGNOSTICS = ("mean", "collapsed", "outside")
-"""Entries of a task's scores that are no metrics."""
+"""Entries of a task's scores that are not metrics of the task."""
 NAMES = {
     "hyperformer_plus_plus": "HyperFormer++",
     "hyperformer": "HyperFormer",
@@ -52,13 +53,13 @@ REGRESSIONS = {
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:
-    """Format the mean ± standard deviation."""
+    """Format the mean and, of several values, ± the standard deviation."""
     deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{deviation}"
 
 
 def format_seeds(values: Sequence[float], seeds: int, best: float) -> str:
-    """Format the mean ± standard deviation, bold if the mean is the best, with the number of seeds if some are missing.
+    """Format the mean ± standard deviation, bold if the mean is the best, and the number of seeds if some are missing.
 
     Args:
         values: The value of each finished seed.
@@ -99,12 +100,12 @@ def mean_of_tasks(run: Run) -> float:
 
 
 def mean_of_metrics(run: Run) -> float:
-    """Return the mean of all metrics, which the paper calls Avg."""
+    """Return the mean of all metrics of all tasks, which the paper calls Avg."""
     return statistics.mean(v for scores in run["test"].values() for k, v in scores.items() if k not in DIAGNOSTICS)
 
 
 def comparison_tables(name: str, suite: ComparisonSuite) -> dict[str, str]:
-    """Return the tables of a comparison by name.
+    """Return the tables of a comparison, by their names in the document.
 
     Returns:
         The test metrics at the chosen learning rate, and the validation means by learning rate and by step.
@@ -168,20 +169,20 @@ def comparison_tables(name: str, suite: ComparisonSuite) -> dict[str, str]:
 
 
 def format_metrics(seeds: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> str:
-    """Format a task's metric with its deviation over seeds, or the means of several metrics without deviations."""
+    """Format a task's only metric with its deviation over seeds, or several metrics without their deviations."""
     if len(metrics) == 1:
         return mean_and_deviation([scores[metrics[0]] for scores in seeds])
     return " / ".join(f"{statistics.mean(scores[metric] for scores in seeds):.1f}" for metric in metrics)
 
 
 def format_best(values: Sequence[float | None]) -> list[str]:
-    """Format the values of a table's line, the highest one bold and None as an empty text."""
+    """Format the values of a table's line: the highest value in bold, and None as an empty text."""
     best = max((value for value in values if value is not None), default=None)
     return ["" if v is None else f"**{v:.1f}**" if v == best else f"{v:.1f}" for v in values]
 
 
 def transfer_scores(name: str, suite: TransferSuite, task: str) -> dict[str, dict[int, list[float]]]:
-    """Return the mean test metric of each finished seed, by configuration and number of samples."""
+    """Return the mean test metrics of the finished seeds, by configuration and number of samples."""
     scores: dict[str, dict[int, list[float]]] = {}
     for configuration in [*suite.configurations, REGRESSION]:
         for samples in suite.samples:
@@ -195,7 +196,7 @@ def transfer_scores(name: str, suite: TransferSuite, task: str) -> dict[str, dic
 
 
 def transfer_tables(name: str, suite: TransferSuite) -> dict[str, str]:
-    """Return the tables of a transfer by name: each task's test metrics by number of samples."""
+    """Return, by name, a table for each task of a transfer: its test metrics by number of samples."""
     tables = {}
     for task in suite.tasks:
         scores = transfer_scores(name, suite, task)
@@ -217,7 +218,7 @@ def display_name(configuration: str) -> str:
 
 
 def plot_comparison(name: str, suite: ComparisonSuite) -> Figure | None:
-    """Plot each configuration's mean over tasks, and that of each seed.
+    """Plot each configuration's mean over tasks: over all seeds, and for each seed.
 
     Returns:
         The figure; None if a run is missing or there is only one configuration.

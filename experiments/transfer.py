@@ -2,10 +2,10 @@
 
     python -m experiments.transfer minilm --source /path/to/transfer
 
-computes the runs that are missing or outdated, one for each task, configuration and number of samples; several
-processes may share them. It adapts the models of the comparison's first seed, which must have been trained on this
-machine. The baseline is logistic regression on the same samples: on TF-IDF features, and on the frozen backbone's
-embeddings.
+This command computes the runs that are missing or outdated, one for each task, configuration and number of samples;
+several processes may share this work. It adapts the models of the comparison's first seed, which must have been trained
+on this machine. The baselines are the majority answer, and logistic regression on TF-IDF features and on the frozen
+backbone's embeddings, fitted to the training rows that the models are adapted to.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Transfer:
         name: The suite's name.
         suite: The suite.
         comparison: The comparison whose models are adapted.
-        source: The folder with one folder of rows per task; by default the environment's.
+        source: The folder with one folder of rows per task; by default the folders of the environment.
     """
 
     def __init__(self, name: str, suite: TransferSuite, comparison: Comparison, source: str | None = None) -> None:
@@ -68,7 +68,7 @@ class Transfer:
         store.compute_missing("transfer", self.name, self.planned_runs(), self.compute)
 
     def compute(self, name: str, task: str, configuration: str, samples: int) -> bool:
-        """Measure the missing seeds of one run in order, and return True."""
+        """Measure the missing seeds of one run, and return True, as a run never waits for others."""
         adaptation = self.suite.configurations.get(configuration)
         checkpoint = self.checkpoint_path(adaptation) if adaptation else None
         made_from = self.fingerprint(task, adaptation, samples, checkpoint)
@@ -99,7 +99,7 @@ class Transfer:
         """Return the folder of the trained model that is adapted.
 
         Raises:
-            HyperFormerError: it was not trained on this machine.
+            HyperFormerError: the model was not trained on this machine.
         """
         name = self.comparison.chosen_run(adaptation.model)
         checkpoint = self.comparison.checkpoint_path(name) if name else None
@@ -160,7 +160,7 @@ class Transfer:
         return {"started_from": initializations[task], "test": round(metrics["mean"], 3)}
 
     def score_regression(self, task: str, samples: int, seed: int) -> Run:
-        """Return the test scores of logistic regression on the same samples."""
+        """Return the test metrics of the baselines, fitted to the rows that the models are adapted to."""
         from hyperformer.data import sample_rows
         from hyperformer.evaluation import evaluate_baselines
         from hyperformer.tasks import make_tasks
@@ -173,7 +173,7 @@ class Transfer:
 
     @cached_property
     def embed(self) -> Any:
-        """A function from texts to the frozen backbone's embeddings that caches each text."""
+        """A function that maps texts to the frozen backbone's embeddings, and caches the embedding of each text."""
         import numpy as np
 
         from hyperformer.model import make_embedder
@@ -190,7 +190,7 @@ class Transfer:
         return embed_cached
 
     def test_rows(self, task: str) -> Any:
-        """Return the test rows to score."""
+        """Return the test rows of a task that are scored."""
         from hyperformer.data import read_first_rows
 
         return read_first_rows(self.rows, task, "test", self.suite.test_rows)

@@ -1,4 +1,4 @@
-"""The pipeline `baselines`: scores of simple methods on the same test rows."""
+"""The pipeline `baselines`: test scores of simple methods, on the rows that the model is tested on."""
 
 from __future__ import annotations
 

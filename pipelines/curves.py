@@ -29,7 +29,7 @@ def start_curves(folder: Path) -> Callable[[int, dict[str, float]], None]:
         live.step = step
         for name, value in values.items():
             live.log_metric(name, value)
-        live.summary = _sorted(live.summary)  # a resumed run logs names in another order
+        live.summary = _sorted(live.summary)  # a resumed run may log names in another order
         live.make_summary()
 
     return log

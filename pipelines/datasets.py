@@ -1,4 +1,4 @@
-"""Datasets for folders, which kedro-datasets lacks, and for JSON and text files that are replaced atomically."""
+"""Datasets for folders, as kedro-datasets has none, and for JSON and text files that are replaced atomically."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HTMLPreview = NewType("HTMLPreview", str)
 
 
 class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
-    """A folder, saved by a function that fills an empty folder, which then replaces the previous one.
+    """A folder that a function saves: it fills a new, empty folder, which then replaces the previous folder.
 
     Loading returns the path of the folder.
     """
@@ -35,7 +35,7 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
         return self._folder
 
     def save(self, data: Callable[[Path], None]) -> None:
-        """Fill a new folder and replace the previous one with it; an error leaves the previous one unchanged.
+        """Fill a new folder and replace the previous folder; an error leaves the previous folder unchanged.
 
         Args:
             data: A function that fills an empty folder.
@@ -115,7 +115,7 @@ class JSONDataset(json_datasets.JSONDataset):
     """A JSON file that is replaced atomically."""
 
     def save(self, data: Any) -> None:
-        """Write the data to a new file, which then replaces the previous one."""
+        """Write the data to a new file, which then replaces the previous file."""
         with _open_atomically(Path(self._filepath)) as file:
             json.dump(data, file, **self._save_args)
 
@@ -124,14 +124,14 @@ class TextDataset(text_datasets.TextDataset):
     """A text file that is replaced atomically."""
 
     def save(self, data: str) -> None:
-        """Write the text to a new file, which then replaces the previous one."""
+        """Write the text to a new file, which then replaces the previous file."""
         with _open_atomically(Path(self._filepath)) as file:
             file.write(data)
 
 
 @contextmanager
 def _open_atomically(path: Path) -> Iterator[TextIO]:
-    """Open a new file for writing, which replaces the one at `path` once it is complete."""
+    """Open a new file for writing; once it is complete, it replaces the file at `path`."""
     new = path.with_name(f".{path.name}.new")
     new.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -26,11 +26,11 @@ log = logging.getLogger(__name__)
 
 
 class UserErrorHooks:
-    """Hooks that report user errors as short messages without a traceback, most of them before the first node."""
+    """Hooks that report user errors as short messages without a traceback, if possible before the first node runs."""
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
-        """Validate all parameters with `hyperformer.config`; Kedro ignores those that no node reads."""
+        """Validate all parameters with `hyperformer.config`; Kedro ignores parameters that no node reads."""
         with _short_message():
             try:
                 parameters = context.config_loader["parameters"]
@@ -113,7 +113,7 @@ def _refuse_adapted_checkpoint(catalog: Any, reason: str) -> None:
 
 @contextmanager
 def _short_message() -> Iterator[None]:
-    """Replace an error inside by a short message if the user can fix it or its cause."""
+    """Replace an error in the block by a short message, if the user can fix the error or its cause."""
     try:
         yield
     except Exception as error:
@@ -153,7 +153,7 @@ def _path(dataset: Any) -> str | None:
 class RunLock:
     """Hooks that lock the data folder for one run at a time; a refused run reports which run holds the lock.
 
-    The lock ends with its process. A refused run has deleted nothing: DVC keeps the outputs of a stage until its run
+    The lock ends with its process. A refused run deletes nothing: DVC keeps the outputs of a stage until its run
     has replaced them (`persist` in dvc.yaml).
     """
 

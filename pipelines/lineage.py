@@ -1,8 +1,8 @@
-"""Trace a bundle to the commit, commands, settings and data that it was made from, through the history of dvc.lock.
+"""Trace a bundle to the commit, commands, settings and data that created it, through the history of dvc.lock.
 
     python -m pipelines.lineage BUNDLE
 
-prints them as YAML. The files of each commit are looked up in the DVC cache and the default remote.
+The command prints them as YAML. The files of each commit are looked up in the DVC cache and the default remote.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from hyperformer.types import HyperFormerError
 ROOT = Path(__file__).parents[1]
 LOCKS = ("dvc.lock", "pipelines/dvc.lock")
 BUNDLES = "06_models/onnx"
-"""Part of the path of each output that holds bundles."""
+"""Part of the path of each output that contains bundles."""
 Stages = Mapping[str, Mapping[str, Any]]
 """Stages of dvc.lock by name."""
 
 
 def trace_bundle(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
-    """Return what a bundle was made from.
+    """Return the commit, commands, settings and data that created a bundle.
 
     Args:
         bundle: The folder of an exported task, at any path.
         root: The git repository of the project.
 
     Returns:
-        The first commit whose dvc.lock contains the bundle, and for the stage that made it and each upstream stage, by
-        name: the command, the parameters, and the MD5 of the data that it read and made.
+        `commit`: the first commit whose dvc.lock contains the bundle, with its `date` and `subject`. `stages`: for the
+        stage that exported the bundle and for each upstream stage, by name, the command, the parameters, and the MD5 of
+        the data that it read and wrote. Also `task`, and the command to `reproduce` the bundle.
 
     Raises:
         HyperFormerError: The folder is not a bundle, a file was changed, or no commit contains the bundle.
@@ -57,7 +58,11 @@ def trace_bundle(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
                 "reproduce": f"git checkout {commit} && dvc pull && dvc repro",
             }
         exports, missing = exports + 1, missing + (not files)
-    hint = f" The DVC cache and remote lack {missing} of them: run dvc fetch --all-commits." if missing else ""
+    hint = (
+        f" {missing} of them are in neither the DVC cache nor the remote: run dvc fetch --all-commits."
+        if missing
+        else ""
+    )
     raise HyperFormerError(
         f"{bundle} matches none of the {exports} exports in the git history of {' and '.join(LOCKS)}.{hint} Commit the "
         "dvc.lock of the run that exported it."
@@ -79,7 +84,7 @@ def _exports(root: Path) -> Iterator[tuple[str, str, Stages, set[str]]]:
 
 
 def _files(root: Path, commit: str, folder: str) -> set[str]:
-    """Return the MD5s of the files of a folder at a commit; none if DVC no longer has them."""
+    """Return the MD5s of the files of a folder at a commit; an empty set if DVC no longer has them."""
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError
@@ -94,9 +99,9 @@ def _files(root: Path, commit: str, folder: str) -> set[str]:
 
 
 def _upstream_stages(name: str, stages: Stages) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield a stage and all stages that it depends on, nearest first; their code is that of the commit.
+    """Yield the name and description of a stage and of all stages that it depends on, nearest first.
 
-    A parameter is listed once, at the first stage that reads it, unless another stage has another value.
+    A parameter is listed once, at the first stage that reads it, unless another stage has a different value.
     """
     makers = {out["path"]: maker for maker, stage in stages.items() for out in stage.get("outs", [])}
     queue, visited, values = [name], set(), {}

@@ -1,6 +1,7 @@
-"""The pipeline `pretrain`: a small backbone from text.
+"""The pipeline `pretrain`: a small backbone, pretrained on text.
 
-The backbone of the default settings is part of the repository, so `kedro run` without `--pipelines` skips this one.
+The backbone of the default settings is part of the repository, so `kedro run` without `--pipelines` skips this
+pipeline.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pipelines.states import create_cleanup_node
 
 
 def make_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed: int):
-    """Build the rows to pretrain on."""
+    """Build the rows that the backbone is pretrained on."""
     from hyperformer.embedded.corpus import build_pretraining_rows
     from hyperformer.tasks import make_tasks
 

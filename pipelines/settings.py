@@ -12,7 +12,7 @@ from pipelines.tracking import MLflowLogger
 
 
 class ConfigLoader(OmegaConfigLoader):
-    """Configuration in which `--params` changes single settings after environments have been merged.
+    """Configuration loader that applies `--params`, setting by setting, after environments have been merged.
 
     A block of an environment replaces the same block of base. Kedro's loader merges `--params` into the environment
     first, so that a single setting would replace the whole block of base. The root of the catalog, `globals:data`,

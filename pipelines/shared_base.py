@@ -1,4 +1,4 @@
-"""The pipeline `shared_base`: one ONNX graph for all tasks, and a small verified file for each."""
+"""The pipeline `shared_base`: one shared ONNX graph, and a small verified adapter file for each task."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hyperformer.config import EvaluationSettings, ExportSettings
 def export_shared_base(
     checkpoint: Path, rows: Path, metrics: dict[str, Any], export: ExportSettings, evaluation: EvaluationSettings
 ):
-    """Export all tasks of a checkpoint on one shared graph."""
+    """Export the classification and regression tasks of a checkpoint on one shared graph."""
     from hyperformer.export.bundle import export_shared_base as export_tasks
 
     return export_tasks(checkpoint, rows, metrics, export, evaluation)

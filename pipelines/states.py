@@ -13,7 +13,7 @@ from kedro.pipeline.node import Node
 def create_cleanup_node(kind: str, artifacts: Sequence[str]) -> Node:
     """Create a node that removes the resume states of a kind of training once its artifacts are saved.
 
-    A run that is interrupted before that resumes from its states.
+    A run that is interrupted before the artifacts are saved resumes from its states.
     """
 
     def remove(resume_states: Path, *saved: Any) -> None:

@@ -35,7 +35,7 @@ class MLflowLogger:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Log a dataset that holds metrics, curves or reports."""
+        """Log a dataset if it has metrics, curves or reports."""
         mlflow = _active_mlflow()
         if mlflow is None:
             return

@@ -17,7 +17,9 @@ sys.path.insert(0, str(Path(__file__).parent / "unit"))
 
 from test_plain_language import ROOT, docstrings, parsed, written
 
-ERROR = re.compile(r"(Error|Fault)$")
+ERROR = re.compile(r"Error$")
+BLOCK = re.compile(r"\s*([-*|]|\d+\.) ")
+"""The beginning of a list item or a table row."""
 
 
 def errors(tree: ast.AST, source: str) -> Iterator[tuple[int, str]]:
@@ -30,14 +32,20 @@ def errors(tree: ast.AST, source: str) -> Iterator[tuple[int, str]]:
 
 
 def sentences(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the sentences and table rows of a Markdown document, without fenced blocks and generated tables."""
-    fenced = generated = False
+    """Yield the sentences and table rows of a Markdown document, without fences, comments and rows of numbers."""
+    blocks: list[tuple[int, str]] = []
+    fenced = continues = False
     for line, content in enumerate(text.splitlines(), start=1):
         fenced ^= content.startswith("```")
-        generated = content.startswith("<!-- table:") or (generated and content.startswith("|"))
-        if fenced or generated or not content.strip("`-| "):
-            continue
-        yield from ((line, part) for part in re.split(r"(?<=[.!?]) (?=[A-Z`])", content) if len(part.split()) > 3)
+        is_prose = not fenced and not content.startswith(("```", "<", "#"))
+        if continues and is_prose and content.strip() and not BLOCK.match(content):
+            blocks[-1] = (blocks[-1][0], f"{blocks[-1][1]} {content.strip()}")
+        elif is_prose and sum(map(str.isalpha, content)) > len(content) / 2:
+            blocks.append((line, content.strip()))
+        continues = is_prose and bool(content.strip()) and bool(blocks) and not content.startswith("|")
+    for line, block in blocks:
+        parts = [block] if block.startswith("|") else re.split(r"(?<=[.!?]) (?=[A-Z`*])", block)
+        yield from ((line, part) for part in parts if len(part.split()) > 3)
 
 
 def places() -> list[str]:

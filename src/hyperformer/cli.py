@@ -1,4 +1,4 @@
-"""The `hyperformer` command: answer rows with exported tasks, and inspect, verify, convert and serve them.
+"""The `hyperformer` command: predict answers with exported tasks, and inspect, verify, convert and serve tasks.
 
 Exit codes: 0 for success, 1 for an error that is printed to stderr, 2 for an invalid command line.
 """
@@ -29,9 +29,9 @@ from hyperformer.types import Answer, HyperFormerError, RowError
 
 Row = Mapping[str, Any]
 CHUNK = 256
-"""Default number of rows that are read, answered and written at a time."""
+"""Default number of rows that are read, predicted and written at a time."""
 MEGABYTE = 1e6
-"""In bytes."""
+"""Bytes of a megabyte."""
 
 
 def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -163,14 +163,14 @@ def _predict(options: argparse.Namespace) -> None:
         if sys.stderr.isatty():
             print(f"\r{answered} rows", end="", file=sys.stderr)
         if chunk.error:
-            raise HyperFormerError(chunk.error + (f" (rows answered before it: {answered})" if answered else ""))
+            raise HyperFormerError(chunk.error + (f" (rows predicted before it: {answered})" if answered else ""))
     if truncated:
         limit = bundle.manifest.max_source_tokens
         print(f"hyperformer: truncated {truncated} of {answered} texts to {limit} tokens", file=sys.stderr)
 
 
 class _Chunk:
-    """Answers of consecutive rows, and the message of the error that ended them, if any."""
+    """Answers of consecutive rows, and the error message of the row after them, if that row failed."""
 
     def __init__(self, answers: list[Answer], error: str | None) -> None:
         self.answers, self.error = answers, error
@@ -180,7 +180,7 @@ class _Chunk:
 
 
 def _answer_chunk(bundle: Bundle, rows: Iterator[tuple[str, Row]], count: int) -> _Chunk:
-    """Answer the next `count` rows, up to the first one that cannot be answered."""
+    """Predict the answers of the next `count` rows, up to the first row that fails."""
     locations: list[str] = []
     valid: list[Row] = []
     message = None
@@ -203,7 +203,8 @@ def _load_bundle(options: argparse.Namespace) -> Bundle:
     bundle = load(options.bundle, precision="int8" if options.int8 else "float32")
     if not isinstance(bundle, Bundle):
         raise HyperFormerError(
-            f"{options.bundle} contains the tasks {', '.join(bundle)}; expected one. Use the folder of a single task."
+            f"{options.bundle} contains the tasks {', '.join(bundle)}; expected one task. Use the folder of a single "
+            "task."
         )
     return bundle
 
@@ -215,7 +216,7 @@ def _parse_positive_integer(argument: str) -> int:
 
 
 def _find_bundles(options: argparse.Namespace) -> list[Path]:
-    """Return the folder itself if it is a bundle, else the bundles in it."""
+    """Return the bundles in the folder, or the folder itself if it is a bundle or has no bundles."""
     folder = Path(options.bundle)
     bundles = find_bundles(folder)
     return [folder] if (folder / manifest.MANIFEST).exists() or not bundles else bundles
@@ -318,7 +319,7 @@ def _missing_extra_error(command: str, error: ImportError, extra: str) -> HyperF
 
 SERVE_OPTIONS = {
     "host": "set the address to bind to",
-    "port": "set the port to bind to; 0 selects a free one",
+    "port": "set the port to bind to; 0 selects a free port",
     "allowed-hosts": "accept these names in the Host header, separated by commas; * accepts any name; required unless "
     "--host is a loopback address",
     "threads": "set the number of threads of ONNX Runtime",
@@ -328,7 +329,7 @@ SERVE_OPTIONS = {
     "body-bytes": "set the maximum size of a request body, in bytes",
     "text-bytes": "set the maximum size of a text, in bytes",
     "poll-seconds": "set the interval at which the folder is checked for changed tasks, in seconds; 0 disables it",
-    "shutdown-seconds": "set the time limit for accepted requests after a signal to stop, in seconds",
+    "shutdown-seconds": "set the time limit for finishing accepted requests after a signal to stop, in seconds",
 }
 
 
@@ -349,7 +350,7 @@ def _add_serve_options(command: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # until the server handles its signals, and after it stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # before the server handles signals, and after it has stopped
     try:
         from hyperformer.server import ServerSettings, run
     except ModuleNotFoundError as error:
@@ -364,10 +365,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command, and return its exit code."""
     parser = argparse.ArgumentParser(
         prog="hyperformer",
-        description="Answer rows with exported HyperFormer tasks, and inspect, verify, convert and serve them.",
+        description="Predict answers with exported HyperFormer tasks, and inspect, verify, convert and serve tasks.",
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    predict = commands.add_parser("predict", help="answer rows with an exported task")
+    predict = commands.add_parser("predict", help="predict the answers of rows with an exported task")
     predict.add_argument("bundle", help="folder of an exported task")
     predict.add_argument(
         "rows", nargs="+", help="a JSON object, a .jsonl or .csv file, or - for JSONL on standard input"
@@ -377,8 +378,8 @@ def main(arguments: list[str] | None = None) -> int:
         "--chunk",
         type=_parse_positive_integer,
         default=CHUNK,
-        help="set the number of rows that are read and answered at a time (default: %(default)s); 1 answers each row "
-        "as it is read",
+        help="set the number of rows that are read and predicted at a time (default: %(default)s); 1 predicts each row "
+        "as soon as it is read",
     )
     predict.add_argument("--csv", action="store_true", help="write CSV instead of JSONL")
     predict.set_defaults(run=_predict)
@@ -397,7 +398,11 @@ def main(arguments: list[str] | None = None) -> int:
     strings = commands.add_parser("strings", help="write a task as one ONNX graph that includes its tokenizer")
     strings.add_argument("bundle", help="folder of an exported task")
     strings.add_argument("graph", type=Path, help="file to write; its name must end in .onnx")
-    strings.add_argument("rows", nargs="*", help="rows to compare the answers on, in the formats of predict")
+    strings.add_argument(
+        "rows",
+        nargs="*",
+        help="rows on which the graph's answers are compared with the task's, in the formats of predict",
+    )
     strings.add_argument("--int8", action="store_true", help="use the int8 graph")
     strings.set_defaults(run=_strings)
     _add_serve_options(
@@ -436,7 +441,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _discard_stdout() -> None:
-    """Redirect standard output to the null device, as Python writes its buffer again at exit."""
+    """Redirect standard output to the null device, because Python would write its buffer again at exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

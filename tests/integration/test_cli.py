@@ -150,7 +150,7 @@ def test_an_invalid_row_of_a_file_is_named_by_its_line_and_earlier_rows_are_answ
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == answered
     assert message in printed.err
-    assert printed.err.endswith(f"(rows answered before it: {answered})\n")
+    assert printed.err.endswith(f"(rows predicted before it: {answered})\n")
     assert len(printed.err.splitlines()) == 1
 
 
@@ -250,7 +250,7 @@ def test_rows_before_an_invalid_one_are_answered_and_its_line_is_named(bundles, 
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 2
     assert printed.err.startswith(f"hyperformer: {file}, line 3: the row has no 'sentence'")
-    assert printed.err.endswith("(rows answered before it: 2)\n")
+    assert printed.err.endswith("(rows predicted before it: 2)\n")
 
 
 @pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl"])
@@ -277,7 +277,7 @@ def test_a_folder_of_tasks_is_inspected_and_verified_as_a_whole(bundles, capsys)
     assert len(capsys.readouterr().out.splitlines()) == 3
     assert main(["predict", str(bundles), json.dumps(ROWS[0])]) == 1
     assert (
-        "contains the tasks likeness, mood, mood3; expected one. Use the folder of a single task."
+        "contains the tasks likeness, mood, mood3; expected one task. Use the folder of a single task."
         in capsys.readouterr().err
     )
 

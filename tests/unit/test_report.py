@@ -33,7 +33,7 @@ QUESTIONS = [
     "Which tasks have similar embeddings?",
     "How large is it?",
     "Do the exported graphs match the model?",
-    "What was it made from?",
+    "Which inputs was it created from?",
 ]
 
 
@@ -190,7 +190,7 @@ def test_the_page_asks_and_answers_every_question(toy):
     assert [tag for tag, _ in page.headings][:2] == ["h1", "h2"]
     assert html.count('<p class="answer">') == len(QUESTIONS)
     assert "The mean test score is 61.0" in page.text
-    assert "at step 100 of 100, the last one" in page.text
+    assert "at step 100 of 100, the last step" in page.text
     assert f'The most frequent confusion: "NA" predicted as "{ODD}" in 1 of 2 rows, 50.0%' in page.text
     assert f"expected calibration error over {predictions.BINS} bins" in page.text
     assert "The largest bundle is 2.3 MB." in page.text
@@ -302,7 +302,7 @@ def test_perfect_predictions_and_an_earlier_best_score_are_reported(toy):
     write_predictions(folder, name, source=list("ab"), truth=["NA", ODD], answer=["NA", ODD], probability=[1.0, 1.0])
     history = [{"step": step, "mean": value, name: value} for step, value in ((10, -20.0), (20, 90.0), (30, 70.0))]
     page = Reader(render_page(replace(toy, tasks={name: toy.tasks[name]}, predictions=folder, history=history)))
-    assert "The best mean validation score is 90.0, at step 20 of 30; it did not improve after that." in page.text
+    assert "The best mean validation score is 90.0, at step 20 of 30; later steps did not improve it." in page.text
     assert "All predictions are correct." in page.text
     assert "The mean calibration error is 0.0 points" in page.text
     assert "one scale from -20 to 100" in page.text

@@ -1,4 +1,4 @@
-"""Export bundles: each task's graphs, tokenizer, manifest and model card, verified against PyTorch."""
+"""Export each task as a bundle: its graphs, tokenizer, manifest and model card, verified against PyTorch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CODE_PATHS = (
     "text.py",
     "types.py",
 )
-"""Modules and packages that a bundle's bytes depend on, besides its checkpoint."""
+"""Modules and packages of `hyperformer` whose code determines a bundle's bytes, together with its checkpoint."""
 
 
 def export(
@@ -51,10 +51,10 @@ def export(
 
     Args:
         checkpoint: a checkpoint folder.
-        rows: the folder of validated rows; the graphs are compared with PyTorch on every validation row.
+        rows: the folder of each task's rows; the graphs are compared with PyTorch on every validation row.
         metrics: the checkpoint's metrics: split → task → metric → percent.
-        settings: settings of graphs and of their comparison with PyTorch.
-        evaluation: settings of the evaluation that computed the metrics; the graphs predict with the same ones.
+        settings: settings of the graphs and of their comparison with PyTorch.
+        evaluation: settings of the evaluation that computed the metrics; the graphs predict with the same settings.
 
     Returns:
         A function that writes a folder `<task>/` for each task.
@@ -71,16 +71,17 @@ def export_shared_base(
 
     Args:
         checkpoint: a checkpoint folder.
-        rows: the folder of validated rows; the graph is compared with PyTorch on every validation row.
+        rows: the folder of each task's rows; the graph is compared with PyTorch on every validation row.
         metrics: the checkpoint's metrics: split → task → metric → percent.
-        settings: settings of graphs and of their comparison with PyTorch.
-        evaluation: settings of the evaluation that computed the metrics; the graph predicts with the same ones.
+        settings: settings of the graphs and of their comparison with PyTorch.
+        evaluation: settings of the evaluation that computed the metrics; the graph predicts with the same settings.
 
     Returns:
         A function that writes the shared graph, and a folder `<task>/` for each task.
 
     Raises:
-        HyperFormerError: the checkpoint has fewer than two such tasks, or its method trains the backbone.
+        HyperFormerError: the checkpoint has fewer than two classification and regression tasks, or its method trains
+            the backbone.
     """
     trained = MultiTaskModel.from_pretrained(checkpoint)
     targets: dict[str, type[Target]] = dict.fromkeys(trained.answers, SharedBaseTarget)
@@ -91,7 +92,7 @@ def export_shared_base(
         )
     left_out = [name for name in trained.tasks if name not in targets]
     if left_out:
-        log.info("%s: generative, so not exported to the shared base", ", ".join(left_out))
+        log.info("%s: not exported to the shared base, because generative tasks cannot use it", ", ".join(left_out))
     return _export(trained, targets, checkpoint, rows, metrics, settings, evaluation)
 
 
@@ -104,7 +105,7 @@ def _export(
     settings: ExportSettings,
     evaluation: EvaluationSettings,
 ) -> Writer:
-    """Return a function that writes each task with its chosen target."""
+    """Return a function that writes each task with its target in `chosen`."""
     made_from = {
         "code": _hash_code(),
         "parameters": _hash([settings.model_dump(), evaluation.model_dump()]),
@@ -124,7 +125,7 @@ def _export(
             bundle = _write_bundle(targets[kind], trained.tasks[name], rows, metrics, hashes, folder / name)
             size = sum(path.stat().st_size for path in (folder / name).rglob("*.onnx*")) / 1e6
             log.info(
-                "%s: %.1f MB, %d rows equal to torch within %.0e, %d ties%s, %.1f s",
+                "%s: %.1f MB, %d rows equal to PyTorch within %.0e, %d ties%s, %.1f s",
                 name, size, bundle.parity["rows"], bundle.parity["largest_difference"], bundle.parity["ties"],
                 _format_int8(bundle.int8), time.monotonic() - began,
             )  # fmt: skip

@@ -84,7 +84,7 @@ Or without hyperformer:
 def _describe_files(manifest: Manifest) -> str:
     if ADAPTER in manifest.files:
         return f"`{ADAPTER}` holds the task's weights; all tasks share the graph `../model.onnx`."
-    return "It is exported as plain ONNX and needs no other weights."
+    return "It is exported as plain ONNX, with all of its weights."
 
 
 def _describe_int8(manifest: Manifest) -> str:

@@ -1,7 +1,8 @@
 """Export classification and regression tasks to ONNX graphs, one for each task.
 
-Inputs are `input_ids` and `attention_mask`, outputs `scores`, `probabilities` and, for regression, `value`. A graph is
-traced once for all tasks whose labels have the same shape; the other tasks replace its constants.
+The inputs are `input_ids` and `attention_mask`; the outputs are `scores`, `probabilities` and, for regression, `value`.
+Tasks whose constants have the same shapes share one traced graph: each task's graph is a copy of it with the task's
+constants.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ OUTPUTS = ["scores", "probabilities", "value"]
 
 
 class ScoringTarget(Target):
-    """Base class of targets of classification and regression tasks."""
+    """Base class of the export targets for classification and regression tasks."""
 
     def __init__(self, model: MultiTaskModel, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
         super().__init__(model, settings, evaluation)
@@ -55,7 +56,7 @@ class ScoringTarget(Target):
     def check_quantized(
         self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metric: float
     ) -> dict[str, dict[str, float]]:
-        """Check quantized graphs, if any.
+        """Check the task's quantized graph, if the target writes one.
 
         Args:
             task: the exported task.
@@ -64,13 +65,13 @@ class ScoringTarget(Target):
             metric: the metric of the float32 graph on these rows, in percent.
 
         Returns:
-            Further fields of the manifest.
+            Further fields of the manifest, by name.
         """
         return {}
 
 
 class Classifier(ScoringTarget):
-    """The float32 graph and tokenizer of each task, and an int8 graph if it is accurate enough."""
+    """Export target that writes each task's float32 graph, tokenizer and, if accurate enough, int8 graph."""
 
     def __init__(self, model: MultiTaskModel, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
         super().__init__(model, settings, evaluation)
@@ -116,15 +117,15 @@ def trace_graph(
         dynamic_axes: for each further input, its dynamic axes and their dimensions.
 
     Returns:
-        The graph, its constants filled with noise; see `fill_constants`.
+        The graph. Its constants are random numbers, which `fill_constants` replaces.
     """
     task_inputs, dynamic_axes = task_inputs or {}, dynamic_axes or {}
-    # noise instead of the constants: the exporter merges equal constants
+    # random numbers instead of the constants: the exporter would merge equal constants
     module = copy.deepcopy(module)
     noise = torch.Generator().manual_seed(0)
     for tensor in module.buffers():
         tensor.copy_(torch.rand(tensor.shape, generator=noise))
-    # two tensors: the tracer would merge inputs that are one
+    # two tensors: the tracer would merge two inputs that are the same tensor
     input_ids, attention_mask = torch.ones((2, 2, 5), dtype=torch.long)
     axes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length")}
     with graphs.silence_output():
@@ -151,7 +152,7 @@ def trace_graph(
 
 
 def fill_constants(traced: onnx.ModelProto, constants: Mapping[str, Tensor]) -> onnx.ModelProto:
-    """Copy a traced graph with these constants instead of its own of the same names."""
+    """Return a copy of a traced graph in which these constants replace the constants of the same names."""
     graph = onnx.ModelProto()
     graph.CopyFrom(traced)
     for index, initializer in enumerate(graph.graph.initializer):

@@ -1,4 +1,4 @@
-"""Write ONNX graphs, and make equal models equal bytes."""
+"""Write ONNX graphs, so that equal models have equal bytes."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 import onnx
 
 LARGEST = 2_000_000_000
-"""Largest size of the constants in a graph's file, in bytes; protobuf's limit is 2 GiB."""
+"""Maximum size of the constants in a graph's file, in bytes; protobuf limits a file to 2 GiB."""
 
 
 def write(graph: onnx.ModelProto, path: Path) -> None:
-    """Write a graph to one file, or constants of more than 2 GB to a second file next to it."""
+    """Write a graph to a file; constants of more than 2 GB go to a second file next to it."""
     onnx.save_model(graph, path, save_as_external_data=is_large(graph), location=f"{path.name}.data")
 
 
@@ -26,7 +26,7 @@ def is_large(graph: onnx.ModelProto) -> bool:
 
 
 def strip_metadata(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Remove the exporter's metadata on source code and paths, so that equal models are equal bytes."""
+    """Remove the exporter's metadata on source code and paths, so that equal models have equal bytes."""
     del graph.metadata_props[:]
     for proto in (graph.graph, *graph.functions):
         del proto.metadata_props[:]
@@ -40,9 +40,10 @@ def strip_metadata(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def number_constants(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Rename a graph's constants `constant_<n>` in the order of their first use, and sort them so.
+    """Rename a graph's constants to `constant_<n>` in the order of their first use, and sort them in that order.
 
-    optimum's merged decoder names shared constants after either of its two decoders, in the order of a set.
+    optimum names a constant that both decoders of a merged decoder use after one of the two; which one depends on the
+    order of a Python set.
     """
     constants = {constant.name: constant for constant in graph.graph.initializer}
     subgraphs = list(iterate_graphs(graph.graph))
@@ -71,7 +72,7 @@ def iterate_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 def prevent_fusion(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Replace `Add` before layer norms by `Sum`, which onnxruntime does not fuse.
 
-    On CPU the fused kernel takes three times as long as the two separate ones (onnxruntime 1.32).
+    On CPU the fused kernel takes three times as long as the two separate kernels (onnxruntime 1.32).
     """
     constants = {constant.name for constant in graph.graph.initializer}
     sums = {node.output[0]: node for node in graph.graph.node if node.op_type == "Add"}

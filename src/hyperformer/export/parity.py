@@ -9,35 +9,38 @@ from hyperformer.runtime import Bundle
 from hyperformer.types import HyperFormerError, Scores, Source
 
 SINGLE_ROWS = 8
-"""Rows that are also compared one at a time, without padding."""
+"""Number of rows that are also compared one at a time, without padding."""
 OUTLIER_SHARE = 0.02
-"""Share of the texts whose scores may differ by more than the tolerance."""
+"""Maximum share of the texts whose scores may differ by more than the tolerance."""
 OUTLIER_FACTOR = 10
-"""Largest difference of those scores, in multiples of the tolerance."""
+"""Maximum difference of any score, in multiples of the tolerance."""
 METRIC_TOLERANCE = 0.01
-"""Largest difference of a metric because of rounding, in points."""
+"""Maximum difference of a metric that rounding may cause, in percentage points."""
 
 
 def compare(
     expected: Sequence[Scores], bundle: Bundle, sources: Sequence[Source], tolerance: float
 ) -> dict[str, float]:
-    """Compare scores and labels of source texts, the first ones singly and all in padded batches.
+    """Compare the scores and labels of an exported task with PyTorch's.
 
-    A few texts may differ by more than `tolerance`: a trained model amplifies rounding on some texts, so that PyTorch's
-    scores in float32 differ as much from those in float64. A wrong graph differs on more texts, or by more.
+    All sources are compared in padded batches, and the first few also one at a time. The scores of a few texts may
+    differ by more than `tolerance`, because a trained model amplifies rounding on some texts: there, PyTorch's float32
+    and float64 scores differ by a similar amount. A wrong graph differs on more texts, or by a larger amount.
 
     Args:
         expected: PyTorch's scores of each source.
         bundle: the exported task.
         sources: the source texts.
-        tolerance: largest difference of a score, on nearly all sources.
+        tolerance: maximum difference of a score, on all but a few sources.
 
     Returns:
-        `rows`, `ties` (rows with different labels whose two best scores are closer than a score may differ),
-        `beyond` (rows that differ by more than `tolerance`), and `largest_difference` of a score.
+        `rows` (number of sources), `ties` (number of rows whose labels differ because their two best scores are nearly
+        equal), `beyond` (number of distinct sources whose scores differ by more than `tolerance`), and
+        `largest_difference` (of a score).
 
     Raises:
-        HyperFormerError: scores differ by more than they may, or a label differs without a tie.
+        HyperFormerError: too many scores differ by more than `tolerance`, a score differs by a multiple of it, or the
+            labels of a row differ although its two best scores are not nearly equal.
     """
     single = [scores for source in sources[:SINGLE_ROWS] for scores in bundle.scores([source])]
     pairs = [
@@ -50,7 +53,8 @@ def compare(
     if gaps[worst] > OUTLIER_FACTOR * tolerance or beyond > OUTLIER_SHARE * len(gaps):
         raise HyperFormerError(
             f"the graph of task {bundle.manifest.task!r} differs from PyTorch by {gaps[worst]:.2e} on {worst!r}, and "
-            f"by more than export.tolerance {tolerance:.0e} on {beyond} of {len(gaps)} texts. It is not published."
+            f"by more than export.tolerance {tolerance:.0e} on {beyond} of {len(gaps)} texts. The graph is not "
+            "published. Increase export.tolerance if the differences are acceptable."
         )
     ties = 0
     for source, reference, scores in pairs[len(single) :]:
@@ -60,7 +64,8 @@ def compare(
             if first - second > max(tolerance, gaps[source]):
                 raise HyperFormerError(
                     f"the graph of task {bundle.manifest.task!r} and PyTorch predict different labels for "
-                    f"{source!r}. The graph is not published."
+                    f"{source!r}. The graph is not published. Increase export.tolerance if the difference is "
+                    "acceptable."
                 )
             ties += 1
     counts = {"rows": len(sources), "ties": ties, "beyond": beyond}
@@ -68,13 +73,13 @@ def compare(
 
 
 def _difference(left: Scores, right: Scores) -> float:
-    """Return the largest difference of a score; infinite if any score is NaN."""
+    """Return the largest absolute difference of a score, or infinity if any difference is NaN."""
     largest = max(abs(a - b) for a, b in zip(left.values, right.values, strict=True))
     return math.inf if any(math.isnan(a - b) for a, b in zip(left.values, right.values, strict=True)) else largest
 
 
 def check_metric(task: str, got: float, expected: float, parity: Mapping[str, float]) -> None:
-    """Check that the graph's metric equals PyTorch's, except for ties.
+    """Check that the graph's metric equals PyTorch's, except for rounding and ties.
 
     Args:
         task: the task's name.

@@ -16,7 +16,7 @@ from hyperformer.runtime import Bundle
 from hyperformer.tasks import Task
 
 LARGEST_DROP = 0.5
-"""Largest drop of the validation metric, in points; a single row may always differ."""
+"""Maximum drop of the validation metric, in percentage points; the drop that a single row causes is always accepted."""
 
 
 def write(folder: Path) -> None:
@@ -26,21 +26,21 @@ def write(folder: Path) -> None:
             folder / GRAPH,
             folder / INT8,
             weight_type=QuantType.QInt8,
-            per_channel=_has_only_matrices(folder / GRAPH),  # up to two points better, and as fast
+            per_channel=_has_only_matrices(folder / GRAPH),  # metrics up to two points better, at the same speed
             op_types_to_quantize=["MatMul"],
             use_external_data_format=(folder / f"{GRAPH}.data").is_file(),
         )
 
 
 def _has_only_matrices(path: Path) -> bool:
-    """Return whether all weights of matrix products are 2-D; onnxruntime has per-channel scales for no others."""
+    """Return whether all weights of matrix products have at most two axes, as per-channel scales require."""
     graph = onnx.load(path, load_external_data=False).graph
     used = {name for node in graph.node if node.op_type == "MatMul" for name in node.input}
     return all(len(weight.dims) <= 2 for weight in graph.initializer if weight.name in used)
 
 
 def keep_if_accurate(task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], float32: float) -> dict[str, float]:
-    """Keep the int8 graph if its metric is close enough to the float32 graph's, or remove it.
+    """Remove the int8 graph if its metric is more than `LARGEST_DROP` lower than the float32 graph's.
 
     Args:
         task: the exported task.
@@ -49,7 +49,8 @@ def keep_if_accurate(task: Task, folder: Path, rows: Sequence[Mapping[str, Any]]
         float32: the metric of the float32 graph, in percent.
 
     Returns:
-        `metric` (of the int8 graph) and `float32` in percent, and `published`: 1 if the graph is kept, else 0.
+        `metric` (of the int8 graph) and `float32` (of the float32 graph) in percent, and `published`: 1 if the int8
+        graph is kept, else 0.
     """
     metric = evaluation.compute_metrics(task, rows, Bundle(folder, precision="int8").answer(rows))["mean"]
     published = float32 - metric <= max(LARGEST_DROP, 100.0 / len(rows)) + 1e-9

@@ -1,7 +1,7 @@
 """Export generative tasks in optimum's layout, for `ORTModelForSeq2SeqLM.from_pretrained`.
 
-optimum can run a merged decoder (one graph with and without a cache) only if a head's width is d_model / num_heads;
-otherwise two decoder graphs are exported.
+optimum can run a merged decoder (one graph that works with and without a key-value cache) only if each attention head
+has d_model / num_heads dimensions. Otherwise two decoder graphs are exported.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SEPARATE = ("decoder_model.onnx", "decoder_with_past_model.onnx")
 
 
 class Seq2Seq(Target):
-    """The encoder and decoder graphs, configuration and tokenizer of each generative task."""
+    """Export target that writes the encoder and decoder graphs, configuration and tokenizer of each generative task."""
 
     def write(self, task: Task, folder: Path) -> None:
         """Write the graphs, configuration and tokenizer of a task."""
@@ -65,7 +65,7 @@ class Seq2Seq(Target):
             if got != wanted:
                 raise HyperFormerError(
                     f"the graphs of task {task.name!r} generate {got!r} from {source!r}; expected {wanted!r} as with "
-                    "PyTorch. They are not published."
+                    "PyTorch. The graphs are not published. Use the checkpoint with PyTorch."
                 )
         metric = evaluation.compute_metrics(task, rows, [Answer(answer, {}) for answer in generated])["mean"]
         differences = {"rows": len(sources), "ties": 0, "largest_difference": 0.0}
@@ -73,7 +73,7 @@ class Seq2Seq(Target):
         return {"parity": differences}
 
     def _generate(self, folder: Path, sources: Sequence[str]) -> list[str]:
-        """Generate texts with optimum alone."""
+        """Generate a text from each source with optimum and transformers only."""
         from optimum.onnxruntime import ORTModelForSeq2SeqLM
         from transformers import AutoTokenizer
 

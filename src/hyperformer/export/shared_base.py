@@ -1,7 +1,7 @@
-"""Export all tasks of a checkpoint to one shared graph and a small adapter file for each task.
+"""Export classification and regression tasks to one shared graph and a small adapter file for each task.
 
-Tensors that differ between tasks (adapters, labels, task-specific layer norms) are inputs of the shared graph, which
-onnxruntime reads from the active task's adapter file by name. Their default values in the graph are zeros.
+Tensors that differ between tasks (adapters, labels, task-specific layer norms) are inputs of the shared graph.
+onnxruntime reads these inputs by name from the active task's adapter file. Their default values in the graph are zeros.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from hyperformer.tasks import Task
 from hyperformer.types import HyperFormerError
 
 VERSION = 1
-"""Version of adapter and model that onnxruntime's adapter format asks for; nothing reads it."""
+"""Version of the adapter and of the model, which onnxruntime's adapter format requires; no code reads it."""
 
 
 def check_method(name: str) -> None:
-    """Check that the tasks of a method can share a frozen backbone.
+    """Check that a method keeps the backbone frozen, so that its tasks can share one graph.
 
     Raises:
         HyperFormerError: the method trains the backbone.
@@ -44,10 +44,10 @@ def check_method(name: str) -> None:
 
 
 class SharedBaseTarget(ScoringTarget):
-    """The shared graph and its tokenizer, and an adapter file for each task."""
+    """Export target that writes one shared graph and tokenizer, and an adapter file for each task."""
 
     def write_shared(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
-        """Write the shared graph, its tokenizer and `base.json`, and return the graph's hash."""
+        """Write the shared graph, its tokenizer and `base.json`, and return the graph's hash as `base`."""
         check_method(self.model.method_settings.name)
         self._answers = [self.model.answers[task.name] for task in tasks]
         first, self._task_tensors = self._split_tensors(tasks)
@@ -76,7 +76,7 @@ class SharedBaseTarget(ScoringTarget):
         adapter.export_adapter(str(folder / ADAPTER))
 
     def _split_tensors(self, tasks: Sequence[Task]) -> tuple[nn.Module, dict[str, dict[str, Tensor]]]:
-        """Return the first task's module, and for every task its tensors that differ between tasks, by name."""
+        """Return the first task's module, and for each task, by name, its tensors that differ between tasks."""
         module = self._make_exportable(self.model.bake(tasks[0].name), tasks[0])
         constants = dict(module.named_buffers())  # a tensor with two names becomes one input
         differing: dict[str, dict[str, Tensor]] = {}
@@ -101,7 +101,7 @@ def _are_equal(left: Tensor, right: Tensor) -> bool:
 
 
 class _BuffersAsInputs(nn.Module):
-    """A module that takes the values of some buffers as inputs."""
+    """A wrapper of a module that takes the values of some of the module's buffers as inputs."""
 
     def __init__(self, module: nn.Module, names: Sequence[str]) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ def _build_base(module: nn.Module, task_tensors: Mapping[str, Mapping[str, Tenso
         for axis, sizes in enumerate(zip(*task_shapes, strict=True)):
             if len(set(sizes)) > 1:
                 dynamic[axis] = dims.setdefault(sizes, torch.export.Dim(f"size_{len(dims)}", min=1))
-        # a different size for each dimension: the tracer would merge equal ones
+        # a different size for each dimension: the tracer would merge dimensions of equal size
         traced_shape = [
             2 + list(dims.values()).index(dynamic[a]) if a in dynamic else n for a, n in enumerate(task_shapes[0])
         ]

@@ -20,7 +20,7 @@ class Target(ABC):
 
     Args:
         model: the trained model.
-        settings: settings of graphs and of their comparison with PyTorch.
+        settings: settings of the graphs and of their comparison with PyTorch.
         evaluation: settings that the model predicts with.
     """
 
@@ -35,7 +35,7 @@ class Target(ABC):
             folder: the folder that will hold a folder for each task.
 
         Returns:
-            The hashes of shared files, which each task's manifest records.
+            The hashes of shared files, by the name that each task's manifest records them under.
         """
         return {}
 

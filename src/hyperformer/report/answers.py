@@ -15,11 +15,11 @@ from hyperformer.report.run import Run
 from hyperformer.tasks import Task
 
 MAX_CONFUSIONS = 15
-"""The most confused pairs that are listed for a task with many labels."""
+"""Maximum number of confused label pairs that are listed for a task with many labels."""
 MAX_EXAMPLES = 3
-"""The most wrong predictions that are shown for a task."""
+"""Maximum number of wrong predictions that are shown for a task."""
 MAX_CHARACTERS = 300
-"""The most characters that are shown of a text."""
+"""Maximum number of characters that are shown of a text."""
 
 
 def render_mistakes(run: Run, charts: Mapping[str, Chart]) -> str:
@@ -44,7 +44,7 @@ def render_mistakes(run: Run, charts: Mapping[str, Chart]) -> str:
         )
         + paragraph(
             "In a confusion matrix each row is a true label and each column a prediction, counted on the test split; "
-            "correct predictions are bold."
+            "the counts of correct predictions are bold."
         )
         + grid(items, "grid broad")
     )
@@ -145,13 +145,14 @@ def render_calibration(run: Run, charts: Mapping[str, Chart]) -> str:
     header = ["task", "rows", "mean probability", "accuracy", "overconfidence", "calibration error", "by chance"]
     return (
         answer(
-            f"The mean calibration error is {100 * mean:.1f} points; the largest is that of {worst}, "
-            f"{100 * calibrations[worst].error:.1f} points."
+            f"The mean calibration error is {100 * mean:.1f} points; the largest is "
+            f"{100 * calibrations[worst].error:.1f} points, for {worst}."
         )
         + paragraph(
-            "Predictions with a probability of 80% should be correct in 80% of cases, on the dashed line; below it a "
-            f"task is overconfident. The error is the expected calibration error over {predictions.BINS} bins, in "
-            "percentage points; the last column estimates what a perfectly calibrated model would get on as many rows."
+            "Predictions with a probability of 80% should be correct in 80% of cases: such points are on the dashed "
+            "line. Below the line, a task is overconfident. The error is the expected calibration error over "
+            f"{predictions.BINS} bins, in percentage points. The last column estimates the error of a perfectly "
+            "calibrated model on the same number of rows."
         )
         + table(Table(header, rows), "Calibration on the test split, percent")
         + grid(map(str, charts.values()))

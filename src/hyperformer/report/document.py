@@ -24,7 +24,7 @@ def render_page(run: Run) -> str:
         "Which tasks have similar embeddings?": _render_similarity(run, charts["embeddings"]),
         "How large is it?": lineage.render_size(run),
         "Do the exported graphs match the model?": lineage.render_parity(run),
-        "What was it made from?": lineage.render_lineage(run),
+        "Which inputs was it created from?": lineage.render_lineage(run),
     }
     title = f"{run.method} on {len(run.tasks)} task{'s' if len(run.tasks) > 1 else ''}"
     return render_document(title, "Results of one run on the test split. Scores are in percent.", sections)
@@ -100,9 +100,9 @@ def _render_learning(run: Run, charts: Mapping[str, Chart]) -> str:
     peak = max(line["mean"] for line in history)
     summary = f"The best mean validation score is {peak:.1f}, at step {best['mean']:.0f} of {last:.0f}"
     if best["mean"] == last:
-        summary += ", the last one: more steps may help." if len(history) > 1 else "."
+        summary += ", the last step: more steps may help." if len(history) > 1 else "."
     else:
-        summary += "; it did not improve after that."
+        summary += "; later steps did not improve it."
     rising = [name for name in names[1:] if best[name] == last and len(history) > 1]
     values = Table(
         ["step", *names], [[f"{line['step']:.0f}", *(f"{line[name]:.1f}" for name in names)] for line in history]
@@ -140,8 +140,8 @@ def _render_similarity(run: Run, charts: Mapping[str, Chart]) -> str:
         )
         + paragraph(
             "The method generates the adapters of each task from its learned embedding. The cosine of 95% of random "
-            f"pairs of vectors of this size ({vectors.shape[1]}) is within ±{chance:.2f}: only values beyond that are "
-            "meaningful. The map shows the share of the variance that each of its two components explains."
+            f"pairs of vectors of this size ({vectors.shape[1]}) is within ±{chance:.2f}: only values outside this "
+            "range are meaningful. The map shows the share of the variance that each of its two components explains."
         )
         + str(charts["tasks"])
         + table(Table(["task", *names], rows), "Cosine similarity of task embeddings", abs(cosines).tolist())

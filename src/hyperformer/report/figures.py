@@ -15,7 +15,7 @@ from hyperformer.report.scores import BASELINES
 from hyperformer.report.style import COLOURS, DRAWING
 
 NO_LABEL = "not a label"
-"""Column of answers that are not labels of the task."""
+"""Name of the column for predictions that are not labels of the task."""
 SHAPES = {
     "model": '<circle r="6" class="model"/>',
     "majority": '<path d="M0-7V7" class="other"/>',
@@ -195,7 +195,8 @@ def draw_confusion_matrix(name: str, labels: Sequence[str], counts: NDArray[np.i
     Args:
         name: The task.
         labels: The labels of the task.
-        counts: Rows by true label and prediction, [labels, labels + 1]; the last column is for other answers.
+        counts: Number of rows by true label and prediction, [labels, labels + 1]; the last column is for predictions
+            that are not labels.
     """
     answers = [*labels, *([NO_LABEL] if counts[:, -1].any() else [])]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -255,12 +256,12 @@ def draw_boxes(name: str, summary: pd.DataFrame, low: float, high: float) -> Cha
 
 
 def draw_scatter(names: Sequence[str], points: NDArray[np.float64], shares: NDArray[np.float64]) -> Chart:
-    """Draw named points, with one scale for both axes; each name goes where it overlaps least.
+    """Draw named points, with one scale for both axes; each name is placed where it overlaps least.
 
     Args:
         names: The names of the points.
-        points: Coordinates, [n, 2].
-        shares: Share of variance of each axis, [2].
+        points: The coordinates of the points, [n, 2].
+        shares: The share of the variance that each axis explains, [2].
     """
     scale = 130.0 / max(float(np.abs(points).max()), 1e-12)
     centres = [(170 + scale * float(x), 145 - scale * float(y)) for x, y in points]
@@ -287,7 +288,7 @@ def draw_scatter(names: Sequence[str], points: NDArray[np.float64], shares: NDAr
 
 
 def _count_overlaps(box: tuple[float, ...], occupied: Sequence[tuple[float, ...]]) -> int:
-    """Count the boxes (left, top, right, bottom) that overlap `box`, plus 1 if it leaves the chart."""
+    """Count the boxes (left, top, right, bottom) that overlap `box`; add 1 if `box` leaves the chart."""
     outside = box[0] < 0 or box[2] > 340
     return outside + sum(
         box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in occupied

@@ -48,7 +48,7 @@ def render_size(run: Run) -> str:
 
 
 def render_parity(run: Run) -> str:
-    """Render the comparison of each exported graph with the model, in float32 and int8."""
+    """Render the comparison of each exported graph, in float32 and int8, with the model."""
     if not run.manifests:
         return answer(NO_EXPORT)
     rows = []
@@ -86,15 +86,15 @@ def render_parity(run: Run) -> str:
         )
         + paragraph(
             f"A graph is exported only if its scores differ from the model's by at most {run.tolerance:g} on nearly "
-            "all rows, and its answers differ only between equally good ones (ties). The int8 graph is exported only "
-            "if its metric is close enough to float32."
+            "all rows, and if their labels differ only on ties: rows whose two best scores are nearly equal. The int8 "
+            "graph is exported only if its metric is not much lower than the float32 graph's metric."
         )
         + table(Table(header, rows), "Exported graphs compared with the model, on the validation split")
     )
 
 
 def render_lineage(run: Run) -> str:
-    """Render the hashes of what the run was made from; the time, machine and commit of the run are left out."""
+    """Render the hashes of the run's inputs (code, data, parameters), without its time, machine and commit."""
     origins = {name: description.made_from for name, description in run.manifests.items()}
     keys = list(dict.fromkeys(key for origin in origins.values() for key in origin))
     shared = {

@@ -21,7 +21,7 @@ class Emphasis(str):
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text below a header; the first entry of each row is its name."""
+    """Rows of text below a header; the first entry of each row is the name of the row."""
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -51,7 +51,7 @@ def table(content: Table, caption: str, shares: Sequence[Sequence[float]] | None
     Args:
         content: The table.
         caption: The caption, also read by screen readers.
-        shares: The shade of each entry except the row names, from 0 to 1; no shading without it.
+        shares: The shade of each entry except the row names, from 0 to 1; None for no shading.
     """
     header = "".join(f'<th scope="col">{escape(entry)}</th>' for entry in content.header)
     lines = []

@@ -13,7 +13,7 @@ from hyperformer.report.run import Run
 from hyperformer.report.scores import average_scores, collect_scores
 
 MAX_MATRIX_LABELS = 12
-"""The most labels of a task whose confusion matrix is shown."""
+"""Maximum number of labels of a task whose confusion matrix is shown."""
 
 
 def draw_charts(run: Run) -> dict[str, dict[str, Chart]]:

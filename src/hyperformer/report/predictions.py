@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 BINS = 10
-"""Bins of equal width in probability, for the calibration error."""
+"""Number of probability bins of equal width, for the calibration error."""
 
 
 def read_predictions(folder: Path, task: str) -> pd.DataFrame:
@@ -23,7 +23,7 @@ def read_predictions(folder: Path, task: str) -> pd.DataFrame:
 
 
 def confusion_matrix(truths: Sequence[str], answers: Sequence[str], labels: Sequence[str]) -> NDArray[np.int64]:
-    """Count the rows of each true label by answer, [labels, labels + 1]; the last column is for other answers."""
+    """Count rows by true label and answer, [labels, labels + 1]; the last column is for answers that are not labels."""
     indices = {label: index for index, label in enumerate(labels)}
     counts = np.zeros((len(labels), len(labels) + 1), dtype=np.int64)
     for truth, answer in zip(truths, answers, strict=True):
@@ -36,7 +36,7 @@ class Calibration:
     """Reliability of a task's probabilities, in bins of equal width; shares are from 0 to 1."""
 
     rows: NDArray[np.int64]
-    """Rows in each bin, [bins]."""
+    """Number of rows in each bin, [bins]."""
     probability: NDArray[np.float64]
     """Mean probability in each bin, [bins]; 0 in an empty bin."""
     right: NDArray[np.float64]
@@ -44,14 +44,14 @@ class Calibration:
     error: float
     """Expected calibration error."""
     chance: float
-    """Expected calibration error of a perfectly calibrated model on as many rows, on average."""
+    """Average expected calibration error of a perfectly calibrated model on the same number of rows."""
 
 
 def measure_calibration(probabilities: NDArray[np.float64], right: NDArray[np.bool_]) -> Calibration:
     """Measure the calibration of probabilities as in Guo et al. 2017, section 2.
 
-    A probability on the edge of two bins belongs to the lower bin. `chance` takes sqrt(2/pi) of the standard deviation
-    of each bin: the mean absolute deviation of a normal variable.
+    A probability on the edge of two bins belongs to the lower bin. `chance` estimates the error of each bin as
+    sqrt(2/pi) times its standard deviation, which is the mean absolute deviation of a normal variable.
 
     Args:
         probabilities: The probability of each answer, [rows].
@@ -72,9 +72,9 @@ def summarize_by_truth(table: pd.DataFrame, answers: Sequence[str], numbers: Seq
     """Summarize the predicted numbers of a regression task for each true number.
 
     Args:
-        table: Predictions, as `read_predictions` returns them; rows whose answer is not a number are left out.
+        table: Predictions, as `read_predictions` returns them; rows whose answer is not a number are omitted.
         answers: The answers of the task, as texts.
-        numbers: The number of each answer.
+        numbers: The numeric value of each answer.
 
     Returns:
         The columns truth, rows, mean, and the percentiles p5, p25, p50, p75 and p95.
@@ -90,11 +90,13 @@ def summarize_by_truth(table: pd.DataFrame, answers: Sequence[str], numbers: Seq
 def select_worst(table: pd.DataFrame, numbers: dict[str, float] | None, limit: int) -> pd.DataFrame:
     """Select the worst predictions, worst first.
 
+    For a regression task, the worst predictions have the largest errors. For other tasks, they are the wrong
+    predictions with the highest probabilities.
+
     Args:
         table: Predictions, as `read_predictions` returns them.
-        numbers: The number of each answer of a regression task, whose worst predictions have the largest errors; None
-            for other tasks, whose worst predictions are the wrong ones of highest probability.
-        limit: The most rows to select.
+        numbers: The numeric value of each answer of a regression task; None for other tasks.
+        limit: The maximum number of rows to select.
     """
     if numbers is not None:
         error = (table["truth"].map(numbers) - table["value"]).abs().fillna(np.inf)
@@ -106,7 +108,7 @@ def select_worst(table: pd.DataFrame, numbers: dict[str, float] | None, limit: i
 
 
 def cosine_similarity(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the cosine similarity of each pair of rows, [n, n]."""
+    """Return the cosine similarity of each pair of rows of an array [n, e], as an array [n, n]."""
     unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
     similarity: NDArray[np.float64] = unit @ unit.T
     return similarity
@@ -115,10 +117,10 @@ def cosine_similarity(embeddings: NDArray[np.float64]) -> NDArray[np.float64]:
 def project_to_principal_components(embeddings: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Project rows [n, e], n > 1, onto their first two principal components.
 
-    The sign of each component is the one that makes its largest coordinate positive.
+    The sign of each component is chosen so that its coordinate with the largest absolute value is positive.
 
     Returns:
-        The points, [n, 2], and the share of variance of each component, [2].
+        The points, [n, 2], and the share of the variance that each component explains, [2].
     """
     centred = embeddings - embeddings.mean(axis=0)
     u, s, _ = np.linalg.svd(centred, full_matrices=False)

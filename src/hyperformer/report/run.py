@@ -23,7 +23,7 @@ from hyperformer.tasks import Task
 CONFIGURATION = "configuration.json"
 """The file of a checkpoint's settings."""
 WEIGHTS = "trained.safetensors"
-"""The file of a checkpoint's weights, where all tasks share a model."""
+"""The file of a checkpoint's weights, if all tasks share one model."""
 EMBEDDING = "method.task_embedding.weight"
 """The tensor of task embeddings."""
 
@@ -38,7 +38,7 @@ class Run:
     baselines: Mapping[str, Any]
     """Test metrics by task and baseline, in percent."""
     counts: Mapping[str, Any]
-    """Rows by task and split."""
+    """Row counts by task and split."""
     parameters: Mapping[str, float]
     """Parameter counts, as `hyperformer.model.count_parameters` returns them."""
     history: Sequence[Mapping[str, float]]

@@ -42,12 +42,12 @@ def build_score_table(run: Run) -> Table:
 
 
 def collect_scores(run: Run) -> dict[str, dict[str, float]]:
-    """Return the scores of each task in percent: of the `model`, its standard `error`, and of each baseline."""
+    """Return, in percent and by task, the score of the `model`, its standard `error`, and each baseline's score."""
     scores = {}
     for name, task in run.tasks.items():
         result, others = run.metrics["test"][name], run.baselines[name]
         error = standard_error(task, result, run.counts[name]["test"]["rows"])
-        # A task with one text has no overlap.
+        # A task with one text has no overlap between texts, so TF-IDF replaces this baseline.
         baselines = {kind: others.get(kind, others["tfidf"])["mean"] for kind in BASELINES}
         scores[name] = {"model": result["mean"], "error": error, **baselines}
     return scores

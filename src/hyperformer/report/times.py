@@ -1,4 +1,4 @@
-"""Durations of a run's steps and speed of its graphs, as one machine measures them; no other report depends on them."""
+"""Durations of a run's steps and speed of its graphs, measured on one machine; no other report depends on them."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from hyperformer.runtime import load
 LATENCY = "latency.json"
 PAGE = "times.html"
 ROWS = 256
-"""The most validation rows of a task that are answered."""
+"""Maximum number of validation rows of a task that are predicted."""
 BATCH = 32
-"""Rows in a batch, for the throughput."""
+"""Number of rows in a batch, for the throughput."""
 MIN_REPEATS = 8
-"""The fewest measurements of single rows, and of batches."""
+"""Minimum number of measurements of single rows, and of batches."""
 
 
 def measure(bundles: Path, rows: Path, folder: Path, seconds: float = 2.0) -> None:
     """Time the graphs of all bundles on validation rows, and write the results as JSON and as an HTML page.
 
     Args:
-        bundles: The folder of bundles; those of generation tasks are skipped.
-        rows: The folder of prepared rows.
+        bundles: The folder of bundles; generative tasks are skipped.
+        rows: The folder of each task's rows.
         folder: The folder to write `latency.json` and `times.html` to; durations of steps are read from it.
         seconds: The time to measure each graph for, in seconds: once with single rows and once with batches.
     """
@@ -52,7 +52,7 @@ def measure(bundles: Path, rows: Path, folder: Path, seconds: float = 2.0) -> No
 
 
 def _describe_machine() -> dict[str, Any]:
-    """Return the machine and library that the measurements depend on; None for what the system does not report."""
+    """Return the CPU's architecture, the number of cores (None if unknown) and the version of onnxruntime."""
     import onnxruntime
 
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -60,7 +60,7 @@ def _describe_machine() -> dict[str, Any]:
 
 
 def _measure_latency(graph: Path, rows: Sequence[Mapping[str, Any]], seconds: float) -> dict[str, float]:
-    """Measure the time to load a graph and to answer a single row, in milliseconds, and rows per second in batches."""
+    """Measure the milliseconds to load a graph and to predict a single row, and the rows per second in batches."""
     start = time.perf_counter()
     bundle = load(graph.parent, precision="int8" if graph.name == INT8 else "float32")
     load_time = time.perf_counter() - start

@@ -20,14 +20,15 @@ def load(folder: str | Path, threads: int | None = None, precision: Precision = 
 
     Args:
         folder: a folder that an export wrote.
-        threads: threads of onnxruntime; None for its default.
-        precision: `int8` loads the int8 graph.
+        threads: number of threads of onnxruntime; None for its default.
+        precision: the graph to load, `float32` or `int8`.
 
     Returns:
         The bundle, or a mapping of task names to bundles, each of which is loaded when it is first used.
 
     Raises:
-        HyperFormerError: the folder is neither, or a file is missing or not the one that was exported.
+        HyperFormerError: the folder is neither an exported task nor a folder of exported tasks, or a file is missing or
+            was changed after the export.
     """
     path = Path(folder)
     if not (path / manifest.MANIFEST).exists() and find_bundles(path):

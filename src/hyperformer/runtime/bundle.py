@@ -19,7 +19,7 @@ from hyperformer.types import Answer, HyperFormerError, RowError, Scores, Source
 
 Precision = Literal["float32", "int8"]
 FATAL = 4
-"""onnxruntime's log level; its errors are raised anyway, and would be printed too."""
+"""onnxruntime's log level for fatal errors only; it raises other errors as exceptions, and would print them as well."""
 CONSTANTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 """onnxruntime's option for the folder of a graph's external constants; the default is the working directory."""
 NO_FOLDER = os.devnull
@@ -27,12 +27,12 @@ NO_FOLDER = os.devnull
 
 
 def open_session(graph: Path, contents: Mapping[str, bytes], threads: int | None) -> Any:
-    """Open an onnxruntime session of a graph in memory; it reads no file.
+    """Open an onnxruntime session from a graph's bytes, without reading a file.
 
     Args:
-        graph: path of the graph, for messages; its name is the key of its bytes.
-        contents: bytes of the graph and of the files of its external constants, by name.
-        threads: threads of onnxruntime; None for its default.
+        graph: path of the graph, for messages; `contents` has the graph's bytes under its file name.
+        contents: bytes of the graph and of the files of its external constants, by file name.
+        threads: number of threads of onnxruntime; None for its default.
 
     Returns:
         The session.
@@ -41,9 +41,9 @@ def open_session(graph: Path, contents: Mapping[str, bytes], threads: int | None
         HyperFormerError: onnxruntime cannot open the graph.
     """
     options = onnxruntime.SessionOptions()
-    # both grow with every new batch length, and inference is as fast without them
+    # the memory of both grows with every new batch length, and inference is as fast without them
     options.enable_mem_pattern = options.enable_cpu_mem_arena = False
-    options.log_severity_level = FATAL  # it warns of every input of a shared graph that has a default
+    options.log_severity_level = FATAL  # onnxruntime warns of each input of a shared graph
     if threads is not None:
         options.intra_op_num_threads = threads
     options.add_session_config_entry(CONSTANTS_FOLDER_OPTION, NO_FOLDER)
@@ -62,7 +62,7 @@ def open_session(graph: Path, contents: Mapping[str, bytes], threads: int | None
 
 
 def open_tokenizer(content: bytes, file: Path = Path(manifest.TOKENIZER)) -> Any:
-    """Load a tokenizer from a file's bytes, without truncation, which `prefix.encode` does.
+    """Load a tokenizer from the bytes of its file. It does not truncate texts; `prefix.encode` does.
 
     Args:
         content: bytes of a `tokenizer.json`.
@@ -98,11 +98,11 @@ class Bundle:
 
     Args:
         folder: a folder that an export wrote, with graph, tokenizer and manifest.
-        threads: threads of onnxruntime; None for its default.
-        precision: `int8` loads the int8 graph.
+        threads: number of threads of onnxruntime; None for its default.
+        precision: the graph to load, `float32` or `int8`.
 
     Raises:
-        HyperFormerError: the folder is not a bundle, or one of its files is missing or not the one that was exported.
+        HyperFormerError: the folder is not a bundle, or one of its files is missing or was changed after the export.
     """
 
     def __init__(self, folder: str | Path, threads: int | None = None, precision: Precision = "float32") -> None:
@@ -131,7 +131,7 @@ class Bundle:
         """Return the source text of a row, or its two source texts.
 
         Raises:
-            HyperFormerError: the row is not a mapping, or a column of the task's text is missing or not text.
+            HyperFormerError: the row is not a mapping, or a column of the task's text is missing or not valid text.
         """
         if not isinstance(row, Mapping):
             raise HyperFormerError(f"got a {type(row).__name__}; expected a row, a mapping of column names to texts")
@@ -145,7 +145,7 @@ class Bundle:
         return source
 
     def encode(self, sources: Sequence[Source]) -> tuple[list[list[int]], list[bool]]:
-        """Encode sources into token ids of at most `max_source_tokens`; see `prefix`.
+        """Encode source texts into at most `max_source_tokens` token ids each; see `prefix`.
 
         Returns:
             The token ids of each source, and whether it was truncated.
@@ -159,7 +159,7 @@ class Bundle:
         return prefix.encode(self._tokenizer, sources, self.manifest.max_source_tokens)
 
     def scores(self, sources: Sequence[Source], batch_size: int = 64) -> list[Scores]:
-        """Return the labels' log-probabilities for each source, in order; batches hold sources of similar length."""
+        """Return the log-probability of each label for each source; batches contain sources of similar length."""
         return self._scores(self.encode(sources)[0], batch_size)
 
     def _scores(self, encoded: Sequence[list[int]], batch_size: int) -> list[Scores]:
@@ -179,7 +179,7 @@ class Bundle:
         return [scores[i] for i in range(len(encoded))]
 
     def _run(self, rows: Sequence[list[int]]) -> NDArray[np.float32]:
-        """Return the scores [B, labels] of token ids."""
+        """Return the scores [B, labels] of the labels for rows of token ids."""
         input_ids = np.zeros((len(rows), max(map(len, rows))), dtype=np.int64)
         mask = np.zeros_like(input_ids)
         for i, ids in enumerate(rows):
@@ -190,7 +190,7 @@ class Bundle:
         return scores
 
     def answer(self, rows: Sequence[Mapping[str, Any]], batch_size: int = 64) -> list[Answer]:
-        """Answer rows, which hold the columns of the task's text.
+        """Predict the answer of each row; rows must have the columns of the task's text.
 
         Raises:
             HyperFormerError: `rows` is not a list of rows, or a row is invalid.
@@ -203,7 +203,7 @@ class Bundle:
         return self.answer_sources([self.source(row) for row in rows], batch_size)
 
     def answer_sources(self, sources: Sequence[Source], batch_size: int = 64) -> list[Answer]:
-        """Answer source texts, as `source` returns them.
+        """Predict the answer of each source text, as `source` returns it.
 
         Raises:
             RowError: the tokenizer or the graph fails on a row, or its scores are not finite.
@@ -214,5 +214,5 @@ class Bundle:
         return [replace(answer, truncated=flag) for answer, flag in zip(answers, truncated, strict=True)]
 
     def __call__(self, row: Mapping[str, Any]) -> Answer:
-        """Answer a single row."""
+        """Predict the answer of a single row."""
         return self.answer([row])[0]

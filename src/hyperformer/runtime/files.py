@@ -1,4 +1,4 @@
-"""Read the files of a bundle: each is read once and compared with its checksum, and these bytes are used."""
+"""Read the files of a bundle once, compare their bytes with their checksums, and return these verified bytes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hyperformer.manifest import Base, Manifest
 from hyperformer.types import HyperFormerError, RowError
 
 LONGEST = 1 << 20
-"""Largest `max_source_tokens` of a manifest, in tokens."""
+"""Maximum value of `max_source_tokens` in a manifest, in tokens."""
 Contents = dict[str, bytes]
 """Bytes of files, by their path in the folder."""
 R = TypeVar("R")
@@ -22,17 +22,18 @@ D = TypeVar("D", Manifest, Base)
 def read_bundle(
     folder: Path, select: Callable[[Manifest], Sequence[str]] = lambda description: ()
 ) -> tuple[Manifest, Contents]:
-    """Read a bundle's manifest, verify all of its files, and return the bytes of some.
+    """Read a bundle's manifest, verify all of its files, and return the bytes of selected files.
 
     Args:
         folder: the bundle.
-        select: returns the names of the listed files whose bytes are returned.
+        select: returns the names of the files to select, of those that the description lists.
 
     Returns:
         The manifest, and the bytes of the selected files.
 
     Raises:
-        HyperFormerError: the folder is not a bundle, or a file is missing, not listed, or not the exported one.
+        HyperFormerError: the folder is not a bundle, or a file is missing, is not listed, or was changed after the
+            export.
     """
 
     def required(description: Manifest) -> list[str]:
@@ -46,17 +47,17 @@ def read_bundle(
 
 
 def read_base(folder: Path, select: Callable[[Base], Sequence[str]] = lambda description: ()) -> tuple[Base, Contents]:
-    """Read `base.json`, verify the files of the shared base, and return the bytes of some.
+    """Read `base.json`, verify the files of the shared base, and return the bytes of selected files.
 
     Args:
         folder: the folder of the base and its bundles.
-        select: returns the names of the listed files whose bytes are returned.
+        select: returns the names of the files to select, of those that the description lists.
 
     Returns:
         The description of the base, and the bytes of the selected files.
 
     Raises:
-        HyperFormerError: there is no base, or a file is missing, not listed, or not the exported one.
+        HyperFormerError: there is no base, or a file is missing, is not listed, or was changed after the export.
     """
     return _read(
         folder,
@@ -133,19 +134,16 @@ def choose_graph(folder: Path, description: Manifest, int8: bool) -> str:
     """
     graph = manifest.INT8 if int8 else manifest.GRAPH
     if manifest.ADAPTER in description.files:
-        raise HyperFormerError(f"{folder} uses a shared base; expected a separate bundle. Export one.")
+        raise HyperFormerError(f"{folder} uses a shared base; expected a separate bundle. Export the task to one.")
     if not description.labels:
         raise HyperFormerError(
             f"task {description.task!r} is generative. Load {folder / manifest.GENERATION} with optimum's "
             "ORTModelForSeq2SeqLM, as its README.md shows."
         )
     if graph not in description.files:
-        reason = (
-            f": its metric dropped by {description.int8['float32'] - description.int8['metric']:.2f} points"
-            if description.int8
-            else ""
-        )
-        raise HyperFormerError(f"{folder} holds no {graph}{reason}. Use the float32 graph.")
+        drop = description.int8["float32"] - description.int8["metric"] if description.int8 else 0.0
+        reason = f", because its validation metric was {drop:.2f} points lower" if description.int8 else ""
+        raise HyperFormerError(f"{folder} has no {graph}{reason}. Use the float32 graph, or export the task again.")
     return graph
 
 
@@ -155,9 +153,9 @@ def list_graph_files(graph: str, listed: Iterable[str]) -> list[str]:
 
 
 def is_fault(error: BaseException) -> bool:
-    """Return whether an error is a failure, not a request to stop.
+    """Return whether an error is a failure, not a request to stop such as `KeyboardInterrupt`.
 
-    A panic of a Rust library counts too: it is not an `Exception`, and its class cannot be imported.
+    A panic of a Rust library is a failure too: it is not an `Exception`, and its class cannot be imported.
     """
     return isinstance(error, Exception) or type(error).__module__ == "pyo3_runtime"
 
@@ -193,10 +191,10 @@ def convert_errors(function: Callable[[], T], message: str) -> T:
 
 
 def run_on_rows(function: Callable[[Sequence[R]], T], rows: Sequence[R], message: str) -> T:
-    """Call a library's function on rows; if it fails, find the first row that fails by itself.
+    """Call a library's function on rows; if it fails, find the first row on which it also fails.
 
     Args:
-        function: the function to call, on all rows or on some.
+        function: the function to call; if it fails on all rows, it is called on each row.
         rows: the rows.
         message: the start of the error's message.
 
@@ -205,7 +203,7 @@ def run_on_rows(function: Callable[[Sequence[R]], T], rows: Sequence[R], message
 
     Raises:
         RowError: the function fails on a row.
-        HyperFormerError: the function fails, but on no single row.
+        HyperFormerError: the function fails on all rows together, but on no single row.
     """
     try:
         return function(rows)

@@ -13,13 +13,13 @@ from hyperformer.types import HyperFormerError
 
 
 class UnknownTaskError(HyperFormerError, KeyError):
-    """A task that the folder does not have; also a `KeyError`, as mappings raise."""
+    """The folder has no task of this name. It is also a `KeyError`, which mappings raise for unknown keys."""
 
     __str__ = Exception.__str__
 
 
 def find_bundles(root: Path) -> list[Path]:
-    """Return the folders in a root that are bundles, complete or not."""
+    """Return the subfolders of a folder that are bundles, complete or incomplete."""
     names = (manifest.MANIFEST, manifest.GRAPH, manifest.GENERATION)
     return sorted({path.parent for name in names for path in root.glob(f"*/{name}")})
 

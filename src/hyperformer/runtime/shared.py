@@ -1,4 +1,4 @@
-"""Run bundles that share one graph: one session for all, and a small adapter file for each."""
+"""Run bundles that share one graph: one onnxruntime session for all tasks, and a small adapter file for each task."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class SharedBase:
 
     Args:
         folder: a folder that an export wrote, with the shared graph, tokenizer, and a folder for each task.
-        threads: threads of onnxruntime; None for its default.
+        threads: number of threads of onnxruntime; None for its default.
 
     Raises:
-        HyperFormerError: a file is missing or not the one that was exported.
+        HyperFormerError: a file is missing or was changed after the export.
     """
 
     def __init__(self, folder: Path, threads: int | None) -> None:
@@ -34,7 +34,10 @@ class SharedBase:
 
 
 def open_adapter(content: bytes) -> Any:
-    """Load onnxruntime's adapter from a file's bytes; it can only map a file, so it maps a private copy."""
+    """Load an onnxruntime adapter from the bytes of its file.
+
+    onnxruntime can only map an adapter from a file, so the bytes are written to a temporary file.
+    """
     adapter = onnxruntime.LoraAdapter()
     with tempfile.NamedTemporaryFile(suffix=Path(manifest.ADAPTER).suffix) as copy:
         copy.write(content)
@@ -51,7 +54,8 @@ class SharedBundle(Bundle):
         base: the base that it was exported with.
 
     Raises:
-        HyperFormerError: the folder is not a bundle, a file is not the exported one, or it belongs to another base.
+        HyperFormerError: the folder is not a bundle, a file is missing or was changed after the export, or the task was
+            exported with another base.
     """
 
     def __init__(self, folder: Path, base: SharedBase) -> None:
@@ -63,12 +67,12 @@ class SharedBundle(Bundle):
             )
         if self.manifest.made_from.get("base") != base.sha256:
             raise HyperFormerError(
-                f"{folder} was exported with another base than the one in {base.folder}. Export them together."
+                f"{folder} was exported with a base other than the one in {base.folder}. Export both together."
             )
         self._session, self._tokenizer = base.session, base.tokenizer
         file = folder / manifest.ADAPTER
         self._adapter = convert_errors(lambda: open_adapter(contents[manifest.ADAPTER]), f"{file} cannot be opened")
-        self._options = onnxruntime.RunOptions()  # it does not keep the adapter alive
+        self._options = onnxruntime.RunOptions()  # the options do not keep the adapter alive
         self._options.add_active_adapter(self._adapter)
 
 
@@ -77,14 +81,14 @@ def load_base(folder: Path, threads: int | None, precision: Precision) -> Shared
 
     Args:
         folder: the folder of the base and its bundles.
-        threads: threads of onnxruntime; None for its default.
+        threads: number of threads of onnxruntime; None for its default.
         precision: must be `float32`; a shared base has no int8 graph.
 
     Returns:
         The base.
 
     Raises:
-        HyperFormerError: the precision is another one, or the base cannot be loaded.
+        HyperFormerError: the precision is not `float32`, `threads` is invalid, or the base cannot be loaded.
     """
     check_options(threads, precision)
     if precision != "float32":

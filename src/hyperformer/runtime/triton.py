@@ -22,10 +22,10 @@ LARGEST_BATCH = 64
 
 
 def write_repository(bundles: Sequence[Path], repository: Path, int8: bool = False) -> list[str]:
-    """Write a model for each bundle of a classification or regression task, all or none.
+    """Write a Triton model for each bundle of a classification or regression task; if one fails, write no model.
 
     Args:
-        bundles: folders that an export wrote; those of generative tasks are skipped.
+        bundles: folders of exported tasks; generative tasks are skipped.
         repository: the folder to write; it must be empty or missing.
         int8: use the int8 graphs.
 
@@ -34,17 +34,20 @@ def write_repository(bundles: Sequence[Path], repository: Path, int8: bool = Fal
 
     Raises:
         HyperFormerError: the repository is not empty; a bundle was changed after the export, uses a shared base or
-            lacks the graph; or all tasks are generative.
+            has no such graph; or all tasks are generative.
     """
     if repository.exists() and (not repository.is_dir() or any(repository.iterdir())):
-        raise HyperFormerError(f"{repository} is not an empty folder. Choose another path, or clear it.")
+        raise HyperFormerError(f"{repository} is not an empty folder. Choose another path, or empty the folder.")
     repository.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=repository.parent, prefix=f".{repository.name}.") as temporary:
         partial = Path(temporary) / "repository"
         partial.mkdir()
         names = [name for bundle in bundles if (name := _write_model(bundle, partial, int8))]
         if not names:
-            raise HyperFormerError("all tasks are generative; expected at least one classification or regression task")
+            raise HyperFormerError(
+                "all tasks are generative; expected at least one classification or regression task. Run generative "
+                "tasks with optimum."
+            )
         partial.chmod(0o755)
         if repository.exists():
             repository.rmdir()
@@ -82,7 +85,9 @@ def render_configuration(name: str, description: Manifest) -> str:
         f'  {{ name: "scores" data_type: TYPE_FP32 dims: [ {count} ] label_filename: "{LABELS}" }}',
         f'  {{ name: "probabilities" data_type: TYPE_FP32 dims: [ {count} ] label_filename: "{LABELS}" }}',
     ]
-    if description.numbers:  # the graph's `value` [batch] has no axis for the 1
+    if (
+        description.numbers
+    ):  # Triton requires an axis besides the batch, which the graph's `value` [batch] does not have
         values.append('  { name: "value" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } }')
     outputs = ",\n".join(values)
     return (

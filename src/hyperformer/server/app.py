@@ -37,11 +37,11 @@ from hyperformer.types import HyperFormerError
 log = logging.getLogger(__name__)
 
 EXTENSIONS = ["binary_tensor_data"]
-"""Extensions of the protocol; not model_repository, as clients can list tasks but not load or unload them."""
+"""Supported extensions of the protocol; `model_repository` is unsupported, as clients cannot load or unload tasks."""
 
 
 class ErrorResponse(BaseModel):
-    """The error of a request."""
+    """The body of an error response."""
 
     error: str
 
@@ -67,7 +67,7 @@ class ServerMetadata(BaseModel):
 
 
 class IndexEntry(BaseModel):
-    """State of a task of the folder, and the error of its files, if any."""
+    """State of a task in the folder; `reason` is the error of its files, or empty."""
 
     name: str
     version: str
@@ -76,15 +76,15 @@ class IndexEntry(BaseModel):
 
 
 def describe_errors(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI responses of error statuses."""
+    """Return the OpenAPI descriptions of the responses with these error status codes."""
     return {code: {"model": ErrorResponse} for code in codes}
 
 
 def create_app(settings: ServerSettings) -> FastAPI:
-    """Create the application, and load the tasks of its folder.
+    """Create the application, and load the tasks of the folder in `settings`.
 
     Raises:
-        HyperFormerError: no task of the folder can be loaded.
+        HyperFormerError: the folder has no task that can be loaded.
     """
     registry = Registry(
         settings.root,
@@ -112,9 +112,9 @@ def create_app(settings: ServerSettings) -> FastAPI:
         version=version("hyperformer"),
         summary="Serve tasks with the Open Inference Protocol, version 2",
         lifespan=lifespan,
-        docs_url=None,  # its pages load scripts from other sites
+        docs_url=None,  # FastAPI's pages load scripts from other sites
         redoc_url=None,
-        redirect_slashes=False,  # its redirects contain the Host header of the request
+        redirect_slashes=False,  # redirects would contain the Host header of the request
     )
     app.add_middleware(HostCheck, host=settings.host, names=settings.allowed_hosts)
     app.state.registry, app.state.batcher = registry, batcher
@@ -161,7 +161,7 @@ def _poll(registry: Registry, seconds: float, stopped: threading.Event) -> None:
 
 
 def _add_error_handlers(app: FastAPI) -> None:
-    """Answer every error with `{"error": "…"}`."""
+    """Respond to every error with `{"error": "…"}`."""
 
     @app.exception_handler(HyperFormerError)
     def answer_project_error(_: Request, error: HyperFormerError) -> Response:
@@ -196,12 +196,12 @@ def _add_metadata_routes(app: FastAPI, registry: Registry) -> None:
 
     @app.get("/v2/health/live")
     def is_server_live() -> LiveResponse:
-        """Return whether the server is live."""
+        """Return that the server is live, because it responds."""
         return LiveResponse(live=True)
 
     @app.get("/v2/health/ready", responses=describe_errors(503))
     def is_server_ready() -> ReadyResponse:
-        """Return whether any task is ready."""
+        """Return that at least one task is ready; respond with status 503 if no task is."""
         if not any(bundle for bundle, _ in registry.index().values()):
             raise HTTPException(503, "no task is ready; POST /v2/repository/index returns the reasons")
         return ReadyResponse(ready=True)
@@ -217,13 +217,13 @@ def _add_metadata_routes(app: FastAPI, registry: Registry) -> None:
     @app.get("/v2/models/{name}", responses=describe_errors(404))
     @app.get("/v2/models/{name}/versions/{number}", responses=describe_errors(404))
     def get_model_metadata(name: str, number: str = VERSION) -> ModelMetadata:
-        """Return the inputs, outputs and labels of a task."""
+        """Return the inputs, outputs and parameters of a task, such as its labels."""
         return protocol.describe_task(name, find_bundle(registry, name, number).manifest)
 
     @app.get("/v2/models/{name}/ready", responses=describe_errors(404))
     @app.get("/v2/models/{name}/versions/{number}/ready", responses=describe_errors(404))
     def is_model_ready(name: str, number: str = VERSION) -> ReadyResponse:
-        """Return whether a task is ready."""
+        """Return that a task is ready; respond with status 404 if it is not."""
         find_bundle(registry, name, number)
         return ReadyResponse(ready=True)
 

@@ -19,19 +19,19 @@ from hyperformer.types import Answer, HyperFormerError, Source
 log = logging.getLogger(__name__)
 
 DEFAULT_TOKENS = 512
-"""Tokens of a text that count towards its cost, unless the task's maximum is known."""
+"""Maximum number of tokens that count towards a text's cost, if the task's maximum is unknown."""
 TOKEN_CHARACTERS = 4
-"""Characters per token, as estimate of what the model reads."""
+"""Characters per token of the maximum length: an estimate of how much of a text the model reads."""
 TOKENIZER_CHARACTERS = 8
-"""Characters per token of the maximum length, as estimate of what the tokenizer reads."""
+"""Characters per token of the maximum length: an estimate of how much of a text the tokenizer reads."""
 TOKENIZER_SPEED = 6
-"""Characters that a tokenizer reads in the time in which a small model reads one."""
+"""Number of characters that a tokenizer reads in the time in which a small model reads one character."""
 ROW_CHARACTERS = 128
-"""Characters per row up to which a batch may be full; batches of longer rows have fewer rows."""
+"""Maximum number of characters per row in a full batch; batches of longer rows have fewer rows."""
 
 
 class QueueFullError(HyperFormerError):
-    """A request exceeds the queue; `seconds` is the time after which to retry."""
+    """The queue has no room for a request; `seconds` is the time after which to retry."""
 
     def __init__(self, waiting: int, seconds: int) -> None:
         super().__init__(f"the queue is full: {waiting} rows are waiting. Retry in {seconds} s.")
@@ -43,13 +43,13 @@ class ShutdownError(HyperFormerError):
 
 
 class ModelError(HyperFormerError):
-    """The model has no answer to an accepted row."""
+    """The model failed to predict the answer of an accepted row."""
 
 
 def estimate_cost(source: Source, max_tokens: int = DEFAULT_TOKENS) -> int:
-    """Return the cost of a text in characters: those that the model reads, and a share of those that are tokenized.
+    """Return the cost of a text: the characters that the model reads, plus a share of those that the tokenizer reads.
 
-    Unicode normalization in a tokenizer expands some characters, such as U+FDFA to eighteen.
+    A tokenizer's Unicode normalization expands some characters: U+FDFA becomes eighteen characters.
     """
     size = len(unicodedata.normalize("NFKC", text.join_source(source)[: max_tokens * TOKENIZER_CHARACTERS]))
     return min(max_tokens * TOKEN_CHARACTERS, size) + size // TOKENIZER_SPEED
@@ -57,7 +57,7 @@ def estimate_cost(source: Source, max_tokens: int = DEFAULT_TOKENS) -> int:
 
 @dataclass(eq=False)
 class _Request:
-    """Queued rows of a client, from `next_row` on; `future` receives the answers to all rows of the request."""
+    """A client's request, whose rows from `next_row` on are queued; `future` receives the answers of all its rows."""
 
     bundle: Bundle
     sources: Sequence[Source]
@@ -91,16 +91,16 @@ class _Slice:
 
 
 class Batcher:
-    """A queue of rows, and a worker thread that answers them in batches.
+    """A queue of rows, and a worker thread that predicts their answers in batches.
 
     Clients share the worker's time equally: each is charged for the seconds that its rows took, and the client with the
     lowest charge comes first (start-time fair queueing, Goyal et al. 1996); among clients with equal charges, tasks
     take turns. A batch has rows of one task, at most `batch`, and fewer if texts are long, so that no batch delays
-    other tasks for long. A larger request is answered in slices, with rows of other clients in between.
+    other tasks for long. A larger request is split into slices, with rows of other clients in between.
 
     Args:
-        batch: maximum rows of a batch.
-        queue: maximum rows in the queue.
+        batch: maximum number of rows in a batch.
+        queue: maximum number of rows in the queue.
         observe: called with the number of rows of each batch.
     """
 
@@ -125,16 +125,16 @@ class Batcher:
     def submit(
         self, bundle: Bundle, sources: Sequence[Source], client: Hashable = None, costs: Sequence[int] | None = None
     ) -> Future[list[Answer]]:
-        """Queue source texts of a task, and return a future of their answers; cancelling it removes them.
+        """Queue source texts of a task, and return a future of their answers; cancelling it removes the texts.
 
         Args:
             bundle: the bundle of the task.
             sources: the source texts.
-            client: the client that is charged for them.
-            costs: `estimate_cost` of each text, if known.
+            client: the client that is charged for the texts.
+            costs: the `estimate_cost` of each text; by default it is computed here.
 
         Raises:
-            QueueFullError: the queue would exceed its limit, and no client has more rows in it than this one.
+            QueueFullError: the queue would exceed its limit, and no other client has more rows in it than this client.
             ShutdownError: the batcher is closed.
         """
         costs = costs or [estimate_cost(source) for source in sources]
@@ -152,7 +152,7 @@ class Batcher:
         return request.future
 
     def close(self, drop: bool = False, timeout: float | None = None) -> bool:
-        """Stop accepting rows, answer or drop the queued ones, and return whether the worker ended within `timeout`."""
+        """Stop accepting rows, process or drop queued rows, and return whether the worker ended within `timeout`."""
         with self._condition:
             self._accepting = False
             for request in [*self._waiting] if drop else []:
@@ -162,7 +162,7 @@ class Batcher:
         return not self._worker.is_alive()
 
     def _make_room(self, request: _Request) -> None:
-        """Refuse the newest requests of the client with the most queued rows, or this request if that is its client."""
+        """Refuse the newest requests of the client with the most rows, or this request if its client has them."""
         while self._rows + request.rows > self._queue:
             clients, tasks = Counter[Hashable](), Counter[int]()
             for queued in (request, *self._waiting):
@@ -178,7 +178,7 @@ class Batcher:
             _complete(refused, error)
 
     def _dequeue(self, request: _Request) -> None:
-        """Remove a request from the queue, if it is there."""
+        """Remove a request from the queue, if the queue has it."""
         with self._condition:
             if request in self._waiting:
                 self._waiting.remove(request)
@@ -189,7 +189,7 @@ class Batcher:
             self._answer(slices)
 
     def _answer(self, slices: list[_Slice]) -> None:
-        """Answer a batch; if it fails, answer the rows of each request separately, so that only one request fails."""
+        """Run a batch; if it fails, run the rows of each request separately, so that only one request fails."""
         bundle = slices[0].request.bundle
         sources = [source for piece in slices for source in piece.sources]
         self._observe(len(sources))
@@ -272,7 +272,7 @@ class Batcher:
 
 
 def _request_error(piece: _Slice, error: BaseException) -> BaseException:
-    """Return the error of a request; an error that describes a row also names the rows of the slice."""
+    """Return the error of a request; the message names the rows of the slice if they are not the whole request."""
     if not isinstance(error, HyperFormerError):
         return error
     complete = piece.end - piece.start == len(piece.request.sources)

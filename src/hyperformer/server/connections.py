@@ -38,11 +38,11 @@ class LimitedProtocol(H11Protocol):
     """uvicorn's HTTP/1.1 connection, with limits that keep the server reachable for health checks.
 
     A connection is idle while it waits for its client, and is closed when the current step takes too long. A new
-    connection beyond the limit closes the one that has been idle longest. At most half of the limit may wait for an
-    answer; further requests except health checks are answered 429.
+    connection beyond the limit closes the connection that has been idle longest. At most half of the maximum number of
+    connections may wait for a response; further requests, except health checks and metrics, get status 429.
 
     Args:
-        idle: the idle connections of the server, the longest idle first; shared by all connections.
+        idle: the server's idle connections, starting with the longest idle; shared by all connections.
         arguments: positional arguments of uvicorn's protocol.
         options: keyword arguments of uvicorn's protocol.
     """
@@ -55,7 +55,7 @@ class LimitedProtocol(H11Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Accept a connection, and close the longest idle one beyond the limit."""
+        """Accept a connection; beyond the limit, close the connection that has been idle longest."""
         super().connection_made(transport)
         if len(self.connections) > connection_limit() and self._idle:
             next(iter(self._idle))._abort()
@@ -123,7 +123,7 @@ class LimitedProtocol(H11Protocol):
             self._abort()
 
     def _send_timeout(self) -> None:
-        """Answer a request whose body did not arrive; its handler receives a disconnect."""
+        """Respond with status 408 to a request whose body did not arrive; its handler receives a disconnect."""
         message = f"the request body did not arrive within {SECONDS['body']:g} s. Send a smaller body."
         headers = [("content-type", "application/json"), ("connection", "close")]
         body = json.dumps({"error": message}).encode()
@@ -139,7 +139,7 @@ class LimitedProtocol(H11Protocol):
         self._update_step()
 
     async def _limit_requests(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request to the application, or answer 429 if too many wait for an answer."""
+        """Pass a request to the application, or respond with status 429 if too many requests wait."""
         waiting = len(self.connections) - len(self._idle) - (self not in self._idle)
         if waiting < connection_limit() // 2 or is_probe(scope["path"]):
             await self._application(scope, receive, send)

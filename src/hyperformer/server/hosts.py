@@ -1,4 +1,4 @@
-"""Check of the Host and Origin headers, against requests from the pages of other sites."""
+"""Check the Host and Origin headers, to refuse requests from the pages of other sites."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 ANY = "*"
 FORBIDDEN = 403
 MAX_QUOTED = 100
-"""Characters of a header that an error quotes."""
+"""Maximum number of characters of a header that an error quotes."""
 HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([\w.-]+))(?::[0-9]{1,5})?", re.ASCII)
 """A name, an IPv4 address, or an IPv6 address in brackets; then an optional port."""
 
@@ -25,7 +25,7 @@ def is_host(name: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether a name or an address without a port is a loopback one."""
+    """Return whether a host without a port is localhost or a loopback address."""
     address = _address(host)
     return address.is_loopback if address else host.lower() == "localhost"
 
@@ -43,12 +43,12 @@ def _normalize(name: str) -> str:
 
 
 def is_probe(path: str) -> bool:
-    """Return whether health checks or Prometheus query a path."""
+    """Return whether a path is that of a health check or of the metrics for Prometheus."""
     return path.startswith("/v2/health/") or path == "/metrics"
 
 
 class HostCheck:
-    """ASGI middleware that answers 403 to an unknown Host and to the Origin of another site.
+    """ASGI middleware that responds with status 403 to an unknown Host and to the Origin of another site.
 
     A browser lets a page send requests to any address, and names the page's site in Origin. After DNS rebinding, where
     the name of another site resolves to this server, Host contains that name. Probes use a machine's address, so
@@ -57,7 +57,7 @@ class HostCheck:
     Args:
         app: the wrapped application.
         host: the address that the server binds to; a loopback address allows localhost, 127.0.0.0/8 and ::1.
-        names: further allowed names, without a port; `*` allows any.
+        names: further allowed names, without a port; `*` allows any name.
     """
 
     def __init__(self, app: ASGIApp, host: str, names: Iterable[str]) -> None:
@@ -66,7 +66,7 @@ class HostCheck:
         self._names = frozenset(map(_normalize, names))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a refused request, and pass any other to the application."""
+        """Respond to a refused request, and pass other requests to the application."""
         reason = self._refusal(Headers(scope=scope), scope["path"]) if scope["type"] == "http" else ""
         if reason:
             headers = {"Connection": "close"}  # the body, if any, is not read
@@ -78,8 +78,8 @@ class HostCheck:
         host = headers.get("host", "")
         if not is_probe(path) and not self._allows(host):
             return (
-                f"the Host header is {host[:MAX_QUOTED]!r}; expected a name of this server. Use localhost on its "
-                "machine, or start it with --allowed-hosts and this name."
+                f"the Host header is {host[:MAX_QUOTED]!r}; expected a name of this server. Use localhost on the "
+                "server's machine, or start the server with --allowed-hosts and this name."
             )
         for origin in headers.getlist("origin"):
             if not _is_same_site(origin, host):

@@ -1,7 +1,7 @@
-"""The inference route: read, validate and answer requests, and count them.
+"""The inference route: read and validate requests, respond to them, and count them.
 
-The event loop only moves bytes. One thread parses and serializes short bodies and another long ones, so that neither
-the event loop nor a short request waits for a long one.
+The event loop only moves bytes. One thread parses and serializes short bodies, and another thread long bodies, so that
+neither the event loop nor a short request waits for a long request.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from hyperformer.server.settings import ServerSettings
 from hyperformer.types import Answer, HyperFormerError, Source
 
 DRAIN_FACTOR = 16
-"""Multiple of its limit up to which a body is read and dropped before the connection is closed."""
+"""A body of up to this multiple of its limit is read and dropped; beyond it, the connection is closed."""
 CLIENT_CLOSED_REQUEST = 499
 """Status that nginx logs if the client has disconnected."""
 SHORT_BODY = 64 << 10
-"""Bytes of a body that takes about a millisecond to parse."""
+"""Maximum bytes of a short body, which takes about a millisecond to parse."""
 SHORT_RESPONSE = 4096
-"""Numbers in a response that takes about a millisecond to serialize."""
+"""Maximum count of numbers in a short response, which takes about a millisecond to serialize."""
 CLOSE_SECONDS = 0.5
-"""Time to send 503 to requests that were not answered before shutdown, in seconds."""
+"""Time to send status 503 to requests that are still pending at shutdown, in seconds."""
 OCTET_STREAM = "application/octet-stream"
 JSON = "application/json"
 
@@ -75,7 +75,7 @@ def find_bundle(registry: Registry, name: str, number: str) -> Bundle:
 
 @dataclass(frozen=True)
 class ParsedRequest:
-    """A valid request, the source texts of its rows, and the cost of each."""
+    """A valid request, the source texts of its rows, and the cost of each text."""
 
     request: InferRequest
     sources: Sequence[Source]
@@ -91,7 +91,7 @@ class Inference:
         self._tasks: set[asyncio.Task[object]] = set()
 
     async def infer(self, request: Request, name: str, number: str = VERSION) -> Response:
-        """Answer rows with a task."""
+        """Predict the answers of rows with a task."""
         start = time.monotonic()
         status = 500
         known = self.registry[name] is not None
@@ -112,12 +112,12 @@ class Inference:
             raise
         except asyncio.CancelledError:  # the time limit of the shutdown is over
             status = STATUS_CODES[ShutdownError]
-            raise ShutdownError("the server shut down before it could answer. Use another server.") from None
+            raise ShutdownError("the server shut down before it could respond. Use another server.") from None
         finally:
             self.metrics.requests.labels(name if known else "unknown", status).inc()
 
     async def close(self) -> None:
-        """Wait until pending requests are answered with 503, but not long, and end the threads."""
+        """Wait at most `CLOSE_SECONDS` until pending requests have got status 503, and end the threads."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
         for executor in (self._short, self._long):
@@ -162,7 +162,7 @@ class Inference:
 
 
 def check_texts(rows: Sequence[Mapping[str, str]], max_bytes: int) -> None:
-    """Refuse a request without rows, and texts beyond the limit.
+    """Refuse a request that has no rows, or a text beyond the limit.
 
     Raises:
         BadRequestError: there are no rows.
@@ -193,13 +193,13 @@ async def read_body(request: Request, max_bytes: int) -> bytes:
         elif size > DRAIN_FACTOR * max_bytes:
             message = f"the request body has more than {size} bytes; expected at most {max_bytes}"
             raise HTTPException(413, message, {"Connection": "close"})
-    if size > max_bytes:  # only after the whole body, as many clients read no answer while they send
+    if size > max_bytes:  # only after the whole body, as many clients read no response while they send
         raise RequestTooLargeError(f"the request body has more than {max_bytes} bytes. Send fewer rows per request.")
     return bytes(body)
 
 
 async def wait_for_answers(request: Request, future: Future[list[Answer]]) -> list[Answer]:
-    """Return the answers, once they are ready.
+    """Wait for the answers of a request and return them.
 
     Raises:
         ClientDisconnect: the client has disconnected; the batcher drops its rows.

@@ -1,4 +1,4 @@
-"""Startup and shutdown of the server process; nothing that runs can delay the shutdown beyond its time limit."""
+"""Startup and shutdown of the server process; no request or thread can delay the shutdown beyond its time limit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from hyperformer.types import HyperFormerError
 log = logging.getLogger(__name__)
 
 BACKLOG = 2048
-"""Connections that wait to be accepted."""
+"""Maximum number of connections that wait to be accepted."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 GRACE_SECONDS = 0.8
 """Time between the limit of the shutdown and the forced exit, in seconds."""
@@ -33,7 +33,7 @@ WORKER_SECONDS = 0.1
 
 
 def run(settings: ServerSettings) -> None:
-    """Serve until a signal to stop, then answer accepted requests within the time limit.
+    """Serve until a signal to stop, then finish accepted requests within the time limit.
 
     Raises:
         HyperFormerError: no task of the folder can be loaded, or the address cannot be bound.
@@ -60,7 +60,7 @@ class Shutdown:
     """Stop a server at the first signal: gracefully, or by force after the time limit or at a second signal.
 
     Args:
-        seconds: the time limit of accepted requests, in seconds.
+        seconds: the time limit for finishing accepted requests, in seconds.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -76,7 +76,7 @@ class Shutdown:
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Handle signals, if in the main thread, as Python requires; ignored signals stay ignored (`nohup`)."""
+        """Handle signals if this is the main thread, as Python requires; signals that `nohup` ignores stay ignored."""
         handled = SIGNALS if threading.current_thread() is threading.main_thread() else ()
         previous = {number: signal.getsignal(number) for number in handled}
         try:

@@ -21,13 +21,13 @@ from hyperformer.types import Answer, HyperFormerError
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 Datatype = Literal["BYTES", "FP32", "FP64", "BOOL"]
-MAX_LENGTH_DIGITS = 12  # digits of a length in a header
+MAX_LENGTH_DIGITS = 12  # maximum number of digits of a length in a header
 BINARY_DATA = "binary_data"
 BINARY_SIZE = "binary_data_size"
-MAX_TENSORS = 64  # inputs, or outputs, of a request
-EXTRA_STRINGS = 1024  # strings of a request other than texts: names, and values of parameters
-EXTRA_BYTES = 64 << 10  # bytes of a request's JSON outside of strings, except those around texts
-EXTRA_TEXT_BYTES = 64  # bytes around a text in JSON: a comma, brackets and indentation
+MAX_TENSORS = 64  # maximum number of inputs, or of outputs, of a request
+EXTRA_STRINGS = 1024  # maximum number of strings of a request other than texts: names, and values of parameters
+EXTRA_BYTES = 64 << 10  # maximum number of bytes of JSON outside of strings, besides those around texts
+EXTRA_TEXT_BYTES = 64  # maximum number of bytes around a text in JSON: a comma, brackets and indentation
 
 
 class BadRequestError(HyperFormerError):
@@ -65,7 +65,7 @@ class RequestedOutput(_RequestModel):
 
 
 class InferRequest(_RequestModel):
-    """Rows to answer."""
+    """A request to predict the answers of rows."""
 
     id: str | None = None
     inputs: Annotated[FailFast[InputTensor], Field(min_length=1, max_length=MAX_TENSORS)]
@@ -74,7 +74,7 @@ class InferRequest(_RequestModel):
 
 
 class OutputTensor(BaseModel):
-    """An output for all rows; binary data follows the JSON instead of `data`."""
+    """An output for all rows. A binary output has no `data`; its values follow the JSON."""
 
     name: str
     shape: list[int]
@@ -84,7 +84,7 @@ class OutputTensor(BaseModel):
 
 
 class InferResponse(BaseModel):
-    """The answers to rows."""
+    """The outputs of a task for all rows of a request."""
 
     model_name: str
     model_version: str
@@ -93,7 +93,7 @@ class InferResponse(BaseModel):
 
 
 class TensorMetadata(BaseModel):
-    """An input or output of a task; -1 is the number of rows."""
+    """An input or output of a task; in `shape`, -1 stands for the number of rows."""
 
     name: str
     datatype: str
@@ -101,7 +101,10 @@ class TensorMetadata(BaseModel):
 
 
 class ModelMetadata(BaseModel):
-    """Inputs, outputs and parameters of a task; `labels` has the order of `probabilities`."""
+    """Inputs, outputs and parameters of a task.
+
+    `parameters["labels"]` lists the labels in the order of the output `probabilities`.
+    """
 
     name: str
     versions: list[str]
@@ -147,7 +150,7 @@ def parse_request(body: bytes, json_length: str | None, max_texts: int) -> tuple
 
     Args:
         body: the body of the request.
-        json_length: the value of its header `Inference-Header-Content-Length`.
+        json_length: the value of the header `Inference-Header-Content-Length`; None if the request does not have it.
         max_texts: the maximum number of texts in a request of this task.
 
     Raises:
@@ -175,10 +178,11 @@ def parse_request(body: bytes, json_length: str | None, max_texts: int) -> tuple
 def check_structure(body: bytes, max_texts: int) -> None:
     """Refuse JSON with more strings or structure than a valid request can have, without parsing it.
 
-    A parser blocks the interpreter while it creates an object for each; counting bytes takes a thousandth of the time.
+    A parser blocks the interpreter while it creates an object for each value; counting bytes takes a thousandth of
+    that time.
 
     Raises:
-        RequestTooLargeError: the JSON has more strings, or more bytes outside of strings.
+        RequestTooLargeError: the JSON has too many strings, or too many bytes outside of strings.
     """
     if b"\\" in body:  # without escapes, every quote starts or ends a string
         body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -193,12 +197,12 @@ def check_structure(body: bytes, max_texts: int) -> None:
 
 
 def extract_rows(request: InferRequest, tensors: bytes, columns: Sequence[str], max_rows: int) -> list[dict[str, str]]:
-    """Return the rows of a request, each as texts by column.
+    """Return the rows of a request, each as a mapping of columns to texts.
 
     Args:
         request: the request; each input has its texts, or their size in `tensors`.
         tensors: the binary tensors after the JSON.
-        columns: the inputs of the task.
+        columns: the columns of the task's text, which are the names of its inputs.
         max_rows: the maximum number of rows.
 
     Raises:
@@ -256,7 +260,7 @@ def _read_texts(tensor: InputTensor, binary: bytes) -> tuple[list[str], bytes]:
 
 
 def _decode_texts(name: str, data: bytes, rows: int) -> list[str]:
-    """Decode texts, each with its length in 4 bytes before it (little-endian), up to the number of rows."""
+    """Decode at most `rows` texts; the length of each text is in the 4 bytes before it (little-endian)."""
     texts: list[str] = []
     position = 0
     while position < len(data):
@@ -307,7 +311,7 @@ def check_outputs(request: InferRequest, manifest: Manifest) -> None:
 
 
 def _read_flag(parameters: Mapping[str, Any] | None, name: str, default: bool = False) -> bool:
-    """Return a boolean parameter.
+    """Return a boolean parameter, or `default` if it is missing.
 
     Raises:
         BadRequestError: the parameter is not a boolean.

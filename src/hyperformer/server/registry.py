@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 Fingerprint = tuple[tuple[str, int, int, int, int], ...]
 """Name, size, times of modification and of change, and inode of each file."""
 MISSED_CHECKS = 2
-"""Consecutive checks without a task's folder before it is removed, as an export replaces the folder by renaming."""
+"""Number of consecutive checks without a task's folder after which the task is removed.
+
+The folder is missing for a moment while an export replaces it by renaming.
+"""
 
 
 @dataclass
@@ -43,9 +46,9 @@ class Registry:
 
     Args:
         root: a folder of exported tasks, as bundles or on a shared base.
-        threads: threads of ONNX Runtime for each bundle; None for its default.
+        threads: number of threads of ONNX Runtime for each bundle; None for its default.
         precision: the precision of each bundle.
-        on_reload: called after startup with the name of each changed task, and whether it could be loaded.
+        on_reload: called with the name of each task that changed after startup, and whether it could be loaded.
 
     Raises:
         HyperFormerError: the folder contains no tasks, or none can be loaded.
@@ -81,11 +84,11 @@ class Registry:
         return entry.bundle if entry else None
 
     def index(self) -> dict[str, tuple[Bundle | None, str]]:
-        """Return the bundle of each task, if loaded, and the error of its files, if any."""
+        """Return the bundle of each task (None if not loaded), and the error of its files (empty if they have none)."""
         return {name: (entry.bundle, entry.reason or self._base_error) for name, entry in sorted(self._entries.items())}
 
     def refresh(self) -> None:
-        """Check the folder, load new and changed tasks, and remove those that are gone."""
+        """Check the folder, load new and changed tasks, and remove tasks whose folders are gone."""
         with self._lock:
             if self._started and not self.root.is_dir():  # it is being replaced, or is unmounted
                 return

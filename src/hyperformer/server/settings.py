@@ -24,25 +24,25 @@ class ServerSettings:
     port: int = 8000
     """0 selects a free port."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names without a port that the Host header may have besides loopback names; `*` allows any. Required unless `host`
-    is a loopback address."""
+    """Names without a port that the Host header may have besides loopback names; `*` allows any name. Required unless
+    `host` is a loopback address."""
     threads: int | None = None
-    """Threads of ONNX Runtime; None for its default."""
+    """Number of threads of ONNX Runtime; None for its default."""
     precision: Precision = "float32"
     batch: int = 32
-    """Maximum rows of a batch, from any number of requests; 1 disables batching."""
+    """Maximum number of rows in a batch, from any number of requests; 1 disables batching."""
     queue: int = 1024
-    """Maximum rows in the queue; a request beyond that is answered 429."""
+    """Maximum number of rows in the queue; a request that exceeds it gets status 429."""
     rows: int = 256
-    """Maximum rows of a request."""
+    """Maximum number of rows in a request."""
     body_bytes: int = 4 << 20
-    """Maximum bytes of a request body."""
+    """Maximum size of a request body, in bytes."""
     text_bytes: int = 64 << 10
-    """Maximum bytes of a text; a text of more tokens than the task reads is truncated, and its answer says so."""
+    """Maximum size of a text, in bytes; a text with more tokens than the task reads is truncated and marked so."""
     poll_seconds: float = 2.0
-    """Interval at which the folder is checked for changed tasks; 0 disables it."""
+    """Interval at which the folder is checked for changed tasks, in seconds; 0 disables the checks."""
     shutdown_seconds: int = 30
-    """Time limit of accepted requests after a signal to stop."""
+    """Time limit for finishing accepted requests after a signal to stop, in seconds."""
 
     def __post_init__(self) -> None:
         self._check_hosts()
@@ -69,7 +69,7 @@ class ServerSettings:
                 )
         if not self.allowed_hosts and not is_loopback(self.host):
             raise HyperFormerError(
-                f"host is {self.host}, which is not a loopback address; expected allowed_hosts too. Set "
+                f"host is {self.host}, which is not a loopback address; expected allowed_hosts to be set. Set "
                 f"--allowed-hosts NAME[,NAME…] to the names by which clients reach the server, or to {ANY} for any."
             )
 

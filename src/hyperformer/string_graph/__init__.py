@@ -1,6 +1,6 @@
-"""String graphs: a bundle's graph with its tokenizer inside, from the texts of the columns to the label.
+"""String graphs: ONNX graphs that include a bundle's tokenizer, and map the texts of a row's columns to its label.
 
-They need onnxruntime with the operators of onnxruntime-extensions, and no separate tokenizer.
+To run one, onnxruntime needs the operators of onnxruntime-extensions, but no separate tokenizer.
 """
 
 from hyperformer.string_graph.graph import StringGraph, write_string_graph

@@ -16,18 +16,18 @@ from sentencepiece import SentencePieceTrainer, sentencepiece_model_pb2
 
 protobuf: Any = sentencepiece_model_pb2  # its classes are created at import
 PLACEHOLDER = "\ue000"
-"""Replaces a character that is in no piece."""
+"""Character that replaces each character that is in no piece of the vocabulary."""
 FORMS = ("", PLACEHOLDER, f" {PLACEHOLDER} ")
-"""Normal forms of a character that is in no piece: removed, within a word, or a separate word."""
+"""Possible normal forms of a character that is in no piece: removed, within a word, or a separate word."""
 PLANES = (range(1, 0xD800), range(0xE000, 0x40000), range(0xE0000, 0xF0000))
-"""Code points that Unicode assigns or may assign, without NUL, which ends a string of onnxruntime-extensions."""
+"""Code points that Unicode assigns or may assign, except NUL, which ends a string in onnxruntime-extensions."""
 BEYOND = (range(0x40000, 0xE0000), range(0xF0000, sys.maxunicode + 1))
-"""Code points that Unicode does not assign; all of a range have the same normal form."""
+"""Code points that Unicode does not assign; all code points of a range have the same normal form."""
 
 
 @cache
 def list_decomposed() -> tuple[str, ...]:
-    """List the sequences of letters and combining marks that Unicode composes to one character."""
+    """List the sequences of letters and combining marks that Unicode composes into one character."""
     canonical = (unicodedata.normalize("NFD", chr(code)) for code in chain(*PLANES))
     half_width = (chr(letter) + mark for letter in range(0xFF66, 0xFF9E) for mark in "\uff9e\uff9f")  # of katakana
     composed = (pair for pair in half_width if len(unicodedata.normalize("NFKC", pair)) == 1)
@@ -39,21 +39,21 @@ class Characters:
 
     Args:
         normalize: returns the normal form of a character, or of a letter with its marks, within a text.
-        pieces: pieces of the vocabulary, whose characters are known.
+        pieces: the pieces of the vocabulary; their characters are the known characters.
     """
 
     def __init__(self, normalize: Callable[[str], str], pieces: Iterable[str]) -> None:
         self._normalize, self.alphabet = normalize, {" ", *(char for piece in pieces for char in piece)}
 
     def unknown_pattern(self, form: str) -> str:
-        """Return a pattern of the single characters that are in no piece and have this normal form, one of `FORMS`."""
+        """Return a regular expression for the characters in no piece that have this normal form, one of `FORMS`."""
         return _pattern(codes for codes, other in self._unknown.items() if other == form)
 
     @cached_property
     def _unknown(self) -> dict[range, str]:
-        """Characters that are in no piece, and their normal forms.
+        """Code points of characters that are in no piece → their normal form.
 
-        Combining marks, and letters that they may combine with, are excluded: they have rules.
+        Combining marks and the letters that they may combine with are excluded: `_rules` contains them.
         """
         combining = {char for sequence in list_decomposed() for char in sequence}
         forms = {}
@@ -65,14 +65,14 @@ class Characters:
 
     @cached_property
     def _rules(self) -> dict[str, str]:
-        """Normal forms of all other characters, and of letters with their marks."""
+        """Normal forms of all other characters, and of letters with combining marks, unless they are unchanged."""
         singles = (chr(code) for code in chain(*PLANES) if range(code, code + 1) not in self._unknown)
         return {
             text: form for text in chain(singles, list_decomposed()) if (form := self._replace_unknown(text)) != text
         }
 
     def _replace_unknown(self, text: str) -> str:
-        """Normalize a text, with `PLACEHOLDER` for characters that are in no piece."""
+        """Normalize a text, and replace characters that are in no piece by `PLACEHOLDER`."""
         return "".join(char if char in self.alphabet else PLACEHOLDER for char in self._normalize(text))
 
     def model(self) -> Any:
@@ -84,7 +84,7 @@ class Characters:
 
 
 def _pattern(characters: Iterator[range]) -> str:
-    """Return a regular expression that matches one of these characters, or nothing if there are none."""
+    """Return a regular expression that matches any of these characters; without characters, it matches only NUL."""
     ranges: list[range] = []
     for codes in sorted(characters, key=lambda codes: codes.start):
         if ranges and ranges[-1].stop == codes.start:
@@ -95,7 +95,7 @@ def _pattern(characters: Iterator[range]) -> str:
 
 
 def _compile(rules: Mapping[str, str]) -> bytes:
-    """Compile rules to SentencePiece's format with its trainer."""
+    """Compile normalization rules to SentencePiece's binary format, with SentencePiece's trainer."""
     lines = ("\t".join(" ".join(f"{ord(char):X}" for char in text) for text in rule) for rule in sorted(rules.items()))
     model = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:

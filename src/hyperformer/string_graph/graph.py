@@ -1,4 +1,4 @@
-"""Write string graphs: a bundle's graph, preceded by its template and tokenizer and followed by the label."""
+"""Write string graphs: the template and tokenizer of a bundle, then its graph, then the choice of a label."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ INPUTS = ("input_ids", "attention_mask")
 LABEL, PROBABILITIES, TRUNCATED = "label", "probabilities", "truncated"
 OPSETS = helper.make_opsetid(EXTENSIONS, 1), helper.make_opsetid("ai.onnx.ml", 2)
 BATCH = 64
-"""Rows that are compared at once."""
+"""Number of rows that are compared at once."""
 TOLERANCE = 1e-4
-"""Largest difference of a probability for the same tokens."""
+"""Maximum difference between a probability of the string graph and of the bundle."""
 PROBES = (
     "The film, though slow, didn't lose me: 9/10!",
     "",
@@ -46,12 +46,12 @@ PROBES = (
     "a</s><unk>[SEP] [CLS]<pad> b\u00a0c",
     "don\u00b4t \u1112\u1161\u11ab \u0438\u0306 \u304b\u3099 \U0001fa77 \ue000\ue001 \u0378\u0379 x\U000e0fff",
 )
-"""Texts that every graph is compared on: cases, marks, spaces, scripts, long texts, and literal special tokens."""
+"""Texts that every graph is compared on: letter case, accents, spaces, scripts, long texts, literal special tokens."""
 
 
 @dataclass(frozen=True)
 class StringGraph:
-    """The input columns and outputs of a string graph, and the number of rows that it was compared on."""
+    """The names of a string graph's columns and outputs, and the number of rows that it was compared on."""
 
     columns: list[str]
     outputs: list[str]
@@ -59,10 +59,11 @@ class StringGraph:
 
 
 def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8: bool = False) -> StringGraph:
-    """Write a bundle's task as one graph from strings [B] of each column to `label` [B].
+    """Write a bundle's task as one graph that maps the strings [B] of each column to `label` [B].
 
-    Further outputs are those of the bundle's graph, and `truncated` [B]: whether a text was truncated. Tokens and
-    answers are compared with the bundle's on `PROBES` and on `rows`; if any differ, the graph is not written.
+    The other outputs are the outputs of the bundle's graph, and `truncated` [B]: whether a row's text was truncated.
+    The graph's tokens and answers are compared with the bundle's on `PROBES` and on `rows`; if any differ, the graph is
+    not written.
 
     Args:
         folder: the bundle.
@@ -71,12 +72,12 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
         int8: use the int8 graph.
 
     Returns:
-        The columns and outputs of the graph.
+        The columns and outputs of the graph, and the number of compared rows.
 
     Raises:
         HyperFormerError: the file would be in the bundle; the bundle was changed after the export, uses a shared base,
-            lacks the graph or stores it in several files; a column has the name of another value of the graph; no
-            operators support the tokenizer; or a row differs.
+            has no such graph or stores it in several files; a column has the name of another value of the graph; no
+            operators support the tokenizer; or the tokens or the answer of a row differ.
     """
     if path.resolve().is_relative_to(folder.resolve()):
         raise HyperFormerError(f"{path} is inside the bundle; expected a path outside of it. Choose another path.")
@@ -106,7 +107,7 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """Names of the inputs of a bundle's graph [B, L], and of whether each row's text was truncated [B]."""
+    """Names of the values for the inputs of a bundle's graph [B, L], and of the flags of truncated rows [B]."""
 
     input_ids: str
     attention_mask: str
@@ -114,7 +115,7 @@ class _Tokens:
 
 
 def _add_tokens(nodes: Nodes, template: Source, tokenizer: Tokenizer, longest: int) -> _Tokens:
-    """Add nodes that encode the columns as the tokenizer does, with at most `longest` tokens."""
+    """Add nodes that encode the columns as the tokenizer does, into at most `longest` tokens per row."""
     templates = [template] if isinstance(template, str) else list(template)
     operators = choose_operators(tokenizer)
     limited = [_limit(nodes, _render(nodes, t), longest) for t in templates]
@@ -130,9 +131,12 @@ def _add_tokens(nodes: Nodes, template: Source, tokenizer: Tokenizer, longest: i
 
 
 def _limit(nodes: Nodes, texts: str, longest: int) -> tuple[str, str]:
-    """Add nodes that limit the characters of texts [B]; return the limited texts and whether a text was longer [B].
+    """Add nodes that limit texts [B] to `longest` chunks of `prefix.CHARACTERS` characters.
 
-    No operator truncates strings, so texts are split into chunks, of which the first ones are joined.
+    No operator truncates strings, so each text is split into chunks, and its first chunks are joined.
+
+    Returns:
+        The names of the limited texts [B], and of the flags of texts that were longer [B].
     """
     pattern = nodes.strings(f"((?s:.{{{prefix.CHARACTERS}}}))")
     split = nodes.with_outputs("StringRegexSplitWithOffsets", 4, texts, pattern, pattern, domain=EXTENSIONS)
@@ -151,7 +155,7 @@ def _limit(nodes: Nodes, texts: str, longest: int) -> tuple[str, str]:
 
 
 def _render(nodes: Nodes, template: str) -> str:
-    """Add nodes that insert columns into a template; return the texts [B]."""
+    """Add nodes that insert the columns into a template; return the name of the texts [B]."""
     shape = nodes("Shape", text.find_columns(template)[0])
     rendered = ""
     for literal, column, _, _ in string.Formatter().parse(template):
@@ -162,9 +166,12 @@ def _render(nodes: Nodes, template: str) -> str:
 
 
 def _truncate(nodes: Nodes, lengths: Sequence[str], largest: int) -> tuple[list[str], str]:
-    """Add nodes that share `largest` tokens among texts; return each text's kept tokens, and whether any are dropped.
+    """Add nodes that share `largest` tokens between one or two texts.
 
-    Of two texts the longer one is truncated first, to the length of the shorter one, then both, as `tokenizers` does.
+    As in `tokenizers`, the longer text is truncated first, to the length of the shorter text, then both.
+
+    Returns:
+        The names of the number of tokens to keep [B] of each text, and of the flags of truncated rows [B].
     """
     room = nodes.constant(largest)
     if len(lengths) == 1:
@@ -184,12 +191,12 @@ def _truncate(nodes: Nodes, lengths: Sequence[str], largest: int) -> tuple[list[
 def _join(
     nodes: Nodes, texts: Sequence[Texts], kept: Sequence[str], special: Sequence[Sequence[int]]
 ) -> tuple[str, str]:
-    """Add nodes that insert special tokens around the kept tokens; return token ids and their mask [B, L]."""
+    """Add nodes that insert special tokens around the kept tokens; return the names of token ids and mask [B, L]."""
     zero, step, axis = nodes.constant(0), nodes.constant(1), nodes.constant([1])
     lengths = nodes("Add", *kept) if len(kept) > 1 else kept[0]
     longest = nodes("ReduceMax", nodes("Add", lengths, nodes.constant(sum(map(len, special)))), keepdims=0)
     positions = nodes("Range", zero, longest, step)  # [L]
-    ids, next_position = zero, nodes.constant(np.zeros((1, 1), dtype=np.int64))  # of the next token, [B, 1]
+    ids, next_position = zero, nodes.constant(np.zeros((1, 1), dtype=np.int64))  # positions of the next token, [B, 1]
     for number, tokens in enumerate(special):
         for token in tokens:
             ids = nodes("Where", nodes("Equal", positions, next_position), nodes.constant(token), ids)
@@ -217,12 +224,12 @@ def _strings(columns: Sequence[str]) -> list[onnx.ValueInfoProto]:
 
 
 def build_token_graph(template: Source, tokenizer: Tokenizer, longest: int) -> onnx.ModelProto:
-    """Build a graph from the strings [B] of a template's columns to token ids and their mask [B, L].
+    """Build a graph that maps the strings [B] of a template's columns to token ids and their mask [B, L].
 
     Args:
         template: the template of the source text, or of both texts of a pair.
         tokenizer: a tokenizer without truncation and padding.
-        longest: tokens that a source is truncated to.
+        longest: maximum number of tokens, to which a source is truncated.
 
     Returns:
         The graph.
@@ -247,7 +254,7 @@ def _build_token_graph(nodes: Nodes, tokens: _Tokens, columns: Sequence[str]) ->
 def _build_string_graph(
     nodes: Nodes, tokens: _Tokens, columns: Sequence[str], classifier: onnx.ModelProto, description: Manifest
 ) -> onnx.ModelProto:
-    """Insert the nodes before the bundle's graph, and the label after it."""
+    """Insert the nodes before the bundle's graph, and nodes that choose the label after it."""
     model = compose.add_prefix(classifier, "model/", rename_inputs=False, rename_outputs=False)
     graph = model.graph
     reserved = {*INPUTS, LABEL, TRUNCATED, *(output.name for output in graph.output)}
@@ -297,7 +304,7 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 class _Comparison:
-    """A comparison of graphs with a bundle, which counts the rows."""
+    """A comparison of a token graph and a string graph with their bundle; it counts the rows."""
 
     def __init__(
         self, bundle: Bundle, columns: Sequence[str], token_graph: onnx.ModelProto, string_graph: onnx.ModelProto
@@ -328,14 +335,15 @@ class _Comparison:
         ):
             if not _is_same(label, probabilities.tolist(), bool(truncated), answer):
                 raise HyperFormerError(
-                    f"the string graph and its bundle answer {source!r:.200} differently ({label!r} and "
-                    f"{answer.label!r}). The string graph is not written."
+                    f"the string graph and its bundle predict different outputs for {source!r:.200} (labels {label!r} "
+                    f"and {answer.label!r}). The string graph is not written; use the bundle's own graph, which takes "
+                    "token ids."
                 )
         self.rows += len(batch)
 
 
 def _is_same(label: str, probabilities: Sequence[float], truncated: bool, answer: Answer) -> bool:
-    """Return whether an answer is the bundle's, except for rounding."""
+    """Return whether a string graph's outputs equal the bundle's answer, except for rounding."""
     expected = list(answer.probabilities.values())
     difference = max(abs(left - right) for left, right in zip(probabilities, expected, strict=True))
     is_tie = answer.probabilities[answer.label] - answer.probabilities[label] <= 2 * TOLERANCE

@@ -15,7 +15,7 @@ EXTENSIONS = "ai.onnx.contrib"
 
 
 class Nodes:
-    """Nodes and constants of a graph; methods add one and return the names of its values.
+    """The nodes and constants of a graph. Methods add a node or constant, and return the names of its outputs.
 
     Args:
         prefix: prefix of the names of all values.
@@ -27,7 +27,7 @@ class Nodes:
         self.constants: list[onnx.TensorProto] = []
 
     def new_name(self, kind: str) -> str:
-        """Return an unused name."""
+        """Return an unused name for a node or constant of a kind."""
         return f"{self.prefix}{len(self.nodes) + len(self.constants)}/{kind}"
 
     def __call__(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
@@ -46,14 +46,14 @@ class Nodes:
         return self(kind, *inputs, domain=EXTENSIONS, **attributes)
 
     def constant(self, value: NDArray[Any] | Sequence[int] | int) -> str:
-        """Add numbers, int64 unless they are an array, and return their name."""
+        """Add a constant to the graph (int64, unless `value` is an array) and return its name."""
         name = self.new_name("constant")
         array = value if isinstance(value, np.ndarray) else np.array(value, dtype=np.int64)
         self.constants.append(numpy_helper.from_array(array, name))
         return name
 
     def strings(self, *values: str) -> str:
-        """Add strings [n] and return their name."""
+        """Add a constant of strings [n] to the graph and return its name."""
         name = self.new_name("words")
         self.constants.append(numpy_helper.from_array(np.array(values, dtype=object), name))
         return name

@@ -23,12 +23,12 @@ KINDS = protobuf.ModelProto.SentencePiece
 SPACE = "▁"
 """SentencePiece's mark of a space."""
 LOWEST_SCORE = -1e6
-"""Score of a piece that no merge produces."""
+"""Score of a piece that no merge creates."""
 
 
 @dataclass(frozen=True)
 class Texts:
-    """Names of the token ids of texts, concatenated without special tokens, and of each text's start and length [B]."""
+    """Names of the concatenated token ids of texts, without special tokens, and of each text's start and length [B]."""
 
     ids: str
     starts: str
@@ -45,7 +45,7 @@ class Operators(Protocol):
 def choose_operators(tokenizer: Tokenizer) -> Operators:
     """Choose the operators that encode as a tokenizer does.
 
-    The choice depends on the kind of tokenizer only; the caller compares the token ids.
+    The choice depends only on the kind of tokenizer; the caller must compare the token ids.
 
     Raises:
         HyperFormerError: no operators support this kind of tokenizer.
@@ -70,7 +70,7 @@ def _steps(component: Mapping[str, Any] | None, key: str) -> Iterator[Mapping[st
 
 
 def _split_at(nodes: Nodes, ids: str, bounds: str) -> Texts:
-    """Add nodes that split token ids into texts at `bounds` [B + 1]: the starts, and the last end."""
+    """Add nodes that split token ids into texts at `bounds` [B + 1]: the start of each text, then the last end."""
     first, last = nodes.constant([0]), nodes.constant([-1])
     starts = nodes("Slice", bounds, first, last)
     ends = nodes("Slice", bounds, nodes.constant([1]), nodes.constant([sys.maxsize]))
@@ -78,7 +78,7 @@ def _split_at(nodes: Nodes, ids: str, bounds: str) -> Texts:
 
 
 def _sentencepiece(nodes: Nodes, texts: str, model: Any) -> Texts:
-    """Add SentencePiece's operator with a model."""
+    """Add SentencePiece's operator with a model, to encode texts [B]."""
     no = nodes.constant(np.array([False]))
     flat, bounds, _ = nodes.with_outputs(
         "SentencepieceTokenizer",
@@ -108,8 +108,8 @@ def _replace_unknown(nodes: Nodes, texts: str, characters: Characters) -> str:
 class SentencePiece:
     """A SentencePiece vocabulary (Kudo and Richardson 2018), as SentencePiece's operator with an equivalent model.
 
-    The operator merges adjacent characters that are in no piece to one unknown token. If the tokenizer does not, each
-    is first replaced by a placeholder, which is a piece.
+    The operator merges adjacent characters that are in no piece into one unknown token. If the tokenizer does not merge
+    them, each character is first replaced by a placeholder, which is a piece.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
@@ -118,7 +118,7 @@ class SentencePiece:
         self._unk_id = self._model["unk_id"] if unk_token is None else tokenizer.token_to_id(unk_token)
         self._splits_unknown = self._model["type"] == "BPE" and not self._model["fuse_unk"]
         normalizer = tokenizer.normalizer
-        neighbor = "一"  # combines with no character
+        neighbor = "一"  # a character that combines with no other character
         steps = [step["type"] for step in _steps(config["pre_tokenizer"], "pretokenizers")]
 
         def normalize(text: str) -> str:
@@ -183,8 +183,8 @@ class SentencePiece:
 class WordPiece:
     """BERT's tokenizer (Devlin et al. 2019), as the WordPiece operator on normalized texts with spaces between words.
 
-    SentencePiece's operator normalizes, with a piece for each character: the WordPiece operator splits at spaces only,
-    and the BERT operator handles accents and case of few languages.
+    SentencePiece's operator, with a piece for each character, normalizes the texts: the WordPiece operator only splits
+    them at spaces, and the BERT operator handles the accents and case of few languages.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
@@ -202,8 +202,8 @@ class WordPiece:
         missing = sorted(char for char in letters if not {char, mark + char} <= pieces)
         if missing:
             raise HyperFormerError(
-                f"the vocabulary lacks {missing[0]!r} or {mark + missing[0]!r}; onnxruntime-extensions expects both. "
-                "Use the bundle's own graph, which takes token ids."
+                f"the vocabulary has no {missing[0]!r} or no {mark + missing[0]!r}; onnxruntime-extensions expects "
+                "both. Use the bundle's own graph, which takes token ids."
             )
 
     def encode(self, nodes: Nodes, texts: str) -> Texts:

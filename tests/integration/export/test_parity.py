@@ -87,9 +87,9 @@ def test_one_text_in_fifty_may_differ_by_ten_times_the_tolerance_and_no_more(bun
     got = bundle.scores(sources)
     result = parity.compare(shift_scores(got, 9e-3, 2), bundle, sources, 1e-3)
     assert (result["beyond"], result["rows"]) == (2, 100)
-    with pytest.raises(HyperFormerError, match=r"on 3 of 100 texts\. It is not published"):
+    with pytest.raises(HyperFormerError, match=r"on 3 of 100 texts\. The graph is not published"):
         parity.compare(shift_scores(got, 9e-3, 3), bundle, sources, 1e-3)
-    with pytest.raises(HyperFormerError, match=r"on 1 of 100 texts\. It is not published"):
+    with pytest.raises(HyperFormerError, match=r"on 1 of 100 texts\. The graph is not published"):
         parity.compare(shift_scores(got, 2e-2, 1), bundle, sources, 1e-3)
 
 

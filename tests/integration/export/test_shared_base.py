@@ -142,7 +142,7 @@ def test_a_task_of_another_base_is_refused(copied):
     description = json.loads((copied / "mood" / manifest.MANIFEST).read_text())
     description["made_from"]["base"] = "0" * 64
     (copied / "mood" / manifest.MANIFEST).write_text(json.dumps(description))
-    with pytest.raises(HyperFormerError, match="was exported with another base"):
+    with pytest.raises(HyperFormerError, match="was exported with a base other than"):
         load(copied)["mood"]
 
 

@@ -124,7 +124,7 @@ def test_a_read_only_disk_is_reported_and_loses_nothing(disk):
 
 def test_a_second_run_in_one_folder_is_refused_and_the_first_continues(tree, copy, shared_traces):
     with kedro_fork(copy, "--tags", "export", traces_folder=shared_traces) as first:
-        first.wait_for("equal to torch")
+        first.wait_for("equal to PyTorch")
         second = kedro(copy, "--tags", "report")
         assert first.complete().returncode == 0
     assert second.returncode == 1

@@ -149,7 +149,7 @@ def test_a_bundle_without_lineage_is_an_error_with_its_reason(fault, project, tm
         run(tmp_path, "git", "clone", "-q", str(project), "clone")
         folder = tmp_path / "clone"
         run(folder, "dvc", "remote", "modify", "-q", "kept", "url", str(tmp_path / "elsewhere"))
-        message = "lack 3 of them: run dvc fetch --all-commits"
+        message = "3 of them are in neither the DVC cache nor the remote: run dvc fetch --all-commits"
     elif fault == "remote":
         run(tmp_path, "git", "clone", "-q", str(project), "clone")
         folder = tmp_path / "clone"

@@ -90,7 +90,7 @@ def test_predict_names_the_line_of_a_row_whose_scores_are_not_finite_and_keeps_t
         answer.label for answer in load(bundles / "mood").answer(ROWS[:2])
     ]
     assert printed.err.startswith(f"hyperformer: {file}, line 3: the model's scores are ")
-    assert printed.err.endswith("(rows answered before it: 2)\n")
+    assert printed.err.endswith("(rows predicted before it: 2)\n")
     assert len(printed.err.splitlines()) == 1
 
 

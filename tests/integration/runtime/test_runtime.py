@@ -153,12 +153,12 @@ def test_an_int8_graph_that_was_not_published_is_refused_with_its_metric(copied)
     description["int8"] = {"metric": 48.25, "float32": 52.5, "published": 0.0}
     path.write_text(json.dumps(description))
     with pytest.raises(
-        HyperFormerError, match=r"holds no model.int8.onnx: its metric dropped by 4.25 points\. Use the"
+        HyperFormerError, match=r"has no model.int8.onnx, because its validation metric was 4.25 points lower\. Use the"
     ):
         load(copied, precision="int8")
     description["int8"] = {}
     path.write_text(json.dumps(description))
-    with pytest.raises(HyperFormerError, match=r"holds no model.int8.onnx\. Use the float32 graph"):
+    with pytest.raises(HyperFormerError, match=r"has no model.int8.onnx\. Use the float32 graph"):
         load(copied, precision="int8")
 
 

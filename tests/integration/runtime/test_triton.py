@@ -68,7 +68,7 @@ def test_the_command_writes_a_repository_and_never_overwrites_one(bundles, tmp_p
     assert main(["triton", str(bundles), str(tmp_path / "models")]) == 0
     assert f"3 models, {', '.join(TASKS)}" in capsys.readouterr().out
     assert main(["triton", str(bundles), str(tmp_path / "models")]) == 1
-    assert "is not an empty folder. Choose another path, or clear it." in capsys.readouterr().err
+    assert "is not an empty folder. Choose another path, or empty the folder." in capsys.readouterr().err
 
 
 def test_a_bundle_that_is_refused_leaves_no_partial_repository(bundles, shared_base, tmp_path):

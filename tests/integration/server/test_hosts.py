@@ -105,7 +105,7 @@ def test_no_path_is_redirected(server):
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.0.1", "infer.example"])
 def test_an_address_other_than_loopback_requires_allowed_hosts(host, tmp_path):
-    with pytest.raises(HyperFormerError, match=r"expected allowed_hosts too\. Set --allowed-hosts NAME"):
+    with pytest.raises(HyperFormerError, match=r"expected allowed_hosts to be set\. Set --allowed-hosts NAME"):
         ServerSettings(tmp_path, host=host)
     assert ServerSettings(tmp_path, host=host, allowed_hosts=("infer.example",))
 

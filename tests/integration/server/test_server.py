@@ -380,7 +380,7 @@ def test_requests_beyond_the_shutdown_time_limit_get_503(bundles, rows, held):
         server.stop()
         threading.Timer(4, held.set).start()
         status, body, _ = future.result(60)
-        assert (status, body["error"]) == (503, "the server shut down before it could answer. Use another server.")
+        assert (status, body["error"]) == (503, "the server shut down before it could respond. Use another server.")
 
 
 def test_a_port_in_use_is_a_readable_error(bundles, server, capsys):

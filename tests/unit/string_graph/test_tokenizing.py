@@ -166,7 +166,7 @@ def test_a_vocabulary_that_no_operators_support_is_refused(tmp_path, texts):
     pieces = {piece: number for piece, number in incomplete.get_vocab().items() if piece != "##f"}
     incomplete.model = models.WordPiece(pieces, unk_token="[UNK]")
     with pytest.raises(
-        HyperFormerError, match="the vocabulary lacks 'f' or '##f'; onnxruntime-extensions expects both"
+        HyperFormerError, match="the vocabulary has no 'f' or no '##f'; onnxruntime-extensions expects both"
     ):
         build_token_graph("{text}", incomplete, LONGEST)
 
