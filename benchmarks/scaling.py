@@ -4,10 +4,10 @@
     python benchmarks/scaling.py rows         # 10⁴, 10⁵ and 10⁶ rows: memory and rows per second of each stage
     python benchmarks/scaling.py processes    # 1 and 2 processes: rows per second
 
-`tasks` times steps on 16 rows of 64 tokens of random tasks, in one process and in random order, with a model of
-t5-small's size with random weights. `rows` and `processes` use the shipped backbone, and a new process for each
-measurement. Memory is a process's private memory, `Anonymous` of /proc/self/smaps_rollup: it excludes pages of mapped
-files, which the system can reclaim.
+`tasks` measures the time of a step in models of 8, 64 and 512 tasks, in one process and in random order: 16 rows of 64
+tokens of random tasks. The models have t5-small's size and random weights. `rows` and `processes` use the shipped
+backbone, and a new process for each measurement. Memory is a process's private memory, `Anonymous` of
+/proc/self/smaps_rollup: it excludes pages of mapped files, which the system can reclaim.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Training steps of HyperFormer++ and of other methods and implementations, on the same T5 with the same weights.
 
 As in our training loop, a step consists of zero_grad, forward, backward, clipping to norm 1 and AdamW over the
-trainable parameters, in float32 with T5's dropout. All steps except those of fine-tuning also train T5's layer norms,
-which `T5Backbone.freeze` leaves trainable.
+trainable parameters, in float32 with T5's dropout. Two steps differ: `BF16` computes in bf16, and `GENERATION` only
+generates the weights, forward and backward, without an update. The steps of `FINE_TUNING` train all parameters or only
+the layer norms. All other steps train the layer norms, which `T5Backbone.freeze` leaves trainable, besides the
+method's own parameters.
 """
 
 from __future__ import annotations

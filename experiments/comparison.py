@@ -71,7 +71,7 @@ class Comparison:
         return f"{store.file_stem(configuration)}-{learning_rate:g}-{self.suite.seeds[0]}"
 
     def seed_run(self, configuration: str, seed: int) -> str:
-        """Return the name of another seed's run with the chosen learning rate."""
+        """Return the name of the run of a seed after the first, which uses the chosen learning rate."""
         return f"{store.file_stem(configuration)}-{seed}"
 
     def validation_means(self, configuration: str) -> dict[float, float]:

@@ -28,7 +28,7 @@ class EncoderBackbone(Backbone):
     """An encoder with adapter sites and a head per task.
 
     Args:
-        model: a `BertModel`, `ElectraModel` or `RobertaModel`.
+        model: a `BertModel`, `ElectraModel`, `RobertaModel`, `XLMRobertaModel` or `CamembertModel`.
         tokenizer: the model's fast tokenizer.
     """
 

@@ -16,7 +16,7 @@ LARGEST = 2_000_000_000
 
 
 def write(graph: onnx.ModelProto, path: Path) -> None:
-    """Write a graph to a file; constants of more than 2 GB go to a second file next to it."""
+    """Write a graph to a file; if its constants exceed 2 GB in total, they go to a second file next to it."""
     onnx.save_model(graph, path, save_as_external_data=is_large(graph), location=f"{path.name}.data")
 
 
@@ -42,8 +42,8 @@ def strip_metadata(graph: onnx.ModelProto) -> onnx.ModelProto:
 def number_constants(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Rename a graph's constants to `constant_<n>` in the order of their first use, and sort them in that order.
 
-    optimum names a constant that both decoders of a merged decoder use after one of the two; which one depends on the
-    order of a Python set.
+    If both decoders of a merged decoder use a constant, optimum names it after its name in one of the two; which one
+    depends on the order of a Python set.
     """
     constants = {constant.name: constant for constant in graph.graph.initializer}
     subgraphs = list(iterate_graphs(graph.graph))

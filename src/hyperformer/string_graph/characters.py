@@ -38,7 +38,7 @@ class Characters:
     """A tokenizer's normalization of characters.
 
     Args:
-        normalize: returns the normal form of a character, or of a letter with its marks, within a text.
+        normalize: returns the normal form that a character, or a letter with its marks, has in the middle of a text.
         pieces: the pieces of the vocabulary; their characters are the known characters.
     """
 

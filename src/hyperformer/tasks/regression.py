@@ -25,7 +25,10 @@ def _correlation(statistic: Any) -> Metric:
 
 
 class Regression(Task):
-    """Regression task; a row's answer is the grid number nearest to the label, from `minimum` to `maximum`."""
+    """Regression task; a row's answer is the number nearest to its label on the task's grid.
+
+    The grid has the numbers `minimum`, `minimum + step`, … up to `maximum`.
+    """
 
     METRICS: ClassVar[dict[str, Metric]] = {
         "pearson": _correlation(stats.pearsonr),

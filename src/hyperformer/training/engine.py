@@ -339,7 +339,7 @@ def run_loop(
 
 
 def _replay(last: Path, curve: Curve) -> None:
-    """Record the values in a resume state's log again in the curve."""
+    """Record the log of a resume state in the curve, so that the curve also has the steps before the interruption."""
     for line in TrainerState.load_from_json(str(last / TRAINER_STATE_NAME)).log_history:
         curve(int(line["step"]), {name: line[name] for name in _curve_names(line)})
 
