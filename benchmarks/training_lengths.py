@@ -124,7 +124,7 @@ def make_steps(folder: Path, rows: int) -> dict[str, TrainingStep]:
         return step
 
     windows = [sum(batch_rows[at : at + WINDOW], []) for at in range(0, len(batch_rows), WINDOW)]  # noqa: RUF017
-    grouped = [batch for window in windows for batch in group_by_length(window)]
+    grouped = [batch for window in windows for batch in group_window(window)]
     return {
         ENGINE: padded_step(batches, split=True),
         f"all to {longest}": padded_step(batches, full=True),
