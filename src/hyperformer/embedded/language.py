@@ -473,7 +473,7 @@ def _break_verb(rng: Random, tokens: list[str]) -> bool:
 
 
 def _break_number(rng: Random, tokens: list[str]) -> bool:
-    """Break the number of a noun after "a" or "two"; return False if there is no such noun."""
+    """Give a noun after "a" or "two" the wrong form, singular or plural; return False if there is no such noun."""
     positions = [i for i, word in enumerate(tokens) if word in ("a", "an", "two")]
     if not positions:
         return False

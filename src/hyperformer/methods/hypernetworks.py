@@ -104,10 +104,10 @@ class Generators(nn.Module):
         )
 
     def forward(self, source: Tensor) -> AdapterWeights:
-        """Generate the weights of n tasks at s = e · adapters sites.
+        """Generate the weights of n tasks at s sites; s is e times the argument `adapters` of the class.
 
         Args:
-            source: e projected embeddings of each task, [n, e, p].
+            source: projected embeddings, e of them for each task, [n, e, p].
         """
         n, r, d = len(source), self.bottleneck, self.width
         gain, shift = self.norm(source)

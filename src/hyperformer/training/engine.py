@@ -142,7 +142,7 @@ class _Loop(Trainer):
         self.first_step = 0
 
     def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
-        """Return a loader of this rank's micro-batches from the first step on."""
+        """Return a loader of this rank's micro-batches, from step `first_step` on."""
         args = self.args
         steps, count = args.max_steps - self.first_step, args.gradient_accumulation_steps
         batches = MicroBatches(self._job, self.first_step, steps, count, args.process_index, args.world_size)
