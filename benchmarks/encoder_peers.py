@@ -1,4 +1,7 @@
-"""Scorers of a BERT-like encoder with adapters and a head: our graphs and other implementations on the same weights."""
+"""Scorers of a BERT-like encoder with adapters and a head: our graphs and other implementations.
+
+All scorers use the same weights; `graph without adapters` omits the adapters.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ def write_models(folder: Path, sizes: str, answers: str) -> None:
 
 
 def _export_with_optimum(baked: Any, head: Any, folder: Path) -> None:
-    """Export the same baked weights as a sequence classification model of optimum."""
+    """Export the baked encoder and its head with optimum, as a sequence classification model."""
     import torch
     from optimum.exporters.onnx import onnx_export_from_model
     from transformers import BertForSequenceClassification
@@ -102,6 +105,9 @@ def load_scorers(folder: Path, answers: str, threads: int) -> dict[str, Scorer]:
         folder: The folder that `write_models` wrote.
         answers: A name in `LABELS`.
         threads: Number of threads of each scorer.
+
+    Raises:
+        AssertionError: the scores of our graph or of optimum differ from those of `torch eager`.
     """
     import onnxruntime
     import torch

@@ -1,4 +1,8 @@
-"""Hostile clients, which send the largest allowed requests or none; `serving.py` measures the harm to other clients."""
+"""Hostile clients of four kinds; `serving.py` measures the harm to other clients.
+
+They repeat the largest allowed request, repeat a body that is rejected, pipeline requests, or keep silent connections
+open.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +20,9 @@ TEXT_BYTES = 64 << 10  # default maximum size of a text
 BODY_BYTES = 4 << 20  # default maximum size of a request's body
 EXPANDING = "\ufdfa"  # a character of three bytes that a normalizing tokenizer expands to eighteen characters
 EMPTY_STRINGS = 800_000  # number of strings in a request of empty strings
-PIPELINED = 8  # number of requests sent before the first response is read
-SILENT = 50  # number of connections of a silent client
-PAUSE = 1.0  # seconds between two bytes of a slow client
+PIPELINED = 8  # number of requests sent at once, without waiting for responses
+SILENT = 50  # number of connections of a silent client, half of them slow
+PAUSE = 1.0  # seconds between two bytes of a slow connection
 
 Rows = list[dict[str, str]]
 
@@ -33,14 +37,14 @@ def infer_body(rows: Rows) -> bytes:
 
 
 def largest_body(columns: list[str]) -> bytes:
-    """Return the body of the largest allowed request: as many texts of U+FDFA of the maximum size as fit."""
+    """Return the largest allowed body: as many texts of the maximum size as fit, filled with U+FDFA."""
     text = EXPANDING * (TEXT_BYTES // len(EXPANDING.encode()))
     count = (BODY_BYTES - 4096) // (len(text.encode()) + 4) // len(columns)
     return infer_body([dict.fromkeys(columns, text)] * min(count, ROWS))
 
 
 def empty_body(columns: list[str]) -> bytes:
-    """Return a body of empty strings, which the server rejects."""
+    """Return a body with more empty strings than the server accepts in a request."""
     return infer_body([dict.fromkeys(columns, "")] * (EMPTY_STRINGS // len(columns)))
 
 
@@ -55,7 +59,7 @@ def post(connection: http.client.HTTPConnection, task: str, body: bytes) -> tupl
 
 
 def repeat(port: int, task: str, body: bytes, until: float) -> list[float]:
-    """Send the same request without a pause until a time, and return the seconds of each successful request."""
+    """Repeat a request without a pause until `until`, and return the seconds of each successful request."""
     seconds, connection = [], http.client.HTTPConnection("127.0.0.1", port, timeout=120)
     while (start := time.monotonic()) < until:
         try:
@@ -70,7 +74,7 @@ def repeat(port: int, task: str, body: bytes, until: float) -> list[float]:
 
 
 def pipeline(port: int, task: str, body: bytes, until: float) -> None:
-    """Send requests until a time without waiting for the responses to earlier ones."""
+    """Send `PIPELINED` requests at once, without waiting for responses; repeat this until `until`."""
     head = f"POST /v2/models/{task}/infer HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     while time.monotonic() < until:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)) as connection:
@@ -89,7 +93,7 @@ def drain(connection: socket.socket) -> None:
 
 
 def stay_silent(port: int, until: float) -> None:
-    """Keep connections open until a time; half of them send nothing, the others a byte of a header per pause."""
+    """Keep connections open until `until`; half send nothing, the others a byte every `PAUSE`."""
     with contextlib.ExitStack() as stack:
         connections = []
         for _ in range(SILENT):

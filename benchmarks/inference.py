@@ -32,19 +32,19 @@ import t5_peers
 FAMILIES = {sizes: family for family in (t5_peers, encoder_peers) for sizes in family.SIZES}
 """The module that writes and loads the scorers, by the name of the model's size."""
 SHAPES = [(batch, length) for batch in (1, 8, 32) for length in (32, 128)]
-"""Numbers of rows and tokens of each batch."""
+"""The number of rows and the number of tokens per row, for each batch."""
 SETTLE = 0.03  # seconds to wait before each call, as threads of the previous call may still spin
 
 
 def measure(folder: Path, sizes: str, answers: str, threads: int, seconds: float) -> None:
-    """Print a JSON line: the median seconds in this process, by shape and scorer.
+    """Print a JSON line: the median seconds of a call in this process, by shape and scorer.
 
     Args:
         folder: The folder of the scorers.
         sizes: A name in `FAMILIES`.
         answers: The name of the answer set.
         threads: Number of threads of each scorer.
-        seconds: Minimum time of each shape, in seconds; at least four rounds are timed.
+        seconds: Minimum time for each shape, in seconds; at least four rounds are timed.
     """
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")

@@ -4,10 +4,10 @@
     python benchmarks/scaling.py rows         # 10⁴, 10⁵ and 10⁶ rows: memory and rows per second of each stage
     python benchmarks/scaling.py processes    # 1 and 2 processes: rows per second
 
-`tasks` measures the time of a step in models of 8, 64 and 512 tasks, in one process and in random order: 16 rows of 64
-tokens of random tasks. The models have t5-small's size and random weights. `rows` and `processes` use the shipped
-backbone, and a new process for each measurement. Memory is a process's private memory, `Anonymous` of
-/proc/self/smaps_rollup: it excludes pages of mapped files, which the system can reclaim.
+`tasks` times the steps of all its models in one process, in random order. A step has 16 rows of random tasks, with 64
+tokens each; the models have t5-small's size and random weights. `rows` and `processes` use the shipped backbone. `rows`
+runs each stage in a new process, and measures the peak of its private memory, `Anonymous` in /proc/self/smaps_rollup:
+this excludes pages of mapped files, which the system can reclaim.
 """
 
 from __future__ import annotations
@@ -60,14 +60,14 @@ VOCABULARY = np.array(
 
 
 def method(reduction_factor: int = 8) -> MethodSettings:
-    """Return the settings of HyperFormer++."""
+    """Return the settings of HyperFormer++ with a reduction factor."""
     return Methods(hyperformer_plus_plus={"reduction_factor": reduction_factor, **SIZES}).get_method(
         "hyperformer_plus_plus"
     )
 
 
 def many_tasks(count: int) -> Tasks:
-    """Return a number of tasks that differ only by name."""
+    """Return `count` tasks that differ only by name."""
     return Tasks({f"mood{number}": TASK for number in range(count)})
 
 
@@ -128,7 +128,7 @@ def make_loss(model: MultiTaskModel, count: int) -> Callable[[int], torch.Tensor
 
 @contextmanager
 def sample_peak_memory() -> Iterator[list[float]]:
-    """Sample this process's private memory inside the block, and yield a list of its peak in MB."""
+    """Sample this process's private memory in the block; yield a list whose only entry is the peak in MB."""
     peak, done = [0.0], threading.Event()
 
     def sample() -> None:
@@ -146,7 +146,10 @@ def sample_peak_memory() -> Iterator[list[float]]:
 
 
 def make_rows(folder: Path, count: int) -> None:
-    """Write a task with `count` training rows of different sentences, in chunks."""
+    """Write a task with `count` training rows, in chunks; all sentences differ.
+
+    The validation and test splits have 1000 rows each.
+    """
     draw = np.random.default_rng(0)
     for split, rows in (("train", count), ("validation", 1000), ("test", 1000)):
         schema = pa.schema([("sentence", pa.string()), ("label", pa.int64())])
@@ -160,7 +163,7 @@ def make_rows(folder: Path, count: int) -> None:
 
 
 def run_stage(name: str, folder: Path) -> None:
-    """Run one stage in this process, and print its memory and time as JSON."""
+    """Run one stage in this process; print the peak memory before and during it, and its seconds, as JSON."""
     task = Tasks({"mood": TASK})
     with sample_peak_memory() as before:
         time.sleep(0.2)
@@ -218,10 +221,10 @@ class FitArguments:
 
 
 class Timer(TrainerCallback):
-    """A timer from the twentieth step to the last; its attribute `seconds` is the result."""
+    """A timer from the end of step 20 to the end of the last step; its attribute `seconds` is the result."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Start after the twentieth step, and stop after the last."""
+        """Start the timer after step 20, and stop it after the last step."""
         if state.global_step == 20:
             self.start = time.perf_counter()
         if state.global_step == state.max_steps:
@@ -229,7 +232,7 @@ class Timer(TrainerCallback):
 
 
 def fit(arguments: FitArguments) -> None:
-    """Train in one of several processes; the first process writes the seconds to a file."""
+    """Train in one or several processes; the first process writes the timer's seconds to a file."""
     model, training = MultiTaskModel(BACKBONE, method(), Tasks({"mood": TASK})), arguments.training
     work = build_mixture_job(model, {"mood": (read_tokens(arguments.folder / "tokens", "mood"), 1.0)}, training, 0)
     timer = Timer()

@@ -1,17 +1,17 @@
-"""A server under load: many clients of mixed tasks that also send malformed requests; every answer is checked.
+"""Measure a server under load: many clients, some requests malformed; every answer is checked.
 
     python benchmarks/serving.py data/06_models/onnx --rows data/03_primary/rows
     python benchmarks/serving.py data/06_models/onnx_shared --rows data/03_primary/rows --clients 32 --seconds 60
     python benchmarks/serving.py data/06_models/onnx --rows data/03_primary/rows --clients 24 --hostile 8
 
-`hyperformer serve` runs alternately with dynamic batching and without it (batches of one row). Clients send one to four
-validation rows of a random task; one request in ten is malformed and must be rejected. Answers are compared with those
-of the same tasks without a server.
+`hyperformer serve` runs alternately with dynamic batching and without it (batches of one row). A request has one to
+four validation rows of a random task; one request in ten is malformed and must be rejected. Answers are compared with
+those of the same tasks without a server.
 
-With `--hostile N` one server serves the clients alone, then together with N hostile clients in another process. They
-send the largest allowed request repeatedly, bodies of empty strings and pipelined requests of 256 rows, or keep silent
-connections open. Then one client sends one row at a time, alone and together with the largest allowed request to
-another task.
+With `--hostile N` no client sends malformed requests. One server serves the clients alone, then together with N hostile
+clients. Each hostile client repeats the largest allowed request, a body of empty strings or pipelined requests of 256
+rows, or it keeps silent connections open. Then one client sends one row at a time, first alone,
+then while another client repeats the largest allowed request to another task.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Clients:
         return "5xx" if status >= 500 else "rejected" if status == expected else "wrong"
 
     def send(self, connection: http.client.HTTPConnection, draw: random.Random) -> str:
-        """Send random rows to a random task, compare the response and return the outcome."""
+        """Send one to four consecutive rows to a random task, check the response and return the outcome."""
         task = draw.choice(list(self.rows))
         start, count = draw.randrange(len(self.rows[task]) - 4), draw.randrange(1, 5)
         chosen = self.rows[task][start : start + count]
@@ -160,13 +160,13 @@ def measure_load(options: argparse.Namespace, batch: int, rows: Any, answers: An
 
 
 def quantile(seconds: list[float], share: float) -> float:
-    """Return the milliseconds within which a share of the requests received their responses."""
+    """Return the time in ms within which a share of the requests got responses; NaN without requests."""
     return 1000 * sorted(seconds)[int(share * len(seconds))] if seconds else float("nan")
 
 
 @contextlib.contextmanager
 def hostile_load(port: int, rows: dict[str, Rows], hostile: int, seconds: float) -> Iterator[None]:
-    """Run hostile clients, if any, in a separate process inside the block."""
+    """Run hostile clients, if any, in a separate process during the block."""
     process = multiprocessing.get_context("spawn").Process(target=attack, args=(port, rows, hostile, seconds))
     if hostile:
         process.start()
@@ -191,7 +191,7 @@ def measure_clients(options: argparse.Namespace, port: int, rows: Any, answers: 
 
 
 def measure_one_row(options: argparse.Namespace, port: int, rows: dict[str, Rows], largest: bool) -> dict[str, float]:
-    """Return the figures of requests of one row, alone or with the largest allowed request to another task."""
+    """Return the figures of requests of one row, alone or during the largest requests to another task."""
     task, other = list(rows)[:2]
     until, seconds = time.monotonic() + options.seconds / 2, list[float]()
     body = largest_body(list(rows[other][0]))

@@ -3,9 +3,10 @@
     python benchmarks/shared_base.py                     # t5-small's size, random weights, reduction factor 32
     python benchmarks/shared_base.py --sizes default     # the shipped backbone's size
 
-Speed is the time of one batch in ONNX Runtime, in random order, as medians over processes. Batches of mixed tasks
-contain rows of random tasks. Either one graph that stacks the weights of all tasks and takes `task_ids` processes them,
-or one run of the shared base for each task (routing). The answers are those of GLUE, with the 26 numbers of STS-B.
+Speed is the time of one batch in ONNX Runtime, as medians over processes; the variants are timed in random order.
+Batches of mixed tasks contain rows of random tasks. They are processed either by one graph that stacks the weights of
+all tasks and has the input `task_ids`, or by one run of the shared base for each task (routing). The tasks have the
+answers of GLUE's tasks, including the 26 scores of STS-B.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ import numpy as np
 from t5_peers import SIZES
 
 SHAPES = [(batch, length) for batch in (1, 8, 32) for length in (32, 128)]
-"""Numbers of rows and tokens of each batch."""
+"""The number of rows and the number of tokens per row, for each batch."""
 SETTLE = 0.03  # seconds to wait before each call, as threads of the previous call may still spin
 LABELS = {
     "cola": ["unacceptable", "acceptable"],
@@ -128,7 +129,7 @@ def write_mixed(model: Any, path: Path) -> None:  # noqa: C901 - its modules are
         return stacked
 
     class RowAdapter(nn.Module):
-        """An adapter that applies the weights of a row's task to each row."""
+        """An adapter that applies to each row the weights of the row's task."""
 
         def __init__(self, name: str, activation: nn.Module) -> None:
             super().__init__()
@@ -199,7 +200,7 @@ def resident() -> float:
 
 
 def memory(folder: Path, threads: int) -> None:
-    """Print a JSON line: the resident memory in MB after each task of a folder was loaded and predicted a row."""
+    """Print as JSON the resident memory in MB after all tasks of a folder were loaded and predicted a row."""
     from hyperformer.runtime import Bundle, load
 
     tasks = load(folder, threads=threads)
@@ -209,12 +210,12 @@ def memory(folder: Path, threads: int) -> None:
 
 
 def speed(folder: Path, threads: int, seconds: float) -> None:
-    """Print a JSON line: the median seconds in this process, by shape and variant.
+    """Print a JSON line: the median seconds of a batch in this process, by shape and variant.
 
     Args:
         folder: The folder that `write_models` wrote.
         threads: Number of threads of each session.
-        seconds: Minimum time of each shape, in seconds; at least four rounds are timed.
+        seconds: Minimum time for each shape, in seconds; at least four rounds are timed.
     """
     import onnxruntime
 

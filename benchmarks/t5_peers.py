@@ -1,6 +1,6 @@
 """Scorers of a T5 with adapters: our graphs and other implementations.
 
-optimum and CTranslate2 run the T5 without adapters.
+optimum, CTranslate2 and `graph without adapters` run the T5 without adapters.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ folder is missing, by the shipped tokenizer. All weights are random. bf16 is inc
 it.
 
 A process creates all steps and times them in random order, so that a slowdown of the machine affects all of them. The
-memory of a step is measured in a separate process for each: the rise of the resident memory in three steps, from the
-loaded model to the model with gradients and optimizer state.
+memory of each step is measured in a separate process, but not with --lengths glue: it is the peak of the resident
+memory in three steps minus the resident memory of the loaded model.
 
 AdapterHub's `adapters` and PEFT are included if they are installed. Install them into a separate folder and add that
 folder to PYTHONPATH; adapters 1.3.0 requires exactly the project's version of transformers, 4.57.6:
@@ -40,9 +40,9 @@ import training_lengths
 import training_peers
 
 BENCHMARKS: dict[str, Any] = {"full": training_peers, "glue": training_lengths}
-"""The module that creates the steps, by --lengths."""
+"""The module that creates the steps, by value of --lengths."""
 ROWS = {"full": 16, "glue": 32}
-"""Default number of rows in a batch, by --lengths."""
+"""Default number of rows in a batch, by value of --lengths."""
 MIN_ROUNDS = 6  # minimum number of rounds of a process
 SETTLE = 0.03  # seconds to wait before each step, as threads of the previous step may still spin
 
@@ -68,7 +68,7 @@ def measure(options: argparse.Namespace) -> None:
 
 
 def measure_memory(options: argparse.Namespace) -> None:
-    """Print the rise of this process's resident memory in three steps of one method, in MB."""
+    """Print how far the resident memory in three steps rises above that of the loaded model, in MB."""
     step = training_peers.make_steps(options.measure, options.rows, options.only)[options.only]
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)  # otherwise the first step would reuse memory that loading freed

@@ -1,6 +1,7 @@
-"""Ways to pad batches of GLUE's rows, in rows per second of HyperFormer++: that of our training loop, and others.
+"""Compare the padding of our training loop with other ways to pad batches, on GLUE's rows.
 
-Batches are those of our training loop (`build_mixture_job`). All ways process the same rows in a window of batches.
+Each way is measured in rows per second of HyperFormer++. The batches are those of our training loop
+(`build_mixture_job`). One way sorts the rows of each window of batches by length; the window's rows stay the same.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def make_steps(folder: Path, rows: int) -> dict[str, TrainingStep]:
         }
 
     def group_window(window: Sequence[Any]) -> list[dict[str, Any]]:
-        """Return the batches of a window with rows of similar length in each batch."""
+        """Regroup the rows of a window into batches of rows of similar length."""
         order = group_by_length([len(row.tokens["input_ids"]) for row in window], rows, 0)
         return [work.collate([window[i] for i in order[at : at + rows]]) for at in range(0, len(order), rows)]
 
@@ -137,7 +138,7 @@ def table(runs: list[dict[str, Any]], rows: int, _: Any = None) -> str:
     """Format rows per second as Markdown: medians over processes, and their ratio to our training loop.
 
     Args:
-        runs: The seconds and sizes of each step, by name, one entry per process.
+        runs: One entry per process: the seconds and sizes of each step, by name.
         rows: Number of rows in a batch.
     """
     lines = ["| padding | tokens per row | rows/s | ratio |", "| --- | --- | --- | --- |"]

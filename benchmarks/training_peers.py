@@ -25,7 +25,7 @@ MIXED = "HyperFormer++, mixed tasks"
 BF16 = "HyperFormer++, mixed tasks, bf16"
 GENERATION = "generating the weights of 8 tasks only"
 FINE_TUNING = {"fine-tuning all parameters": "", "fine-tuning layer norms only": "layer_norm.weight"}
-"""Step → suffix of the names of the trainable parameters."""
+"""Step → suffix of the names of the trainable parameters; the empty suffix matches all parameters."""
 LENGTH = 64  # number of tokens of every source
 TARGET = 4  # number of tokens of every target
 LORA_RANK = 8
@@ -59,7 +59,7 @@ def write_inputs(folder: Path, _: Any = None) -> None:
 
 
 def load_hyperformer(folder: Path, label_smoothing: float = 0.0) -> Any:
-    """Return HyperFormer++ with the settings of conf/glue, on the T5 that `write_inputs` wrote."""
+    """Return HyperFormer++ with the tasks and settings of conf/glue, on the T5 that `write_inputs` wrote."""
     from hyperformer.config import BackboneSettings, Methods, Tasks
     from hyperformer.model import MultiTaskModel
 
@@ -203,7 +203,7 @@ def adapter_hub(folder: Path, rows: int) -> TrainingStep:
 
 
 def lora(folder: Path, rows: int) -> TrainingStep:
-    """Return a step of PEFT's LoRA on all linear layers."""
+    """Return a step of PEFT's LoRA on all linear layers of attention and feed-forward."""
     import peft
 
     targets = ["q", "k", "v", "o", "wi", "wo"]
@@ -215,7 +215,7 @@ def table(runs: list[dict[str, Any]], rows: int, memory: dict[str, float]) -> st
     """Format medians over processes as Markdown, with the ratio of each step's time to that of our step on one task.
 
     Args:
-        runs: The seconds and sizes of each step, by name, one entry per process.
+        runs: One entry per process: the seconds and sizes of each step, by name.
         rows: Number of rows in a batch.
         memory: The memory of each step in MB, by name.
     """

@@ -4,7 +4,7 @@
 
 This command computes the runs that are missing or outdated; several processes may share this work. The first seed
 searches the learning rate of each configuration: it tries the middle candidate and its neighbors, then further
-candidates until both neighbors of the best candidate were tried. The other seeds use the learning rate with the best
+candidates until all neighbors of the best candidate were tried. The other seeds use the learning rate with the best
 validation mean. Intermediate files are kept in experiments/work, so that an interrupted run resumes.
 """
 
@@ -31,7 +31,7 @@ class Comparison:
     Args:
         name: The suite's name.
         suite: The suite.
-        source: The folder of the rows; by default the folder of the environment.
+        source: The folder to read the rows from; by default `data.source` of the suite's settings.
     """
 
     def __init__(self, name: str, suite: ComparisonSuite, source: str | None = None) -> None:
@@ -45,7 +45,7 @@ class Comparison:
 
     @cached_property
     def inputs(self) -> tuple[Path, Path]:
-        """The folders of rows and of token ids."""
+        """The folders of rows and of token ids; they are written if they are missing."""
         from hyperformer.training import encode
 
         settings = self.settings
@@ -54,7 +54,7 @@ class Comparison:
         return rows, store.write_folder_once(tokens, partial(encode, rows, settings.tasks, settings.backbone))
 
     def planned_runs(self) -> Iterator[tuple[str, str, float | None, int]]:
-        """Yield (name, configuration, learning rate, seed) of every run; None stands for the learning rate to choose.
+        """Yield (name, configuration, learning rate, seed) of every run; None is the chosen learning rate.
 
         Runs of the first seed with learning rates that the search does not reach are never computed.
         """
@@ -75,7 +75,7 @@ class Comparison:
         return f"{store.file_stem(configuration)}-{seed}"
 
     def validation_means(self, configuration: str) -> dict[float, float]:
-        """Return the validation mean of each learning rate that was tried."""
+        """Return the first seed's validation mean at each learning rate that was tried."""
         runs = {
             learning_rate: store.read("comparison", self.name, self.search_run(configuration, learning_rate))
             for learning_rate in self.suite.learning_rates
@@ -147,7 +147,7 @@ class Comparison:
         }
 
     def compute(self, name: str, configuration: str, learning_rate: float, seed: int) -> None:
-        """Train and score one run, unless it is up to date."""
+        """Compute one run, unless it is up to date: copy an equal run, or train and score a model."""
         import torch
 
         from hyperformer.evaluation import average_tasks
@@ -225,7 +225,7 @@ def describe_model(checkpoint: Path, settings: Settings) -> Run:
 
 
 def parse_arguments(description: str | None, names: Any) -> argparse.Namespace:
-    """Parse the command line: a suite, and the folder of its rows."""
+    """Parse the command line: the name of a suite and, optionally, the folder to read its rows from."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("suite", help=f"one of {', '.join(names)}")
     parser.add_argument("--source", help="folder of the rows; by default the folder of the environment")

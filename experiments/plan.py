@@ -37,9 +37,9 @@ class ComparisonSuite(Suite):
     """Methods, or variants of a method, compared with each other."""
 
     configurations: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-    """Overrides of the environment's settings, by dotted name, for each configuration."""
+    """Configurations by name; each consists of further overrides of the settings, by dotted name."""
     learning_rates: Annotated[list[float], Field(min_length=1)]
-    """Candidate learning rates of all configurations, in increasing order."""
+    """Candidate learning rates in increasing order, the same for all configurations."""
 
     @field_validator("learning_rates")
     @classmethod
@@ -62,12 +62,12 @@ class TransferSuite(Suite):
     """Trained models compared on new tasks with few training rows."""
 
     comparison: str
-    """The suite whose models are adapted."""
+    """The name of the comparison suite whose models are adapted."""
     tasks: Annotated[list[str], Field(min_length=1)]
     """New tasks, a subset of the tasks of the environment."""
     configurations: Annotated[dict[str, Adaptation], Field(min_length=1)]
     samples: Annotated[list[Count], Field(min_length=1)]
-    """Numbers of training rows."""
+    """Numbers of training rows to adapt to; each number has separate runs."""
 
 
 class Plan(_Plan):
@@ -84,7 +84,7 @@ def load_plan(path: Path = PLAN) -> Plan:
         path: A YAML file.
 
     Raises:
-        ConfigurationError: the plan is invalid; the message names the first fault.
+        ConfigurationError: a value of the plan is invalid; the message names the first such value.
     """
     try:
         return Plan(**yaml.safe_load(path.read_text(encoding="utf-8")))
@@ -107,7 +107,7 @@ def find_suite(suites: dict[str, Any], name: str) -> Any:
 
 
 def resolve_settings(suite: Suite, **changes: Any) -> Settings:
-    """Return the environment's settings with the suite's overrides and `changes`, which have dotted names."""
+    """Return the environment's settings with overrides by dotted name: the suite's, then `changes`."""
     overrides = OmegaConf.create()
     for name, value in {**suite.changes, **changes}.items():
         OmegaConf.update(overrides, name, value)

@@ -1,10 +1,13 @@
-"""Check that two clones produce equal bytes: `make demo` in both, then compare the hashes of every output.
+"""Check that `make demo` produces the same bytes in two clones of this repository.
 
-    python experiments/reproducibility.py [FOLDER] [--kills N]     # creates the clones in FOLDER, by default temporary
+    python experiments/reproducibility.py [FOLDER] [--kills N]     # the default of FOLDER is a temporary folder
 
-Each clone has its own environment. The files themselves are hashed; dvc.lock is not trusted. With --kills the second
-clone's run is killed at N random moments and restarted each time. If a run ends before it is killed, its outputs are
-compared, and the next run starts from a clean clone. The check takes 25 minutes, and an hour with ten kills.
+The clones are created in FOLDER, each with its own environment. The check compares the sha256 of every output, which
+it computes from the files instead of reading it from dvc.lock. The first clone's run must not change dvc.lock either.
+
+With --kills the second clone's run is killed at N random moments and restarted each time; the last run is not killed.
+If a run ends before it is killed, its outputs are compared, and the next run starts from a clean clone. The check takes
+25 minutes without kills, and an hour with ten kills.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from hyperformer.manifest import folder_sha256
 
 ROOT = Path(__file__).parents[1]
 PROGRESS = re.compile(r"Running stage '\w+'|(?:going on|[Rr]esum\w+) from step \d+|step \d+ of \d+")
-"""Lines of DVC's and the training's logs that show how far a run has progressed."""
+"""Phrases in the logs of DVC and of training that show how far a run has progressed."""
 
 
 def outputs(tree: Path) -> dict[str, str]:
@@ -37,7 +40,7 @@ def outputs(tree: Path) -> dict[str, str]:
 
 
 def is_lock_unchanged(tree: Path) -> bool:
-    """Return whether the run left the committed dvc.lock unchanged."""
+    """Return whether the dvc.lock of a tree is still the committed one."""
     return not subprocess.run(["git", "diff", "--quiet", "--", "dvc.lock"], cwd=tree, check=False).returncode
 
 
@@ -48,7 +51,7 @@ def clone(tree: Path) -> None:
 
 
 def run(tree: Path) -> float:
-    """Run `make demo` to its end and return its seconds."""
+    """Run `make demo` to its end and return its duration in seconds."""
     start = time.monotonic()
     subprocess.run(["make", "demo"], cwd=tree, check=True)
     return time.monotonic() - start
@@ -70,10 +73,17 @@ def reset(tree: Path) -> None:
 
 
 def run_until(tree: Path, timeout: float) -> bool:
-    """Run `make demo`, and kill it with all its processes at the timeout, in seconds.
+    """Run `make demo`, and kill it with all its processes if it does not end before a timeout.
+
+    Args:
+        tree: The clone.
+        timeout: The timeout in seconds.
 
     Returns:
         Whether the run ended before the timeout.
+
+    Raises:
+        SystemExit: `make demo` failed.
     """
     start = time.monotonic()
     demo = subprocess.Popen(
@@ -126,7 +136,7 @@ def run_with_kills(tree: Path, kills: int, seconds: float, expected: dict[str, s
 
 
 def main() -> int:
-    """Run both clones, print the comparison and return the exit code."""
+    """Run `make demo` in two clones, print the comparison of their outputs and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", nargs="?", help="folder of the clones")
     parser.add_argument("--kills", type=int, default=0, help="number of times to kill the second clone's run")

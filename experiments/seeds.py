@@ -1,9 +1,11 @@
-"""Runs of the default settings with several seeds, also on an untrained backbone: a JSON file per run, and tables.
+"""Runs of the default settings with several seeds, on the pretrained backbone or on an untrained one.
 
-    python experiments/seeds.py 0 1 2 untrained-0     # computes these runs, unless they are up to date
-    python experiments/seeds.py                       # prints the tables of the recorded runs
+    python experiments/seeds.py 0 1 2 untrained-0     # computes these runs, then prints the tables
+    python experiments/seeds.py                       # only prints the tables of the recorded runs
 
-Each run is `kedro run --env base --params seed=N` in a copy of the tree, without export.
+Run `N` is `kedro run --env base --params seed=N` in a temporary copy of the tree, without pretraining and export. Run
+`untrained-N` first replaces the pretrained backbone by a newly initialized one. Each run is recorded in a JSON file,
+and is not computed again as long as it is up to date.
 """
 
 from __future__ import annotations
@@ -62,7 +64,7 @@ def run(name: str) -> None:
 
 
 def untrain(folder: Path, seed: int) -> None:
-    """Replace the pretrained T5 by a newly initialized one of the same sizes and tokenizer."""
+    """Replace the pretrained T5 by a newly initialized one with the same sizes and tokenizer."""
     import torch
     from transformers import AutoTokenizer
 
@@ -82,7 +84,7 @@ def kedro(tree: Path, *options: str) -> None:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Format the test metrics as Markdown: means over runs, for the model with the standard deviation."""
+    """Format the test metrics as Markdown: means over runs, and the standard deviation of the model."""
     tasks = [name for name in runs[0]["metrics"]["test"] if name != "mean"]
     lines = [f"| task | {' | '.join(COLUMNS)} |", "| --- " * (1 + len(COLUMNS)) + "|"]
     for task in [*tasks, "mean"]:
@@ -99,7 +101,7 @@ def table(runs: list[dict[str, Any]]) -> str:
 
 
 def value(run: dict[str, Any], task: str, column: str) -> float:
-    """Return a task's mean metric of the model or of a baseline."""
+    """Return a task's mean metric of the model or of a baseline; `tfidf` stands in for a missing baseline."""
     if column == "model":
         return float(run["metrics"]["test"][task]["mean"])
     baselines = run["baselines"][task]
@@ -107,7 +109,7 @@ def value(run: dict[str, Any], task: str, column: str) -> float:
 
 
 def main() -> None:
-    """Compute the runs that the command line names, and print the tables."""
+    """Compute the runs that the command line names, and print the tables of all recorded runs."""
     for name in sys.argv[1:]:
         run(name)
     for title, pattern in (("pretrained", "[0-9]*.json"), ("untrained backbone", "untrained-*.json")):

@@ -89,8 +89,8 @@ def compute_missing(kind: str, suite: str, planned: Iterable[Any], compute: Call
     Args:
         kind: `comparison` or `transfer`.
         suite: The suite's name.
-        planned: The arguments of `compute` for each run; the first is the run's name.
-        compute: Computes a run that is missing or outdated; returns False if it must wait for other runs.
+        planned: The arguments of `compute` for each run; the first argument is the run's name.
+        compute: Computes a run unless it is up to date; returns False if the run must wait for other runs.
     """
     missing = list(planned)
     while missing:
@@ -105,7 +105,7 @@ def compute_missing(kind: str, suite: str, planned: Iterable[Any], compute: Call
 
 
 def digest(parts: Sequence[BaseModel | str | int]) -> str:
-    """Return a checksum of settings; default values are left out, so that new settings do not change it."""
+    """Return a checksum of settings without default values, so that new settings do not change it."""
     values = [
         part.model_dump(mode="json", exclude_defaults=True) if isinstance(part, BaseModel) else part for part in parts
     ]

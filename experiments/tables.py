@@ -4,8 +4,8 @@
 
 A comment in the document marks the insertion point of a table. For a comparison it is `<!-- table: SUITE test -->`, or
 with `rates` or `steps` in place of `test`; for a transfer it is `<!-- table: SUITE TASK -->`. ± is the standard
-deviation over seeds, and minutes are CPU time of one core. If some seeds of a configuration have no run, its number of
-seeds is shown.
+deviation over seeds. "CPU minutes" is the CPU time of training, summed over the cores; the median over seeds. If some
+seeds of a configuration have no run, the number of its finished seeds is shown.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ REGRESSIONS = {
 
 
 def mean_and_deviation(values: Sequence[float]) -> str:
-    """Format the mean and, of several values, ± the standard deviation."""
+    """Format the mean, and ± the standard deviation if there are several values."""
     deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{deviation}"
 
@@ -64,7 +64,7 @@ def format_seeds(values: Sequence[float], seeds: int, best: float) -> str:
     Args:
         values: The value of each finished seed.
         seeds: The number of planned seeds.
-        best: The highest mean.
+        best: The highest mean in the table's column.
     """
     mean, *deviation = mean_and_deviation(values).split(maxsplit=1)
     text = f"**{mean}**" if statistics.mean(values) == best else mean
@@ -77,7 +77,10 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def chosen_runs(comparison: Comparison) -> dict[str, list[Run]]:
-    """Return the finished runs at the chosen learning rate, by configuration and in the order of the seeds."""
+    """Return the finished runs at the chosen learning rate, by configuration and in the order of the seeds.
+
+    Configurations whose search of the learning rate is incomplete are omitted.
+    """
     runs: dict[str, list[Run]] = {}
     for configuration in comparison.suite.configurations:
         chosen = comparison.chosen_run(configuration)
@@ -95,12 +98,12 @@ def is_complete(runs: Mapping[str, Sequence[Run]], suite: ComparisonSuite) -> bo
 
 
 def mean_of_tasks(run: Run) -> float:
-    """Return the mean over tasks of each task's mean metric."""
+    """Return the mean over tasks, where each task counts with the mean of its test metrics."""
     return statistics.mean(scores["mean"] for scores in run["test"].values())
 
 
 def mean_of_metrics(run: Run) -> float:
-    """Return the mean of all metrics of all tasks, which the paper calls Avg."""
+    """Return the mean of all test metrics of all tasks, which the paper calls Avg."""
     return statistics.mean(v for scores in run["test"].values() for k, v in scores.items() if k not in DIAGNOSTICS)
 
 
@@ -108,7 +111,8 @@ def comparison_tables(name: str, suite: ComparisonSuite) -> dict[str, str]:
     """Return the tables of a comparison, by their names in the document.
 
     Returns:
-        The test metrics at the chosen learning rate, and the validation means by learning rate and by step.
+        `test`: the test metrics at the chosen learning rate; `rates`: the first seed's validation means by learning
+        rate; `steps`: those at the chosen learning rate by step, if each run has several. Without runs, no tables.
     """
     comparison = Comparison(name, suite)
     runs = chosen_runs(comparison)
@@ -182,7 +186,7 @@ def format_best(values: Sequence[float | None]) -> list[str]:
 
 
 def transfer_scores(name: str, suite: TransferSuite, task: str) -> dict[str, dict[int, list[float]]]:
-    """Return the mean test metrics of the finished seeds, by configuration and number of samples."""
+    """Return a task's mean test metric for each seed, by configuration or baseline and number of samples."""
     scores: dict[str, dict[int, list[float]]] = {}
     for configuration in [*suite.configurations, REGRESSION]:
         for samples in suite.samples:
@@ -196,7 +200,7 @@ def transfer_scores(name: str, suite: TransferSuite, task: str) -> dict[str, dic
 
 
 def transfer_tables(name: str, suite: TransferSuite) -> dict[str, str]:
-    """Return, by name, a table for each task of a transfer: its test metrics by number of samples."""
+    """Return, by name, a table of test metrics by number of samples for each task that has runs."""
     tables = {}
     for task in suite.tasks:
         scores = transfer_scores(name, suite, task)
@@ -241,7 +245,7 @@ def plot_comparison(name: str, suite: ComparisonSuite) -> Figure | None:
 
 
 def plot_transfer(name: str, suite: TransferSuite) -> Figure | None:
-    """Plot the test metrics by number of samples: the mean over seeds, and a band of one standard deviation.
+    """Plot test metrics by number of samples: the mean over seeds in a band of ± one standard deviation.
 
     Returns:
         The figure; None if a run is missing.
@@ -267,10 +271,10 @@ def plot_transfer(name: str, suite: TransferSuite) -> Figure | None:
 
 
 def plot_embeddings(name: str, suite: ComparisonSuite) -> Figure | None:
-    """Plot the task embeddings of HyperFormer++, first seed, on their first two principal components.
+    """Plot the first seed's task embeddings of HyperFormer++ on their first two principal components.
 
     Returns:
-        The figure; None if a run is missing or the suite does not have the method.
+        The figure; None if a run is missing or HyperFormer++ is not in the suite.
     """
     runs = chosen_runs(Comparison(name, suite))
     if not is_complete(runs, suite) or "hyperformer_plus_plus" not in runs:
@@ -288,7 +292,7 @@ def plot_embeddings(name: str, suite: ComparisonSuite) -> Figure | None:
 
 
 def save_figure(figure: Figure | None, path: Path) -> None:
-    """Write a figure as SVG, with the same bytes for the same runs."""
+    """Write a figure, unless it is None, as SVG; the same runs give the same bytes."""
     if figure is None:
         return
     with matplotlib.rc_context({"svg.hashsalt": "hyperformer"}):
@@ -307,7 +311,7 @@ def all_tables() -> dict[str, str]:
 
 
 def main() -> None:
-    """Write the tables of docs/results.md and the figures."""
+    """Write the tables of docs/results.md and the figures in docs/figures."""
     tables, text = all_tables(), RESULTS.read_text(encoding="utf-8")
     if unknown := [name for _, name in MARKER.findall(text) if name not in tables]:
         raise HyperFormerError(f"{RESULTS}: unknown table {unknown[0]!r}; {suggest_name(unknown[0], tables)}")

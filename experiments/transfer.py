@@ -4,8 +4,9 @@
 
 This command computes the runs that are missing or outdated, one for each task, configuration and number of samples;
 several processes may share this work. It adapts the models of the comparison's first seed, which must have been trained
-on this machine. The baselines are the majority answer, and logistic regression on TF-IDF features and on the frozen
-backbone's embeddings, fitted to the training rows that the models are adapted to.
+on this machine. The baselines (`evaluate_baselines`) are the majority label, and logistic regression on TF-IDF, on
+TF-IDF with the overlap of two texts, and on the frozen backbone's embeddings. They are fitted to the training rows that
+the models are adapted to.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Transfer:
         name: The suite's name.
         suite: The suite.
         comparison: The comparison whose models are adapted.
-        source: The folder with one folder of rows per task; by default the folders of the environment.
+        source: The folder with one folder of rows per task; by default each task's source in the suite's settings.
     """
 
     def __init__(self, name: str, suite: TransferSuite, comparison: Comparison, source: str | None = None) -> None:
@@ -47,7 +48,7 @@ class Transfer:
 
     @cached_property
     def settings(self) -> Settings:
-        """The environment's settings, with only the suite's tasks."""
+        """The environment's settings with the overrides of the suite, and with only the suite's tasks."""
         settings = resolve_settings(self.suite, **self.source)
         tasks = Tasks({name: settings.tasks.root[name] for name in self.suite.tasks})
         return settings.model_copy(update={"tasks": tasks})
@@ -58,7 +59,7 @@ class Transfer:
         return store.prepare_rows(self.suite, self.settings)
 
     def planned_runs(self) -> Iterator[tuple[str, str, str, int]]:
-        """Yield (name, task, configuration, samples) of every run."""
+        """Yield (name, task, configuration, samples) of every run; `REGRESSION` stands for the baselines."""
         configurations = [*self.suite.configurations, REGRESSION]
         for task, configuration, samples in itertools.product(self.suite.tasks, configurations, self.suite.samples):
             yield run_name(task, configuration, samples), task, configuration, samples
@@ -68,7 +69,7 @@ class Transfer:
         store.compute_missing("transfer", self.name, self.planned_runs(), self.compute)
 
     def compute(self, name: str, task: str, configuration: str, samples: int) -> bool:
-        """Measure the missing seeds of one run, and return True, as a run never waits for others."""
+        """Measure the missing seeds of a run, or all if it is outdated; return True, as runs need no others."""
         adaptation = self.suite.configurations.get(configuration)
         checkpoint = self.checkpoint_path(adaptation) if adaptation else None
         made_from = self.fingerprint(task, adaptation, samples, checkpoint)
@@ -99,7 +100,7 @@ class Transfer:
         """Return the folder of the trained model that is adapted.
 
         Raises:
-            HyperFormerError: the model was not trained on this machine.
+            HyperFormerError: the trained model is not on this machine.
         """
         name = self.comparison.chosen_run(adaptation.model)
         checkpoint = self.comparison.checkpoint_path(name) if name else None
@@ -137,7 +138,7 @@ class Transfer:
     def score_adaptation(
         self, name: str, task: str, adaptation: Adaptation, samples: int, seed: int, checkpoint: Path
     ) -> Run:
-        """Adapt a trained model to samples of a task; return its test score and its initialization."""
+        """Adapt a trained model to samples of a task; return its mean test metric and its initialization."""
         from hyperformer.evaluation import evaluate
         from hyperformer.model import MultiTaskModel, move_to_gpu
         from hyperformer.training import adapt
@@ -160,7 +161,7 @@ class Transfer:
         return {"started_from": initializations[task], "test": round(metrics["mean"], 3)}
 
     def score_regression(self, task: str, samples: int, seed: int) -> Run:
-        """Return the test metrics of the baselines, fitted to the rows that the models are adapted to."""
+        """Return the mean test metric of each baseline, fitted to the rows that the models are adapted to."""
         from hyperformer.data import sample_rows
         from hyperformer.evaluation import evaluate_baselines
         from hyperformer.tasks import make_tasks
