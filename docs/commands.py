@@ -4,11 +4,12 @@
     python docs/commands.py docs/tasks.md docs/serve.md       # only these documents
     python docs/commands.py --given /path/to/glue=FOLDER      # the folder for a placeholder in the documents
 
-In `console` blocks bash runs each line after `$`. `python` and `bash` blocks run as a whole. A `yaml` block whose first
-line is a comment with a path is written to that path. Comments above a fence are directives:
+In `console` blocks, bash runs each command after `$`; lines without `$` continue the command. `python` and `bash`
+blocks run as a whole. A `yaml` block whose first line is a comment with a path in conf/ is written to that path. A
+command with a placeholder for which `--given` sets no folder is skipped. HTML comments above a fence are directives:
 
     <!-- skip BEGINNING: reason -->      skip the commands that start with BEGINNING (`skip all`: the whole block)
-    <!-- beside BEGINNING -->            run in the background until the document ends; it listens on port 8000
+    <!-- beside BEGINNING -->            run a server on port 8000 in the background until the document ends
     <!-- in FOLDER -->                   run the block in FOLDER
 """
 
@@ -95,7 +96,12 @@ def commands(document: str) -> Iterator[Command]:
 
 
 def _commands_of_console(block: str, first: int) -> Iterator[tuple[int, str]]:
-    """Yield the line number and text of each command; a line without `$` continues the command above."""
+    """Yield the line number and text of each command; a line without `$` continues the command above.
+
+    Args:
+        block: The text of the block.
+        first: The line number of the first line of the block in its document.
+    """
     start, command = first, ""
     for number, line in enumerate(block.splitlines(), start=first):
         if line.startswith("$ "):
@@ -108,10 +114,10 @@ def _commands_of_console(block: str, first: int) -> Iterator[tuple[int, str]]:
 
 
 def prepare(root: Path, steps: int | None) -> Path:
-    """Clone the repository with shortened trainings, and write the files that the documents assume.
+    """Clone the repository, shorten its trainings, and write the files that the documents assume.
 
     Args:
-        root: The folder of the clone and of the other files.
+        root: The folder in which the clone and the folders `tickets` and `few` are created.
         steps: The maximum number of steps of a training; None leaves the trainings unchanged.
 
     Returns:
@@ -141,7 +147,7 @@ def prepare(root: Path, steps: int | None) -> Path:
 
 
 def _ticket(number: int) -> str:
-    """Return a help desk ticket as a CSV row; its subject determines the queue, and its body the hours."""
+    """Return a help desk ticket as a CSV row; the subject determines the queue, the body determines the hours."""
     subject, queue = [("The invoice is wrong", "billing"), ("The button does nothing", "bug")][number % 2]
     urgency, hours = [("today", 4), ("this week", 24), ("at some time", 48)][number % 3]
     return f"{subject} ({number}),Please see to it {urgency}.,{queue},{hours}"

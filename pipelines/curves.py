@@ -36,5 +36,5 @@ def start_curves(folder: Path) -> Callable[[int, dict[str, float]], None]:
 
 
 def _sorted(tree: Any) -> Any:
-    """Sort the keys of nested dictionaries."""
+    """Return nested dictionaries with sorted keys; any other value is returned unchanged."""
     return {key: _sorted(tree[key]) for key in sorted(tree)} if isinstance(tree, dict) else tree

@@ -1,4 +1,4 @@
-"""Datasets for folders, as kedro-datasets has none, and for JSON and text files that are replaced atomically."""
+"""Datasets for whole folders, and for JSON and text files that are replaced atomically."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HTMLPreview = NewType("HTMLPreview", str)
 
 
 class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
-    """A folder that a function saves: it fills a new, empty folder, which then replaces the previous folder.
+    """A folder; saving calls a function that fills a new, empty folder, which then replaces the previous folder.
 
     Loading returns the path of the folder.
     """
@@ -35,7 +35,7 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
         return self._folder
 
     def save(self, data: Callable[[Path], None]) -> None:
-        """Fill a new folder and replace the previous folder; an error leaves the previous folder unchanged.
+        """Fill a new folder, which then replaces the previous folder; if `data` fails, the previous folder stays.
 
         Args:
             data: A function that fills an empty folder.
@@ -101,7 +101,7 @@ class WorkingFolderDataset(AbstractDataset[None, Path]):
         return self._folder
 
     def save(self, data: None) -> None:
-        """Refuse to save: nodes write to the folder themselves."""
+        """Raise NotImplementedError, because nodes write to the folder themselves."""
         raise NotImplementedError(f"{self._folder} cannot be saved; nodes write to this folder while they run")
 
     def _exists(self) -> bool:

@@ -30,7 +30,7 @@ class UserErrorHooks:
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
-        """Validate all parameters with `hyperformer.config`; Kedro ignores parameters that no node reads."""
+        """Validate all parameters, including those that no node reads, which Kedro would ignore."""
         with _short_message():
             try:
                 parameters = context.config_loader["parameters"]
@@ -40,7 +40,7 @@ class UserErrorHooks:
 
     @hook_impl
     def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
-        """Check that artifacts, data sources, backbone, method and tasks exist and are compatible."""
+        """Check that the inputs of the pipeline exist, and that the settings that it uses are compatible."""
         from hyperformer import tasks
 
         inputs, outputs, settings = pipeline.inputs(), pipeline.all_outputs(), self._settings
@@ -92,7 +92,7 @@ class UserErrorHooks:
 
 
 def _check_checkpoint_differs(trained: str, adapted: Any) -> None:
-    """Refuse to overwrite the checkpoint that is adapted."""
+    """Refuse a transfer whose adapted checkpoint would overwrite the trained checkpoint that it reads."""
     path = str(_path(adapted))
     if Path(trained).resolve() == Path(path).resolve():
         raise HyperFormerError(
@@ -102,7 +102,12 @@ def _check_checkpoint_differs(trained: str, adapted: Any) -> None:
 
 
 def _refuse_adapted_checkpoint(catalog: Any, reason: str) -> None:
-    """Refuse a checkpoint that the pipeline `transfer` wrote."""
+    """Refuse the run if the pipeline `transfer` wrote this environment's checkpoint.
+
+    Args:
+        catalog: The catalog of the environment.
+        reason: The part of the error message that says why the run is refused.
+    """
     starts = catalog.get("transfer_starts")
     if starts.exists():
         raise HyperFormerError(
@@ -137,7 +142,7 @@ def _short_message() -> Iterator[None]:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes."""
+    """Yield an error, then the chain of errors that led to it."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -153,6 +158,7 @@ def _path(dataset: Any) -> str | None:
 class RunLock:
     """Hooks that lock the data folder for one run at a time; a refused run reports which run holds the lock.
 
+    Runs with several machines share the lock, because the machines of one training use one folder.
     The lock ends with its process. A refused run deletes nothing: DVC keeps the outputs of a stage until its run
     has replaced them (`persist` in dvc.yaml).
     """
@@ -199,6 +205,13 @@ class RunLock:
 def _lock(folder: Path, kind: int) -> BinaryIO:
     """Lock a data folder, and write a description of this run to the lock file.
 
+    Args:
+        folder: The data folder.
+        kind: `fcntl.LOCK_EX` for a single run, or `fcntl.LOCK_SH` for the machines of one training.
+
+    Returns:
+        The open lock file; closing it releases the lock.
+
     Raises:
         HyperFormerError: Another run holds the lock; the message contains its description.
     """
@@ -226,7 +239,10 @@ def _describe_run() -> str:
 
 
 class ArtifactLog:
-    """Hooks that log each saved artifact with its path and duration, and write the durations to the folder `times`."""
+    """Hooks that log each saved artifact with its path and duration, and write the durations to the folder `times`.
+
+    The duration of an artifact is the time from the start of its node until it is saved.
+    """
 
     @hook_impl
     def before_pipeline_run(self, catalog: Any) -> None:
@@ -240,7 +256,7 @@ class ArtifactLog:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
-        """Log a saved dataset, unless it is only in memory."""
+        """Log a saved dataset and record its duration, unless the dataset is only in memory."""
         from hyperformer.progress import record_duration
 
         path, seconds = _path(self._catalog.get(dataset_name)), time.monotonic() - self._start

@@ -40,7 +40,8 @@ def trace_bundle(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
         the data that it read and wrote. Also `task`, and the command to `reproduce` the bundle.
 
     Raises:
-        HyperFormerError: The folder is not a bundle, a file was changed, or no commit contains the bundle.
+        HyperFormerError: The folder is not a bundle, a file was changed, no commit contains the bundle, or the git
+            history, the DVC cache or the remote cannot be read.
     """
     description = manifest.read(bundle)
     manifest.verify(bundle, description.files)
@@ -70,7 +71,7 @@ def trace_bundle(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
 
 
 def _exports(root: Path) -> Iterator[tuple[str, str, Stages, set[str]]]:
-    """Yield (commit, stage, all stages, MD5s of the files) of each exported folder of bundles, oldest first."""
+    """Yield (commit, stage name, all stages, MD5s of files) of each distinct folder of bundles, oldest first."""
     seen = set()
     for commit in _git(root, "log", "--reverse", "--format=%h", "--", *LOCKS).split():
         stages: dict[str, Any] = {}
@@ -84,7 +85,11 @@ def _exports(root: Path) -> Iterator[tuple[str, str, Stages, set[str]]]:
 
 
 def _files(root: Path, commit: str, folder: str) -> set[str]:
-    """Return the MD5s of the files of a folder at a commit; an empty set if DVC no longer has them."""
+    """Return the MD5s of the files of a folder at a commit; an empty set if DVC no longer has their list.
+
+    Raises:
+        HyperFormerError: DVC cannot read its cache or remote.
+    """
     from dvc.api import DVCFileSystem
     from dvc.exceptions import DvcException
     from dvc_data.index import DataIndexDirError

@@ -1,7 +1,7 @@
 """The pipelines by name.
 
-Each pipeline except `times` includes its upstream nodes, so that it runs in a fresh clone; `--tags` selects a single
-stage.
+Each pipeline except `times` includes its upstream nodes, so that it runs in a fresh clone; `transfer` also needs a
+trained checkpoint. `--tags` selects a single stage.
 """
 
 from __future__ import annotations

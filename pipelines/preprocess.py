@@ -10,7 +10,7 @@ from hyperformer.config import DataSettings, Tasks
 
 
 def prepare_rows(tasks: Tasks, data: DataSettings, language_rows: Path, seed: int):
-    """Validate and split the rows of each task."""
+    """Validate the rows of each task, and divide them into disjoint splits."""
     from hyperformer.data import prepare, write_rows
     from hyperformer.tasks import make_tasks
 

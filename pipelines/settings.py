@@ -15,8 +15,8 @@ class ConfigLoader(OmegaConfigLoader):
     """Configuration loader that applies `--params`, setting by setting, after environments have been merged.
 
     A block of an environment replaces the same block of base. Kedro's loader merges `--params` into the environment
-    first, so that a single setting would replace the whole block of base. The root of the catalog, `globals:data`,
-    depends on the name of the environment, so that environments never share data.
+    first, so that a single setting would replace the whole block of base. The root of the catalog, `globals:data`, is
+    `data` in base and local, and `data/<env>` in every other environment, so that only base and local share data.
     """
 
     def __getitem__(self, key: str) -> dict[str, Any]:

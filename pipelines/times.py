@@ -1,4 +1,4 @@
-"""The pipeline `times`: latency of the exported graphs and duration of each step.
+"""The pipeline `times`: latency and throughput of the exported graphs, and the durations of the run's artifacts.
 
 It is not a DVC stage, because its results depend on the machine.
 """
@@ -11,7 +11,7 @@ from kedro.pipeline import Pipeline, node
 
 
 def measure_times(bundles: Path, rows: Path, times: Path) -> bool:
-    """Measure the exported graphs, and write the results to the folder `times`."""
+    """Measure the latency and throughput of the exported graphs, and write them to the folder `times`."""
     from hyperformer.report.times import measure
 
     measure(bundles, rows, times)

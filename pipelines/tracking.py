@@ -16,16 +16,16 @@ ARTIFACTS = ("results", "report", "figures")
 
 
 class MLflowLogger:
-    """Hooks that log to the MLflow run of kedro-mlflow what its own hooks omit or log as one long text."""
+    """Hooks that log to the MLflow run what the hooks of kedro-mlflow omit or log as one long text."""
 
     @hook_impl
     def after_context_created(self, context: Any) -> None:
-        """Keep the configuration for later hooks."""
+        """Keep the configuration loader for later hooks."""
         self._settings = context.config_loader
 
     @hook_impl(trylast=True)  # after the hook of kedro-mlflow, which starts the MLflow run
     def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
-        """Log the settings that the pipeline reads."""
+        """Log the settings that the pipeline reads, if an MLflow run is active."""
         self._catalog = catalog
         mlflow = _active_mlflow()
         if mlflow is not None:
@@ -35,7 +35,7 @@ class MLflowLogger:
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:
-        """Log a dataset if it has metrics, curves or reports."""
+        """Log a dataset that has metrics, curves or reports, if an MLflow run is active."""
         mlflow = _active_mlflow()
         if mlflow is None:
             return
@@ -60,7 +60,7 @@ def _active_mlflow() -> Any:
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the values of nested dictionaries by their dotted names."""
+    """Yield the dotted name and the value of each entry of nested dictionaries."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{_clean_name(str(key))}.")
@@ -69,5 +69,5 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _clean_name(text: str) -> str:
-    """Replace the characters that MLflow does not allow in names."""
+    """Replace the characters that MLflow does not allow in names with underscores."""
     return re.sub(r"[^\w\-./ ]", "_", text)

@@ -1,4 +1,4 @@
-"""The pipeline `train`: token ids, then multi-task training."""
+"""The pipeline `train`: encoding of the training rows into token ids, then multi-task training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipelines.states import create_cleanup_node
 
 
 def encode_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings):
-    """Encode the rows of all tasks into token ids."""
+    """Encode the training rows of all tasks into token ids."""
     from hyperformer.training import encode
 
     return encode(rows, tasks, backbone)

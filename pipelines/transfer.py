@@ -13,7 +13,7 @@ from pipelines.states import create_cleanup_node
 
 
 def adapt_model(rows: Path, tasks: Tasks, transfer: TransferSettings, seed: int, resume_states: Path, curves: Path):
-    """Adapt a trained checkpoint to each task on a few of its rows."""
+    """Adapt a trained checkpoint to each task separately, on sampled training rows of that task."""
     from hyperformer.training import adapt
 
     return adapt(rows, tasks, transfer, seed, resume_states / "transfer", partial(start_curves, curves))
