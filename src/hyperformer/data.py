@@ -1,6 +1,6 @@
-"""Read rows from the Hub, a folder or the embedded tasks, check and split them, and encode them into token ids.
+"""Read rows from the Hub or a folder, check and split them, and store the rows and their token ids.
 
-A source split is a file `<split>.parquet`, `<split>.csv` or `<split>.jsonl` in a folder, or the split of that name of a
+A source split is a file `<split>.parquet`, `<split>.csv` or `<split>.jsonl` in a folder, or the split `<split>` of a
 dataset on the Hub.
 """
 
@@ -53,7 +53,7 @@ class StoredRows:
     """Rows that stay in their files; every iteration reads the files again, in order and batch by batch.
 
     Attributes:
-        read: returns the batches of the files, with at least the columns that are named.
+        read: takes column names, and returns the batches of the files with at least these columns.
         schema: the columns of these rows.
         mask: true for each selected row of the files; rows beyond the end of the mask are not selected.
     """
@@ -70,7 +70,7 @@ class StoredRows:
             yield from batch.to_pylist()
 
     def iter_batches(self) -> Iterator[pa.RecordBatch]:
-        """Yield the rows in order, a few at a time."""
+        """Yield the selected rows in order, as record batches."""
         at = 0
         for number, batch in enumerate(self.read(self.schema.names)):
             if number % 10 == 0:
@@ -87,14 +87,14 @@ class StoredRows:
         return replace(self, schema=pa.schema([self.schema.field(name) for name in names]))
 
     def select(self, chosen: NDArray[np.bool_]) -> StoredRows:
-        """Return the rows for which `chosen` is true; it has one value per row."""
+        """Return the rows for which `chosen` is true; `chosen` has one value for each of the `len(self)` rows."""
         mask = self.mask.copy()
         mask[self.mask] = chosen
         return replace(self, mask=mask)
 
 
 def make_rng(seed: int, *stream: int | str) -> np.random.Generator:
-    """Return a generator that depends only on the seed and the stream's numbers and names."""
+    """Return a random generator that depends only on `seed` and on the numbers and names in `stream`."""
     keys = [zlib.crc32(key.encode()) if isinstance(key, str) else key for key in stream]
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *keys])))
 
@@ -124,7 +124,7 @@ def _schema_and_batches(rows: Rows | StoredRows) -> tuple[pa.Schema, Iterator[pa
 
 
 def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
-    """Yield tables of `GROUP_ROWS` rows, or of fewer rows if their texts are long."""
+    """Yield tables of `GROUP_ROWS` rows; the last table and tables with long texts have fewer rows."""
     pending: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:
@@ -182,10 +182,12 @@ def read_first_rows(folder: Path, task: str, split: Split, count: int) -> Rows:
 
 
 def sample_rows(folder: Path, task: str, split: Split, count: int, seed: int) -> Rows:
-    """Sample `count` of the rows that `write_rows` wrote; a larger sample of the same seed has all of them.
+    """Return a random sample of the rows that `write_rows` wrote, in the order of the file.
+
+    With the same seed, a larger sample contains every smaller one.
 
     Raises:
-        HyperFormerError: if there are fewer than `count` rows.
+        HyperFormerError: if there are fewer than `count` rows, or if their file is missing or damaged.
     """
     file = folder / task / f"{split}.parquet"
     with _report_damage(file):
@@ -216,7 +218,7 @@ def _open_parquet(file: Path, limit: int | None = None) -> StoredRows:
 
 
 def _open_arrow(files: Sequence[str], schema: pa.Schema, rows: int) -> StoredRows:
-    """Return the rows of Arrow streams, one after another."""
+    """Return the rows of files that are Arrow streams, one file after another."""
 
     def read(columns: list[str]) -> Iterator[pa.RecordBatch]:
         for file in files:
@@ -242,8 +244,8 @@ def _find_local_file(name: str, path: str, configuration: str | None, split: str
     """Return the file of a split in a local folder, or None if `path` is the name of a dataset on the Hub.
 
     Raises:
-        HyperFormerError: if the folder has no file of that split or several files of it, or if `path` is a file or a
-            misspelt folder.
+        HyperFormerError: if the folder does not exist, has no file of the split or has several of them, or if `path`
+            is a file or a misspelt folder.
     """
     folder = Path(path)
     _check_folder(name, folder)
@@ -279,7 +281,7 @@ def check_sources(tasks: Mapping[str, Task], settings: DataSettings) -> None:
     """Check that local folders have a file for every split that a task reads.
 
     Raises:
-        HyperFormerError: if a file is missing.
+        HyperFormerError: if a folder or file is missing, a folder has several files of a split, or a source is a file.
     """
     for name, task in tasks.items():
         if (task.settings.source.path or settings.source) != EMBEDDED:
@@ -295,7 +297,7 @@ def _source_splits(task: Task) -> list[str]:
 
 
 def _read_split(name: str, task: Task, settings: DataSettings, embedded: Path, split: str) -> tuple[StoredRows, str]:
-    """Return the rows of a split of the source, and the name of their file for messages."""
+    """Return the rows of a source split, and the name of its file or of its Hub split for messages."""
     path, configuration = _resolve_source(name, task, settings, embedded)
     limit = task.settings.source.rows
     file = _find_local_file(name, path, configuration, split)
@@ -321,7 +323,7 @@ def _read_split(name: str, task: Task, settings: DataSettings, embedded: Path, s
 
 
 def _load(limit: int | None, *source: str | None, split: str, **options: Any) -> StoredRows:
-    """Return all rows of `load_dataset`, from its cache, or stream only the first `limit` rows."""
+    """Load all rows through the cache of `datasets`; if `limit` is set, stream only the first rows."""
     if limit is not None:
         stream = load_dataset(*source, split=split, streaming=True, **options)
         return _spool(stream.with_format("arrow").iter(min(limit, BATCH_ROWS)), limit)
@@ -332,9 +334,10 @@ def _load(limit: int | None, *source: str | None, split: str, **options: Any) ->
 
 
 def _spool(tables: Iterator[pa.Table], limit: int) -> StoredRows:
-    """Write the first `limit` rows to a temporary file, which is removed when the rows are no longer used.
+    """Copy the first `limit` rows to a temporary file, and return the rows of that file.
 
-    The file is not kept for later runs, because the source may have changed by then.
+    The file is removed when the rows are no longer used. It is not kept for later runs, because the source may
+    have changed by then.
     """
     first = next(tables, None)
     if first is None:
@@ -367,7 +370,10 @@ def _unreadable_error(name: str, file: str, error: BaseException) -> HyperFormer
 
 
 def _csv_options(file: Path) -> dict[str, Any]:
-    """Return options that read every CSV value as text: 007 is not a number, and None is not a missing value."""
+    """Return options to read every value of a CSV file as text; for other files, return none.
+
+    With these options, 007 is not a number, and None is not a missing value.
+    """
     if file.suffix != ".csv":
         return {}
     encoding = "utf-8-sig"  # spreadsheets write a byte order mark
@@ -378,7 +384,10 @@ def _csv_options(file: Path) -> dict[str, Any]:
 
 
 def _describe(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of the error's type if the message is empty."""
+    """Return the first line of an error's message, or the error's type if the message is empty.
+
+    If the error is that a file has no data, return that it has no rows.
+    """
     message = (str(error).splitlines() or [type(error).__name__])[0]
     return "it has no rows" if "corresponds to no data" in message else message
 
@@ -387,8 +396,8 @@ def _check_rows(name: str, task: Task, rows: StoredRows, file: str) -> StoredRow
     """Check every row, and return the columns that the task uses.
 
     Raises:
-        HyperFormerError: if a column is missing, a row has no text or an unknown label, or the file is damaged. The
-            message names the file and, for an invalid row, its number.
+        HyperFormerError: if a column is missing, there are no rows, a row has no text or an invalid label, or the file
+            is damaged. The message names the file and, for an invalid row, the number of the row.
     """
     columns = list(dict.fromkeys([*task.text_columns, task.settings.label_column]))
     missing = [column for column in columns if column not in rows.schema.names]
@@ -461,10 +470,10 @@ def _build_splits(name: str, task: Task, settings: DataSettings, embedded: Path,
 def prepare(
     tasks: Mapping[str, Task], settings: DataSettings, embedded: Path, seed: int
 ) -> tuple[dict[str, dict[str, StoredRows]], dict[str, Any]]:
-    """Return the checked splits of every task; no text of a row is in more than one split.
+    """Return the checked splits of every task; no two splits of a task have rows with the same texts.
 
-    Rows whose texts are also in test are removed from validation. Rows whose texts are also in validation or test are
-    removed from train.
+    Rows with the same texts as a test row are removed from validation. Rows with the same texts as a validation or test
+    row are removed from train. If a task has several text columns, all of them must be equal.
 
     Args:
         tasks: the tasks by name.
@@ -473,7 +482,10 @@ def prepare(
         seed: determines which rows are held out, and how splits are halved.
 
     Returns:
-        task → split → rows, and task → split → the numbers of rows that were kept (`rows`) and `removed`.
+        task → split → rows, and task → split → how many rows were kept (`rows`) and `removed`.
+
+    Raises:
+        HyperFormerError: if the rows of a source cannot be read or are invalid, or if no row of a split is left.
     """
     rows: dict[str, dict[str, StoredRows]] = {}
     counts: dict[str, Any] = {}

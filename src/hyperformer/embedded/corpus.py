@@ -1,6 +1,6 @@
 """Pretraining text of the embedded language: documents, and pairs of a prompted source and its target.
 
-A row is `source` and `target`; if `target` is empty, the source is a document for span corruption. The pairs are
+A row has a `source` and a `target`; if `target` is empty, the source is a document for span corruption. The pairs are
 supervised auxiliary objectives, as in the pretraining of T5 (Raffel et al. 2020, section 3.5.3). They resemble some
 tasks, but have different prompts and targets. Many texts follow an invented field name and a colon, so that the
 backbone can read the field names of new templates. The corpus has no task template, no sentence of a validation or test
@@ -73,7 +73,7 @@ RELATION_WORDS = ("therefore", "perhaps", "impossible")
 
 
 class PlainRandom(Random):
-    """A random generator that always chooses the first option, for basic words in the basic order."""
+    """A random generator that always chooses the first option: basic words in the basic order."""
 
     def random(self) -> float:
         """Return a number close to 1, which declines every optional variation."""
@@ -176,7 +176,7 @@ def _name_part(event: Event, part: Part) -> str:
 
 
 def _draw_two_events(rng: Random) -> tuple[Event, Event, list[Part]]:
-    """Draw an event and another that differs in any number of parts; return both, and the parts that both have."""
+    """Draw two events that differ in any number of parts; return both, and the names of all their parts."""
     event = draw_event(rng, place=0.9, time=0.9)
     kinds: tuple[Part, ...] = (*ROLES, "verb")
     parts = [part for part in kinds if getattr(event, part)]
@@ -187,14 +187,17 @@ def _draw_two_events(rng: Random) -> tuple[Event, Event, list[Part]]:
 
 
 def draw_common_parts(rng: Random) -> Pair:
-    """Draw two statements; the target is the basic words of their common parts."""
+    """Draw two statements; the target is the basic words of their common parts, or `nothing`."""
     event, other, parts = _draw_two_events(rng)
     shared = [_name_part(event, part) for part in parts if getattr(event, part) == getattr(other, part)]
     return Pair((render_statement(rng, event), render_statement(rng, other)), "common", ", ".join(shared) or "nothing")
 
 
 def draw_changed_parts(rng: Random) -> Pair:
-    """Draw two statements; the target is the basic words of the parts of the second that differ from the first."""
+    """Draw two statements; the target is the changed parts of the second one, in basic words.
+
+    If no part has changed, the target is `nothing`.
+    """
     event, other, parts = _draw_two_events(rng)
     changed = [_name_part(other, part) for part in parts if getattr(event, part) != getattr(other, part)]
     return Pair((render_statement(rng, event), render_statement(rng, other)), "unlike", ", ".join(changed) or "nothing")
@@ -223,19 +226,29 @@ def draw_passive(rng: Random) -> Pair:
 
 
 def _draw_maybe_faulty(rng: Random) -> tuple[str, str | None]:
-    """Draw a sentence; return it and a copy, which has a fault in half of the cases or is None if no fault fits."""
+    """Draw a sentence; return it and, with probability 0.5 each, the same sentence or a faulty copy.
+
+    The faulty copy is None if the sentence does not allow the random fault.
+    """
     text = render_statement(rng, draw_event(rng, negated=0.2, state=0.2))
     return text, text if rng.random() < 0.5 else add_fault(rng, text)
 
 
 def draw_correction(rng: Random) -> Pair | None:
-    """Draw a sentence, faulty in half of the rows; the target is the sentence without the fault."""
+    """Draw a correct or a faulty sentence; the target is the correct sentence.
+
+    Return None if the random fault does not fit the sentence.
+    """
     text, faulty = _draw_maybe_faulty(rng)
     return Pair((faulty,), "mend", text) if faulty else None
 
 
 def draw_fault(rng: Random) -> Pair | None:
-    """Draw a sentence, faulty in half of the rows; the target is its first wrong word, or `nothing`."""
+    """Draw a correct or a faulty sentence; the target is its first wrong word.
+
+    The target is `nothing` for a correct sentence, and `end` if only the last word is missing. Return None if the
+    random fault does not fit the sentence.
+    """
     text, faulty = _draw_maybe_faulty(rng)
     if not faulty:
         return None
@@ -251,7 +264,7 @@ def draw_copy(rng: Random) -> Pair:
 
 
 def draw_shared_words(rng: Random) -> Pair:
-    """Draw two lists of words; the target is the words of the first that are also in the second."""
+    """Draw two lists of words; the target is the words of the first that the second has too, or `nothing`."""
     first = rng.sample(VOCABULARY, rng.randint(3, 8))
     shared = [word for word in first if rng.random() < 0.4]
     second = [*shared, *rng.sample(VOCABULARY, rng.randint(1, 5))]
@@ -337,7 +350,11 @@ def draw_corpus(count: int, seed: int) -> Iterator[dict[str, str]]:
 
 
 def format_source(rng: Random, pair: Pair) -> str:
-    """Return the source of a pair: texts separated by slashes or, in half of the cases, after invented field names."""
+    """Return the source of a pair: its prompt, if it has one, and its texts.
+
+    In half of the cases, each text follows an invented field name. Otherwise the texts are separated by slashes, or by
+    spaces in a document.
+    """
     if rng.random() < 0.5:
         return f"{pair.prompt}: {' / '.join(pair.texts)}" if pair.prompt else " ".join(pair.texts)
     names = [_invent_name(rng) for _ in pair.texts]

@@ -1,7 +1,7 @@
 """An artificial small English: vocabulary, events, and the sentences and questions that express them.
 
 An `Event` is a meaning, which `render_statement` and `render_question` express with random voice, synonyms and order.
-Every label of the embedded tasks is a relation between events, never between words.
+In tasks with two texts, the label is a relation between events, never between words.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ TIMES: list[Synonyms] = [
 
 @dataclass(frozen=True)
 class Phrase:
-    """A participant: a name, or a determiner, at most one adjective and a noun."""
+    """A participant in an event: a name, or a noun with a determiner and at most one adjective."""
 
     noun: Noun | None = None
     name: str = ""
@@ -167,12 +167,15 @@ class Event:
 
 
 def replace_parts(event: Event, **parts: Any) -> Event:
-    """Return the event with some parts replaced; a typed `replace` would not accept variables as their names."""
+    """Return the event with some parts replaced.
+
+    The names of the parts may be variables, which type checkers reject in a call of `dataclasses.replace`.
+    """
     return replace(event, **parts)
 
 
 def draw_phrase(rng: Random, nouns: list[Noun], adjective_probability: float = 0.5, names: bool = True) -> Phrase:
-    """Draw a participant among `nouns`, or a name with probability 0.2."""
+    """Draw a participant: one of `nouns` or, with probability 0.2 if `names` is true, one of `NAMES`."""
     if names and rng.random() < 0.2:
         return Phrase(name=rng.choice(NAMES))
     plural = rng.random() < 0.3
@@ -252,7 +255,10 @@ def _render_circumstances(rng: Random, event: Event, without: Role | None = None
 
 
 def render_clause(rng: Random, event: Event, passive: bool) -> tuple[str, str, str]:
-    """Return (subject, auxiliary, predicate), without place and time."""
+    """Return the (subject, auxiliary, predicate) of a clause about an event, without place and time.
+
+    The clause is active if the event has no patient.
+    """
     forms = rng.choice(event.verb.synonyms) if rng.random() < 2 * SYNONYM_PROBABILITY else event.verb.synonyms[0]
     if passive and event.patient:
         auxiliary, verb = _inflect(event, event.patient, True, forms)
@@ -380,7 +386,10 @@ def change_meaning(rng: Random, event: Event) -> Event:
 
 
 def generalize(rng: Random, event: Event) -> Event:
-    """Return an event that a positive `event` entails: a part is left out, or a noun is replaced by its hypernym."""
+    """Return a more general event, which a positive `event` entails; `event` itself if there is none.
+
+    A place, a time or an adjective is left out, or a noun is replaced by its hypernym.
+    """
     options: list[Event] = []
     if event.place:
         options.append(replace(event, place=None))
@@ -488,7 +497,10 @@ def _break_number(rng: Random, tokens: list[str]) -> bool:
 
 
 def add_fault(rng: Random, text: str) -> str | None:
-    """Add a fault in order, agreement or number, or omit or double a word; return None if the fault does not fit."""
+    """Return the sentence with a random grammatical fault, or None if it does not allow the fault.
+
+    A fault is two exchanged words, a wrong verb form, a wrong singular or plural, a missing word or a doubled word.
+    """
     tokens = text[:-1].split()
     tokens[0] = tokens[0] if tokens[0] in NAMES else tokens[0].lower()
     kind = rng.random()

@@ -1,7 +1,7 @@
 """The rows of the embedded tasks: eight to train on, in the formats of GLUE, and four to transfer to.
 
-A builder draws a row with a given label. Everything else in a row is drawn independently of the label, so that neither
-single words nor lengths predict the label, except in sentiment.
+A builder draws a row with a given label; it returns None if its random choices do not allow the label, and is then
+called again. Single words and lengths say little about the label, except in `sentiment` and `reviews`.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def draw_acceptability(rng: Random, label: int) -> SuiteRow | None:
 
 
 def draw_sentiment(rng: Random, label: int) -> SuiteRow:
-    """Draw an opinion, with negators and concessions; label 1 positive, 0 negative (the format of SST-2)."""
+    """Draw an opinion; label 1 if it is positive, 0 if it is negative (the format of SST-2)."""
     return {"sentence": draw_opinion(rng, bool(label)), "label": label}
 
 
@@ -108,7 +108,7 @@ def oppose(event: Event) -> Event | None:
 def draw_hypothesis(rng: Random, premise: Event, relation: int) -> Event:
     """Draw an event that `premise` entails (0), is neutral to (1) or contradicts (2).
 
-    A positive premise entails more general events; a negated one entails the negation of more specific ones.
+    A positive premise entails more general events; a negated premise entails the negation of more specific events.
     """
     event = replace(premise, negated=False)
     neutral, entailed = (generalize, specialize) if premise.negated else (specialize, generalize)
@@ -141,13 +141,13 @@ def draw_premise_and_hypothesis(rng: Random, relation: int) -> tuple[Event, Even
 
 
 def draw_inference(rng: Random, label: int) -> SuiteRow:
-    """Draw premise and hypothesis; label 0 entailment, 1 neutral, 2 contradiction (the format of MNLI)."""
+    """Draw a premise and hypothesis; label 0 entailment, 1 neutral, 2 contradiction (the format of MNLI)."""
     premise, other = draw_premise_and_hypothesis(rng, label)
     return {"premise": render_statement(rng, premise), "hypothesis": render_statement(rng, other), "label": label}
 
 
 def draw_answerability(rng: Random, label: int) -> SuiteRow | None:
-    """Draw question and sentence; label 0 if the sentence has the answer, else 1 (the format of QNLI)."""
+    """Draw a question and a sentence; label 0 if the sentence has the answer, else 1 (the format of QNLI)."""
     event = draw_event(rng, place=0.8, time=0.5)
     role = draw_role(rng, event)
     stated = event
@@ -202,13 +202,13 @@ def draw_yes_no(rng: Random, label: int) -> SuiteRow:
 
 
 def draw_support(rng: Random, label: int) -> SuiteRow:
-    """Draw premise and hypothesis; label `entails` or `neutral` (the format of SciTail)."""
+    """Draw a premise and hypothesis; label 1 is written `entails`, 0 `neutral` (the format of SciTail)."""
     return {**draw_inference(rng, 1 - label), "label": ("neutral", "entails")[label]}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """The builder of a task's rows, its number of labels, and whether its training set is small."""
+    """The builder of a task's rows, the number of labels, and whether the task has a small training set."""
 
     build: Builder
     labels: int = 2
@@ -255,7 +255,9 @@ def draw_rows(task: str, split: Split, count: int, seed: int) -> Iterator[SuiteR
 
 
 def write_language_rows(tasks: Tasks, data: DataSettings, settings: EmbeddedSettings, seed: int) -> Writer:
-    """Return a function that writes the rows of every task of the embedded language as `<name>/<split>.parquet`.
+    """Return a function that writes the rows of the tasks whose source is the embedded language.
+
+    The files are `<name>/<split>.parquet`; `<name>` is the task's `source.name` or, if it is not set, the task's name.
 
     Args:
         tasks: all tasks; those with another source are skipped.
@@ -264,7 +266,7 @@ def write_language_rows(tasks: Tasks, data: DataSettings, settings: EmbeddedSett
         seed: seed of all rows.
 
     Raises:
-        HyperFormerError: if a task names a dataset that the language does not have.
+        HyperFormerError: if such a task's `<name>` is not in `SUITE`.
     """
     rows: dict[str, dict[str, Dataset]] = {}
     for task, task_settings in track(tasks.root.items(), "generating rows", len(tasks.root)):

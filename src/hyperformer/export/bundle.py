@@ -1,4 +1,4 @@
-"""Export each task as a bundle: its graphs, tokenizer, manifest and model card, verified against PyTorch."""
+"""Export each task as a bundle, a folder with its graphs or adapter, and verify it against PyTorch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ CODE_PATHS = (
     "text.py",
     "types.py",
 )
-"""Modules and packages of `hyperformer` whose code determines a bundle's bytes, together with its checkpoint."""
+"""Modules and packages of `hyperformer` whose code can change the bytes of a bundle."""
 
 
 def export(
@@ -57,7 +57,8 @@ def export(
         evaluation: settings of the evaluation that computed the metrics; the graphs predict with the same settings.
 
     Returns:
-        A function that writes a folder `<task>/` for each task.
+        A function that writes a folder `<task>/` for each task; it raises `HyperFormerError` if an exported task
+        differs from PyTorch.
     """
     trained = MultiTaskModel.from_pretrained(checkpoint)
     targets = {name: TARGETS[task.settings.kind] for name, task in trained.tasks.items()}
@@ -77,11 +78,11 @@ def export_shared_base(
         evaluation: settings of the evaluation that computed the metrics; the graph predicts with the same settings.
 
     Returns:
-        A function that writes the shared graph, and a folder `<task>/` for each task.
+        A function that writes the shared graph, and a folder `<task>/` for each task; it raises `HyperFormerError` if
+        the checkpoint's method trains the backbone, or if an exported task differs from PyTorch.
 
     Raises:
-        HyperFormerError: the checkpoint has fewer than two classification and regression tasks, or its method trains
-            the backbone.
+        HyperFormerError: the checkpoint has fewer than two classification and regression tasks.
     """
     trained = MultiTaskModel.from_pretrained(checkpoint)
     targets: dict[str, type[Target]] = dict.fromkeys(trained.answers, SharedBaseTarget)

@@ -1,4 +1,4 @@
-"""The model card of a bundle: the task, its metrics, and code that runs it."""
+"""The model card of a bundle, with the task, its metrics and code that runs the bundle."""
 
 from __future__ import annotations
 

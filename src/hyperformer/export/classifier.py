@@ -1,4 +1,4 @@
-"""Export classification and regression tasks to ONNX graphs, one for each task.
+"""Export each classification or regression task to a float32 ONNX graph and possibly an int8 graph.
 
 The inputs are `input_ids` and `attention_mask`; the outputs are `scores`, `probabilities` and, for regression, `value`.
 Tasks whose constants have the same shapes share one traced graph: each task's graph is a copy of it with the task's
@@ -114,7 +114,7 @@ def trace_graph(
         opset: ONNX opset version.
         outputs: names of the module's outputs.
         task_inputs: example values of further inputs, by name.
-        dynamic_axes: for each further input, its dynamic axes and their dimensions.
+        dynamic_axes: for each of `task_inputs`, by name, its dynamic axes and their dimensions.
 
     Returns:
         The graph. Its constants are random numbers, which `fill_constants` replaces.

@@ -1,4 +1,4 @@
-"""Write ONNX graphs, so that equal models have equal bytes."""
+"""Change and write ONNX graphs; equal models give files with equal bytes."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def iterate_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
 
 
 def prevent_fusion(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Replace `Add` before layer norms by `Sum`, which onnxruntime does not fuse.
+    """Replace the residual `Add` before each layer norm by `Sum`, so that onnxruntime cannot fuse the two.
 
     On CPU the fused kernel takes three times as long as the two separate kernels (onnxruntime 1.32).
     """
@@ -85,7 +85,7 @@ def prevent_fusion(graph: onnx.ModelProto) -> onnx.ModelProto:
 
 @contextmanager
 def silence_output() -> Iterator[None]:
-    """Suppress the output, warnings and log messages of exporters; their exceptions still propagate."""
+    """Suppress the output of exporters, including warnings and log messages below the level of errors."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -39,8 +39,9 @@ def compare(
         `largest_difference` (of a score).
 
     Raises:
-        HyperFormerError: too many scores differ by more than `tolerance`, a score differs by a multiple of it, or the
-            labels of a row differ although its two best scores are not nearly equal.
+        HyperFormerError: the scores of too many texts differ by more than `tolerance`, a score differs by more than
+            `OUTLIER_FACTOR` times `tolerance`, or the labels of a row differ although PyTorch's two best scores are not
+            nearly equal.
     """
     single = [scores for source in sources[:SINGLE_ROWS] for scores in bundle.scores([source])]
     pairs = [

@@ -1,4 +1,4 @@
-"""Dynamic int8 quantization: 8-bit weights of matrix products, activations quantized at run time."""
+"""Quantize matrix products to int8: their weights in the file, and their activations at run time."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ def _has_only_matrices(path: Path) -> bool:
 
 def keep_if_accurate(task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], float32: float) -> dict[str, float]:
     """Remove the int8 graph if its metric is more than `LARGEST_DROP` lower than the float32 graph's.
+
+    If there are so few rows that one row changes the metric by more than `LARGEST_DROP`, allow a drop of one row.
 
     Args:
         task: the exported task.

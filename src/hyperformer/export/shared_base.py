@@ -1,6 +1,6 @@
 """Export classification and regression tasks to one shared graph and a small adapter file for each task.
 
-Tensors that differ between tasks (adapters, labels, task-specific layer norms) are inputs of the shared graph.
+Tensors that differ between tasks (adapters, encoded labels, task-specific layer norms) are inputs of the shared graph.
 onnxruntime reads these inputs by name from the active task's adapter file. Their default values in the graph are zeros.
 """
 
@@ -47,7 +47,11 @@ class SharedBaseTarget(ScoringTarget):
     """Export target that writes one shared graph and tokenizer, and an adapter file for each task."""
 
     def write_shared(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
-        """Write the shared graph, its tokenizer and `base.json`, and return the graph's hash as `base`."""
+        """Write the shared graph, its tokenizer and `base.json`, and return the graph's hash as `base`.
+
+        Raises:
+            HyperFormerError: the method trains the backbone.
+        """
         check_method(self.model.method_settings.name)
         self._answers = [self.model.answers[task.name] for task in tasks]
         first, self._task_tensors = self._split_tensors(tasks)

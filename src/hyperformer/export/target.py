@@ -41,7 +41,7 @@ class Target(ABC):
 
     @abstractmethod
     def write(self, task: Task, folder: Path) -> None:
-        """Write the graphs and tokenizer of a task."""
+        """Write the files of a task into its folder: the graphs and the tokenizer, or the adapter."""
 
     @abstractmethod
     def check(

@@ -40,7 +40,8 @@ def launch(function: Callable[..., None], argument: Any, settings: TrainingSetti
         settings: the training settings; `processes`, `machines` and `rendezvous` are used.
 
     Raises:
-        HyperFormerError: if a process fails (the message has its error), or if a launcher started this process.
+        HyperFormerError: if a process fails (the message has its error), the machines cannot connect, a signal stops
+            the run, or a launcher such as torchrun started this process.
         SystemExit: with status 0, on every machine but the first.
     """
     if is_distributed():
@@ -112,7 +113,7 @@ def _exit_with(launcher: int) -> None:
 
 
 def _find_cause(error: Exception) -> str:
-    """Return the error that ended the run: of this process, or of the other process whose failure it noticed."""
+    """Return the error message of the first process that failed, which may be another process."""
     store = dist.TCPStore(  # type: ignore[attr-defined]
         os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), timeout=CAUSE_TIMEOUT
     )

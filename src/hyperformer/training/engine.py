@@ -1,7 +1,7 @@
-"""The training loop of fine-tuning and pretraining, on transformers' Trainer, in one process or several ranks.
+"""The training loop of fine-tuning, transfer and pretraining, based on transformers' `Trainer`.
 
-A batch is a pure function of (seed, step), so that a resumed run has exactly the batches of an uninterrupted run. Each
-rank processes a different subset of the rows of a batch.
+A batch is a pure function of (seed, step), so that a resumed run has exactly the batches of an uninterrupted run. If
+several processes (ranks) train, each processes a different subset of the rows of a batch.
 """
 
 from __future__ import annotations
@@ -72,16 +72,20 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class _MicroBatch:
-    """Rows of a step's batch that are computed at once, and the weight of their mean loss in the loss of the batch."""
+    """Rows of a step's batch that are computed at once, and a weight for their mean loss.
+
+    The loss of the batch is the average of the weighted mean losses over all micro-batches and ranks.
+    """
 
     rows: list[TrainingRow]
     weight: float
 
 
 class MicroBatches(Dataset[dict[str, Any]]):
-    """The batches from step `first` on, each split into `count` micro-batches of rows of similar length.
+    """One rank's rows of `steps` batches from step `first` on, in `count` micro-batches per batch.
 
-    Item i belongs to step first + i // count. A rank has every `ranks`-th row of a batch, starting at its rank.
+    Item i belongs to step first + i // count. A rank has every `ranks`-th row of a batch, starting at the index `rank`.
+    Each micro-batch has rows of similar length.
     """
 
     def __init__(self, job: TrainingJob, first: int, steps: int, count: int = 1, rank: int = 0, ranks: int = 1) -> None:
@@ -92,7 +96,7 @@ class MicroBatches(Dataset[dict[str, Any]]):
         return self._steps * self._count
 
     def micro_batch(self, index: int) -> _MicroBatch:
-        """Return the rows of an item, without their tensors."""
+        """Return the rows and the weight of an item, without its tensors."""
         step, number = divmod(index, self._count)
         batch = self._job.rows(self._first + step)
         rows = batch[self._rank :: self._ranks]
@@ -109,7 +113,7 @@ class MicroBatches(Dataset[dict[str, Any]]):
 
 
 class TaskLosses:
-    """Sums of the losses of each task since the sums were last averaged."""
+    """Sums of the losses of each task since the last call of `average_and_reset`."""
 
     def __init__(self, tasks: Sequence[str]) -> None:
         self._tasks, self._sums = tasks, torch.zeros(2, len(tasks), dtype=torch.float64)
@@ -152,7 +156,7 @@ class _Loop(Trainer):
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Return a micro-batch's weighted share of the batch's loss.
+        """Return the mean loss of a micro-batch, multiplied by the weight of the micro-batch.
 
         Args:
             model: the model, perhaps wrapped for distributed training.
@@ -161,7 +165,7 @@ class _Loop(Trainer):
             num_items_in_batch: ignored.
 
         Raises:
-            HyperFormerError: if the loss is not finite; the message names the step, the tasks and the rows.
+            HyperFormerError: if the loss of a row is not finite; the message names the step, and tasks and rows.
         """
         micro_batch = inputs["micro_batch"]
         losses = model(**inputs["tensors"])["row_losses"]
@@ -184,7 +188,7 @@ class _Loop(Trainer):
         return f"the loss is no longer finite at step {step} (training rows of {locations}). {DIVERGENCE_ADVICE}"
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log the mean loss of each task in place of the trainer's values."""
+        """Log the learning rate and the mean losses, over all rows and of each task; drop the other values."""
         if "loss" in logs:
             logs = {"learning_rate": logs["learning_rate"], **self._losses.average_and_reset(self.args.device)}
         super().log(logs, start_time)
@@ -219,7 +223,10 @@ def _readable(state: str | None) -> Iterator[None]:
 
 
 def uses_bf16(precision: str) -> bool:
-    """Return whether to compute in bf16; `auto`: if the GPU, or the CPU if there is no GPU, supports bf16."""
+    """Return whether to compute in bf16.
+
+    With `auto`, the answer is yes if the GPU supports bf16 or, if there is no GPU, if the CPU has AVX-512 BF16.
+    """
     if precision != "auto":
         return precision == "bf16"
     if torch.cuda.is_available():
@@ -297,20 +304,25 @@ def run_loop(
     curve: Curve | None = None,
     is_finished: Callable[[int], bool] = lambda step: False,
 ) -> bool:
-    """Train to the last step; return False if an earlier run had already finished, otherwise True.
+    """Train until the last step or until a callback stops the run, resuming an interrupted run.
 
     Args:
         job: the model and its batches.
         settings: the optimizer, its schedule and the precision.
         seed: seed of dropout.
         state: a folder for resume states; the run resumes from the last complete state in it, if there is one.
-        callbacks: more callbacks of the trainer.
+        callbacks: further callbacks for the trainer.
         save_every: steps between resume states.
-        curve: records the values of a step; a resumed run first records the steps of the earlier run again.
+        curve: records the values of a step; a resumed run first records the steps of the earlier run again. None:
+            nothing is recorded.
         is_finished: returns, for the step of the last resume state, whether the run had stopped early there.
 
+    Returns:
+        False if an earlier run had already finished, so that its weights were only loaded; otherwise True.
+
     Raises:
-        HyperFormerError: if the loss or a weight is no longer finite, or if the processes do not train the same run.
+        HyperFormerError: if the loss or a weight is no longer finite, the processes do not train the same run, or a
+            resume state cannot be read.
     """
     arguments = _arguments(settings, seed, state, save_every)
     last = _find_last_state(state, arguments.world_size)
@@ -376,7 +388,7 @@ def _arguments(settings: LoopSettings, seed: int, state: Path, save_every: int) 
 
 
 def _logging_interval(steps: int, save_every: int) -> int:
-    """Return the steps between log lines, for about twenty lines per run.
+    """Return the number of steps between log lines: about a twentieth of the run, but at most about 500.
 
     The interval divides `save_every`, so that a resumed run logs the same steps as an uninterrupted one.
     """
@@ -419,13 +431,16 @@ class StateChecksums(TrainerCallback):
 
 
 def _checked_files(folder: Path) -> list[str]:
-    """Return the files of a resume state that have checksums: all but the random states of several ranks."""
+    """Return the files of a resume state that have checksums.
+
+    These are all files except the checksums file and, if there are several ranks, their random states.
+    """
     names = [path.name for path in folder.iterdir()]
     return sorted(name for name in names if name != CHECKSUMS and not name.startswith("rng_state_"))
 
 
 def _is_complete(folder: Path, ranks: int) -> bool:
-    """Return whether a resume state has the files of every rank, and none of them has changed."""
+    """Return whether the random state of every rank exists, and no file with a checksum has changed."""
     try:
         checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
         complete = {name: sha256(folder / name) for name in _checked_files(folder)} == checksums

@@ -49,7 +49,7 @@ def encode(rows: Path, settings: Tasks, backbone: BackboneSettings) -> Writer:
 
 
 class BestCheckpoint(TrainerCallback):
-    """Validates at intervals, keeps the trained tensors with the best mean metric, and stops training early.
+    """Validates at intervals, saves the tensors with the best mean and, if `patience` is set, stops early.
 
     The history of validations is saved with the resume states, so that a resumed run continues it. Each rank evaluates
     some of the tasks; the first rank writes the files.
@@ -78,7 +78,7 @@ class BestCheckpoint(TrainerCallback):
             self._show(line)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Validate if it is due, and stop training after `patience` validations without a better mean."""
+        """Validate if it is due; if `patience` is set, stop after that many validations without a better mean."""
         if state.global_step % self.settings.evaluate_every and state.global_step != state.max_steps:
             return
         check_finite(self.model, state.global_step)
@@ -106,7 +106,10 @@ class BestCheckpoint(TrainerCallback):
             control.should_training_stop = True
 
     def is_finished(self, step: int) -> bool:
-        """Return whether none of the last `patience` validations up to a step had a better mean than before."""
+        """Return whether the last `patience` validations up to `step` brought no new best mean.
+
+        The result is always False if `patience` is None.
+        """
         means = [line["mean"] for line in self.history if line["step"] <= step]
         since = len(means) - 1 - int(np.argmax(means)) if means else 0
         return self.settings.patience is not None and since >= self.settings.patience
@@ -161,10 +164,11 @@ def train(
     """Train the method's models, resuming an interrupted run of the same settings, rows and code.
 
     If a method trains several models, the steps, the warm-up steps and the steps between validations of each model are
-    its tasks' share of the settings. Every task is then trained on as many rows as in one model for all tasks.
+    its tasks' share of the settings. Every task is then trained on about as many rows as in one model for all tasks.
 
     Args:
-        rows: the folder of checked rows; the first `validation_rows` of each validation split choose the checkpoint.
+        rows: the folder of checked rows; the first `validation_rows` rows of each validation split serve to choose the
+            checkpoint.
         tokens: the folder of encoded training rows.
         settings: the tasks.
         backbone: settings of the backbone.
@@ -172,14 +176,17 @@ def train(
         training: settings of the optimizer, its schedule and the processes.
         seed: seed of all random choices.
         states: the folder for resume states, which stay until `remove_states`.
-        curves: opens a recorder of losses and validations; it must be picklable. None: nothing is recorded.
+        curves: returns a curve that records losses and validations; `curves` must be picklable. None: nothing is
+            recorded.
 
     Returns:
         A function that writes a checkpoint, with the tensors of each model at its best mean validation metric; and a
-        dictionary for each validation, with its `step`, its `mean` and every task's mean metric in percent.
+        dictionary for each validation, with its `step` and, in percent, its `mean` and every task's mean metric. The
+        n-th validations of several models are merged into one.
 
     Raises:
-        HyperFormerError: if the loss is no longer finite, a process fails, or `training.resume_from` is incompatible.
+        HyperFormerError: if the loss or a weight is no longer finite, a process fails, another run uses `states`, a
+            resume state is damaged, or `training.resume_from` is incompatible.
         SystemExit: with status 0, on every machine but the first.
     """
     blocks = {"tasks": settings, "backbone": backbone, "method": method, "training": training}
@@ -254,7 +261,7 @@ def _fit_model(
     state: Path,
     curve: Curve | None,
 ) -> None:
-    """Train one model on the tokens and shares of its tasks; write its best tensors and its history into `state`."""
+    """Train one model on a mixture of its tasks; write its best tensors and its history into `state`."""
     validation = {name: read_first_rows(run.rows, name, "validation", training.validation_rows) for name in mixture}
     state.mkdir(exist_ok=True)
     if training.gradient_checkpointing:
@@ -279,13 +286,18 @@ def _merge_histories(histories: Sequence[list[dict[str, float]]]) -> list[dict[s
 def build_mixture_job(
     model: MultiTaskModel, mixture: Mapping[str, tuple[Rows, float]], settings: TrainingSettings, seed: int
 ) -> TrainingJob:
-    """Return the training job of a model on mixed batches of all tasks; a batch is a pure function of (seed, step).
+    """Return the training job of a model, whose batches have rows of all tasks in `mixture`.
+
+    A batch is a pure function of (seed, step).
 
     Args:
         model: the model to train.
-        mixture: each task's encoded training rows, and its share of the batches.
-        settings: training settings, with the batch size.
+        mixture: each task's encoded training rows, and the task's share of the rows in batches.
+        settings: training settings, of which the steps and the batch size are used.
         seed: seed of the batches.
+
+    Raises:
+        HyperFormerError: if a token id is not in the backbone's vocabulary.
     """
     tokens = {name: rows for name, (rows, _) in mixture.items()}
     for name, rows in tokens.items():

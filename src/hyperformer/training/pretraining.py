@@ -1,4 +1,4 @@
-"""Pretraining of a small T5 and its tokenizer, by span corruption and supervised objectives."""
+"""Pretraining of a small T5 and its tokenizer, by span corruption and text-to-text pairs."""
 
 from __future__ import annotations
 
@@ -51,6 +51,10 @@ def pretrain(
 
     Returns:
         A function that writes the backbone in transformers' format and half precision, with its model card.
+
+    Raises:
+        HyperFormerError: if the loss or a weight is no longer finite, another run uses `states`, or a resume state
+            cannot be read.
     """
     with lock_states(states):
         fingerprint = compute_fingerprint({"pretraining": settings}, inputs, seed)
@@ -155,7 +159,9 @@ Pretrained on {source}, with seed {seed}.
 def corrupt(
     ids: Sequence[int], sentinels: Sequence[int], settings: PretrainingSettings, rng: np.random.Generator
 ) -> Any:
-    """Replace random spans with sentinels, and make the spans the target (Raffel et al. 2020, section 3.1.4).
+    """Replace random spans of a text with sentinels (Raffel et al. 2020, section 3.1.4).
+
+    The target is each sentinel, followed by the span that it replaces.
 
     Args:
         ids: the tokens of a text, without </s>.

@@ -34,7 +34,7 @@ class Permutations:
 
 
 def compute_task_shares(rows: Mapping[str, int], weights: Mapping[str, float], temperature: float) -> dict[str, float]:
-    """Return each task's share of the batches, proportional to weight · rows^(1/temperature).
+    """Return each task's share of the drawn rows, proportional to weight · rows^(1/temperature).
 
     This is temperature-based sampling (HyperFormer, section 4).
     """
@@ -44,10 +44,10 @@ def compute_task_shares(rows: Mapping[str, int], weights: Mapping[str, float], t
 
 
 class TaskSampler:
-    """Draws the rows of each step: a random task according to the shares, then the task's next row.
+    """Draws the rows of each step: first a task in proportion to `shares`, then the next row of that task.
 
-    The rows of a task come in endless shuffled passes. Exactly one of `batch_size` and `batch_tokens` is set. A run
-    with more steps begins with the same rows as a run with fewer steps.
+    The rows of a task come in endless shuffled passes. Exactly one of `batch_size` and `batch_tokens` must be set. A
+    run with more steps begins with the same rows as a run with fewer steps.
 
     Args:
         lengths: for each task, the number of source tokens of each training row.

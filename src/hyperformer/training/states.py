@@ -26,7 +26,10 @@ LOCATION_SETTINGS = {"resume_from", "rendezvous"}  # not part of a fingerprint: 
 
 
 def compute_fingerprint(settings: Mapping[str, BaseModel], inputs: Mapping[str, Path], seed: int) -> dict[str, Any]:
-    """Return the values that identify a run, by dotted name: settings, hashes of inputs and code, and the seed."""
+    """Return the values that identify a run by dotted name: settings, seed, and hashes of inputs and code.
+
+    The settings in `LOCATION_SETTINGS` and inputs that do not exist are left out.
+    """
     values = {name: block.model_dump(mode="json", exclude=LOCATION_SETTINGS) for name, block in settings.items()}
     hashes = {name: manifest.folder_sha256(path) for name, path in inputs.items() if path.exists()}
     return dict(_leaves({**values, **hashes, "code": manifest.folder_sha256(CODE), "seed": seed}))
@@ -46,10 +49,10 @@ def prepare_state(states: Path, fingerprint: Mapping[str, Any], resume_from: Pat
     Args:
         states: the folder of all resume states.
         fingerprint: fingerprint of this run.
-        resume_from: folder of resume states in another location, which is copied; None resumes from `states`.
+        resume_from: a folder of resume states to copy into `states` first; None: use those in `states`, if any.
 
     Raises:
-        HyperFormerError: if `resume_from` is incompatible with this run, or is not a resume state.
+        HyperFormerError: if `resume_from` is incompatible with this run, or is not a folder of resume states.
     """
     state = states / hashlib.sha256(json.dumps(fingerprint, sort_keys=True).encode()).hexdigest()[:16]
     if resume_from is not None:
@@ -123,7 +126,7 @@ def damaged_file_error(file: Path, error: Exception) -> HyperFormerError:
 
 
 def _differences(state: Path, fingerprint: Mapping[str, Any]) -> list[str] | None:
-    """Return the differences between the fingerprint of a state and this one, or None if it has no fingerprint."""
+    """Return how a state's fingerprint differs from `fingerprint`, or None if the state has none."""
     try:
         other = dict(json.loads((state / FINGERPRINT).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):

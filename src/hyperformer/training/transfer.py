@@ -1,6 +1,6 @@
 """Few-shot transfer of a trained model to new tasks (HyperFormer, few-shot domain transfer).
 
-No validation rows are used: the steps and the learning rate are fixed, and the model after the last step is kept.
+No validation rows are used: the number of steps is set in advance, and the model after the last step is kept.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def load_trained_model(settings: TransferSettings) -> MultiTaskModel:
     """Load the trained model that is to be adapted.
 
     Raises:
-        HyperFormerError: if there is no checkpoint, its method trains one model per task, or only task-specific weights
-            are to be trained and it has none.
+        HyperFormerError: if there is no checkpoint, the checkpoint has several models (its method trains one per task),
+            or only task-specific weights are to be trained and the method has none.
     """
     model = MultiTaskModel.from_pretrained(settings.checkpoint, backbone=settings.backbone)
     method = model.method_settings.name
@@ -59,19 +59,20 @@ def adapt(
     """Adapt a trained model to each of the tasks independently.
 
     Args:
-        rows: the folder of checked rows; `samples` rows are drawn from the train split of each task.
+        rows: the folder of checked rows; `samples` rows of each task's train split are used, all if None.
         tasks: the new tasks.
         settings: settings of the transfer, such as the checkpoint, `samples` and `steps`.
         seed: seed of all random choices.
         states: the folder for resume states, which stay until `remove_states`.
-        curves: opens a recorder of losses; None: nothing is recorded.
+        curves: returns a curve that records losses. None: nothing is recorded.
 
     Returns:
         A function that writes the checkpoint of all tasks; and, for each task, the origin of its initial task-specific
         weights: the name of a trained task, `mean`, `random`, or `shared` if the method has no task-specific weights.
 
     Raises:
-        HyperFormerError: for the reasons in `load_trained_model`, or if a task has fewer rows than `samples`.
+        HyperFormerError: for the reasons in `load_trained_model`, or if a task has fewer rows than `samples`, the loss
+            or a weight is no longer finite, another run uses `states`, or a resume state cannot be read.
     """
     trained = load_trained_model(settings)
     blocks = {"tasks": tasks, "backbone": trained.backbone_settings, "transfer": settings}
