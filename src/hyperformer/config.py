@@ -54,7 +54,7 @@ class T5Sizes(_Settings):
     num_layers: Positive
     num_decoder_layers: Positive
     num_heads: Annotated[int, Field(ge=4)]
-    """At least 4: four heads of the encoder are initialized to attend to neighbors and to equal tokens."""
+    """At least 4: in the encoder, two heads initially attend to adjacent tokens, and two to equal tokens."""
     dropout_rate: Fraction = 0.1
     feed_forward_proj: str = "relu"
 
@@ -92,7 +92,7 @@ class PretrainingSettings(LoopSettings):
     null: generated text of the embedded language.
     """
     vocab_size: Positive
-    """Number of tokens of the tokenizer that is trained on the text."""
+    """Maximum number of tokens of the tokenizer that is trained on the text."""
     sizes: T5Sizes
     max_tokens: Positive
     """Maximum length of a source and of a target, in tokens; longer texts are truncated."""
@@ -112,8 +112,9 @@ class BackboneSettings(_Settings):
     max_source_tokens: Positive
     """Maximum length of a source, in tokens, including special tokens; longer sources are truncated."""
     max_target_tokens: Positive | None = None
-    """Maximum length of an answer, in tokens, including </s>. Longer training answers are truncated, and generation
-    stops at this length. Required for seq2seq backbones, and not allowed for encoders.
+    """Maximum length of an answer, in tokens, including </s>. In a generative task, longer training answers are
+    truncated, and generation stops at this length. In other tasks, a longer answer is an error. Required for seq2seq
+    backbones, and not allowed for encoders.
     """
 
 
@@ -130,7 +131,9 @@ class SourceSettings(_Settings):
     path: str | None = None
     """Any value that `data.source` can have; null: the value of `data.source`."""
     name: str | None = None
-    """Subfolder of a local `path`, configuration name of a dataset on the Hub, or name of an embedded task."""
+    """Subfolder of a local `path`, configuration name of a dataset on the Hub, or name of an embedded task.
+    null: no subfolder, the default configuration, or the embedded task with the name of this task.
+    """
     revision: str | None = None
     """Branch, tag or commit on the Hub; null: the default branch."""
     rows: Positive | None = None
@@ -177,7 +180,7 @@ class TaskSettings(_Settings):
     """
     kind: Literal["classification", "regression", "generation"]
     label_column: str
-    """Column with the label, the number, or the text to generate."""
+    """Column with the label (classification), the number (regression) or the text to generate (generation)."""
     labels: dict[str | int | bool, Annotated[str, Field(min_length=1)]] | None = None
     """Classification only: maps each value of the label column to its answer text."""
     minimum: FiniteFloat | None = None
@@ -235,7 +238,7 @@ class Tasks(RootModel[dict[str, TaskSettings]]):
 
 
 class FineTuningSettings(_Settings):
-    """Settings of full fine-tuning, which has none; it trains the whole backbone."""
+    """Settings of full fine-tuning of the backbone: an empty block, because there is nothing to set."""
 
 
 class AdapterSettings(_Settings):
@@ -246,7 +249,7 @@ class AdapterSettings(_Settings):
     activation: Literal["gelu_new", "gelu", "relu", "silu", "tanh"] = "gelu_new"
     """Activation function of the adapters."""
     positions: Literal["both", "feed_forward", "self_attention"] = "both"
-    """Sublayers of each block that an adapter is inserted after."""
+    """Sublayers of each block after which adapters are inserted."""
     stacks: Literal["both", "encoder", "decoder"] = "both"
     """Stacks whose blocks have adapters."""
     adapter_init: Literal["paper", "identity"] = "paper"
@@ -264,13 +267,15 @@ class ProjectorSettings(_Settings):
 
 
 class HyperFormerSettings(AdapterSettings):
-    """Settings of HyperFormer, with a separate hypernetwork for each block and position."""
+    """Settings of HyperFormer, which has a separate hypernetwork for each block and position."""
 
     head: Literal["generated", "trained"] = "generated"
-    """Head of each task on an encoder backbone: generated from the task embedding, or with trained weights per task."""
+    """Weights of each task's head on an encoder backbone. `generated`: generated from the task embedding; `trained`:
+    trained directly, separately for each task. Without effect on a seq2seq backbone.
+    """
 
     task_embedding_dim: Positive
-    """Size of the task, layer and position embeddings."""
+    """Size of the task embeddings and, in HyperFormer++, of the layer and position embeddings."""
     projector: ProjectorSettings | None
     """Projector of the embeddings; null: the embeddings are the generators' input."""
     layer_norm: Literal["conditional", "conditional_from_one", "unconditional"] = "conditional"
@@ -290,10 +295,12 @@ class HyperFormerSettings(AdapterSettings):
 
 
 class HyperFormerPlusPlusSettings(HyperFormerSettings):
-    """Settings of HyperFormer++, with one hypernetwork per stack."""
+    """Settings of HyperFormer++, which has one hypernetwork per stack."""
 
     share_layers: bool = True
-    """One hypernetwork for all layers, conditioned on layer embeddings; false: a separate one for each layer."""
+    """Use the same generators for all layers of a stack, conditioned on layer embeddings. false: separate generators
+    for each layer, without layer embeddings.
+    """
 
 
 class MethodSettings(_Settings):
@@ -337,8 +344,8 @@ class TrainingSettings(LoopSettings):
     batch_tokens: Positive | None = None
     """Maximum number of source tokens per batch. A batch has as many rows as fit, but at least one row."""
     temperature: Annotated[float, Field(gt=0)]
-    """Temperature T of task sampling: the probability of a task is proportional to rows^(1/T).
-    1 samples in proportion to the number of rows; a high T samples all tasks almost equally.
+    """Temperature T of task sampling: the probability of a task is proportional to weight · rows^(1/T).
+    With equal weights, T = 1 samples in proportion to the number of rows; a high T samples all tasks almost equally.
     """
     evaluate_every: Positive
     """Steps between validations. The checkpoint with the best mean metric is kept."""
@@ -353,8 +360,8 @@ class TrainingSettings(LoopSettings):
     rendezvous: str | None = None
     """host:port, required for several machines: the host name of the first machine, and a free port on it."""
     resume_from: str | None = None
-    """Folder of resume states to resume from, in another location; rejected if it was written with other code, settings
-    or data.
+    """Folder of resume states in another location, from which training resumes; rejected if the states were written
+    with other code, settings or data.
     """
 
     @model_validator(mode="after")
@@ -410,9 +417,11 @@ class EvaluationSettings(_Settings):
     batch_size: Positive
     """Rows per batch."""
     label_scoring: Scoring | Literal["generated"] = "constrained"
-    """Prediction of classification and regression tasks. `constrained`: the most likely answer, with each of its tokens
-    normalized over those that can follow in the task's answers; `likelihood`: the most likely answer, with
-    each token normalized over the whole vocabulary; `generated`: the text that the backbone generates, as in the paper.
+    """Prediction in classification and regression tasks. `constrained`: score each answer, with the probability of each
+    of its tokens normalized over the tokens that can follow in the task's answers; `likelihood`: score each answer,
+    with the probabilities normalized over the whole vocabulary; `generated`: use the text that the backbone generates,
+    as in the paper. Scores predict the most likely label or, in regression, the mean of the numbers weighted by
+    probability. On an encoder, `likelihood` equals `constrained`, and `generated` is not allowed.
     """
     num_beams: Positive = 1
     """Beams of beam search when text is generated; 1 is greedy decoding."""
@@ -480,6 +489,7 @@ def check_settings(parameters: dict[str, Any]) -> Settings:
 
     Raises:
         ConfigurationError: Keys are unknown, renamed or missing, or values are invalid; the message lists all of them.
+            Or `methods` has no settings for the value of `method`.
     """
     try:
         settings = Settings.model_validate(parameters)
@@ -493,7 +503,7 @@ def check_settings(parameters: dict[str, Any]) -> Settings:
 
 
 def rename_settings(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Rename the settings of version 0.1 in a parameter tree; current names stay unchanged."""
+    """Replace the names and values of version 0.1 in a parameter tree by the current ones."""
     return _renamed(parameters, ())
 
 
@@ -521,7 +531,7 @@ def _generic(path: tuple[int | str, ...]) -> str:
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
-    """Return the hint for an unknown name: the most similar known name, or else all known names."""
+    """Return the hint for an unknown name: the most similar known name, or all known names if none is similar."""
     similar = difflib.get_close_matches(name, sorted(known), n=1)
     return f"did you mean {similar[0]!r}?" if similar else f"expected one of {', '.join(sorted(known))}"
 

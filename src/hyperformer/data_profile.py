@@ -24,17 +24,17 @@ log = logging.getLogger(__name__)
 CHUNK = 1000
 """Number of rows that are encoded at once."""
 NO_LIMIT = 1 << 20
-"""Maximum number of tokens of a source that is not to be truncated; no source has more."""
+"""Value of `max_source_tokens` that is large enough to truncate no source."""
 MAX_EXAMPLES = 3
-"""Number of examples shown of each task."""
+"""Maximum number of examples shown of each task."""
 MAX_CHARACTERS = 300
 """Maximum number of characters shown of each example."""
 FEW_ROWS = 10
-"""Warn about an answer that has fewer training rows than this."""
+"""Warn about an answer of a classification task that has fewer training rows than this."""
 MAJORITY = 0.8
-"""Warn about an answer that has a larger fraction of the training rows than this: accuracy then means little."""
+"""Warn if an answer of a classification task has more than this fraction of the rows: accuracy then means little."""
 NEGLIGIBLE = 0.01
-"""Do not warn about a problem that affects at most this fraction of the rows or tokens."""
+"""Do not warn about truncated, repeated or empty texts or unknown tokens up to this fraction of the rows or tokens."""
 
 
 def profile_rows(
@@ -121,7 +121,7 @@ class _SplitProfile:
 
     @property
     def truncated(self) -> int:
-        """Number of rows that are longer than `max_source_tokens`."""
+        """Number of rows whose source has more than `max_source_tokens` tokens."""
         return sum(length > self._longest for length in self.lengths)
 
     def summarize(self) -> dict[str, Any]:

@@ -63,14 +63,15 @@ def evaluate(answer: Answerer, task: Task, rows: Rows, split: Split = "test") ->
         answer: predicts the answers of rows, given the name of their task and the rows.
         task: the task.
         rows: rows with true answers.
-        split: name of the split, for errors.
+        split: name of the split, for error messages.
 
     Returns:
-        The metrics in percent, and a table with the source, true answer and predicted answer of each row. The table
-        also has the probability of the answer unless it was generated, and its number in a regression task.
+        The metrics in percent, and a table with the source, true answer and predicted answer of each row. If the
+        answers were scored, the table also has the probability of each answer. In a regression task, it also has the
+        predicted number.
 
     Raises:
-        HyperFormerError: the prediction fails for a row; the message names task, split and row.
+        HyperFormerError: the prediction for a row fails; the message names task, split and row.
     """
     try:
         answers = answer(task.name, list(rows))
@@ -100,8 +101,8 @@ def evaluate_all(
         rows: the folder of preprocessed rows.
 
     Returns:
-        split → task → metric → percent, where the additional task `mean` has the mean over all tasks; and a function
-        that writes the predictions as `<task>/<split>.csv`.
+        The metrics, as split → task → metric → value, where the additional task `mean` has the mean over all tasks; and
+        a function that writes the predictions into a folder, as `<task>/<split>.csv`.
     """
     results: dict[str, dict[str, Metrics]] = {}
     tables: dict[str, pd.DataFrame] = {}
@@ -155,8 +156,9 @@ def evaluate_baselines(task: Task, train: Rows, test: Rows, embed: Embed, seed: 
     regression on TF-IDF of unigrams and bigrams; in a regression task it is ridge regression, and in a generative task
     the text of the nearest training row. `overlap` adds features of the overlap of two texts to `tfidf`; it exists for
     classification and regression tasks with two text columns. `frozen` fits the same models to embeddings of the frozen
-    backbone. The features of a single text are its embedding u. The features of two texts are u, v, |u - v| and the
-    elementwise product u · v (Conneau et al. 2017, section 3.1).
+    backbone. With two text columns, whose embeddings are u and v, the features are u, v, |u - v| and the elementwise
+    product u · v (Conneau et al. 2017, section 3.1). Otherwise, the feature vector is the embedding of the joined
+    texts.
 
     Args:
         task: the task.
@@ -213,7 +215,7 @@ def _embed_splits(task: Task, train: Rows, test: Rows, embed: Embed) -> tuple[An
 def evaluate_all_baselines(
     tasks: Mapping[str, Task], rows: Path, embed: Embed, seed: int
 ) -> dict[str, dict[str, Metrics]]:
-    """Evaluate the baselines of every task on its test split, as task → baseline → metric → percent."""
+    """Evaluate the baselines of every task on its test split; return task → baseline → metric → percent."""
     results = {}
     for name, task in track(tasks.items(), "baselines", len(tasks)):
         results[name] = evaluate_baselines(

@@ -42,13 +42,13 @@ class Manifest:
         numbers: Numeric value of each answer of a regression task; None for other tasks.
         max_source_tokens: Maximum number of tokens of a source.
         opset: ONNX opset version of the graphs.
-        backbone: Path of the backbone.
+        backbone: Path or Hub name of the backbone.
         method: Name of the method.
         files: sha256 of every file of the bundle except the manifest, by its path in the folder.
         parity: Result of the comparison with PyTorch.
         int8: `metric` and `float32`, the validation metrics of the int8 and the float32 graph, in percent, and
             `published`, 1 if the int8 graph was published and 0 if not. Empty if no int8 graph was created.
-        metrics: Test metrics of the task, in percent.
+        metrics: Test metrics of the task, as returned by `evaluation.compute_metrics`.
         made_from: Hashes of the inputs of the export, such as code, parameters, checkpoint and data.
     """
 
@@ -96,14 +96,14 @@ _FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
     "labels": list,
     "numbers": (list, type(None)),
 }
-"""JSON type of each field."""
+"""JSON type of each field except `format`."""
 
 
 def read(folder: Path) -> Manifest:
     """Read the manifest of a bundle.
 
     Raises:
-        HyperFormerError: The manifest is missing, cannot be read, or has an unsupported format.
+        HyperFormerError: The manifest is missing, is not valid JSON, has an unsupported format, or has invalid fields.
     """
     values = _read(folder, MANIFEST, Manifest, FORMAT)
     if isinstance(values["text"], list):
@@ -112,7 +112,7 @@ def read(folder: Path) -> Manifest:
 
 
 def read_base(folder: Path) -> Base:
-    """Read the description of the base that the bundles of a folder share; raises the errors of `read`."""
+    """Read the description of the base that the bundles of a folder share; see `read` for its errors."""
     return Base(**_read(folder, BASE, Base, BASE_FORMAT))
 
 
@@ -149,13 +149,13 @@ def verify(folder: Path, files: Mapping[str, str], wanted: Collection[str] = ())
     Args:
         folder: Folder of the bundle or base.
         files: sha256 of each file by its path in the folder.
-        wanted: Names of the files to return.
+        wanted: Paths in the folder of the files whose bytes are returned.
 
     Returns:
-        Bytes of the wanted files by name.
+        Bytes of the wanted files by path.
 
     Raises:
-        HyperFormerError: A file is outside the folder, is missing, or differs from its checksum.
+        HyperFormerError: A file is outside the folder, is missing, or does not match its checksum.
     """
     contents = {}
     for name, expected in files.items():
@@ -194,7 +194,10 @@ def sha256(path: Path) -> str:
 
 
 def folder_sha256(folder: Path) -> str:
-    """Return the SHA-256 of the names and bytes of all files below a folder, or of the bytes of a single file."""
+    """Return the SHA-256 of the names and bytes of all files below a folder, or of the bytes of a single file.
+
+    Names are paths relative to the folder. Files in `__pycache__` are left out.
+    """
     if not folder.is_dir():
         return sha256(folder)
     listed = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)

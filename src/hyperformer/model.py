@@ -45,7 +45,7 @@ DEFAULT_EVALUATION = EvaluationSettings(batch_size=64)
 LARGE_BATCH_TOKENS = 2048
 """Minimum number of tokens of a training batch that is split into micro-batches on a CPU, padding included."""
 MICRO_BATCH_TOKENS = 512
-"""Approximate number of tokens of such a micro-batch, padding included."""
+"""Approximate number of tokens of a micro-batch on a CPU, padding included; more if `MAX_MICRO_BATCHES` is reached."""
 MAX_MICRO_BATCHES = 8
 """Maximum number of micro-batches that a CPU splits a batch into."""
 T = TypeVar("T")
@@ -136,7 +136,7 @@ class MultiTaskModel(nn.Module):
         return next(index for index, group in enumerate(self.groups) if task in group)
 
     def _activate(self, task: str) -> Tensor:
-        """Load the trained tensors of the task's group, and return the task's id in it as a tensor [1]."""
+        """Load the trained tensors of the task's group, and return the task's id in its group as a tensor [1]."""
         group = self._group_of(task)
         if group != self._group and self._trained:
             restore(self, self._trained[group])
@@ -240,6 +240,8 @@ class MultiTaskModel(nn.Module):
             settings: batch size, `label_scoring` and number of beams.
 
         Raises:
+            HyperFormerError: the task is unknown, a row does not fit the template, or the backbone does not support
+                `label_scoring`.
             RowError: a row's scores are not finite.
         """
         self._group_of(task)
@@ -260,7 +262,7 @@ class MultiTaskModel(nn.Module):
 
     @torch.no_grad()
     def bake(self, task: str) -> backbones.Backbone:
-        """Return a copy of the backbone with the task's adapters and head as constants, which needs no method."""
+        """Return a copy of the backbone with the task's adapters and head as constants; it needs no method."""
         task_id = self._activate(task)
         return self.backbone.bake(self.method.weights(task_id), self._head(task_id))
 
@@ -349,8 +351,8 @@ model.predict("{name}", {row})
 
         Args:
             name: a folder, or the name of a repository on the Hub.
-            revision: revision of the Hub repository.
-            backbone: path of the backbone; None: the path that is stored in the checkpoint.
+            revision: branch, tag or commit on the Hub; None: the default branch. Ignored for a folder.
+            backbone: path or Hub name of the backbone; None: the one that is stored in the checkpoint.
 
         Raises:
             HyperFormerError: `name` is not a checkpoint, its tensors do not fit its configuration, or the backbone is
@@ -445,7 +447,7 @@ def _download(name: str, revision: str | None) -> Path:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of an error's message."""
+    """Return the first line of an error's message, or the name of the error's type if the message is empty."""
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -534,10 +536,10 @@ def count_parameters(backbone: BackboneSettings, method: MethodSettings, setting
         settings: settings of the tasks.
 
     Returns:
-        `backbone`: parameters of the backbone. `added`: parameters of the method, summed over all models. `trained`:
-        `added` plus the trained parameters of the backbone, summed over all models. `total_ratio`: all parameters that
-        all tasks need together, divided by `backbone`. `trained_percent_per_task`: trained parameters per task, in
-        percent of `backbone` (HyperFormer, table 1).
+        `backbone`: parameters of the backbone. `added`: parameters of the method, summed over the models of all groups.
+        `trained`: `added` plus the trained parameters of the backbone, summed in the same way. `total_ratio`: number of
+        parameters that all tasks need together, divided by `backbone`. `trained_percent_per_task`: trained parameters
+        per task, in percent of `backbone` (HyperFormer, table 1).
     """
     groups = methods.group_tasks(method, list(settings.root))
     architecture = backbones.load_without_weights(backbone)

@@ -19,7 +19,7 @@ Words = list[str]
 Row = dict[str, str]
 
 MIN_WORDS = 5
-"""Minimum number of words of a text."""
+"""Minimum number of words of a text; shorter texts are dropped."""
 MAX_REPEATED = 12
 """Maximum number of words to repeat."""
 MAX_KEYWORDS = 4
@@ -27,11 +27,11 @@ MAX_KEYWORDS = 4
 MAX_SIDE = 12
 """Maximum number of words of the first text, in rows that ask for the words that two texts share."""
 COMMON = 100
-"""Number of the most frequent words, which are never keywords."""
+"""Number of most frequent words, which targets of the objectives `_keywords` and `_shared` leave out."""
 REPEAT_UNTIL = 0.1
 """Fraction of the rows, at the beginning, that only ask to repeat words."""
 COPY_UNTIL = 0.55
-"""Fraction of the rows, at the beginning, whose targets are all copied from the source."""
+"""Fraction of the rows, at the beginning, that use only the objectives in `COPYING`."""
 
 
 def generate_rows(file: str, extra: Iterable[str], count: int, max_words: int, seed: int) -> Iterator[Row]:
@@ -100,7 +100,7 @@ def _keywords(rng: Random, text: Words, other: Words, rare: _RareWords) -> tuple
 
 
 def _shared(rng: Random, text: Words, other: Words, rare: _RareWords) -> tuple[str, str]:
-    """Ask for the rare words that two texts share, in the order of the first."""
+    """Ask for the rare words that two texts share, in the order of the first text."""
     first = text[:MAX_SIDE]
     second = [word for word in first if rng.random() < 0.5] + other[: rng.randint(2, MAX_SIDE // 2)]
     if rng.random() < 0.5:
@@ -119,7 +119,7 @@ def _follows(rng: Random, text: Words, other: Words, rare: _RareWords) -> tuple[
 
 Objective = Callable[[Random, Words, Words, _RareWords], tuple[str, str]]
 COPYING: dict[Objective, float] = {_corrupt: 2, _repeat: 1, _keywords: 3, _shared: 3}
-"""Weights of the objectives whose targets are copied from the source."""
+"""Weights of span corruption and of the objectives whose targets are words of the source."""
 ALL: dict[Objective, float] = {**COPYING, _follows: 2}
 """Weights of all objectives."""
 

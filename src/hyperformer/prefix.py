@@ -1,4 +1,4 @@
-"""Tokenization that takes no longer for a very long text, because `max_source_tokens` limits how much of it is read.
+"""Tokenization in bounded time: `max_source_tokens` limits the number of characters of a text that are read.
 
 Only the first `CHARACTERS * max_source_tokens` characters of a text are read. A shorter prefix of these characters is
 encoded first. A tokenizer encodes each pre-token independently. Therefore all but the last pre-tokens of a prefix have
@@ -16,14 +16,15 @@ from hyperformer.types import Source
 CHARACTERS = 32
 """Maximum number of characters that are read of a text, for each token of `max_source_tokens`.
 
-The texts of a pair are compared by their numbers of tokens, of which at most `CHARACTERS * max_source_tokens` count.
+The longer text of a pair, which is truncated first, is the one with more tokens; the number of tokens of each text is
+counted up to `CHARACTERS * max_source_tokens`.
 """
 PREFIX = 8
-"""Characters that are encoded first, for each token of `max_source_tokens`; ordinary text has fewer per token."""
+"""Characters encoded first, for each token of `max_source_tokens`; a token of ordinary text has fewer characters."""
 UNSETTLED = 8
-"""Number of pre-tokens at the end of a prefix that later characters can change; <extra_id_0> alone can be seven."""
+"""Number of pre-tokens at the end of a prefix that later characters can change; <extra_id_0> alone can have seven."""
 BATCH = 1 << 16
-"""Maximum number of characters that are encoded at once, to limit memory."""
+"""Maximum number of characters that are encoded at once, to limit memory; a longer text is encoded alone."""
 
 
 class _Tokens(NamedTuple):
@@ -41,7 +42,7 @@ class _Tokens(NamedTuple):
 
 
 def encode(tokenizer: Any, sources: Sequence[Source], longest: int) -> tuple[list[list[int]], list[bool]]:
-    """Encode sources with the tokenizer's special tokens, and truncate them.
+    """Encode sources, truncate them, and add the tokenizer's special tokens.
 
     Args:
         tokenizer: A `tokenizers.Tokenizer` without truncation and padding.
@@ -82,7 +83,7 @@ def get_special_tokens(tokenizer: Any, count: int) -> list[list[int]]:
 
 
 def split_budget(counts: Sequence[int], room: int) -> list[int]:
-    """Return the number of tokens to keep of each text; like `tokenizers`, truncate the longer text first."""
+    """Return the number of tokens to keep of each text, at most `room` in total; truncate as `tokenizers` does."""
     if sum(counts) <= room:
         return list(counts)
     if len(counts) == 1:

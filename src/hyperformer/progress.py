@@ -17,7 +17,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 log = logging.getLogger(__name__)
 
 LOG_INTERVAL = 10.0
-"""Seconds between two log lines if there is no terminal."""
+"""Minimum number of seconds between two log lines if there is no terminal."""
 STEPS = "steps.json"
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ def progress_bar(label: str, total: int, done: int = 0) -> Iterator[Any]:
 
 
 def track(items: Iterable[T], label: str, total: int) -> Iterator[T]:
-    """Yield items and report progress: a bar on a terminal, elsewhere a log line every `LOG_INTERVAL` seconds."""
+    """Yield items and report progress: a bar on a terminal, elsewhere log lines at intervals of `LOG_INTERVAL`."""
     last_logged = time.monotonic()
     with progress_bar(label, total) as progress:
         for done, item in enumerate(items, start=1):

@@ -11,10 +11,11 @@ from hyperformer.types import Answer, HyperFormerError, RowError, Source
 
 
 def find_columns(template: Source) -> list[str]:
-    """Return the column names of a template, or of a pair of templates, in order.
+    """Return the distinct column names of a template, or of a pair of templates, in order.
 
     Raises:
-        HyperFormerError: A brace is unmatched, empty or contains more than a column name, or there are no braces.
+        HyperFormerError: A brace is unmatched, a pair of braces contains anything but a column name, or there are no
+            braces.
     """
     if not isinstance(template, str):
         return list(dict.fromkeys(name for text in template for name in find_columns(text)))
@@ -39,7 +40,8 @@ def render(template: Source, row: Mapping[str, Any]) -> Source:
     """Return the source text, or text pair, of a row.
 
     Raises:
-        HyperFormerError: The row has no such column, or the value is neither a string nor a finite number.
+        HyperFormerError: The row lacks a column of the template, or the column's value is neither a string nor a
+            finite number.
     """
     if not isinstance(template, str):
         first, second = (_render_text(text, row, template) for text in template)
@@ -83,7 +85,10 @@ def join_source(source: Source) -> str:
 
 
 def number_grid(minimum: float, maximum: float, step: float) -> list[tuple[str, float]]:
-    """Return the answers of a regression task as pairs (text, number), from `minimum` to `maximum`."""
+    """Return the answers of a regression task as pairs (text, number).
+
+    The numbers are `minimum`, `minimum + step`, … up to `maximum`.
+    """
     decimals = max(len(f"{number:.6f}".rstrip("0").partition(".")[2]) for number in (minimum, step))
     count = math.floor((maximum - minimum) / step + 1e-9) + 1
     return [(f"{minimum + i * step:.{decimals}f}", minimum + i * step) for i in range(count)]

@@ -26,7 +26,7 @@ class RowError(HyperFormerError):
 
     Attributes:
         row: Index of the row in the request, from 0.
-        reason: Error message without the row's number.
+        reason: Error message without the prefix that names the row.
     """
 
     def __init__(self, row: int, reason: str) -> None:
@@ -58,7 +58,7 @@ class Site:
 
 @dataclass
 class AdapterWeights:
-    """Adapters of n tasks at all sites, stacked; d is the model's hidden size, r the bottleneck dimension.
+    """Stacked weights of n tasks' adapters, at all sites that have one; d: hidden size, r: bottleneck.
 
     down [n, sites, r, d], down_bias [n, sites, r], up [n, sites, d, r], up_bias, gain and shift [n, sites, d].
     """
@@ -97,7 +97,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class Answer:
-    """Prediction for a row: the most likely label, the probability of every label, and for regression a number.
+    """Prediction for a row: the most likely label, the probability of every label, and in regression the value.
 
     For generated answers, `label` is the generated text, `probabilities` is empty, and `value` is set only if the text
     is one of the task's numbers. `truncated` is true if the source was longer than `max_source_tokens`; only bundles

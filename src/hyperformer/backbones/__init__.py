@@ -1,6 +1,6 @@
 """Backbones: the supported model families.
 
-A new family is one file here and one line in `FAMILIES`.
+A new family needs a module here and an entry in `FAMILIES`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Adapters inside a backbone: the modules at the insertion points, and their computation.
 
-A module that applies the adapter and then dropout replaces a sublayer's `dropout`. This computes
-h + dropout(A(sublayer(norm(h)))) without a fork of the backbone (HyperFormer, section 3.1).
+The `dropout` of a sublayer is replaced by a module that applies the adapter and then the dropout. A block of T5 then
+computes h + dropout(A(sublayer(norm(h)))), without a fork of the backbone's code (HyperFormer, section 3.1).
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class ActiveWeights:
         """Use `weights` and `head` in the forward passes inside the context.
 
         Args:
-            weights: adapters of n tasks; n = 1 if `rows` is None.
-            rows: index of each batch row's task in `weights` and `head`, [B].
-            head: heads of the same tasks.
+            weights: adapters of n tasks; None if there are no adapters.
+            rows: index of each batch row's task in `weights` and `head`, [B]; None if n = 1.
+            head: heads of the same tasks; None if there are no heads.
         """
         tensors = [] if weights is None else list(vars(weights).values())
         # unbind once, for a gradient of one stack; the gradient of a slice for each site would be as large as all sites

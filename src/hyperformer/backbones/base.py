@@ -26,7 +26,7 @@ class Answers:
     """The encoded answers of a classification or regression task."""
 
     ids: tuple[tuple[int, ...], ...]
-    """For each answer, its token ids with the end token; on an encoder, only its index in the head."""
+    """For each answer, its token ids with the end token; on an encoder, only its index among the answers."""
     numbers: tuple[float, ...] | None = None
     """Numeric value of each answer of a regression task; None for other tasks."""
 
@@ -121,7 +121,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, examples: Sequence[Example], settings: BackboneSettings) -> list[dict[str, list[int]]]:
-        """Encode examples into `input_ids`, truncated to the settings' lengths, and the training target `labels`."""
+        """Encode examples into `input_ids` and the training targets `labels`, truncated to the settings' lengths."""
 
     def encode_sources(self, sources: Sequence[Source], settings: BackboneSettings) -> list[list[int]]:
         """Encode sources into token ids, truncated to the settings' length, exactly as bundles do."""
@@ -174,7 +174,8 @@ class Backbone(nn.Module, ABC):
             numbers: numeric value of each answer, in a regression task.
 
         Raises:
-            HyperFormerError: two answers encode to the same tokens, or an answer has unknown tokens.
+            HyperFormerError: on a seq2seq backbone, two answers encode to the same tokens, or an answer has unknown
+                tokens.
         """
 
     @abstractmethod
@@ -204,7 +205,7 @@ class Backbone(nn.Module, ABC):
         raise NotImplementedError
 
     def get_seq2seq_model(self) -> tuple[PreTrainedModel, bool]:
-        """Return the transformers model for exporters, and whether its heads together have the hidden size."""
+        """Return the transformers model, and whether its attention heads together have the hidden size."""
         raise NotImplementedError
 
     def bake(self, weights: AdapterWeights | None, head: HeadWeights | None = None) -> Self:

@@ -12,7 +12,7 @@ LEVELS = 1 << 16
 class Dropout(nn.Dropout):
     """`nn.Dropout` that draws 16 random bits per element of a float32 tensor on a CPU; otherwise unchanged.
 
-    There, the probability is rounded to a multiple of 1/65536.
+    For such a tensor, the dropout probability is rounded to a multiple of 1/65536.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -141,7 +141,7 @@ class EncoderBackbone(Backbone):
         return pool_mean(self.encoder(**inputs).last_hidden_state, attention_mask)
 
     def encode_answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
-        """Encode answers as their indices in the task's head."""
+        """Encode answers as their indices among the task's answers."""
         return Answers(tuple((index,) for index in range(len(texts))), None if numbers is None else tuple(numbers))
 
     def scores(self, input_ids: Tensor, attention_mask: Tensor, answers: Answers, scoring: Scoring) -> Tensor:

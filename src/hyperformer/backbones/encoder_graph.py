@@ -56,7 +56,7 @@ class Norm(nn.Module):
 
 
 class Embeddings(nn.Module):
-    """The normed sum of token, position and token-type embeddings, projected to the hidden size if it differs.
+    """The layer-normalized sum of token, position and token-type embeddings, projected to the hidden size.
 
     `words` is the table of token embeddings [V, e].
     """

@@ -1,7 +1,7 @@
-"""Scores of all answers of a task, from one decoder row with all nodes of the answers' trie.
+"""Scores of all answers of a task, from one pass of the decoder over the nodes of the answers' trie.
 
-A node attends only to itself and its ancestors. Evaluation in PyTorch and the exported graph (`t5_graph`) compute the
-same sums.
+The nodes are the decoder's positions. A node attends only to itself and its ancestors. Evaluation in PyTorch and the
+exported graph (`t5_graph`) compute the same sums.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class T5Backbone(Backbone):
     """A model of the T5 family with adapter sites.
 
     Args:
-        model: a `T5ForConditionalGeneration`, or the class of mT5 or UMT5.
+        model: a `T5ForConditionalGeneration`, or its counterpart for mT5 or UMT5.
         tokenizer: the model's fast tokenizer.
     """
 
@@ -204,7 +204,7 @@ class T5Backbone(Backbone):
         return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
 
     def get_seq2seq_model(self) -> tuple[PreTrainedModel, bool]:
-        """Return the transformers model for exporters, and whether its heads together have the hidden size."""
+        """Return the transformers model, and whether its attention heads together have the hidden size."""
         config = self.t5.config
         return self.t5, config.d_kv * config.num_heads == config.d_model
 
@@ -276,7 +276,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 
     Args:
         texts: the training corpus.
-        vocabulary: number of tokens, sentinels included.
+        vocabulary: maximum number of tokens, sentinels included.
     """
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.normalizer = normalizers.Sequence(
@@ -309,9 +309,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenize
 def create_backbone(tokenizer: PreTrainedTokenizerFast, sizes: Mapping[str, Any]) -> T5Backbone:
     """Create an untrained T5, initialized from PyTorch's random state.
 
-    The encoder's first head attends to the previous token, the second to the next token, the third and fourth to the
-    same token elsewhere; the decoder's first head attends to the previous token. With T5's usual initialization,
-    positions have little influence, and a small model needs many thousand steps to learn to copy or compare.
+    Initially, the first head of each encoder block attends to the previous token, the second to the next token, and the
+    third and fourth to other occurrences of the same token. The first head of each decoder block attends to the
+    previous token. With T5's usual initialization, positions have little influence, and a small model needs many
+    thousand steps to learn to copy or compare.
 
     Args:
         tokenizer: the tokenizer, which determines the vocabulary size and the special tokens.

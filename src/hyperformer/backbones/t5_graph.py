@@ -20,7 +20,7 @@ from hyperformer.backbones.trie import Trie
 from hyperformer.types import Scoring
 
 ABSORPTION_FACTOR = 2
-"""Key and value weights are absorbed if this many times the number of nodes is at most the head size."""
+"""`CrossAttention` absorbs key and value weights if this factor times the number of nodes is at most the head size."""
 
 
 class Norm(nn.Module):
@@ -41,7 +41,7 @@ class Norm(nn.Module):
 class FeedForward(nn.Module):
     """Norm, feed-forward, adapter and residual: x + adapter(act(LN(x) wi) wo).
 
-    With a gate, x + adapter((act(g) · v) wo), where g and v are the halves of LN(x) wi.
+    With a gate, it computes x + adapter((act(g) · v) wo), where g and v are the halves of LN(x) wi.
     """
 
     wi: Tensor
@@ -112,8 +112,9 @@ class SingleNodeAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Norm, attention to the encoded source, and residual.
 
-    With few nodes, keys and values are not computed for every token of the source. Instead, the queries are multiplied
-    by the key weights, and the value weights are applied to the weighted averages. The result is the same.
+    With few nodes, the key and value weights are absorbed: keys and values are not computed for every token of the
+    source. Instead, the queries are multiplied by the key weights, and the value weights are applied to the averages of
+    the source's hidden states, weighted by attention. The result is the same.
     """
 
     q: Tensor

@@ -1,6 +1,6 @@
 """Training methods, which provide the trainable weights of a model.
 
-A new method is one file here and one line in `METHODS`.
+A new method needs a module here, an entry in `METHODS`, and a field for its settings in `config.Methods`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from hyperformer.types import AdapterWeights, Site
 class AdaptersMultiTask(Method):
     """Adapters whose weights are trained directly, not generated: A(x) = x + LN(U act(D x + b_D) + b_U).
 
-    The parameters, over t tasks and s sites: down (D) [t, s, r, d], down_bias [t, s, r], up (U) [t, s, d, r],
+    The parameters for t tasks and s sites are down (D) [t, s, r, d], down_bias [t, s, r], up (U) [t, s, d, r],
     up_bias [t, s, d]; and the layer norms that the tasks share: gain, shift [s, d].
     """
 

@@ -39,7 +39,7 @@ def get_initial_gain(settings: AdapterSettings) -> float:
 
 
 def select_sites(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]:
-    """Select the sites of a backbone that have an adapter.
+    """Select the sites of a backbone where the settings insert an adapter.
 
     Raises:
         HyperFormerError: the settings select no site of the backbone.
@@ -88,7 +88,7 @@ class Method(nn.Module, ABC):
     Attributes:
         sites: the sites that have an adapter, in the order of `AdapterWeights`.
         trains_backbone: whether the whole backbone is trained, instead of only its layer norms.
-        task_specific: names that task-specific tensors may have; such a tensor has one entry per task, [t, …].
+        task_specific: possible names of task-specific tensors; such a tensor has one entry per task, [t, …].
     """
 
     trains_backbone: ClassVar[bool] = False

@@ -1,6 +1,6 @@
 """Modules that both hypernetwork methods share (HyperFormer, section 3): projector, generators and heads.
 
-Every layer of a hypernetwork is linear.
+The generators are linear layers. The projector, if there is one, has two linear layers with a ReLU between them.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Generators(nn.Module):
         settings: the method's settings, for the bottleneck r and the layer norm.
         projected: size p of a projected embedding.
         width: the backbone's hidden size d.
-        sites: number of adapters s.
+        sites: number s of adapter sites.
         adapters: number of adapters that are generated from one embedding, each by separate outputs of the layers.
     """
 
@@ -124,7 +124,8 @@ class Generators(nn.Module):
 class ConditionalLayerNorms(nn.Module):
     """Generated gains and shifts [n, s, d] of the adapters' layer norms.
 
-    The initial gain is near 1 if `layer_norm` is `conditional_from_one`, otherwise near 0.
+    The initial gain is near 1 if `layer_norm` is `conditional_from_one`, otherwise near 0. If `adapter_init` is
+    `identity`, the initial gain and shift are exactly 0.
     """
 
     def __init__(self, projected: int, width: int, adapters: int, settings: HyperFormerSettings) -> None:

@@ -1,4 +1,4 @@
-"""Task kinds. To add a kind, add a module here and an entry in `TASK_TYPES`."""
+"""Task kinds. A new kind needs a module here, an entry in `TASK_TYPES`, and a value of `TaskSettings.kind`."""
 
 from __future__ import annotations
 

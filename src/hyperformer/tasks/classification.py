@@ -29,7 +29,7 @@ def _matthews(truths: Sequence[int], predictions: Sequence[int], labels: int) ->
 
 
 OUTSIDE = -1
-"""Index of a generated answer that is none of the labels; always wrong."""
+"""Index of a generated answer that is none of the labels; it always counts as wrong."""
 
 
 class Classification(Task):

@@ -18,7 +18,7 @@ class _UnicodeTokenizer:
 
 
 def _exact_match(truths: Sequence[str], predictions: Sequence[str], answers: int) -> float:
-    """Return the fraction of equal texts, ignoring case and whitespace."""
+    """Return the fraction of equal texts, ignoring case and the amount of whitespace."""
     same = (
         " ".join(a.lower().split()) == " ".join(b.lower().split()) for a, b in zip(truths, predictions, strict=True)
     )
@@ -35,7 +35,7 @@ def _rouge_l(truths: Sequence[str], predictions: Sequence[str], answers: int) ->
 
 
 def _bleu(truths: Sequence[str], predictions: Sequence[str], answers: int) -> float:
-    """Return corpus BLEU (Papineni et al. 2002) with the defaults of sacrebleu, ignoring case."""
+    """Return corpus BLEU (Papineni et al. 2002) with the defaults of sacrebleu, ignoring case; from 0 to 1."""
     from sacrebleu import corpus_bleu
 
     return float(corpus_bleu(predictions, [truths], lowercase=True, force=True).score) / 100.0

@@ -1,4 +1,7 @@
-"""Regression tasks as in T5: the answers are the numbers of a grid, and the prediction is their expected value."""
+"""Regression tasks, whose answers are the numbers of a grid, as in T5.
+
+The prediction is the expected value of the numbers or, if the backbone generates the answer, the generated number.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def _correlation(statistic: Any) -> Metric:
 
 
 class Regression(Task):
-    """Regression task; a row's answer is the number nearest to its label on the task's grid.
+    """Regression task; a row's answer is the number on the task's grid that is nearest to the row's label.
 
     The grid has the numbers `minimum`, `minimum + step`, … up to `maximum`.
     """
