@@ -1,6 +1,6 @@
 """The `hyperformer` command: predict answers with exported tasks, and inspect, verify, convert and serve tasks.
 
-Exit codes: 0 for success, 1 for an error that is printed to stderr, 2 for an invalid command line.
+Exit codes: 0 for success, 1 for an error that is printed to stderr, 2 for an invalid command line, 130 for Ctrl-C.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Row = Mapping[str, Any]
 CHUNK = 256
 """Default number of rows that are read, predicted and written at a time."""
 MEGABYTE = 1e6
-"""Bytes of a megabyte."""
+"""Number of bytes in a megabyte."""
 
 
 def _parse_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -338,7 +338,7 @@ def _split_names(names: str) -> tuple[str, ...]:
 
 
 OPTION_TYPES: dict[str, Callable[[str], Any]] = {"host": str, "allowed-hosts": _split_names, "poll-seconds": float}
-"""Types of the options of `serve`; the others are integers."""
+"""Types of the options in `SERVE_OPTIONS` that are not integers."""
 
 
 def _add_serve_options(command: argparse.ArgumentParser) -> None:
@@ -441,7 +441,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _discard_stdout() -> None:
-    """Redirect standard output to the null device, because Python would write its buffer again at exit."""
+    """Redirect standard output to the null device, as Python would write the buffer again at exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

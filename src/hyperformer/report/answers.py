@@ -23,7 +23,7 @@ MAX_CHARACTERS = 300
 
 
 def render_mistakes(run: Run, charts: Mapping[str, Chart]) -> str:
-    """Render each task's mistakes: a confusion matrix or box plot, and the worst predictions."""
+    """Render each task's mistakes: confusions, a box plot or the exact-match rate, and the worst rows."""
     items, tables = [], run.test_predictions
     wrong = {name: float((tables[name]["truth"] != tables[name]["answer"]).mean()) for name in run.tasks}
     ranked = {name: share for name, share in wrong.items() if run.tasks[name].numbers is None}

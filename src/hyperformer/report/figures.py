@@ -105,10 +105,10 @@ def _length(length: str | float) -> str:
 
 
 def draw_scores(method: str, scores: Mapping[str, Mapping[str, float]]) -> Chart:
-    """Draw the scores of each task on a line: of the `model`, with its standard `error`, and of the baselines.
+    """Draw one line per task, with the score of the `model`, its standard `error` and the baselines.
 
     Args:
-        method: The name of the model in the legend.
+        method: The name of the method, which is the model's name in the legend.
         scores: Scores in percent by task, as `hyperformer.report.scores.collect_scores` returns them.
     """
     low = 25.0 * (min(0.0, *(score[kind] for score in scores.values() for kind in SHAPES)) // 25.0)
@@ -142,7 +142,7 @@ def draw_scores(method: str, scores: Mapping[str, Mapping[str, float]]) -> Chart
 
 
 def draw_curve(name: str, steps: Sequence[float], values: Sequence[float], low: float, last: float) -> Chart:
-    """Draw a validation curve, from `low` to 100 percent and from step 0 to step `last`."""
+    """Draw a validation curve: scores from `low` to 100 percent, over the steps from 0 to `last`."""
     points = [
         (36 + 222 * step / last, 134 - 116 * (value - low) / (100.0 - low))
         for step, value in zip(steps, values, strict=True)
@@ -218,13 +218,13 @@ def draw_confusion_matrix(name: str, labels: Sequence[str], counts: NDArray[np.i
 
 
 def draw_boxes(name: str, summary: pd.DataFrame, low: float, high: float) -> Chart:
-    """Draw a box plot of predicted numbers for each true number; whiskers are the 5th and 95th percentiles.
+    """Draw a box plot of predicted values for each true value; whiskers are the 5th and 95th percentiles.
 
     Args:
         name: The task.
         summary: Percentiles, as `hyperformer.report.predictions.summarize_by_truth` returns them.
-        low: The smallest number of the task.
-        high: The largest number of the task.
+        low: The smallest value of the task.
+        high: The largest value of the task.
     """
 
     def x(number: float) -> float:
@@ -288,7 +288,10 @@ def draw_scatter(names: Sequence[str], points: NDArray[np.float64], shares: NDAr
 
 
 def _count_overlaps(box: tuple[float, ...], occupied: Sequence[tuple[float, ...]]) -> int:
-    """Count the boxes (left, top, right, bottom) that overlap `box`; add 1 if `box` leaves the chart."""
+    """Count the boxes that overlap `box`, and add 1 if `box` crosses the chart's left or right edge.
+
+    A box has its left, top, right and bottom coordinates, in this order.
+    """
     outside = box[0] < 0 or box[2] > 340
     return outside + sum(
         box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3] for other in occupied

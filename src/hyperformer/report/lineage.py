@@ -48,7 +48,7 @@ def render_size(run: Run) -> str:
 
 
 def render_parity(run: Run) -> str:
-    """Render the comparison of each exported graph, in float32 and int8, with the model."""
+    """Render the comparison of float32 graphs with the model, and of int8 graphs with float32 graphs."""
     if not run.manifests:
         return answer(NO_EXPORT)
     rows = []

@@ -1,4 +1,7 @@
-"""Builders of Markdown and HTML, named after the elements that they build; all text except `Markup` is escaped."""
+"""Builders of Markdown and HTML, named after the elements that they build.
+
+In HTML, all text except `Markup` is escaped. Arguments that already are HTML, such as `content`, are not escaped.
+"""
 
 from __future__ import annotations
 

@@ -20,8 +20,9 @@ def draw_charts(run: Run) -> dict[str, dict[str, Chart]]:
     """Draw every chart of a run.
 
     Returns:
-        Charts by kind, then by task, `mean` or `tasks`. Kinds are `scores`, `learning`, `confusion` (classification),
-        `numbers` (regression), `calibration` and `embeddings`; a kind without data is empty.
+        Charts by kind, then by name: a task, `mean` for the mean over tasks, or `tasks` for a chart of all tasks. Kinds
+        are `scores`, `learning`, `confusion` (classification with at most `MAX_MATRIX_LABELS` labels), `numbers`
+        (regression), `calibration` and `embeddings`; a kind without data is empty.
     """
     return {
         "scores": {"tasks": figures.draw_scores(run.method, {**collect_scores(run), "mean": average_scores(run)})},
@@ -36,7 +37,7 @@ def draw_charts(run: Run) -> dict[str, dict[str, Chart]]:
 
 
 def write_charts(run: Run, folder: Path) -> None:
-    """Write each chart to `<kind>/<name>.svg`."""
+    """Write each chart to `<kind>/<name>.svg` in an existing folder."""
     for kind, charts in draw_charts(run).items():
         for name, chart in charts.items():
             file = folder / kind / f"{name}.svg"
@@ -57,7 +58,7 @@ def measure_calibrations(run: Run) -> dict[str, Calibration]:
 
 
 def list_curves(run: Run) -> list[str]:
-    """Return the names of the validation curves: `mean`, then the tasks."""
+    """Return the names of the validation curves, if any: `mean`, then the validated tasks."""
     return ["mean", *(name for name in run.tasks if name in run.history[0])] if run.history else []
 
 

@@ -51,7 +51,8 @@ def measure_calibration(probabilities: NDArray[np.float64], right: NDArray[np.bo
     """Measure the calibration of probabilities as in Guo et al. 2017, section 2.
 
     A probability on the edge of two bins belongs to the lower bin. `chance` estimates the error of each bin as
-    sqrt(2/pi) times its standard deviation, which is the mean absolute deviation of a normal variable.
+    sqrt(2/pi) times the standard deviation of its share of correct answers; this product is the mean absolute deviation
+    of a normal variable.
 
     Args:
         probabilities: The probability of each answer, [rows].
@@ -69,10 +70,10 @@ def measure_calibration(probabilities: NDArray[np.float64], right: NDArray[np.bo
 
 
 def summarize_by_truth(table: pd.DataFrame, answers: Sequence[str], numbers: Sequence[float]) -> pd.DataFrame:
-    """Summarize the predicted numbers of a regression task for each true number.
+    """Summarize the predicted values of a regression task for each true value.
 
     Args:
-        table: Predictions, as `read_predictions` returns them; rows whose answer is not a number are omitted.
+        table: Predictions, as `read_predictions` returns them; rows without a predicted value are omitted.
         answers: The answers of the task, as texts.
         numbers: The numeric value of each answer.
 
@@ -90,8 +91,9 @@ def summarize_by_truth(table: pd.DataFrame, answers: Sequence[str], numbers: Seq
 def select_worst(table: pd.DataFrame, numbers: dict[str, float] | None, limit: int) -> pd.DataFrame:
     """Select the worst predictions, worst first.
 
-    For a regression task, the worst predictions have the largest errors. For other tasks, they are the wrong
-    predictions with the highest probabilities.
+    For a regression task, the worst predictions have the largest errors; a prediction that is not a number is worse
+    than any number. For other tasks, the worst are the wrong predictions with the highest probabilities, or the first
+    wrong predictions if there are no probabilities.
 
     Args:
         table: Predictions, as `read_predictions` returns them.

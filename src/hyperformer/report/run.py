@@ -42,7 +42,7 @@ class Run:
     parameters: Mapping[str, float]
     """Parameter counts, as `hyperformer.model.count_parameters` returns them."""
     history: Sequence[Mapping[str, float]]
-    """Validation metrics by step, in percent."""
+    """Validations in the order of their `step`, each with the scores of the tasks and their `mean`, in percent."""
     bundles: Path
     """Folder of exported bundles."""
     predictions: Path

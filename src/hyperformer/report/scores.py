@@ -42,7 +42,7 @@ def build_score_table(run: Run) -> Table:
 
 
 def collect_scores(run: Run) -> dict[str, dict[str, float]]:
-    """Return, in percent and by task, the score of the `model`, its standard `error`, and each baseline's score."""
+    """Return the `model` score, its standard `error` and the baseline scores of each task, in percent."""
     scores = {}
     for name, task in run.tasks.items():
         result, others = run.metrics["test"][name], run.baselines[name]

@@ -35,8 +35,8 @@ def measure(bundles: Path, rows: Path, folder: Path, seconds: float = 2.0) -> No
     Args:
         bundles: The folder of bundles; generative tasks are skipped.
         rows: The folder of each task's rows.
-        folder: The folder to write `latency.json` and `times.html` to; durations of steps are read from it.
-        seconds: The time to measure each graph for, in seconds: once with single rows and once with batches.
+        folder: The folder to write `latency.json` and `times.html` to, which also has the durations of the run's steps.
+        seconds: The minimum time for which each graph predicts single rows, and then batches, in seconds.
     """
     results: dict[str, Any] = {"machine": _describe_machine(), "graphs": []}
     graphs = [path for kind in (GRAPH, INT8) for path in sorted(bundles.glob(f"*/{kind}"))]
@@ -91,7 +91,7 @@ def render_page(steps: Mapping[str, float], results: Mapping[str, Any]) -> str:
     """Render the measurements as an HTML page in the style of the report.
 
     Args:
-        steps: Seconds by artifact.
+        steps: Duration of the step that saved each artifact, in seconds, by artifact.
         results: The content of `latency.json`.
     """
     machine, graphs = results["machine"], results["graphs"]

@@ -24,11 +24,13 @@ def load(folder: str | Path, threads: int | None = None, precision: Precision = 
         precision: the graph to load, `float32` or `int8`.
 
     Returns:
-        The bundle, or a mapping of task names to bundles, each of which is loaded when it is first used.
+        The bundle of the task; or, for a folder of tasks, a mapping of the names of the tasks' folders to bundles, each
+        of which is loaded when it is first used.
 
     Raises:
-        HyperFormerError: the folder is neither an exported task nor a folder of exported tasks, or a file is missing or
-            was changed after the export.
+        HyperFormerError: the folder is neither an exported task nor a folder of exported tasks, a file is missing or
+            was changed after the export, the task is generative, an option is invalid, or there is no int8 graph. In a
+            folder of tasks, an error of one task is raised when the task is first used.
     """
     path = Path(folder)
     if not (path / manifest.MANIFEST).exists() and find_bundles(path):

@@ -19,7 +19,7 @@ from hyperformer.types import Answer, HyperFormerError, RowError, Scores, Source
 
 Precision = Literal["float32", "int8"]
 FATAL = 4
-"""onnxruntime's log level for fatal errors only; it raises other errors as exceptions, and would print them as well."""
+"""onnxruntime's log level for fatal errors only; at lower levels, it also prints the errors that it raises."""
 CONSTANTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
 """onnxruntime's option for the folder of a graph's external constants; the default is the working directory."""
 NO_FOLDER = os.devnull
@@ -94,7 +94,7 @@ def check_options(threads: int | None, precision: Precision) -> None:
 
 
 class Bundle:
-    """An exported task; thread-safe.
+    """An exported classification or regression task; thread-safe.
 
     Args:
         folder: a folder that an export wrote, with graph, tokenizer and manifest.
@@ -102,7 +102,9 @@ class Bundle:
         precision: the graph to load, `float32` or `int8`.
 
     Raises:
-        HyperFormerError: the folder is not a bundle, or one of its files is missing or was changed after the export.
+        HyperFormerError: the folder is not a bundle, one of its files is missing or was changed after the export, the
+            bundle has no graph of this precision or uses a shared base, the task is generative, or `threads` is
+            invalid.
     """
 
     def __init__(self, folder: str | Path, threads: int | None = None, precision: Precision = "float32") -> None:
@@ -131,7 +133,8 @@ class Bundle:
         """Return the source text of a row, or its two source texts.
 
         Raises:
-            HyperFormerError: the row is not a mapping, or a column of the task's text is missing or not valid text.
+            HyperFormerError: the row is not a mapping, a column of the task's text is missing, a value is neither a
+                string nor a finite number, or a character cannot be encoded in UTF-8.
         """
         if not isinstance(row, Mapping):
             raise HyperFormerError(f"got a {type(row).__name__}; expected a row, a mapping of column names to texts")
@@ -151,7 +154,8 @@ class Bundle:
             The token ids of each source, and whether it was truncated.
 
         Raises:
-            RowError: the tokenizer fails on a text.
+            RowError: the tokenizer fails on a source.
+            HyperFormerError: the tokenizer fails on all sources together, but on no single source.
         """
         return run_on_rows(self._encode, sources, "the tokenizer cannot read the text")
 
@@ -193,8 +197,8 @@ class Bundle:
         """Predict the answer of each row; rows must have the columns of the task's text.
 
         Raises:
-            HyperFormerError: `rows` is not a list of rows, or a row is invalid.
-            RowError: the tokenizer or the graph fails on a row, or its scores are not finite.
+            HyperFormerError: `rows` is not a list of rows, a row is invalid, or `batch_size` is less than 1.
+            RowError: the tokenizer or the graph fails on a row, or the scores of a row are not finite.
         """
         if isinstance(rows, Mapping | str):
             raise HyperFormerError(
@@ -203,10 +207,10 @@ class Bundle:
         return self.answer_sources([self.source(row) for row in rows], batch_size)
 
     def answer_sources(self, sources: Sequence[Source], batch_size: int = 64) -> list[Answer]:
-        """Predict the answer of each source text, as `source` returns it.
+        """Predict the answer of each source; the method `source` returns the source of a row.
 
         Raises:
-            RowError: the tokenizer or the graph fails on a row, or its scores are not finite.
+            RowError: the tokenizer or the graph fails on a row, or the scores of a row are not finite.
         """
         encoded, truncated = self.encode(sources)
         scores = (row.values for row in self._scores(encoded, batch_size))

@@ -1,4 +1,4 @@
-"""Read the files of a bundle once, compare their bytes with their checksums, and return these verified bytes."""
+"""Read the files of a bundle or shared base, verify their checksums, and return the verified bytes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ def read_bundle(
 
     Args:
         folder: the bundle.
-        select: returns the names of the files to select, of those that the description lists.
+        select: called with the manifest; returns the names of the files whose bytes are returned.
 
     Returns:
         The manifest, and the bytes of the selected files.
 
     Raises:
-        HyperFormerError: the folder is not a bundle, or a file is missing, is not listed, or was changed after the
-            export.
+        HyperFormerError: the folder is not a bundle, a value of the manifest is invalid, a file is missing or was
+            changed after the export, or the manifest does not list a required file.
     """
 
     def required(description: Manifest) -> list[str]:
@@ -51,13 +51,14 @@ def read_base(folder: Path, select: Callable[[Base], Sequence[str]] = lambda des
 
     Args:
         folder: the folder of the base and its bundles.
-        select: returns the names of the files to select, of those that the description lists.
+        select: called with the description of the base; returns the names of the files whose bytes are returned.
 
     Returns:
         The description of the base, and the bytes of the selected files.
 
     Raises:
-        HyperFormerError: there is no base, or a file is missing, is not listed, or was changed after the export.
+        HyperFormerError: there is no base, a file is missing or was changed after the export, or `base.json` does not
+            list the graph or the tokenizer.
     """
     return _read(
         folder,
@@ -127,10 +128,10 @@ def read_valid_manifest(folder: Path) -> Manifest:
 
 
 def choose_graph(folder: Path, description: Manifest, int8: bool) -> str:
-    """Return the file name of a bundle's classifier graph, in float32 or int8.
+    """Return the file name of a bundle's graph for classification or regression, in float32 or int8.
 
     Raises:
-        HyperFormerError: the bundle has no such graph.
+        HyperFormerError: the bundle uses a shared base, its task is generative, or it has no graph of this precision.
     """
     graph = manifest.INT8 if int8 else manifest.GRAPH
     if manifest.ADAPTER in description.files:
@@ -161,7 +162,7 @@ def is_fault(error: BaseException) -> bool:
 
 
 def summarize_error(error: BaseException) -> str:
-    """Return the first line of an error's message, or the name of its class."""
+    """Return the first line of an error's message, or the error's class name if there is no message."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]
 
 
@@ -170,7 +171,7 @@ def convert_errors(function: Callable[[], T], message: str) -> T:
 
     Args:
         function: the function to call.
-        message: the start of the error's message.
+        message: the start of the message of a converted error.
 
     Returns:
         The result of the function.
@@ -191,10 +192,10 @@ def convert_errors(function: Callable[[], T], message: str) -> T:
 
 
 def run_on_rows(function: Callable[[Sequence[R]], T], rows: Sequence[R], message: str) -> T:
-    """Call a library's function on rows; if it fails, find the first row on which it also fails.
+    """Call a library's function on rows; if it fails, find the first row on which it fails alone.
 
     Args:
-        function: the function to call; if it fails on all rows, it is called on each row.
+        function: the function; if it fails on all rows together, it is called on one row at a time until it fails.
         rows: the rows.
         message: the start of the error's message.
 
@@ -202,7 +203,7 @@ def run_on_rows(function: Callable[[Sequence[R]], T], rows: Sequence[R], message
         The result of the function.
 
     Raises:
-        RowError: the function fails on a row.
+        RowError: the function fails on all rows together, and on this row alone.
         HyperFormerError: the function fails on all rows together, but on no single row.
     """
     try:

@@ -25,7 +25,7 @@ def find_bundles(root: Path) -> list[Path]:
 
 
 class Bundles(Mapping[str, Bundle]):
-    """The exported tasks of a folder, by folder name; each is loaded when it is first used."""
+    """The exported tasks of a folder, by subfolder name; each task is loaded when it is first used."""
 
     def __init__(self, folder: Path, threads: int | None, precision: Precision) -> None:
         self._folder, self._threads, self._precision = folder, threads, precision

@@ -18,11 +18,12 @@ class SharedBase:
     """The shared base of a folder of bundles: one session and one tokenizer for any number of tasks; thread-safe.
 
     Args:
-        folder: a folder that an export wrote, with the shared graph, tokenizer, and a folder for each task.
+        folder: a folder that an export wrote, with the shared graph and tokenizer, and a subfolder for each task.
         threads: number of threads of onnxruntime; None for its default.
 
     Raises:
-        HyperFormerError: a file is missing or was changed after the export.
+        HyperFormerError: the folder has no shared base, a file is missing or was changed after the export, or
+            onnxruntime cannot open the graph.
     """
 
     def __init__(self, folder: Path, threads: int | None) -> None:
@@ -36,7 +37,7 @@ class SharedBase:
 def open_adapter(content: bytes) -> Any:
     """Load an onnxruntime adapter from the bytes of its file.
 
-    onnxruntime can only map an adapter from a file, so the bytes are written to a temporary file.
+    onnxruntime can load an adapter only from a file, so the bytes are written to a temporary file.
     """
     adapter = onnxruntime.LoraAdapter()
     with tempfile.NamedTemporaryFile(suffix=Path(manifest.ADAPTER).suffix) as copy:
@@ -51,11 +52,11 @@ class SharedBundle(Bundle):
 
     Args:
         folder: the task's folder.
-        base: the base that it was exported with.
+        base: the shared base that the task was exported with.
 
     Raises:
-        HyperFormerError: the folder is not a bundle, a file is missing or was changed after the export, or the task was
-            exported with another base.
+        HyperFormerError: the folder is not a bundle or has no adapter, a file is missing or was changed after the
+            export, or the task was exported with another base.
     """
 
     def __init__(self, folder: Path, base: SharedBase) -> None:

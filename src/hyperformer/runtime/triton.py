@@ -1,7 +1,8 @@
 """Write a model repository for the onnxruntime backend of NVIDIA's Triton Inference Server.
 
-Each task is a model that maps `input_ids` and `attention_mask` [batch, tokens] to the graph's outputs. Clients encode
-texts with the tokenizer next to the model's configuration, as the task's manifest describes.
+Each classification or regression task is a model that maps `input_ids` and `attention_mask` [batch, tokens] to the
+graph's outputs. Clients encode texts with the tokenizer next to the model's configuration, as the manifest next to it
+describes.
 """
 
 from __future__ import annotations
@@ -26,15 +27,15 @@ def write_repository(bundles: Sequence[Path], repository: Path, int8: bool = Fal
 
     Args:
         bundles: folders of exported tasks; generative tasks are skipped.
-        repository: the folder to write; it must be empty or missing.
+        repository: the folder to write; it must be an empty folder or not exist.
         int8: use the int8 graphs.
 
     Returns:
-        The names of the models.
+        The names of the models, which are the names of the bundles' folders.
 
     Raises:
-        HyperFormerError: the repository is not empty; a bundle was changed after the export, uses a shared base or
-            has no such graph; or all tasks are generative.
+        HyperFormerError: the repository is not an empty folder; a bundle was changed after the export, uses a shared
+            base or has no graph of the requested precision; or all tasks are generative.
     """
     if repository.exists() and (not repository.is_dir() or any(repository.iterdir())):
         raise HyperFormerError(f"{repository} is not an empty folder. Choose another path, or empty the folder.")
@@ -76,7 +77,7 @@ def _write_model(bundle: Path, repository: Path, int8: bool) -> str | None:
 
 
 def render_configuration(name: str, description: Manifest) -> str:
-    """Return a model's `config.pbtxt`; its dimensions exclude the batch."""
+    """Return the `config.pbtxt` of a model; its shapes exclude the batch dimension, as Triton expects."""
     inputs = ",\n".join(
         f'  {{ name: "{value}" data_type: TYPE_INT64 dims: [ -1 ] }}' for value in ("input_ids", "attention_mask")
     )

@@ -84,7 +84,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
     """Create the application, and load the tasks of the folder in `settings`.
 
     Raises:
-        HyperFormerError: the folder has no task that can be loaded.
+        HyperFormerError: no task of the folder can be loaded, or its shared base cannot.
     """
     registry = Registry(
         settings.root,
@@ -161,7 +161,7 @@ def _poll(registry: Registry, seconds: float, stopped: threading.Event) -> None:
 
 
 def _add_error_handlers(app: FastAPI) -> None:
-    """Respond to every error with `{"error": "…"}`."""
+    """Make the application respond with `{"error": "…"}` to every error except a disconnect."""
 
     @app.exception_handler(HyperFormerError)
     def answer_project_error(_: Request, error: HyperFormerError) -> Response:

@@ -21,17 +21,17 @@ log = logging.getLogger(__name__)
 DEFAULT_TOKENS = 512
 """Maximum number of tokens that count towards a text's cost, if the task's maximum is unknown."""
 TOKEN_CHARACTERS = 4
-"""Characters per token of the maximum length: an estimate of how much of a text the model reads."""
+"""Estimated number of characters of a text that the model reads, for each token of the task's maximum."""
 TOKENIZER_CHARACTERS = 8
-"""Characters per token of the maximum length: an estimate of how much of a text the tokenizer reads."""
+"""Estimated number of characters of a text that the tokenizer reads, for each token of the task's maximum."""
 TOKENIZER_SPEED = 6
 """Number of characters that a tokenizer reads in the time in which a small model reads one character."""
 ROW_CHARACTERS = 128
-"""Maximum number of characters per row in a full batch; batches of longer rows have fewer rows."""
+"""Maximum cost of a row, in characters, in a batch of the maximum size; batches of costlier rows have fewer rows."""
 
 
 class QueueFullError(HyperFormerError):
-    """The queue has no room for a request; `seconds` is the time after which to retry."""
+    """The queue has no room for a request; `seconds` is the time to wait before a retry."""
 
     def __init__(self, waiting: int, seconds: int) -> None:
         super().__init__(f"the queue is full: {waiting} rows are waiting. Retry in {seconds} s.")
@@ -49,7 +49,7 @@ class ModelError(HyperFormerError):
 def estimate_cost(source: Source, max_tokens: int = DEFAULT_TOKENS) -> int:
     """Return the cost of a text: the characters that the model reads, plus a share of those that the tokenizer reads.
 
-    A tokenizer's Unicode normalization expands some characters: U+FDFA becomes eighteen characters.
+    Characters are counted after Unicode normalization, which expands some of them: U+FDFA becomes eighteen characters.
     """
     size = len(unicodedata.normalize("NFKC", text.join_source(source)[: max_tokens * TOKENIZER_CHARACTERS]))
     return min(max_tokens * TOKEN_CHARACTERS, size) + size // TOKENIZER_SPEED
@@ -96,7 +96,7 @@ class Batcher:
     Clients share the worker's time equally: each is charged for the seconds that its rows took, and the client with the
     lowest charge comes first (start-time fair queueing, Goyal et al. 1996); among clients with equal charges, tasks
     take turns. A batch has rows of one task, at most `batch`, and fewer if texts are long, so that no batch delays
-    other tasks for long. A larger request is split into slices, with rows of other clients in between.
+    other tasks for long. A larger request is split into slices, between which batches of other clients run.
 
     Args:
         batch: maximum number of rows in a batch.
@@ -125,7 +125,9 @@ class Batcher:
     def submit(
         self, bundle: Bundle, sources: Sequence[Source], client: Hashable = None, costs: Sequence[int] | None = None
     ) -> Future[list[Answer]]:
-        """Queue source texts of a task, and return a future of their answers; cancelling it removes the texts.
+        """Queue source texts of a task, and return a future of their answers.
+
+        Cancelling the future removes the texts from the queue.
 
         Args:
             bundle: the bundle of the task.
@@ -134,7 +136,8 @@ class Batcher:
             costs: the `estimate_cost` of each text; by default it is computed here.
 
         Raises:
-            QueueFullError: the queue would exceed its limit, and no other client has more rows in it than this client.
+            QueueFullError: the queue would exceed its limit, and no request of a client (or, at equal rows, of a task)
+                with more rows can be refused instead. The future gets this error if its request is refused later.
             ShutdownError: the batcher is closed.
         """
         costs = costs or [estimate_cost(source) for source in sources]
@@ -152,7 +155,15 @@ class Batcher:
         return request.future
 
     def close(self, drop: bool = False, timeout: float | None = None) -> bool:
-        """Stop accepting rows, process or drop queued rows, and return whether the worker ended within `timeout`."""
+        """Stop accepting rows, and wait until the worker has ended.
+
+        Args:
+            drop: whether to drop the queued rows instead of processing them.
+            timeout: maximum time to wait, in seconds; None for no limit.
+
+        Returns:
+            Whether the worker ended within the time.
+        """
         with self._condition:
             self._accepting = False
             for request in [*self._waiting] if drop else []:
@@ -162,7 +173,14 @@ class Batcher:
         return not self._worker.is_alive()
 
     def _make_room(self, request: _Request) -> None:
-        """Refuse the newest requests of the client with the most rows, or this request if its client has them."""
+        """Refuse queued requests until the queue has room for a request.
+
+        A request of the client with the most rows is refused first; among its requests, one of the task with the most
+        rows; among these, the newest.
+
+        Raises:
+            QueueFullError: by this order, the request itself is refused first.
+        """
         while self._rows + request.rows > self._queue:
             clients, tasks = Counter[Hashable](), Counter[int]()
             for queued in (request, *self._waiting):
@@ -189,7 +207,7 @@ class Batcher:
             self._answer(slices)
 
     def _answer(self, slices: list[_Slice]) -> None:
-        """Run a batch; if it fails, run the rows of each request separately, so that only one request fails."""
+        """Run a batch; if it fails, run each request's rows separately, to fail only the faulty requests."""
         bundle = slices[0].request.bundle
         sources = [source for piece in slices for source in piece.sources]
         self._observe(len(sources))
@@ -225,7 +243,7 @@ class Batcher:
             self._clock += seconds / len(active)
 
     def _next_batch(self) -> list[_Slice]:
-        """Wait for rows and return the next batch; an empty batch ends the worker, once the batcher is closed."""
+        """Wait for rows and return the next batch; it is empty once the batcher is closed and has no rows."""
         with self._condition:
             while self._accepting and not self._waiting:
                 self._condition.wait()

@@ -51,8 +51,8 @@ class HostCheck:
     """ASGI middleware that responds with status 403 to an unknown Host and to the Origin of another site.
 
     A browser lets a page send requests to any address, and names the page's site in Origin. After DNS rebinding, where
-    the name of another site resolves to this server, Host contains that name. Probes use a machine's address, so
-    their paths accept any Host.
+    the name of another site resolves to this server, Host contains that name. Health checks and Prometheus address a
+    machine by its IP address, so the paths for them accept any Host.
 
     Args:
         app: the wrapped application.

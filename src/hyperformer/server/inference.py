@@ -32,9 +32,9 @@ DRAIN_FACTOR = 16
 CLIENT_CLOSED_REQUEST = 499
 """Status that nginx logs if the client has disconnected."""
 SHORT_BODY = 64 << 10
-"""Maximum bytes of a short body, which takes about a millisecond to parse."""
+"""Maximum size of a short body, in bytes; a body of this size takes about a millisecond to parse."""
 SHORT_RESPONSE = 4096
-"""Maximum count of numbers in a short response, which takes about a millisecond to serialize."""
+"""Maximum number of probabilities in a short response; this number takes about a millisecond to serialize."""
 CLOSE_SECONDS = 0.5
 """Time to send status 503 to requests that are still pending at shutdown, in seconds."""
 OCTET_STREAM = "application/octet-stream"
@@ -202,7 +202,7 @@ async def wait_for_answers(request: Request, future: Future[list[Answer]]) -> li
     """Wait for the answers of a request and return them.
 
     Raises:
-        ClientDisconnect: the client has disconnected; the batcher drops its rows.
+        ClientDisconnect: the client has disconnected; the batcher drops the request's queued rows.
     """
     answers = asyncio.wrap_future(future)
     disconnect = asyncio.ensure_future(_wait_for_disconnect(request))

@@ -57,7 +57,7 @@ def run(settings: ServerSettings) -> None:
 
 
 class Shutdown:
-    """Stop a server at the first signal: gracefully, or by force after the time limit or at a second signal.
+    """Stop a server gracefully at the first signal, by force at a second signal or after the time limit.
 
     Args:
         seconds: the time limit for finishing accepted requests, in seconds.
@@ -71,12 +71,15 @@ class Shutdown:
 
     @property
     def exit_code(self) -> int:
-        """The exit code after a graceful shutdown, by the convention of shells."""
+        """The exit code after a single signal: 130 for SIGINT, as in shells, and 0 for other signals."""
         return 128 + signal.SIGINT if self.signal_number == signal.SIGINT else 0
 
     @contextlib.contextmanager
     def handle_signals(self) -> Iterator[None]:
-        """Handle signals if this is the main thread, as Python requires; signals that `nohup` ignores stay ignored."""
+        """Handle signals if this is the main thread, as Python requires.
+
+        Signals that the process already ignores, such as SIGHUP under `nohup`, stay ignored.
+        """
         handled = SIGNALS if threading.current_thread() is threading.main_thread() else ()
         previous = {number: signal.getsignal(number) for number in handled}
         try:
@@ -147,7 +150,7 @@ def bind(host: str, port: int) -> socket.socket:
     """Return a socket that listens on an address; early connections wait until the tasks are loaded.
 
     Raises:
-        HyperFormerError: the address is in use, or not an address of this machine.
+        HyperFormerError: the address cannot be bound; for example, it is in use, or is not an address of this machine.
     """
     listener = None
     try:

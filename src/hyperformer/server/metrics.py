@@ -13,7 +13,7 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class Metrics:
-    """Metrics of one server, in a separate registry.
+    """Metrics of one server, in a Prometheus registry that no other server shares.
 
     Args:
         queued_rows: returns the number of rows in the queue.
@@ -47,7 +47,7 @@ class Metrics:
         Gauge("hyperformer_waiting_rows", "Rows in the queue.", registry=self.registry).set_function(queued_rows)
 
     def count_requests(self) -> int:
-        """Return the number of inference requests so far."""
+        """Return the number of inference requests that have ended, with any status."""
         samples = (sample for metric in self.requests.collect() for sample in metric.samples)
         return int(sum(sample.value for sample in samples if sample.name.endswith("_total")))
 

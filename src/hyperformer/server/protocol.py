@@ -35,7 +35,7 @@ class BadRequestError(HyperFormerError):
 
 
 class RequestTooLargeError(HyperFormerError):
-    """A body, a text or a number of rows that exceeds its limit."""
+    """A request that exceeds a limit, such as that of its body, its texts or its rows."""
 
 
 T = TypeVar("T")
@@ -48,7 +48,7 @@ class _RequestModel(BaseModel):
 
 
 class InputTensor(_RequestModel):
-    """A column of the rows, as the texts of all rows."""
+    """An input: a column of the task's text, with one text for each row."""
 
     name: str
     shape: Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(min_length=1, max_length=2)]
@@ -155,7 +155,7 @@ def parse_request(body: bytes, json_length: str | None, max_texts: int) -> tuple
 
     Raises:
         BadRequestError: the body is not a valid request.
-        RequestTooLargeError: the JSON has more strings or structure than a valid request can have.
+        RequestTooLargeError: the JSON has too many strings, or too many bytes outside of strings, for a request.
     """
     length = len(body)
     if json_length is not None:
@@ -176,10 +176,10 @@ def parse_request(body: bytes, json_length: str | None, max_texts: int) -> tuple
 
 
 def check_structure(body: bytes, max_texts: int) -> None:
-    """Refuse JSON with more strings or structure than a valid request can have, without parsing it.
+    """Refuse JSON with too many strings, or too many bytes outside of strings, before it is parsed.
 
     A parser blocks the interpreter while it creates an object for each value; counting bytes takes a thousandth of
-    that time.
+    the time.
 
     Raises:
         RequestTooLargeError: the JSON has too many strings, or too many bytes outside of strings.
@@ -297,7 +297,7 @@ def collect_outputs(answers: Sequence[Answer], manifest: Manifest) -> dict[str, 
 
 
 def check_outputs(request: InferRequest, manifest: Manifest) -> None:
-    """Refuse outputs that the task does not have.
+    """Refuse outputs that the task does not have, and invalid parameters for binary outputs.
 
     Raises:
         BadRequestError: an output is unknown, or a parameter is not a boolean.

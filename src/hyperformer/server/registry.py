@@ -46,12 +46,12 @@ class Registry:
 
     Args:
         root: a folder of exported tasks, as bundles or on a shared base.
-        threads: number of threads of ONNX Runtime for each bundle; None for its default.
+        threads: number of threads of ONNX Runtime for each bundle or the shared base; None for ONNX Runtime's default.
         precision: the precision of each bundle.
-        on_reload: called with the name of each task that changed after startup, and whether it could be loaded.
+        on_reload: called with the name of each task that was added or changed after startup, and whether it was loaded.
 
     Raises:
-        HyperFormerError: the folder contains no tasks, or none can be loaded.
+        HyperFormerError: the folder contains no tasks, none can be loaded, or the shared base cannot be loaded.
     """
 
     def __init__(
@@ -84,11 +84,17 @@ class Registry:
         return entry.bundle if entry else None
 
     def index(self) -> dict[str, tuple[Bundle | None, str]]:
-        """Return the bundle of each task (None if not loaded), and the error of its files (empty if they have none)."""
+        """Return the bundle of each task, and the error of its files or of the shared base.
+
+        The bundle is None if none has been loaded; the error is empty if there is none.
+        """
         return {name: (entry.bundle, entry.reason or self._base_error) for name, entry in sorted(self._entries.items())}
 
     def refresh(self) -> None:
-        """Check the folder, load new and changed tasks, and remove tasks whose folders are gone."""
+        """Check the folder, load new and changed tasks, and remove tasks whose folders are gone.
+
+        A task is removed after `MISSED_CHECKS` consecutive checks without its folder.
+        """
         with self._lock:
             if self._started and not self.root.is_dir():  # it is being replaced, or is unmounted
                 return

@@ -15,7 +15,7 @@ class ServerSettings:
     """Settings of a server: its folder of tasks, its address and its limits.
 
     Raises:
-        HyperFormerError: a number is out of range, or a host name is invalid or missing.
+        HyperFormerError: a number is out of range, or `allowed_hosts` is required or has an invalid name.
     """
 
     root: Path
@@ -24,8 +24,8 @@ class ServerSettings:
     port: int = 8000
     """0 selects a free port."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names without a port that the Host header may have besides loopback names; `*` allows any name. Required unless
-    `host` is a loopback address."""
+    """Names that the Host header may have, without a port; `*` allows any name. Required unless `host` is a loopback
+    address, for which loopback names are always allowed."""
     threads: int | None = None
     """Number of threads of ONNX Runtime; None for its default."""
     precision: Precision = "float32"
@@ -38,7 +38,7 @@ class ServerSettings:
     body_bytes: int = 4 << 20
     """Maximum size of a request body, in bytes."""
     text_bytes: int = 64 << 10
-    """Maximum size of a text, in bytes; a text with more tokens than the task reads is truncated and marked so."""
+    """Maximum size of a text, in bytes. A text with more tokens than the task's maximum is truncated, not refused."""
     poll_seconds: float = 2.0
     """Interval at which the folder is checked for changed tasks, in seconds; 0 disables the checks."""
     shutdown_seconds: int = 30

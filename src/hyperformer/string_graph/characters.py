@@ -18,11 +18,14 @@ protobuf: Any = sentencepiece_model_pb2  # its classes are created at import
 PLACEHOLDER = "\ue000"
 """Character that replaces each character that is in no piece of the vocabulary."""
 FORMS = ("", PLACEHOLDER, f" {PLACEHOLDER} ")
-"""Possible normal forms of a character that is in no piece: removed, within a word, or a separate word."""
+"""Possible normal forms of a character that is in no piece: nothing, a part of a word, or a separate word."""
 PLANES = (range(1, 0xD800), range(0xE000, 0x40000), range(0xE0000, 0xF0000))
-"""Code points that Unicode assigns or may assign, except NUL, which ends a string in onnxruntime-extensions."""
+"""Code points that Unicode assigns or may assign, except surrogates and NUL.
+
+NUL is excluded because it ends a string in onnxruntime-extensions.
+"""
 BEYOND = (range(0x40000, 0xE0000), range(0xF0000, sys.maxunicode + 1))
-"""Code points that Unicode does not assign; all code points of a range have the same normal form."""
+"""Code points without an assigned character; all code points of a range have the same normal form."""
 
 
 @cache
@@ -51,7 +54,7 @@ class Characters:
 
     @cached_property
     def _unknown(self) -> dict[range, str]:
-        """Code points of characters that are in no piece → their normal form.
+        """Normal form of the characters that are in no piece, by range of code points.
 
         Combining marks and the letters that they may combine with are excluded: `_rules` contains them.
         """
@@ -65,7 +68,10 @@ class Characters:
 
     @cached_property
     def _rules(self) -> dict[str, str]:
-        """Normal forms of all other characters, and of letters with combining marks, unless they are unchanged."""
+        """Normal forms of all other characters and of letters with combining marks.
+
+        Texts that equal their normal form are omitted.
+        """
         singles = (chr(code) for code in chain(*PLANES) if range(code, code + 1) not in self._unknown)
         return {
             text: form for text in chain(singles, list_decomposed()) if (form := self._replace_unknown(text)) != text

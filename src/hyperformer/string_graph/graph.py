@@ -1,4 +1,4 @@
-"""Write string graphs: the template and tokenizer of a bundle, then its graph, then the choice of a label."""
+"""Write string graphs, which render a bundle's template, tokenize, run its graph and choose a label."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OPSETS = helper.make_opsetid(EXTENSIONS, 1), helper.make_opsetid("ai.onnx.ml", 2
 BATCH = 64
 """Number of rows that are compared at once."""
 TOLERANCE = 1e-4
-"""Maximum difference between a probability of the string graph and of the bundle."""
+"""Maximum difference between a probability from the string graph and the same probability from the bundle."""
 PROBES = (
     "The film, though slow, didn't lose me: 9/10!",
     "",
@@ -46,7 +46,10 @@ PROBES = (
     "a</s><unk>[SEP] [CLS]<pad> b\u00a0c",
     "don\u00b4t \u1112\u1161\u11ab \u0438\u0306 \u304b\u3099 \U0001fa77 \ue000\ue001 \u0378\u0379 x\U000e0fff",
 )
-"""Texts that every graph is compared on: letter case, accents, spaces, scripts, long texts, literal special tokens."""
+"""Texts on which every string graph is compared with its bundle.
+
+They vary letter case, accents, spaces, scripts and length, and contain literal special tokens.
+"""
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
     Args:
         folder: the bundle.
         path: the file to write, outside the bundle, in an existing folder.
-        rows: further rows to compare.
+        rows: rows to compare in addition to `PROBES`.
         int8: use the int8 graph.
 
     Returns:
@@ -76,8 +79,8 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
 
     Raises:
         HyperFormerError: the file would be in the bundle; the bundle was changed after the export, uses a shared base,
-            has no such graph or stores it in several files; a column has the name of another value of the graph; no
-            operators support the tokenizer; or the tokens or the answer of a row differ.
+            has no graph of this precision or stores it in several files; a column has the name of another value of the
+            graph; no operators support the tokenizer; a row is invalid; or the tokens or the answer of a row differ.
     """
     if path.resolve().is_relative_to(folder.resolve()):
         raise HyperFormerError(f"{path} is inside the bundle; expected a path outside of it. Choose another path.")
@@ -168,7 +171,8 @@ def _render(nodes: Nodes, template: str) -> str:
 def _truncate(nodes: Nodes, lengths: Sequence[str], largest: int) -> tuple[list[str], str]:
     """Add nodes that share `largest` tokens between one or two texts.
 
-    As in `tokenizers`, the longer text is truncated first, to the length of the shorter text, then both.
+    As in `tokenizers`, the longer text is truncated first, but not below the length of the shorter text. If that is
+    not enough, each text gets half of the tokens.
 
     Returns:
         The names of the number of tokens to keep [B] of each text, and of the flags of truncated rows [B].
@@ -214,7 +218,7 @@ def _join(
 
 
 def _probes(columns: Sequence[str]) -> Iterator[Row]:
-    """Yield rows that have each probe in each column."""
+    """Yield one row per probe, so that each column contains each probe once."""
     for number in range(len(PROBES)):
         yield {column: PROBES[(number + index) % len(PROBES)] for index, column in enumerate(columns)}
 
@@ -254,7 +258,11 @@ def _build_token_graph(nodes: Nodes, tokens: _Tokens, columns: Sequence[str]) ->
 def _build_string_graph(
     nodes: Nodes, tokens: _Tokens, columns: Sequence[str], classifier: onnx.ModelProto, description: Manifest
 ) -> onnx.ModelProto:
-    """Insert the nodes before the bundle's graph, and nodes that choose the label after it."""
+    """Add `nodes` before the bundle's graph, and nodes that choose the label after it.
+
+    Raises:
+        HyperFormerError: a column has the name of another value of the graph.
+    """
     model = compose.add_prefix(classifier, "model/", rename_inputs=False, rename_outputs=False)
     graph = model.graph
     reserved = {*INPUTS, LABEL, TRUNCATED, *(output.name for output in graph.output)}
@@ -304,7 +312,7 @@ def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 class _Comparison:
-    """A comparison of a token graph and a string graph with their bundle; it counts the rows."""
+    """A comparison of a token graph and a string graph with their bundle; it counts the compared rows."""
 
     def __init__(
         self, bundle: Bundle, columns: Sequence[str], token_graph: onnx.ModelProto, string_graph: onnx.ModelProto

@@ -15,10 +15,13 @@ EXTENSIONS = "ai.onnx.contrib"
 
 
 class Nodes:
-    """The nodes and constants of a graph. Methods add a node or constant, and return the names of its outputs.
+    """The nodes and constants of a graph.
+
+    Each method except `new_name` adds a constant and returns its name, or adds a node and returns the names of its
+    outputs.
 
     Args:
-        prefix: prefix of the names of all values.
+        prefix: prefix of the names of all nodes, constants and outputs.
     """
 
     def __init__(self, prefix: str = "text/") -> None:

@@ -28,7 +28,11 @@ LOWEST_SCORE = -1e6
 
 @dataclass(frozen=True)
 class Texts:
-    """Names of the concatenated token ids of texts, without special tokens, and of each text's start and length [B]."""
+    """Names of the values of encoded texts.
+
+    `ids` are the concatenated token ids of all texts, without special tokens. `starts` and `lengths` [B] are the first
+    position of each text in `ids` and its number of tokens.
+    """
 
     ids: str
     starts: str
@@ -45,10 +49,11 @@ class Operators(Protocol):
 def choose_operators(tokenizer: Tokenizer) -> Operators:
     """Choose the operators that encode as a tokenizer does.
 
-    The choice depends only on the kind of tokenizer; the caller must compare the token ids.
+    The choice depends only on the kind of tokenizer; the caller must compare the operators' token ids with the
+    tokenizer's.
 
     Raises:
-        HyperFormerError: no operators support this kind of tokenizer.
+        HyperFormerError: no operators support this kind of tokenizer, or its vocabulary.
     """
     config = json.loads(tokenizer.to_str())
     model, normalizer = config["model"], config["normalizer"] or {}
@@ -70,7 +75,7 @@ def _steps(component: Mapping[str, Any] | None, key: str) -> Iterator[Mapping[st
 
 
 def _split_at(nodes: Nodes, ids: str, bounds: str) -> Texts:
-    """Add nodes that split token ids into texts at `bounds` [B + 1]: the start of each text, then the last end."""
+    """Add nodes that split token ids into texts at `bounds` [B + 1]: each text's start, and the last end."""
     first, last = nodes.constant([0]), nodes.constant([-1])
     starts = nodes("Slice", bounds, first, last)
     ends = nodes("Slice", bounds, nodes.constant([1]), nodes.constant([sys.maxsize]))
@@ -106,10 +111,12 @@ def _replace_unknown(nodes: Nodes, texts: str, characters: Characters) -> str:
 
 
 class SentencePiece:
-    """A SentencePiece vocabulary (Kudo and Richardson 2018), as SentencePiece's operator with an equivalent model.
+    """Operators for a SentencePiece vocabulary (Kudo and Richardson 2018).
 
-    The operator merges adjacent characters that are in no piece into one unknown token. If the tokenizer does not merge
-    them, each character is first replaced by a placeholder, which is a piece.
+    SentencePiece's operator encodes texts with a model that is equivalent to the tokenizer.
+
+    It merges adjacent characters that are in no piece into one unknown token. If the tokenizer does not merge them,
+    each of these characters is first replaced by a placeholder, and the model has a piece for the placeholder.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
@@ -155,7 +162,7 @@ class SentencePiece:
         return [(piece, -float(ranks[piece]) if piece in ranks else LOWEST_SCORE) for piece in by_id]
 
     def _build_model(self) -> Any:
-        """Build a SentencePiece model with the same pieces, scores and normalization."""
+        """Build a SentencePiece model with the pieces, scores and normalization of the tokenizer."""
         special = {token["content"] for token in self._config["added_tokens"]}
         model = protobuf.ModelProto() if self._charsmap else self._characters.model()
         spec = model.normalizer_spec
@@ -181,10 +188,13 @@ class SentencePiece:
 
 
 class WordPiece:
-    """BERT's tokenizer (Devlin et al. 2019), as the WordPiece operator on normalized texts with spaces between words.
+    """Operators for BERT's tokenizer (Devlin et al. 2019).
 
-    SentencePiece's operator, with a piece for each character, normalizes the texts: the WordPiece operator only splits
-    them at spaces, and the BERT operator handles the accents and case of few languages.
+    The WordPiece operator encodes normalized texts with spaces between words.
+
+    SentencePiece's operator, with a piece for each character, normalizes the texts, because the WordPiece operator only
+    splits them at spaces. The BERT operator of onnxruntime-extensions is not used: it handles the accents and case of
+    few languages.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
