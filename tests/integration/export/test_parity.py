@@ -44,12 +44,26 @@ def test_the_exported_graph_is_equal_to_torch_in_a_mixed_batch(bundle, checkpoin
     result = parity.compare(expected, bundle, SOURCES, 1e-5)
     assert result["rows"] == 3
     assert result["ties"] == 0
+    exported = [*bundle.scores(SOURCES), *(bundle.scores([source])[0] for source in SOURCES)]
     largest = max(
         abs(a - b)
-        for left, right in zip(expected, bundle.scores(SOURCES), strict=True)
+        for left, right in zip([*expected, *expected], exported, strict=True)
         for a, b in zip(left.values, right.values, strict=True)
     )
     assert result["largest_difference"] == pytest.approx(largest, rel=1e-2)
+
+
+@pytest.mark.parametrize("by", [0.1, 1000.0])
+def test_a_graph_that_is_wrong_on_single_rows_only_is_noticed(bundle, by):
+    class WrongAlone:
+        manifest = bundle.manifest
+
+        def scores(self, sources):
+            scores = bundle.scores(sources)
+            return [shift_label(scores[0], by)] if len(sources) == 1 else scores
+
+    with pytest.raises(HyperFormerError, match="differs from PyTorch"):
+        parity.compare(bundle.scores(SOURCES), WrongAlone(), SOURCES, 1e-3)
 
 
 def test_one_changed_weight_is_noticed(bundles, checkpoint, tmp_path):
