@@ -84,7 +84,7 @@ def kedro(tree: Path, *options: str) -> None:
 
 
 def table(runs: list[dict[str, Any]]) -> str:
-    """Format the test metrics as Markdown: means over runs, and the standard deviation of the model."""
+    """Format the test metrics as Markdown: means over runs, with standard deviations in the model's column only."""
     tasks = [name for name in runs[0]["metrics"]["test"] if name != "mean"]
     lines = [f"| task | {' | '.join(COLUMNS)} |", "| --- " * (1 + len(COLUMNS)) + "|"]
     for task in [*tasks, "mean"]:

@@ -81,7 +81,7 @@ class ActiveWeights:
             self._sites, self.head = before
 
     def capture(self) -> Callable[[], AbstractContextManager[None]]:
-        """Return a context manager that uses the current weights again, for recomputation in the backward pass."""
+        """Return a function that creates a context with the current weights, for recomputation in the backward pass."""
         return partial(self._set, self._sites, self.head)
 
     def adapt(self, index: int, x: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ LOCATION_SETTINGS = {"resume_from", "rendezvous"}  # not part of a fingerprint: 
 
 
 def compute_fingerprint(settings: Mapping[str, BaseModel], inputs: Mapping[str, Path], seed: int) -> dict[str, Any]:
-    """Return the values that identify a run by dotted name: settings, seed, and hashes of inputs and code.
+    """Return, by dotted name, the values that identify a run: settings, seed, and hashes of inputs and code.
 
     The settings in `LOCATION_SETTINGS` and inputs that do not exist are left out.
     """
