@@ -192,9 +192,10 @@ class WordPiece:
 
     The WordPiece operator encodes normalized texts with spaces between words.
 
-    The WordPiece operator only splits texts at spaces, so SentencePiece's operator normalizes them first: its vocabulary
-    has one piece for each character, and the ids that it returns are mapped back to characters and joined to texts. The
-    BERT operator of onnxruntime-extensions is not used: it handles the accents and case of few languages.
+    The WordPiece operator only splits texts at spaces, so SentencePiece's operator normalizes them first. For that, the
+    vocabulary of SentencePiece has one piece for each character, and the ids that it returns are mapped back to
+    characters and joined to texts. The BERT operator of onnxruntime-extensions is not used: it handles the accents and
+    case of few languages.
     """
 
     def __init__(self, tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
