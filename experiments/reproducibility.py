@@ -28,7 +28,7 @@ import yaml
 from hyperformer.manifest import folder_sha256
 
 ROOT = Path(__file__).parents[1]
-PROGRESS = re.compile(r"Running stage '\w+'|(?:going on|[Rr]esum\w+) from step \d+|step \d+ of \d+")
+PROGRESS = re.compile(r"Running stage '\w+'|resuming from step \d+|step \d+ of \d+")
 """Phrases in the logs of DVC and of training that show how far a run has progressed."""
 
 

@@ -15,23 +15,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "unit"))
 
-from test_plain_language import ROOT, docstrings, parsed, written
+from test_plain_language import ROOT, iterate_docstrings, list_files, parse_file
 
-ERROR = re.compile(r"Error$")
 BLOCK = re.compile(r"\s*([-*|]|\d+\.) ")
 """The beginning of a list item or a table row."""
 
 
-def errors(tree: ast.AST, source: str) -> Iterator[tuple[int, str]]:
+def iterate_errors(tree: ast.AST, source: str) -> Iterator[tuple[int, str]]:
     """Yield the messages that code raises, as they are written."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and node.exc.args:
             name = node.exc.func.id if isinstance(node.exc.func, ast.Name) else ""
-            if ERROR.search(name):
+            if name.endswith("Error"):
                 yield node.lineno, ast.get_source_segment(source, node.exc.args[-1]) or ""
 
 
-def sentences(text: str) -> Iterator[tuple[int, str]]:
+def iterate_sentences(text: str) -> Iterator[tuple[int, str]]:
     """Yield the sentences and table rows of a Markdown document, without fences, comments and rows of numbers."""
     blocks: list[tuple[int, str]] = []
     fenced = continues = False
@@ -48,18 +47,18 @@ def sentences(text: str) -> Iterator[tuple[int, str]]:
         yield from ((line, part) for part in parts if len(part.split()) > 3)
 
 
-def places() -> list[str]:
+def list_places() -> list[str]:
     """Return every docstring, error message and sentence as `file:line: text`."""
-    listed = []
-    for file in written():
+    result = []
+    for file in list_files():
         text = (ROOT / file).read_text(encoding="utf-8")
         if file.suffix == ".md":
-            listed += [f"{file}:{line}: {sentence}" for line, sentence in sentences(text)]
+            result += [f"{file}:{line}: {sentence}" for line, sentence in iterate_sentences(text)]
         elif file.suffix == ".py" and file.parts[0] != "tests":
-            tree = parsed(file)
-            listed += [f"{file}:{line}: {' '.join(doc.split())}" for line, doc in docstrings(tree)]
-            listed += [f"{file}:{line}: {' '.join(message.split())}" for line, message in errors(tree, text)]
-    return listed
+            tree = parse_file(file)
+            result += [f"{file}:{line}: {' '.join(doc.split())}" for line, doc in iterate_docstrings(tree)]
+            result += [f"{file}:{line}: {' '.join(message.split())}" for line, message in iterate_errors(tree, text)]
+    return result
 
 
 def main() -> None:
@@ -67,7 +66,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--count", type=int, default=100)
     arguments = parser.parse_args()
-    print(*random.Random(arguments.seed).sample(places(), arguments.count), sep="\n")
+    print(*random.Random(arguments.seed).sample(list_places(), arguments.count), sep="\n")
 
 
 if __name__ == "__main__":

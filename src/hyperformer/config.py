@@ -513,8 +513,8 @@ def _renamed(tree: Any, path: tuple[int | str, ...]) -> Any:
     renamed = {}
     for name, value in tree.items():
         new = _new_name((*path, name))
-        today = new.rpartition(".")[2] if new else name
-        renamed[today] = _renamed(value, (*path, today))
+        current = new.rpartition(".")[2] if new else name
+        renamed[current] = _renamed(value, (*path, current))
     return renamed
 
 

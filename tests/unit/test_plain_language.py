@@ -63,7 +63,7 @@ ALLOWED_PHRASES = {
 PHRASE = re.compile(rf"\b(?:{'|'.join(PHRASES)})(?:s|ed|ing)?\b", re.IGNORECASE)
 
 
-def written() -> list[Path]:
+def list_files() -> list[Path]:
     """Return the files of the project with prose or names, relative to its root."""
     files = [file for folder in FOLDERS for file in (ROOT / folder).rglob("*")]
     files += [*ROOT.iterdir(), ROOT / "data/06_models/backbone/README.md"]
@@ -71,7 +71,7 @@ def written() -> list[Path]:
     return sorted(path for path in paths if not GENERATED & set(path.parts))
 
 
-def prose(file: Path) -> Iterator[tuple[int, str]]:
+def iterate_prose(file: Path) -> Iterator[tuple[int, str]]:
     """Yield the lines of a document, or the comments and strings of Python code, with their line numbers."""
     text = (ROOT / file).read_text(encoding="utf-8")
     if file.suffix != ".py":
@@ -83,7 +83,7 @@ def prose(file: Path) -> Iterator[tuple[int, str]]:
             yield token.start[0], " ".join(token.string.split())
 
 
-def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def iterate_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
     """Yield the names that code defines, with their line numbers."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
@@ -96,62 +96,63 @@ def names(tree: ast.AST) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.asname
 
 
-def docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
+def iterate_docstrings(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Yield the docstrings of code, with the line numbers of what they document."""
     for node in ast.walk(tree):
         documented = isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
         if documented and (text := ast.get_docstring(node)):
             yield getattr(node, "lineno", 1), text
 
 
-def parsed(file: Path) -> ast.AST:
+def parse_file(file: Path) -> ast.AST:
     return ast.parse((ROOT / file).read_text(encoding="utf-8"))
 
 
-def banned(files: list[Path]) -> list[str]:
+def find_banned(files: list[Path]) -> list[str]:
     """Return each place with a banned phrase or name as `file:line: text`."""
     hits = []
     for file in files:
         if file in ALLOWED:
             continue
-        matches = [(line, match[0]) for line, text in prose(file) for match in PHRASE.finditer(text)]
+        matches = [(line, match[0]) for line, text in iterate_prose(file) for match in PHRASE.finditer(text)]
         hits += [f"{file}:{line}: {phrase}" for line, phrase in matches if phrase not in ALLOWED_PHRASES.get(file, ())]
         if file.suffix == ".py":
             hits += [f"{file}: {file.stem}"] if file.stem in NAMES else []
-            hits += [f"{file}:{line}: name {name}" for line, name in names(parsed(file)) if name in NAMES]
+            hits += [f"{file}:{line}: name {name}" for line, name in iterate_names(parse_file(file)) if name in NAMES]
     return hits
 
 
-def questions(files: list[Path]) -> list[str]:
+def find_questions(files: list[Path]) -> list[str]:
     """Return each docstring that opens with a question word as `file:line: text`."""
     return [
         f"{file}:{line}: {text.splitlines()[0]}"
         for file in files
         if file.suffix == ".py"
-        for line, text in docstrings(parsed(file))
+        for line, text in iterate_docstrings(parse_file(file))
         if text.split()[0] in QUESTIONS
     ]
 
 
 def test_no_banned_phrase_or_name_is_used():
-    assert banned(written()) == []
+    assert find_banned(list_files()) == []
 
 
 def test_docstrings_say_what_a_thing_does():
-    assert len(questions(written())) <= ALLOWED_QUESTIONS, "\n".join(questions(written()))
+    assert len(find_questions(list_files())) <= ALLOWED_QUESTIONS, "\n".join(find_questions(list_files()))
 
 
 def test_a_banned_phrase_and_a_banned_name_are_seen(tmp_path, monkeypatch):
     monkeypatch.setitem(globals(), "ROOT", tmp_path)
     (tmp_path / "code.py").write_text('def found(*, own):\n    """What it mends."""\n    self.said = 1  # goes on\n')
     file = Path("code.py")
-    assert sorted(banned([file])) == [
+    assert sorted(find_banned([file])) == [
         "code.py:1: name found",
         "code.py:1: name own",
         "code.py:2: mends",
         "code.py:3: goes on",
         "code.py:3: name said",
     ]
-    assert questions([file]) == ["code.py:1: What it mends."]
+    assert find_questions([file]) == ["code.py:1: What it mends."]
 
 
 @pytest.mark.skipif(not STYLE.is_file(), reason="needs the team's STYLE.md, beside the project")

@@ -53,7 +53,7 @@ class Chart:
     """SVG elements of the drawing."""
     caption: str = ""
     full_width: bool = False
-    """Whether the chart is as wide as the page allows; horizontal positions in `body` are then in percent."""
+    """True for a chart as wide as the page allows; horizontal positions in `body` are then in percent."""
     names: Mapping[str, str] | None = None
     """Legend: the name of each kind of marker in `body`."""
 
