@@ -44,11 +44,11 @@ def write_models(folder: Path, sizes: str, answers: str) -> None:
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
     from hyperformer.backbones import Answers
+    from hyperformer.core.manifest import GRAPH
+    from hyperformer.core.types import AdapterWeights, HeadWeights
     from hyperformer.export import graphs
     from hyperformer.export.classifier import fill_constants, trace_graph
     from hyperformer.export.quantize import write
-    from hyperformer.manifest import GRAPH
-    from hyperformer.types import AdapterWeights, HeadWeights
 
     torch.manual_seed(0)
     BertModel(BertConfig(**SIZES[sizes]), add_pooling_layer=False).save_pretrained(folder / "bert")
@@ -114,8 +114,8 @@ def load_scorers(folder: Path, answers: str, threads: int) -> dict[str, Scorer]:
     from optimum.onnxruntime import ORTModelForSequenceClassification
 
     from hyperformer.backbones import Answers
-    from hyperformer.manifest import GRAPH, INT8
-    from hyperformer.types import AdapterWeights, HeadWeights
+    from hyperformer.core.manifest import GRAPH, INT8
+    from hyperformer.core.types import AdapterWeights, HeadWeights
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)

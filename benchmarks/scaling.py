@@ -34,13 +34,15 @@ from pyarrow import parquet
 from transformers import TrainerCallback
 
 from hyperformer import tasks
-from hyperformer.config import BackboneSettings, DataSettings, Methods, MethodSettings, Tasks, TrainingSettings
-from hyperformer.data import prepare, read_tokens, write_rows
-from hyperformer.model import MultiTaskModel
+from hyperformer.data.splits import prepare
+from hyperformer.data.storage import write_rows
+from hyperformer.data.tokens import read_tokens
+from hyperformer.model.multi_task import MultiTaskModel
+from hyperformer.settings import BackboneSettings, DataSettings, Methods, MethodSettings, Tasks, TrainingSettings
 from hyperformer.training import encode
 from hyperformer.training.distributed import get_rank, launch
-from hyperformer.training.engine import run_loop
-from hyperformer.training.finetuning import build_mixture_job
+from hyperformer.training.jobs import build_mixture_job
+from hyperformer.training.trainer import run_loop
 
 BACKBONE = BackboneSettings(
     path=str(Path(__file__).parents[1] / "data/06_models/backbone"), max_source_tokens=64, max_target_tokens=32

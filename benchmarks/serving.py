@@ -234,8 +234,8 @@ def compare_with_hostile(options: argparse.Namespace, rows: Any, answers: Any) -
 
 def main() -> None:
     """Measure and print the table."""
-    from hyperformer import text
-    from hyperformer.data import read_rows
+    from hyperformer.core import text
+    from hyperformer.data.storage import read_rows
     from hyperformer.runtime import Bundle, load
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -55,11 +55,11 @@ def write_models(folder: Path, sizes: str) -> None:
     from transformers import T5Config, T5ForConditionalGeneration
 
     from hyperformer.backbones import t5
-    from hyperformer.config import BackboneSettings, ExportSettings, Methods, Tasks
-    from hyperformer.data import write_rows
+    from hyperformer.data.storage import write_rows
     from hyperformer.evaluation import evaluate_all
     from hyperformer.export.bundle import export, export_shared_base
-    from hyperformer.model import DEFAULT_EVALUATION, MultiTaskModel
+    from hyperformer.model.multi_task import DEFAULT_EVALUATION, MultiTaskModel
+    from hyperformer.settings import BackboneSettings, ExportSettings, Methods, Tasks
 
     word_list = [word for labels in LABELS.values() for word in labels] + ["a", "b", *"0123456789."]
     texts = [" ".join(word_list), *(f"{a}.{b}" for a in range(6) for b in range(10))] * 3

@@ -46,9 +46,9 @@ def write_models(folder: Path, sizes: str, answers: str) -> None:
     from transformers import T5Config, T5ForConditionalGeneration
 
     from hyperformer.backbones import Answers, t5
+    from hyperformer.core.types import AdapterWeights
     from hyperformer.export import graphs
     from hyperformer.export.classifier import fill_constants, trace_graph
-    from hyperformer.types import AdapterWeights
 
     tokens = ANSWERS[answers]
     word_list = [f"w{a}{b}" for a in "abcdefghij" for b in "klmnopqrst"]
@@ -110,7 +110,7 @@ def load_scorers(folder: Path, answers: str, threads: int) -> dict[str, Scorer]:
     from transformers import AutoTokenizer, T5ForConditionalGeneration
 
     from hyperformer.backbones import t5
-    from hyperformer.types import AdapterWeights
+    from hyperformer.core.types import AdapterWeights
 
     answer_tokens = ANSWERS[answers]
     torch.set_num_threads(threads)

@@ -36,8 +36,8 @@ def write_inputs(folder: Path, options: Any) -> None:
     from transformers import AutoTokenizer
 
     from hyperformer import tasks
-    from hyperformer.config import Tasks
-    from hyperformer.text import join_source
+    from hyperformer.core.text import join_source
+    from hyperformer.settings import Tasks
 
     write_t5(folder)
     tokenizer = AutoTokenizer.from_pretrained(options.tokenizer if options.tokenizer.is_dir() else SHIPPED)
@@ -71,9 +71,9 @@ def make_steps(folder: Path, rows: int) -> dict[str, TrainingStep]:
     import pyarrow as pa
     from datasets import Dataset
 
-    from hyperformer import model as engine
-    from hyperformer.config import TrainingSettings
-    from hyperformer.training.finetuning import build_mixture_job
+    from hyperformer.model import multi_task as engine
+    from hyperformer.settings import TrainingSettings
+    from hyperformer.training.jobs import build_mixture_job
     from hyperformer.training.sampling import compute_task_shares, group_by_length
 
     model = load_hyperformer(folder, SETTINGS["training"]["label_smoothing"])

@@ -60,8 +60,8 @@ def write_inputs(folder: Path, _: Any = None) -> None:
 
 def load_hyperformer(folder: Path, label_smoothing: float = 0.0) -> Any:
     """Return HyperFormer++ with the tasks and settings of conf/glue, on the T5 that `write_inputs` wrote."""
-    from hyperformer.config import BackboneSettings, Methods, Tasks
-    from hyperformer.model import MultiTaskModel
+    from hyperformer.model.multi_task import MultiTaskModel
+    from hyperformer.settings import BackboneSettings, Methods, Tasks
 
     backbone = BackboneSettings(**{**SETTINGS["backbone"], "path": str(folder / "t5")})
     tasks = Tasks(yaml.safe_load((GLUE / "parameters_tasks.yml").read_text())["tasks"])
@@ -114,7 +114,7 @@ def make_steps(folder: Path, rows: int, only: str | None = None) -> dict[str, Tr
         rows: Number of rows in a batch.
         only: The name of the only step to create; by default all steps are created.
     """
-    from hyperformer.training.engine import uses_bf16
+    from hyperformer.training.trainer import uses_bf16
 
     makers: dict[str, Callable[[], TrainingStep]] = {
         OURS: lambda: hyperformer(folder, rows, tasks=1),

@@ -21,8 +21,8 @@ from typing import Any
 from experiments import store
 from experiments.plan import ComparisonSuite, find_suite, load_plan, resolve_settings
 from experiments.store import Run, log
-from hyperformer.config import Settings
-from hyperformer.types import HyperFormerError
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.settings import Settings
 
 
 class Comparison:
@@ -137,7 +137,7 @@ class Comparison:
     def fingerprint(self, settings: Settings, rows: Path) -> dict[str, str]:
         """Return the hashes of a run's settings, rows, backbone and code."""
         from hyperformer import backbones
-        from hyperformer.manifest import folder_sha256
+        from hyperformer.core.files import folder_sha256
 
         return {
             "settings": self.digest(settings),
@@ -196,11 +196,12 @@ class Comparison:
 
     def score(self, checkpoint: Path, rows: Path, settings: Settings) -> dict[str, dict[str, float]]:
         """Return a checkpoint's metrics by task, on the first `test_rows` test rows of each task."""
-        from hyperformer.data import read_first_rows
+        from hyperformer.data.storage import read_first_rows
         from hyperformer.evaluation import evaluate
-        from hyperformer.model import MultiTaskModel, move_to_gpu
+        from hyperformer.model.inference import move_to_gpu
+        from hyperformer.model.task_models import TaskModels
 
-        model = move_to_gpu(MultiTaskModel.from_pretrained(checkpoint))
+        model = move_to_gpu(TaskModels.from_pretrained(checkpoint))
         answer = partial(model.answer, settings=settings.evaluation)
         scores = {}
         for name, task in model.tasks.items():
@@ -213,7 +214,7 @@ def describe_model(checkpoint: Path, settings: Settings) -> Run:
     """Return the parameter counts of a trained model and, if its method has task embeddings, these embeddings."""
     from safetensors.torch import load_file
 
-    from hyperformer.model import count_parameters
+    from hyperformer.model.counts import count_parameters
 
     description: Run = {"parameters": count_parameters(settings.backbone, settings.chosen_method, settings.tasks)}
     weights = checkpoint / "trained.safetensors"

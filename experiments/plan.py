@@ -9,7 +9,8 @@ import yaml
 from omegaconf import OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from hyperformer.config import ConfigurationError, Settings, check_settings, suggest_name
+from hyperformer.core.errors import suggest_name
+from hyperformer.settings import ConfigurationError, Settings, check_settings
 from pipelines.settings import ConfigLoader
 
 ROOT = Path(__file__).parents[1]

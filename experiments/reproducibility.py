@@ -25,7 +25,7 @@ from pathlib import Path
 
 import yaml
 
-from hyperformer.manifest import folder_sha256
+from hyperformer.core.files import folder_sha256
 
 ROOT = Path(__file__).parents[1]
 PROGRESS = re.compile(r"Running stage '\w+'|resuming from step \d+|step \d+ of \d+")

@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from hyperformer.manifest import folder_sha256
+from hyperformer.core.files import folder_sha256
 
 ROOT = Path(__file__).parents[1]
 RUNS = Path(__file__).parent / "seeds"

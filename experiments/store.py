@@ -19,7 +19,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from experiments.plan import HERE, ROOT, Suite
-from hyperformer.config import Settings
+from hyperformer.core.files import write_text
+from hyperformer.settings import Settings
 from pipelines.datasets import FolderDataset
 
 RUNS = HERE / "runs"
@@ -52,10 +53,7 @@ def read(*names: str) -> Run | None:
 def write(run: Run, *names: str) -> None:
     """Write a run atomically."""
     path = path_of(*names)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    write_text(path, json.dumps(run, indent=1) + "\n")
 
 
 def is_current(run: Run | None, made_from: dict[str, str]) -> bool:
@@ -137,7 +135,8 @@ def write_folder_once(path: Path, make: Callable[[], Any]) -> Path:
 
 def prepare_rows(suite: Suite, settings: Settings) -> Path:
     """Return the folder of a suite's prepared rows; write it with seed 0 if it is missing."""
-    from hyperformer.data import prepare, write_rows
+    from hyperformer.data.splits import prepare
+    from hyperformer.data.storage import write_rows
     from hyperformer.embedded.suite import write_language_rows
     from hyperformer.tasks import make_tasks
 

@@ -26,9 +26,8 @@ from experiments.comparison import Comparison
 from experiments.plan import ROOT, ComparisonSuite, TransferSuite, load_plan
 from experiments.store import Run
 from experiments.transfer import REGRESSION, run_name
-from hyperformer.config import suggest_name
+from hyperformer.core.errors import HyperFormerError, suggest_name
 from hyperformer.report.predictions import project_to_principal_components
-from hyperformer.types import HyperFormerError
 
 RESULTS = ROOT / "docs" / "results.md"
 FIGURES = ROOT / "docs" / "figures"

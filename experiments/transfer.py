@@ -24,8 +24,8 @@ from experiments import store
 from experiments.comparison import Comparison, parse_arguments
 from experiments.plan import Adaptation, TransferSuite, find_suite, load_plan, resolve_settings
 from experiments.store import Run, log
-from hyperformer.config import Settings, Tasks
-from hyperformer.types import HyperFormerError
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.settings import Settings, Tasks
 
 REGRESSION = "regression"
 
@@ -118,7 +118,7 @@ class Transfer:
     ) -> dict[str, str]:
         """Return the hashes of a run's settings, rows, trained model or backbone, and code."""
         from hyperformer import backbones
-        from hyperformer.manifest import files_sha256, folder_sha256
+        from hyperformer.core.files import files_sha256, folder_sha256
 
         return {
             "settings": self.digest(task, adaptation, samples),
@@ -140,7 +140,8 @@ class Transfer:
     ) -> Run:
         """Adapt a trained model to samples of a task; return its mean test metric and its initialization."""
         from hyperformer.evaluation import evaluate
-        from hyperformer.model import MultiTaskModel, move_to_gpu
+        from hyperformer.model.inference import move_to_gpu
+        from hyperformer.model.task_models import TaskModels
         from hyperformer.training import adapt
 
         settings = self.settings.transfer.model_copy(
@@ -154,7 +155,7 @@ class Transfer:
         tasks = Tasks({task: self.settings.tasks.root[task]})
         folder = store.WORK / "adapted" / self.name / f"{name}-{seed}"
         write, initializations = adapt(self.rows, tasks, settings, seed, folder)
-        model = move_to_gpu(MultiTaskModel.from_pretrained(store.write_folder(folder / "checkpoint", write)))
+        model = move_to_gpu(TaskModels.from_pretrained(store.write_folder(folder / "checkpoint", write)))
         answer = partial(model.answer, settings=self.settings.evaluation)
         metrics, _ = evaluate(answer, model.tasks[task], self.test_rows(task))
         shutil.rmtree(folder)
@@ -162,7 +163,7 @@ class Transfer:
 
     def score_regression(self, task: str, samples: int, seed: int) -> Run:
         """Return the mean test metric of each baseline, fitted to the rows that the models are adapted to."""
-        from hyperformer.data import sample_rows
+        from hyperformer.data.storage import sample_rows
         from hyperformer.evaluation import evaluate_baselines
         from hyperformer.tasks import make_tasks
 
@@ -177,7 +178,7 @@ class Transfer:
         """A function that maps texts to the frozen backbone's embeddings, and caches the embedding of each text."""
         import numpy as np
 
-        from hyperformer.model import make_embedder
+        from hyperformer.model.inference import make_embedder
 
         settings = self.comparison.settings
         embed = make_embedder(settings.backbone, settings.evaluation.batch_size)
@@ -192,7 +193,7 @@ class Transfer:
 
     def test_rows(self, task: str) -> Any:
         """Return the test rows of a task that are scored."""
-        from hyperformer.data import read_first_rows
+        from hyperformer.data.storage import read_first_rows
 
         return read_first_rows(self.rows, task, "test", self.suite.test_rows)
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import BackboneSettings, EvaluationSettings, Tasks
+from hyperformer.settings import BackboneSettings, EvaluationSettings, Tasks
 
 
 def score_baselines(rows: Path, tasks: Tasks, backbone: BackboneSettings, evaluation: EvaluationSettings, seed: int):
     """Score simple methods on the test rows of each task."""
     from hyperformer.evaluation import evaluate_all_baselines
-    from hyperformer.model import make_embedder
+    from hyperformer.model.inference import make_embedder
     from hyperformer.tasks import make_tasks
 
     return evaluate_all_baselines(make_tasks(tasks), rows, make_embedder(backbone, evaluation.batch_size), seed)

@@ -10,7 +10,7 @@ import click
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import pipelines
 
-from hyperformer.config import suggest_name
+from hyperformer.core.errors import suggest_name
 
 
 @click.group(name="hyperformer")

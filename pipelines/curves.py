@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hyperformer.types import HyperFormerError
+from hyperformer.core.errors import HyperFormerError
 
 
 def start_curves(folder: Path) -> Callable[[int, dict[str, float]], None]:

@@ -7,12 +7,12 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import BackboneSettings, Tasks
+from hyperformer.settings import BackboneSettings, Tasks
 
 
 def profile_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings, split_counts: dict[str, Any]):
     """Compute statistics of the rows of each task."""
-    from hyperformer.data_profile import profile_rows
+    from hyperformer.data.profile import profile_rows
 
     return profile_rows(rows, tasks, backbone, split_counts)
 

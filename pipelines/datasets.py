@@ -5,16 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NewType, TextIO
+from typing import Any, NewType
 
 from kedro.io import AbstractDataset
 from kedro_datasets import json as json_datasets
 from kedro_datasets import text as text_datasets
 
-from hyperformer.types import HyperFormerError
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import replace_file, write_text
 
 HTMLPreview = NewType("HTMLPreview", str)
 """Kedro-Viz recognizes a preview by the name of this return type."""
@@ -116,7 +116,7 @@ class JSONDataset(json_datasets.JSONDataset):
 
     def save(self, data: Any) -> None:
         """Write the data to a new file, which then replaces the previous file."""
-        with _open_atomically(Path(self._filepath)) as file:
+        with replace_file(Path(self._filepath)) as new, new.open("w", encoding="utf-8") as file:
             json.dump(data, file, **self._save_args)
 
 
@@ -125,19 +125,4 @@ class TextDataset(text_datasets.TextDataset):
 
     def save(self, data: str) -> None:
         """Write the text to a new file, which then replaces the previous file."""
-        with _open_atomically(Path(self._filepath)) as file:
-            file.write(data)
-
-
-@contextmanager
-def _open_atomically(path: Path) -> Iterator[TextIO]:
-    """Open a new file for writing; once it is complete, it replaces the file at `path`."""
-    new = path.with_name(f".{path.name}.new")
-    new.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with new.open("w", encoding="utf-8") as file:
-            yield file
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
-    new.replace(path)
+        write_text(Path(self._filepath), data)

@@ -7,15 +7,16 @@ from pathlib import Path
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import EvaluationSettings
+from hyperformer.settings import EvaluationSettings
 
 
 def evaluate_model(checkpoint: Path, rows: Path, evaluation: EvaluationSettings):
     """Compute metrics and predictions of a checkpoint."""
     from hyperformer.evaluation import evaluate_all
-    from hyperformer.model import MultiTaskModel, move_to_gpu
+    from hyperformer.model.inference import move_to_gpu
+    from hyperformer.model.task_models import TaskModels
 
-    model = move_to_gpu(MultiTaskModel.from_pretrained(checkpoint))
+    model = move_to_gpu(TaskModels.from_pretrained(checkpoint))
     return evaluate_all(partial(model.answer, settings=evaluation), model.tasks, rows)
 
 

@@ -19,8 +19,8 @@ import click
 from kedro.framework.hooks import hook_impl
 from yaml import YAMLError
 
-from hyperformer.config import check_settings
-from hyperformer.types import HyperFormerError
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.settings import check_settings
 
 log = logging.getLogger(__name__)
 
@@ -58,12 +58,12 @@ class UserErrorHooks:
                     )
             tasks_by_name = tasks.make_tasks(settings.tasks)
             if "params:data" in inputs:
-                from hyperformer.data import check_sources
+                from hyperformer.data.sources import check_sources
 
                 check_sources(tasks_by_name, settings.data)
             labelled = [name for name, task in tasks_by_name.items() if task.answers]
             if "tokens" in outputs | inputs and "pretrained_backbone" not in outputs:
-                from hyperformer.model import MultiTaskModel
+                from hyperformer.model.multi_task import MultiTaskModel
 
                 model = MultiTaskModel(settings.backbone, settings.chosen_method, settings.tasks)
                 model.check(settings.evaluation)
@@ -257,7 +257,7 @@ class ArtifactLog:
     @hook_impl
     def after_dataset_saved(self, dataset_name: str) -> None:
         """Log a saved dataset and record its duration, unless the dataset is only in memory."""
-        from hyperformer.progress import record_duration
+        from hyperformer.core.progress import record_duration
 
         path, seconds = _path(self._catalog.get(dataset_name)), time.monotonic() - self._start
         if path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import DataSettings, EmbeddedSettings, Tasks
+from hyperformer.settings import DataSettings, EmbeddedSettings, Tasks
 
 
 def make_language_rows(tasks: Tasks, data: DataSettings, embedded: EmbeddedSettings, seed: int):

@@ -16,8 +16,8 @@ from typing import Any
 
 import yaml
 
-from hyperformer import manifest
-from hyperformer.types import HyperFormerError
+from hyperformer.core import manifest
+from hyperformer.core.errors import HyperFormerError
 
 ROOT = Path(__file__).parents[1]
 LOCKS = ("dvc.lock", "pipelines/dvc.lock")

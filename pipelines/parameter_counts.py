@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import BackboneSettings, Methods, Tasks
+from hyperformer.settings import BackboneSettings, Methods, Tasks
 
 
 def count_parameters(backbone: BackboneSettings, method: str, methods: Methods, tasks: Tasks):
     """Count the parameters of the configured method."""
-    from hyperformer.model import count_parameters
+    from hyperformer.model.counts import count_parameters
 
     return count_parameters(backbone, methods.get_method(method), tasks)
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import DataSettings, Tasks
+from hyperformer.settings import DataSettings, Tasks
 
 
 def prepare_rows(tasks: Tasks, data: DataSettings, language_rows: Path, seed: int):
     """Validate the rows of each task, and divide them into disjoint splits."""
-    from hyperformer.data import prepare, write_rows
+    from hyperformer.data.splits import prepare
+    from hyperformer.data.storage import write_rows
     from hyperformer.tasks import make_tasks
 
     rows, counts = prepare(make_tasks(tasks), data, language_rows, seed)

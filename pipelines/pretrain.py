@@ -10,7 +10,7 @@ from pathlib import Path
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import PretrainingSettings, Tasks
+from hyperformer.settings import PretrainingSettings, Tasks
 from pipelines.states import create_cleanup_node
 
 

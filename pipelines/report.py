@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import ExportSettings, Tasks
+from hyperformer.settings import ExportSettings, Tasks
 
 
 def write_report(

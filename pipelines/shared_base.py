@@ -7,7 +7,7 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import EvaluationSettings, ExportSettings
+from hyperformer.settings import EvaluationSettings, ExportSettings
 
 
 def export_shared_base(

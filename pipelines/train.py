@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import BackboneSettings, Methods, Tasks, TrainingSettings
+from hyperformer.settings import BackboneSettings, Methods, Tasks, TrainingSettings
 from pipelines.curves import start_curves
 from pipelines.states import create_cleanup_node
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from kedro.pipeline import Pipeline, node
 
-from hyperformer.config import Tasks, TransferSettings
+from hyperformer.settings import Tasks, TransferSettings
 from pipelines.curves import start_curves
 from pipelines.states import create_cleanup_node
 

@@ -134,7 +134,7 @@ def backbone_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) 
 
 @pytest.fixture(scope="session")
 def backbone_settings(backbone_folder: Path) -> Any:
-    from hyperformer.config import BackboneSettings
+    from hyperformer.settings import BackboneSettings
 
     return BackboneSettings(path=str(backbone_folder), max_source_tokens=32, max_target_tokens=16)
 
@@ -146,7 +146,7 @@ def method_settings() -> Any:
 
 @pytest.fixture(scope="session")
 def tasks() -> Any:
-    from hyperformer.config import Tasks
+    from hyperformer.settings import Tasks
 
     return Tasks(task_settings())
 
@@ -166,12 +166,14 @@ def make_model(backbone_settings: Any, method_settings: Any, tasks: Any) -> Call
     """Return a function that creates a toy model; `loud`: with large weights, so that tasks differ."""
     import torch
 
-    from hyperformer.model import MultiTaskModel
+    from hyperformer.methods import group_tasks
+    from hyperformer.model.multi_task import MultiTaskModel
 
     def make(loud: bool = False, label_smoothing: float = 0.0, method: str = "", **changes: Any) -> Any:
         torch.manual_seed(1)
         settings = toys.method_settings(method, **changes) if method else method_settings
-        model = MultiTaskModel(backbone_settings, settings, tasks, label_smoothing)
+        group = group_tasks(settings, list(tasks.root))[0]
+        model = MultiTaskModel(backbone_settings, settings, tasks, label_smoothing, group)
         if loud:
             with torch.no_grad():
                 for parameter in model.method.parameters():
@@ -186,7 +188,7 @@ def toy_rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the checked rows of the toy tasks; every split has several lengths."""
     from datasets import Dataset
 
-    from hyperformer.data import write_rows
+    from hyperformer.data.storage import write_rows
 
     sentences, pairs = toy_sentences(), toy_pairs()
 
@@ -234,7 +236,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, train: Callable[..., An
 
 @pytest.fixture(scope="session")
 def export_settings() -> Any:
-    from hyperformer.config import ExportSettings
+    from hyperformer.settings import ExportSettings
 
     return ExportSettings(opset=18, tolerance=1e-4)
 
@@ -244,7 +246,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, toy_rows
     """Export the bundles of all toy tasks."""
     from hyperformer import evaluation
     from hyperformer.export.bundle import export
-    from hyperformer.model import DEFAULT_EVALUATION, MultiTaskModel
+    from hyperformer.model.multi_task import DEFAULT_EVALUATION, MultiTaskModel
 
     model = MultiTaskModel.from_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
@@ -262,7 +264,7 @@ def encoder_bundles(
 
     from hyperformer import evaluation
     from hyperformer.export.bundle import export
-    from hyperformer.model import DEFAULT_EVALUATION
+    from hyperformer.model.multi_task import DEFAULT_EVALUATION
 
     model = build_model(save_backbone(tmp_path_factory.mktemp("bert"), "bert", texts))
     checkpoint, folder = tmp_path_factory.mktemp("checkpoint"), tmp_path_factory.mktemp("bundles")

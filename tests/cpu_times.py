@@ -23,7 +23,7 @@ EXCEPTIONS = {
     "tests/integration/pipelines/test_faults.py::test_a_run_killed_at_any_moment_is_completed_by_the_next_run[0]": (
         "makes a complete run twice"
     ),
-    "tests/integration/server/test_server.py::test_schemathesis_finds_nothing": "sends random requests to every route",
+    "tests/integration/serving/server/test_server.py::test_schemathesis_finds_nothing": "sends random requests",
 }
 """Tests that may exceed the limit, at most ten: node id → reason."""
 SHOWN = 10

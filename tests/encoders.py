@@ -24,8 +24,9 @@ from transformers import (
     XLMRobertaTokenizerFast,
 )
 
-from hyperformer.config import BackboneSettings, Tasks
-from hyperformer.model import MultiTaskModel
+from hyperformer.methods import group_tasks
+from hyperformer.model.multi_task import MultiTaskModel
+from hyperformer.settings import BackboneSettings, Tasks
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
 FAMILY: dict[str, tuple[Any, type[PretrainedConfig], dict[str, Any]]] = {
@@ -124,7 +125,9 @@ def encoder_settings(folder: Path, **changes: Any) -> BackboneSettings:
 
 def build_model(folder: Path, method: str = "hyperformer_plus_plus", **changes: Any) -> MultiTaskModel:
     torch.manual_seed(1)
-    return MultiTaskModel(encoder_settings(folder), method_settings(method, **changes), make_tasks())
+    settings, tasks = method_settings(method, **changes), make_tasks()
+    group = group_tasks(settings, list(tasks.root))[0]
+    return MultiTaskModel(encoder_settings(folder), settings, tasks, group=group)
 
 
 ROWS: list[tuple[str, dict[str, Any]]] = [
@@ -144,7 +147,7 @@ def make_batch(model: MultiTaskModel, rows: list[tuple[str, dict[str, Any]]]) ->
 def train_model(model: MultiTaskModel) -> MultiTaskModel:
     """Train a model for three steps on rows of all its tasks."""
     model.train()
-    batch = make_batch(model, [row for row in ROWS if row[0] in model.groups[0]])
+    batch = make_batch(model, [row for row in ROWS if row[0] in model.group])
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.02, weight_decay=0.0)
     torch.manual_seed(0)
     for _ in range(3):

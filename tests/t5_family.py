@@ -20,9 +20,9 @@ from transformers import (
 )
 
 from hyperformer.backbones import t5
-from hyperformer.config import BackboneSettings, Tasks
-from hyperformer.model import MultiTaskModel
-from hyperformer.types import Example
+from hyperformer.core.types import Example
+from hyperformer.model.multi_task import MultiTaskModel
+from hyperformer.settings import BackboneSettings, Tasks
 
 SIZES = {"d_model": 16, "d_ff": 24, "pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0}
 GATED = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False}

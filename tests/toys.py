@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hyperformer.config import Methods, MethodSettings
-from hyperformer.types import Site
+from hyperformer.core.types import Site
+from hyperformer.settings import Methods, MethodSettings
 
 if TYPE_CHECKING:
     from hyperformer.methods import Method
@@ -72,7 +72,7 @@ def task_settings() -> dict[str, Any]:
 
 def train_settings(**changes: Any) -> Any:
     """Return the settings of a training run of a few steps."""
-    from hyperformer.config import TrainingSettings
+    from hyperformer.settings import TrainingSettings
 
     defaults = {
         "steps": 8,
@@ -91,7 +91,7 @@ def export_shared_base(checkpoint: Path, rows: Path, settings: Any, folder: Path
     """Evaluate a checkpoint and export its tasks on a shared base."""
     from hyperformer import evaluation
     from hyperformer.export.bundle import export_shared_base as export
-    from hyperformer.model import DEFAULT_EVALUATION, MultiTaskModel
+    from hyperformer.model.multi_task import DEFAULT_EVALUATION, MultiTaskModel
 
     model = MultiTaskModel.from_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, rows)

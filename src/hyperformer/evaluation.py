@@ -17,11 +17,12 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from hyperformer import text
-from hyperformer.data import SPLITS, Rows, Writer, read_rows
-from hyperformer.progress import track
+from hyperformer.core import text
+from hyperformer.core.errors import HyperFormerError, RowError
+from hyperformer.core.progress import track
+from hyperformer.core.types import SPLITS, Answer, Split
+from hyperformer.data.storage import Rows, Writer, read_rows
 from hyperformer.tasks import Task
-from hyperformer.types import Answer, HyperFormerError, RowError, Split
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from suites import OURS
 from experiments import tables, transfer
 from experiments.comparison import Comparison
 from experiments.plan import Plan
-from hyperformer.types import HyperFormerError
+from hyperformer.core.errors import HyperFormerError
 
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
 

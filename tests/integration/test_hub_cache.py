@@ -21,7 +21,7 @@ from pyarrow import parquet
 BACKBONE = """
 import sys
 from hyperformer import backbones
-from hyperformer.config import BackboneSettings
+from hyperformer.settings import BackboneSettings
 settings = BackboneSettings(
     path="somebody/tiny-t5", max_source_tokens=8, max_target_tokens=8, revision=sys.argv[1] or None
 )
@@ -45,7 +45,7 @@ def test_a_hub_name_is_loaded_offline_from_the_hubs_cache(backbone_folder, backb
 
 CHECKPOINT = """
 import sys
-from hyperformer.model import MultiTaskModel
+from hyperformer.model.multi_task import MultiTaskModel
 print(MultiTaskModel.from_pretrained("somebody/tasks").predict("mood", {"sentence": "the film is dull"}))
 """
 
@@ -64,10 +64,10 @@ def test_a_checkpoint_is_loaded_offline_from_the_hubs_cache(make_model, tmp_path
 READ_OFFLINE = """
 import json, sys
 from pathlib import Path
-from hyperformer.config import DataSettings, Tasks
-from hyperformer.data import prepare
+from hyperformer.settings import DataSettings, Tasks
+from hyperformer.data.splits import prepare
 from hyperformer.tasks import make_tasks
-from hyperformer.types import HyperFormerError
+from hyperformer.core.errors import HyperFormerError
 
 results = {}
 for path, name, limit, part in (

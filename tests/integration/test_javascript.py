@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def rows_by_task(toy_rows):
-    from hyperformer.data import read_rows
+    from hyperformer.data.storage import read_rows
 
     columns = {name: re.findall(r"{(\w+)}", task["text"]) for name, task in task_settings().items()}
     validation_rows = {name: list(read_rows(toy_rows, name, "validation"))[:8] for name in TASKS}

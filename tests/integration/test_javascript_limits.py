@@ -7,7 +7,7 @@ import subprocess
 
 from test_javascript import JAVASCRIPT, pytestmark  # noqa: F401  skips without Node
 
-from hyperformer.prefix import CHARACTERS
+from hyperformer.core.prefix import CHARACTERS
 from hyperformer.runtime import load
 
 MODULE = """

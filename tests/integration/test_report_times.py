@@ -6,7 +6,7 @@ import json
 
 from html_reader import Reader
 
-from hyperformer.progress import record_duration
+from hyperformer.core.progress import record_duration
 from hyperformer.report.times import measure
 
 

@@ -18,7 +18,7 @@ def test_imports_keep_the_contracts():
 
 def test_core_modules_and_the_runtime_start_without_torch():
     code = (
-        "import sys, hyperformer.config, hyperformer.text, hyperformer.manifest, hyperformer.types, hyperformer.tasks, "
+        "import sys, hyperformer.settings, hyperformer.core.text, hyperformer.core.manifest, hyperformer.tasks, "
         "hyperformer.cli\nprint([name for name in ('torch', 'transformers') if name in sys.modules])"
     )
     done = run_python(code)

@@ -16,11 +16,12 @@ from onnx import TensorProto, helper
 from toys import train_settings
 
 from hyperformer import backbones
-from hyperformer.config import BackboneSettings
-from hyperformer.manifest import sha256
-from hyperformer.model import CONFIGURATION, WEIGHTS, MultiTaskModel
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import sha256
+from hyperformer.model.checkpoint import CONFIGURATION, WEIGHTS
+from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.runtime import load
-from hyperformer.types import HyperFormerError
+from hyperformer.settings import BackboneSettings
 
 ROOT = Path(__file__).parents[2]
 

@@ -12,10 +12,10 @@ from datasets import Dataset
 from numpy.typing import NDArray
 
 from hyperformer import evaluation
-from hyperformer.config import Tasks
-from hyperformer.data import write_rows
+from hyperformer.core.types import Answer
+from hyperformer.data.storage import write_rows
+from hyperformer.settings import Tasks
 from hyperformer.tasks import Task, make_tasks
-from hyperformer.types import Answer
 
 WORDS = [a + b for a in "bdfgklmn" for b in ("ado", "ile", "une", "ost", "err")]
 

@@ -12,8 +12,8 @@ from suites import COMPARISON, OURS, TRANSFER
 from experiments import store, tables, transfer
 from experiments.comparison import Comparison
 from experiments.plan import PLAN, ROOT, find_suite, load_plan, resolve_settings
-from hyperformer.config import ConfigurationError
-from hyperformer.types import HyperFormerError
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.settings import ConfigurationError
 
 
 def test_every_suite_of_the_plan_resolves_to_valid_settings():

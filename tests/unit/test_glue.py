@@ -9,8 +9,8 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from pyarrow import parquet
 
-from hyperformer.config import DataSettings, Settings, check_settings
-from hyperformer.data import prepare
+from hyperformer.data.splits import prepare
+from hyperformer.settings import DataSettings, Settings, check_settings
 from hyperformer.tasks import Task, make_tasks
 
 ROOT = Path(__file__).resolve().parents[2]

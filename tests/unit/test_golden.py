@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from transformers import PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from hyperformer.backbones import adapters
-from hyperformer.config import BackboneSettings, Methods, Tasks
-from hyperformer.model import MultiTaskModel
-from hyperformer.types import AdapterWeights
+from hyperformer.core.types import AdapterWeights
+from hyperformer.model.multi_task import MultiTaskModel
+from hyperformer.settings import BackboneSettings, Methods, Tasks
 
 FOLDER = Path(os.environ.get("HYPERFORMER_REFERENCE") or Path(__file__).parents[1] / "golden")
 METHODS = {

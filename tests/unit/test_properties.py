@@ -15,15 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
-from hyperformer import manifest, text
 from hyperformer.backbones.trie import build_trie
-from hyperformer.config import DataSettings, Tasks
-from hyperformer.data import prepare
-from hyperformer.manifest import FORMAT, Manifest
+from hyperformer.core import manifest, text
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.manifest import FORMAT, Manifest
+from hyperformer.data.splits import prepare
 from hyperformer.runtime.files import read_valid_manifest
+from hyperformer.settings import DataSettings, Tasks
 from hyperformer.tasks import make_tasks
 from hyperformer.training.sampling import Permutations, TaskSampler, compute_task_shares
-from hyperformer.types import HyperFormerError
 
 ROOT = Path(__file__).parents[2]
 TOKENIZER = Tokenizer.from_file(str(ROOT / "data/06_models/backbone/tokenizer.json"))

@@ -18,10 +18,10 @@ from sklearn.metrics import confusion_matrix
 from sklearn.metrics.pairwise import cosine_similarity
 from toys import task_settings
 
-from hyperformer.config import Tasks
-from hyperformer.manifest import FORMAT, Manifest
+from hyperformer.core.manifest import FORMAT, Manifest
 from hyperformer.report import Run, predictions, render_page, render_results, run, write_charts
 from hyperformer.report.scores import average_scores, collect_scores
+from hyperformer.settings import Tasks
 from hyperformer.tasks import make_tasks
 
 ODD = "<script>alert(1)</script> & \"'"
@@ -176,8 +176,8 @@ def test_the_mean_over_tasks_has_the_standard_error_of_independent_tasks(toy):
 
 
 def test_a_checkpoints_names_are_the_models():
-    from hyperformer import model
     from hyperformer.methods.hypernetworks import HypernetworkMethod
+    from hyperformer.model import checkpoint as model
 
     assert (run.CONFIGURATION, run.WEIGHTS) == (model.CONFIGURATION, model.WEIGHTS)
     assert run.EMBEDDING.removeprefix("method.") in HypernetworkMethod.task_specific

@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperformer.config import Tasks
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.types import Answer, Example
+from hyperformer.settings import Tasks
 from hyperformer.tasks import TASK_TYPES, Task, make_tasks
-from hyperformer.types import Answer, Example, HyperFormerError
 
 
 def make_classification(*metrics: str, **settings: Any) -> Task:

@@ -13,14 +13,14 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig
 from transformers.utils.hub import cached_file
 
-from hyperformer import manifest
 from hyperformer.backbones.base import Answers, Backbone
 from hyperformer.backbones.dropout import replace_dropout
 from hyperformer.backbones.encoder import EncoderBackbone
 from hyperformer.backbones.heads import AnswerHeads
 from hyperformer.backbones.t5 import SENTINELS, T5Backbone, create_backbone, train_tokenizer
-from hyperformer.config import BackboneSettings
-from hyperformer.types import HyperFormerError
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import files_sha256
+from hyperformer.settings import BackboneSettings
 
 FAMILIES: dict[str, type[Backbone]] = {
     **dict.fromkeys(("t5", "mt5", "umt5"), T5Backbone),
@@ -60,7 +60,7 @@ def compute_checksum(settings: BackboneSettings) -> str:
     """Return the sha256 over the files that define the backbone, independent of their location."""
     with _loading_errors(settings):
         config = cached_file(settings.path, "config.json", revision=settings.revision)
-    return manifest.files_sha256(sorted({file for kind in FILES for file in Path(str(config)).parent.glob(kind)}))
+    return files_sha256(sorted({file for kind in FILES for file in Path(str(config)).parent.glob(kind)}))
 
 
 def _find_family(settings: BackboneSettings) -> tuple[type[Backbone], PretrainedConfig]:

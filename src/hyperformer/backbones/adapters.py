@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hyperformer.types import AdapterWeights, HeadWeights
+from hyperformer.core.types import AdapterWeights, HeadWeights
 
 ADAPTER_NORM_EPS = 1e-5
 

@@ -14,11 +14,11 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.activations import ACT2FN
 
-from hyperformer import prefix
 from hyperformer.backbones.adapters import ActiveWeights, AdapterSite, ConstantAdapter
 from hyperformer.backbones.heads import AnswerHeads
-from hyperformer.config import BackboneSettings
-from hyperformer.types import AdapterWeights, Batch, Example, HeadWeights, Scoring, Site, Source
+from hyperformer.core import prefix
+from hyperformer.core.types import AdapterWeights, Batch, Example, HeadWeights, Scoring, Site, Source
+from hyperformer.settings import BackboneSettings
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from transformers import AutoModel, PretrainedConfig, PreTrainedTokenizerFast
 from hyperformer.backbones import heads, loading
 from hyperformer.backbones.base import Answers, Backbone, pool_mean
 from hyperformer.backbones.encoder_graph import EncoderGraph, compute_token_types
-from hyperformer.config import BackboneSettings
-from hyperformer.types import Batch, Example, HeadWeights, HyperFormerError, Scoring, Site, Source
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.types import Batch, Example, HeadWeights, Scoring, Site, Source
+from hyperformer.settings import BackboneSettings
 
 
 class EncoderBackbone(Backbone):

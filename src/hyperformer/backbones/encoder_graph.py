@@ -13,7 +13,7 @@ from transformers.activations import GELUActivation
 
 from hyperformer.backbones.graph_parts import Adapter, collect_outputs
 from hyperformer.backbones.heads import MASKED_LOGIT
-from hyperformer.types import HeadWeights
+from hyperformer.core.types import HeadWeights
 
 
 def compute_token_types(input_ids: Tensor, separator: int) -> Tensor:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hyperformer.types import HeadWeights
+from hyperformer.core.types import HeadWeights
 
 MASKED_LOGIT = -1e9
 """Logit of a masked token or answer; finite, because infinity times zero is not a number."""

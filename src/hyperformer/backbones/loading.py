@@ -8,8 +8,8 @@ import torch
 from tokenizers import Tokenizer, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from hyperformer.config import BackboneSettings
-from hyperformer.types import HyperFormerError
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.settings import BackboneSettings
 
 
 def load_weights(model_class: Any, settings: BackboneSettings, optional: str = "") -> Any:

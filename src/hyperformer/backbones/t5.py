@@ -33,9 +33,10 @@ from hyperformer.backbones.base import Answers, Backbone, pool_mean
 from hyperformer.backbones.scoring import TriePlan, attend
 from hyperformer.backbones.t5_graph import T5Graph
 from hyperformer.backbones.trie import build_trie
-from hyperformer.config import BackboneSettings
-from hyperformer.text import join_source
-from hyperformer.types import Batch, Example, HyperFormerError, Scoring, Site, Source
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.text import join_source
+from hyperformer.core.types import Batch, Example, Scoring, Site, Source
+from hyperformer.settings import BackboneSettings
 
 IGNORED = -100  # label of padding, which the loss ignores
 SENTINELS = 32  # sentinel tokens of a tokenizer from `train_tokenizer`

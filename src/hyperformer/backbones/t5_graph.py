@@ -17,7 +17,7 @@ from hyperformer.backbones.graph_parts import Adapter, collect_outputs
 from hyperformer.backbones.heads import MASKED_LOGIT
 from hyperformer.backbones.scoring import TriePlan, attend
 from hyperformer.backbones.trie import Trie
-from hyperformer.types import Scoring
+from hyperformer.core.types import Scoring
 
 ABSORPTION_FACTOR = 2
 """`CrossAttention` absorbs key and value weights if this factor times the number of nodes is at most the head size."""

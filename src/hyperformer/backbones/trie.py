@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hyperformer.types import Scoring
+from hyperformer.core.types import Scoring
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from pathlib import Path
 from random import Random
 from string import ascii_lowercase
 
-from hyperformer import plaintext
-from hyperformer.config import PretrainingSettings
-from hyperformer.data import Rows, collect_rows, stream_training_texts
+from hyperformer.core.progress import track
+from hyperformer.data import plaintext
+from hyperformer.data.storage import Rows, collect_rows, stream_training_texts
 from hyperformer.embedded.language import (
     ACTIONS,
     ADJECTIVES,
@@ -44,7 +44,7 @@ from hyperformer.embedded.language import (
     replace_parts,
 )
 from hyperformer.embedded.suite import ROLES, agrees_except, draw_premise_and_hypothesis, draw_role
-from hyperformer.progress import track
+from hyperformer.settings import PretrainingSettings
 from hyperformer.tasks import Task
 
 

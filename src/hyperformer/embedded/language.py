@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import Any, Literal, TypeVar
 
-from hyperformer.types import Split
+from hyperformer.core.types import Split
 
 Role = Literal["agent", "patient", "place", "time"]
 Part = Literal["agent", "verb", "patient", "place", "time", "adjective"]

@@ -12,8 +12,11 @@ from random import Random
 
 from datasets import Dataset
 
-from hyperformer.config import DataSettings, EmbeddedSettings, Tasks
-from hyperformer.data import EMBEDDED, SPLITS, Writer, write_rows
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.progress import track
+from hyperformer.core.types import SPLITS, Split
+from hyperformer.data.sources import EMBEDDED
+from hyperformer.data.storage import Writer, write_rows
 from hyperformer.embedded.language import (
     OPPOSITE_ACTIONS,
     Event,
@@ -36,8 +39,7 @@ from hyperformer.embedded.language import (
     swap_adjectives,
     swap_participants,
 )
-from hyperformer.progress import track
-from hyperformer.types import HyperFormerError, Split
+from hyperformer.settings import DataSettings, EmbeddedSettings, Tasks
 
 SuiteRow = dict[str, str | int | float]
 Builder = Callable[[Random, int], SuiteRow | None]

@@ -12,34 +12,31 @@ from pathlib import Path
 from typing import Any
 
 import hyperformer
-from hyperformer import manifest
-from hyperformer.config import EvaluationSettings, ExportSettings
-from hyperformer.data import Writer, read_rows
+from hyperformer.core import manifest
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import folder_sha256, sha256
+from hyperformer.core.manifest import Manifest
+from hyperformer.core.progress import track
+from hyperformer.data.storage import Writer, read_rows
 from hyperformer.export import TARGETS, SharedBaseTarget, card
 from hyperformer.export.target import Target
-from hyperformer.manifest import Manifest
-from hyperformer.model import MultiTaskModel
-from hyperformer.progress import track
+from hyperformer.model.task_models import TaskModels
+from hyperformer.settings import EvaluationSettings, ExportSettings
 from hyperformer.tasks import Task
-from hyperformer.types import HyperFormerError
 
 log = logging.getLogger(__name__)
 
 CODE_PATHS = (
     "backbones",
-    "config.py",
-    "data.py",
+    "core",
+    "data",
     "evaluation.py",
     "export",
-    "manifest.py",
     "methods",
-    "model.py",
-    "prefix.py",
-    "progress.py",
+    "model",
     "runtime",
+    "settings",
     "tasks",
-    "text.py",
-    "types.py",
 )
 """Modules and packages of `hyperformer` whose code can change the bytes of a bundle."""
 
@@ -60,7 +57,7 @@ def export(
         A function that writes a folder `<task>/` for each task; it raises `HyperFormerError` if an exported task
         differs from PyTorch.
     """
-    trained = MultiTaskModel.from_pretrained(checkpoint)
+    trained = TaskModels.from_pretrained(checkpoint)
     targets = {name: TARGETS[task.settings.kind] for name, task in trained.tasks.items()}
     return _export(trained, targets, checkpoint, rows, metrics, settings, evaluation)
 
@@ -84,8 +81,8 @@ def export_shared_base(
     Raises:
         HyperFormerError: the checkpoint has fewer than two classification and regression tasks.
     """
-    trained = MultiTaskModel.from_pretrained(checkpoint)
-    targets: dict[str, type[Target]] = dict.fromkeys(trained.answers, SharedBaseTarget)
+    trained = TaskModels.from_pretrained(checkpoint)
+    targets: dict[str, type[Target]] = dict.fromkeys(trained.first.answers, SharedBaseTarget)
     if len(targets) < 2:
         raise HyperFormerError(
             f"classification and regression tasks in the checkpoint: {len(targets)}; expected at least 2 for a shared "
@@ -98,7 +95,7 @@ def export_shared_base(
 
 
 def _export(
-    trained: MultiTaskModel,
+    trained: TaskModels,
     chosen: Mapping[str, type[Target]],
     checkpoint: Path,
     rows: Path,
@@ -110,7 +107,7 @@ def _export(
     made_from = {
         "code": _hash_code(),
         "parameters": _hash([settings.model_dump(), evaluation.model_dump()]),
-        "checkpoint": manifest.folder_sha256(checkpoint),
+        "checkpoint": folder_sha256(checkpoint),
     }
     targets = {kind: kind(trained, settings, evaluation) for kind in dict.fromkeys(chosen.values())}
 
@@ -122,7 +119,7 @@ def _export(
         for name, kind in track(chosen.items(), "exporting", len(chosen)):
             began = time.monotonic()
             (folder / name).mkdir()
-            hashes = {**made_from, "data": manifest.folder_sha256(rows / name), **shared[kind]}
+            hashes = {**made_from, "data": folder_sha256(rows / name), **shared[kind]}
             bundle = _write_bundle(targets[kind], trained.tasks[name], rows, metrics, hashes, folder / name)
             size = sum(path.stat().st_size for path in (folder / name).rglob("*.onnx*")) / 1e6
             log.info(
@@ -144,7 +141,7 @@ def _format_int8(int8: Mapping[str, float]) -> str:
 def _write_bundle(
     target: Target, task: Task, rows: Path, metrics: Mapping[str, Any], made_from: dict[str, str], folder: Path
 ) -> Manifest:
-    trained = target.model
+    trained = target.models.first
     target.write(task, folder)
     draft = Manifest(
         format=manifest.FORMAT,
@@ -175,12 +172,12 @@ def _write_bundle(
 def _hash_files(folder: Path) -> dict[str, str]:
     """Return the sha256 of every file except the manifest, by its path in the folder."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != manifest.MANIFEST)
-    return {path.relative_to(folder).as_posix(): manifest.sha256(path) for path in paths}
+    return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
 
 
 def _hash_code() -> str:
     package = Path(hyperformer.__file__).parent
-    return _hash({name: manifest.folder_sha256(package / name) for name in CODE_PATHS})
+    return _hash({name: folder_sha256(package / name) for name in CODE_PATHS})
 
 
 def _hash(value: Any) -> str:

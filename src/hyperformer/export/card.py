@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from hyperformer import text
-from hyperformer.manifest import ADAPTER, Manifest
+from hyperformer.core import text
+from hyperformer.core.manifest import ADAPTER, Manifest
 
 CLASSIFY = """from tokenizers import Tokenizer
 import numpy as np, onnxruntime

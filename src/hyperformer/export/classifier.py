@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from hyperformer import evaluation
 from hyperformer.backbones import Backbone
-from hyperformer.config import EvaluationSettings, ExportSettings
+from hyperformer.core.manifest import GRAPH, TOKENIZER, Manifest
+from hyperformer.core.types import Scoring
 from hyperformer.export import graphs, parity, quantize
 from hyperformer.export.target import Target
-from hyperformer.manifest import GRAPH, TOKENIZER, Manifest
-from hyperformer.model import MultiTaskModel
+from hyperformer.model.task_models import TaskModels
 from hyperformer.runtime import Bundle, load
+from hyperformer.settings import EvaluationSettings, ExportSettings
 from hyperformer.tasks import Task
-from hyperformer.types import Scoring
 
 OUTPUTS = ["scores", "probabilities", "value"]
 
@@ -34,8 +34,8 @@ OUTPUTS = ["scores", "probabilities", "value"]
 class ScoringTarget(Target):
     """Base class of the export targets for classification and regression tasks."""
 
-    def __init__(self, model: MultiTaskModel, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
-        super().__init__(model, settings, evaluation)
+    def __init__(self, models: TaskModels, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
+        super().__init__(models, settings, evaluation)
         assert evaluation.label_scoring != "generated"  # checked before a run starts
         self.scoring: Scoring = evaluation.label_scoring
 
@@ -44,8 +44,9 @@ class ScoringTarget(Target):
     ) -> dict[str, dict[str, float]]:
         """Compare the scores, labels and metric of the exported task with PyTorch; see `Target.check`."""
         draft.write(folder)
-        sources = [self.model.source(task.name, row) for row in rows]
-        expected = self.model.scores(task.name, sources, self.evaluation.batch_size, self.scoring)
+        model = self.models[task.name]
+        sources = [model.source(task.name, row) for row in rows]
+        expected = model.scores(task.name, sources, self.evaluation.batch_size, self.scoring)
         bundle = load(folder)
         assert isinstance(bundle, Bundle)
         differences = parity.compare(expected, bundle, sources, self.settings.tolerance)
@@ -73,13 +74,13 @@ class ScoringTarget(Target):
 class Classifier(ScoringTarget):
     """Export target that writes each task's float32 graph, tokenizer and, if accurate enough, int8 graph."""
 
-    def __init__(self, model: MultiTaskModel, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
-        super().__init__(model, settings, evaluation)
+    def __init__(self, models: TaskModels, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
+        super().__init__(models, settings, evaluation)
         self._graphs: dict[tuple[tuple[str, tuple[int, ...]], ...], onnx.ModelProto] = {}
 
     def write(self, task: Task, folder: Path) -> None:
         """Write the graphs and tokenizer of a task."""
-        baked = self.model.bake(task.name)
+        baked = self.models[task.name].bake(task.name)
         graphs.write(self._graph(baked, task), folder / GRAPH)
         onnx.checker.check_model(str(folder / GRAPH), full_check=True)
         baked.tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))

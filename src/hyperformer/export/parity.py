@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.types import Scores, Source
 from hyperformer.runtime import Bundle
-from hyperformer.types import HyperFormerError, Scores, Source
 
 SINGLE_ROWS = 8
 """Number of rows that are also compared one at a time, without padding."""

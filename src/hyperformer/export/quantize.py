@@ -10,8 +10,8 @@ import onnx
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from hyperformer import evaluation
+from hyperformer.core.manifest import GRAPH, INT8
 from hyperformer.export import graphs
-from hyperformer.manifest import GRAPH, INT8
 from hyperformer.runtime import Bundle
 from hyperformer.tasks import Task
 

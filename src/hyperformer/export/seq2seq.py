@@ -13,12 +13,14 @@ from typing import Any
 
 import onnx
 
-from hyperformer import evaluation, text
+from hyperformer import evaluation
+from hyperformer.core import text
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.manifest import GENERATION, Manifest
+from hyperformer.core.types import Answer
 from hyperformer.export import graphs, parity
 from hyperformer.export.target import Target
-from hyperformer.manifest import GENERATION, Manifest
 from hyperformer.tasks import Task
-from hyperformer.types import Answer, HyperFormerError
 
 SEPARATE = ("decoder_model.onnx", "decoder_with_past_model.onnx")
 """The decoder graphs that a merged decoder replaces."""
@@ -31,11 +33,12 @@ class Seq2Seq(Target):
         """Write the graphs, configuration and tokenizer of a task."""
         from optimum.exporters.onnx import onnx_export_from_model
 
-        baked, output = self.model.bake(task.name), folder / GENERATION
+        trained = self.models[task.name]
+        baked, output = trained.bake(task.name), folder / GENERATION
         model: Any
         model, merged = baked.get_seq2seq_model()
         output.mkdir()
-        model.generation_config.max_new_tokens = self.model.backbone_settings.max_target_tokens
+        model.generation_config.max_new_tokens = trained.backbone_settings.max_target_tokens
         model.generation_config.num_beams = self.evaluation.num_beams
         with graphs.silence_output():
             onnx_export_from_model(
@@ -58,8 +61,9 @@ class Seq2Seq(Target):
         self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], draft: Manifest
     ) -> dict[str, dict[str, float]]:
         """Compare the generated texts and their metric with PyTorch; see `Target.check`."""
-        sources = [text.join_source(self.model.source(task.name, row)) for row in rows]
-        expected = self.model.generate(task.name, sources, self.evaluation)
+        model = self.models[task.name]
+        sources = [text.join_source(model.source(task.name, row)) for row in rows]
+        expected = model.generate(task.name, sources, self.evaluation)
         generated = self._generate(folder / GENERATION, sources)
         for source, got, wanted in zip(sources, generated, expected, strict=True):
             if got != wanted:
@@ -80,7 +84,7 @@ class Seq2Seq(Target):
         with graphs.silence_output():
             model = ORTModelForSeq2SeqLM.from_pretrained(folder)
         tokenizer = AutoTokenizer.from_pretrained(folder)
-        longest = self.model.backbone_settings.max_source_tokens
+        longest = self.models.first.backbone_settings.max_source_tokens
         texts: list[str] = []
         for start in range(0, len(sources), self.evaluation.batch_size):
             batch = tokenizer(

@@ -17,14 +17,15 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from hyperformer import manifest
 from hyperformer.backbones import Backbone
+from hyperformer.core import manifest
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import sha256
+from hyperformer.core.manifest import ADAPTER, GRAPH, TOKENIZER, Base
 from hyperformer.export import graphs
 from hyperformer.export.classifier import OUTPUTS, ScoringTarget, fill_constants, trace_graph
-from hyperformer.manifest import ADAPTER, GRAPH, TOKENIZER, Base
 from hyperformer.methods import METHODS
 from hyperformer.tasks import Task
-from hyperformer.types import HyperFormerError
 
 VERSION = 1
 """Version of the adapter and of the model, which onnxruntime's adapter format requires; no code reads it."""
@@ -52,19 +53,20 @@ class SharedBaseTarget(ScoringTarget):
         Raises:
             HyperFormerError: the method trains the backbone.
         """
-        check_method(self.model.method_settings.name)
-        self._answers = [self.model.answers[task.name] for task in tasks]
+        trained = self.models.first
+        check_method(trained.method_settings.name)
+        self._answers = [trained.answers[task.name] for task in tasks]
         first, self._task_tensors = self._split_tensors(tasks)
         graph = _build_base(first, self._task_tensors, self.settings.opset)
         graphs.write(graph, folder / GRAPH)
         onnx.checker.check_model(str(folder / GRAPH), full_check=True)
-        self.model.backbone.tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
-        files = {path.name: manifest.sha256(path) for path in sorted(folder.iterdir())}
+        trained.backbone.tokenizer.backend_tokenizer.save(str(folder / TOKENIZER))
+        files = {path.name: sha256(path) for path in sorted(folder.iterdir())}
         base = Base(
             format=manifest.BASE_FORMAT,
-            backbone=self.model.backbone_settings.path,
-            method=self.model.method_settings.name,
-            max_source_tokens=self.model.backbone_settings.max_source_tokens,
+            backbone=trained.backbone_settings.path,
+            method=trained.method_settings.name,
+            max_source_tokens=trained.backbone_settings.max_source_tokens,
             files=files,
         )
         base.write(folder)
@@ -81,11 +83,11 @@ class SharedBaseTarget(ScoringTarget):
 
     def _split_tensors(self, tasks: Sequence[Task]) -> tuple[nn.Module, dict[str, dict[str, Tensor]]]:
         """Return the first task's module, and for each task, by name, its tensors that differ between tasks."""
-        module = self._make_exportable(self.model.bake(tasks[0].name), tasks[0])
+        module = self._make_exportable(self.models[tasks[0].name].bake(tasks[0].name), tasks[0])
         constants = dict(module.named_buffers())  # a tensor with two names becomes one input
         differing: dict[str, dict[str, Tensor]] = {}
         for task in tasks[1:]:
-            other = self._make_exportable(self.model.bake(task.name), task)
+            other = self._make_exportable(self.models[task.name].bake(task.name), task)
             tensors = dict(other.named_buffers(remove_duplicate=False))
             differing[task.name] = {
                 name: tensors[name] for name, tensor in constants.items() if not _are_equal(tensor, tensors[name])
@@ -97,7 +99,7 @@ class SharedBaseTarget(ScoringTarget):
         return module, {tasks[0].name: {name: constants[name] for name in names}, **others}
 
     def _make_exportable(self, baked: Backbone, task: Task) -> nn.Module:
-        return baked.build_export_module(self.model.answers[task.name], self.scoring, self._answers).eval()
+        return baked.build_export_module(self.models.first.answers[task.name], self.scoring, self._answers).eval()
 
 
 def _are_equal(left: Tensor, right: Tensor) -> bool:

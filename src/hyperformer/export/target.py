@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hyperformer.config import EvaluationSettings, ExportSettings
-from hyperformer.manifest import Manifest
-from hyperformer.model import MultiTaskModel
+from hyperformer.core.manifest import Manifest
+from hyperformer.model.task_models import TaskModels
+from hyperformer.settings import EvaluationSettings, ExportSettings
 from hyperformer.tasks import Task
 
 
@@ -19,13 +19,13 @@ class Target(ABC):
     One instance serves all tasks of an export.
 
     Args:
-        model: the trained model.
+        models: the trained models.
         settings: settings of the graphs and of their comparison with PyTorch.
         evaluation: settings that the model predicts with.
     """
 
-    def __init__(self, model: MultiTaskModel, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
-        self.model, self.settings, self.evaluation = model, settings, evaluation
+    def __init__(self, models: TaskModels, settings: ExportSettings, evaluation: EvaluationSettings) -> None:
+        self.models, self.settings, self.evaluation = models, settings, evaluation
 
     def write_shared(self, tasks: Sequence[Task], folder: Path) -> dict[str, str]:
         """Write the files that all tasks share, if any, into the folder of the bundles.

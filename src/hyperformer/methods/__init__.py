@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hyperformer.config import MethodSettings
+from hyperformer.core.types import Site
 from hyperformer.methods.adapters_multi_task import AdaptersMultiTask
 from hyperformer.methods.adapters_per_task import AdaptersPerTask
 from hyperformer.methods.base import Method
@@ -15,7 +15,7 @@ from hyperformer.methods.fine_tuning_multi_task import FineTuningMultiTask
 from hyperformer.methods.fine_tuning_per_task import FineTuningPerTask
 from hyperformer.methods.hyperformer import HyperFormer
 from hyperformer.methods.hyperformer_plus_plus import HyperFormerPlusPlus
-from hyperformer.types import Site
+from hyperformer.settings import MethodSettings
 
 METHODS: dict[str, type[Method]] = {
     "hyperformer_plus_plus": HyperFormerPlusPlus,

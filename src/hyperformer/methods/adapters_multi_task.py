@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hyperformer.config import AdapterSettings
+from hyperformer.core.types import AdapterWeights, Site
 from hyperformer.methods.base import INITIAL_STD, Method, compute_bottleneck, get_initial_gain, select_sites
-from hyperformer.types import AdapterWeights, Site
+from hyperformer.settings import AdapterSettings
 
 
 class AdaptersMultiTask(Method):

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from hyperformer.config import AdapterSettings
-from hyperformer.types import AdapterWeights, HeadWeights, HyperFormerError, Site
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.types import AdapterWeights, HeadWeights, Site
+from hyperformer.settings import AdapterSettings
 
 INITIAL_STD = 0.01
 """Standard deviation of the initial weights of the authors' adapters and hypernetworks."""

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from hyperformer.config import FineTuningSettings
+from hyperformer.core.types import Site
 from hyperformer.methods.base import Method
-from hyperformer.types import Site
+from hyperformer.settings import FineTuningSettings
 
 
 class FineTuningMultiTask(Method):

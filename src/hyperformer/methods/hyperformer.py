@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from hyperformer.config import HyperFormerSettings
+from hyperformer.core.types import AdapterWeights, Site
 from hyperformer.methods.hypernetworks import Generators, HypernetworkMethod, build_projector
-from hyperformer.types import AdapterWeights, Site
+from hyperformer.settings import HyperFormerSettings
 
 
 class HyperFormer(HypernetworkMethod):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hyperformer.config import HyperFormerPlusPlusSettings
+from hyperformer.core.types import AdapterWeights, Site
 from hyperformer.methods.hypernetworks import Generators, HypernetworkMethod, build_projector
-from hyperformer.types import AdapterWeights, Site
+from hyperformer.settings import HyperFormerPlusPlusSettings
 
 PROJECTED_NORM_EPS = 1e-6
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hyperformer.config import HyperFormerSettings, ProjectorSettings
+from hyperformer.core.types import AdapterWeights, HeadWeights, Site
 from hyperformer.methods.base import INITIAL_STD, Method, compute_bottleneck, get_initial_gain, select_sites
-from hyperformer.types import AdapterWeights, HeadWeights, Site
+from hyperformer.settings import HyperFormerSettings, ProjectorSettings
 
 
 def build_linear(inputs: int, outputs: int) -> nn.Linear:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from hyperformer import manifest
+from hyperformer.core import manifest
 from hyperformer.report.markup import Markup, Table, answer, details, escape, paragraph, table
 from hyperformer.report.run import Run
 from hyperformer.report.scores import build_parameter_table

@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from safetensors import safe_open
 
-from hyperformer import manifest
-from hyperformer.manifest import Manifest
+from hyperformer.core import manifest
+from hyperformer.core.manifest import Manifest
 from hyperformer.report.predictions import read_predictions
 from hyperformer.tasks import Task
 

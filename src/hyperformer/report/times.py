@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from hyperformer.data import read_first_rows
-from hyperformer.manifest import GRAPH, INT8
-from hyperformer.progress import read_durations, track
+from hyperformer.core.files import write_text
+from hyperformer.core.manifest import GRAPH, INT8
+from hyperformer.core.progress import read_durations, track
+from hyperformer.data.storage import read_first_rows
 from hyperformer.report.document import render_document
 from hyperformer.report.markup import Emphasis, Table, answer, paragraph, table
 from hyperformer.runtime import load
@@ -46,9 +47,7 @@ def measure(bundles: Path, rows: Path, folder: Path, seconds: float = 2.0) -> No
         results["graphs"].append({"task": task, "int8": graph.name == INT8, **_measure_latency(graph, sample, seconds)})
     contents = {LATENCY: json.dumps(results, indent=1) + "\n", PAGE: render_page(read_durations(folder), results)}
     for name, text in contents.items():
-        partial = folder / f".{name}.new"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(folder / name)
+        write_text(folder / name, text)
 
 
 def _describe_machine() -> dict[str, Any]:

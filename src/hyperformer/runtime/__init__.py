@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hyperformer import manifest
+from hyperformer.core import manifest
 from hyperformer.runtime.bundle import Bundle, Precision
 from hyperformer.runtime.router import Bundles, find_bundles
 from hyperformer.runtime.shared import SharedBundle, load_base

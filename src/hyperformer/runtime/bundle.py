@@ -13,9 +13,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from hyperformer import manifest, prefix, text
+from hyperformer.core import manifest, prefix, text
+from hyperformer.core.errors import HyperFormerError, RowError
+from hyperformer.core.types import Answer, Scores, Source
 from hyperformer.runtime.files import choose_graph, convert_errors, list_graph_files, read_bundle, run_on_rows
-from hyperformer.types import Answer, HyperFormerError, RowError, Scores, Source
 
 Precision = Literal["float32", "int8"]
 FATAL = 4

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from hyperformer import manifest, text
-from hyperformer.manifest import Base, Manifest
-from hyperformer.types import HyperFormerError, RowError
+from hyperformer.core import manifest, text
+from hyperformer.core.errors import HyperFormerError, RowError, first_line
+from hyperformer.core.manifest import Base, Manifest
 
 LONGEST = 1 << 20
 """Maximum value of `max_source_tokens` in a manifest, in tokens."""
@@ -163,7 +163,7 @@ def is_fault(error: BaseException) -> bool:
 
 def summarize_error(error: BaseException) -> str:
     """Return the first line of an error's message, or the error's class name if there is no message."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]
+    return first_line(error)[:300]
 
 
 def convert_errors(function: Callable[[], T], message: str) -> T:

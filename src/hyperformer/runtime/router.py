@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from hyperformer import manifest
+from hyperformer.core import manifest
+from hyperformer.core.errors import HyperFormerError
 from hyperformer.runtime.bundle import Bundle, Precision
 from hyperformer.runtime.shared import SharedBundle, load_base
-from hyperformer.types import HyperFormerError
 
 
 class UnknownTaskError(HyperFormerError, KeyError):

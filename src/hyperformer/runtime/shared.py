@@ -8,10 +8,10 @@ from typing import Any
 
 import onnxruntime
 
-from hyperformer import manifest
+from hyperformer.core import manifest
+from hyperformer.core.errors import HyperFormerError
 from hyperformer.runtime.bundle import Bundle, Precision, check_options, open_session, open_tokenizer
 from hyperformer.runtime.files import convert_errors, read_base, read_bundle
-from hyperformer.types import HyperFormerError
 
 
 class SharedBase:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hyperformer.config import Tasks
+from hyperformer.settings import Tasks
 from hyperformer.tasks.base import Task
 from hyperformer.tasks.classification import Classification
 from hyperformer.tasks.generation import Generation

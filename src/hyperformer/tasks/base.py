@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from hyperformer import text
-from hyperformer.config import TaskSettings
-from hyperformer.types import Answer, Example, HyperFormerError
+from hyperformer.core import text
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.types import Answer, Example
+from hyperformer.settings import TaskSettings
 
 Metric = Callable[[Sequence[Any], Sequence[Any], int], float]
 """A function (true labels, predictions, number of answers of the task) → a number from -1 to 1."""

@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.types import Answer
 from hyperformer.tasks.base import Metric, Task
-from hyperformer.types import Answer, HyperFormerError
 
 
 def _accuracy(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:

@@ -6,8 +6,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.types import Answer
 from hyperformer.tasks.base import Metric, Task
-from hyperformer.types import Answer, HyperFormerError
 
 
 class _UnicodeTokenizer:

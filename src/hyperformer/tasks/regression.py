@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy import stats
 
-from hyperformer import text
+from hyperformer.core import text
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.types import Answer
 from hyperformer.tasks.base import Metric, Task
-from hyperformer.types import Answer, HyperFormerError
 
 
 def _correlation(statistic: Any) -> Metric:

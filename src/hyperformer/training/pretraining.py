@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, set_seed
 
 from hyperformer import backbones
-from hyperformer.config import PretrainingSettings
-from hyperformer.data import Rows, Writer, collect_rows, make_rng
-from hyperformer.progress import track
-from hyperformer.training.engine import TrainingJob, TrainingRow, run_loop
+from hyperformer.core.progress import track
+from hyperformer.core.rng import make_rng
+from hyperformer.data.storage import Rows, Writer, collect_rows
+from hyperformer.settings import PretrainingSettings
+from hyperformer.training.batches import TrainingJob, TrainingRow
 from hyperformer.training.sampling import group_by_length
 from hyperformer.training.states import compute_fingerprint, lock_states, prepare_state
+from hyperformer.training.trainer import run_loop
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +138,7 @@ def _model_card(settings: PretrainingSettings, seed: int, size: int, vocabulary:
     if settings.text_file:
         source = (
             f"{Path(settings.text_file).name} and the tasks' training texts by span corruption and self-supervised "
-            "objectives (see `hyperformer.plaintext`)"
+            "objectives (see `hyperformer.data.plaintext`)"
         )
     else:
         source = (

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from hyperformer.data import make_rng
+from hyperformer.core.rng import make_rng
 
 Integers: TypeAlias = NDArray[np.int64]
 

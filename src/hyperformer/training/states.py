@@ -14,13 +14,19 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from hyperformer import manifest
-from hyperformer.types import HyperFormerError
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import folder_sha256, sha256, write_text
 
 log = logging.getLogger(__name__)
 
 FINGERPRINT = "work.json"
 LOCK = "lock"
+TENSORS = "trained.safetensors"
+"""File of the trained tensors of a resume state."""
+CHECKSUMS = "seal.json"
+"""File of the checksums of a resume state; a state without it is incomplete."""
+PREFIX = "checkpoint-"
+"""Prefix of the folder of a resume state; the rest of its name is the step."""
 CODE = Path(__file__).parents[1]
 LOCATION_SETTINGS = {"resume_from", "rendezvous"}  # not part of a fingerprint: they do not change the result
 
@@ -31,8 +37,8 @@ def compute_fingerprint(settings: Mapping[str, BaseModel], inputs: Mapping[str, 
     The settings in `LOCATION_SETTINGS` and inputs that do not exist are left out.
     """
     values = {name: block.model_dump(mode="json", exclude=LOCATION_SETTINGS) for name, block in settings.items()}
-    hashes = {name: manifest.folder_sha256(path) for name, path in inputs.items() if path.exists()}
-    return dict(_leaves({**values, **hashes, "code": manifest.folder_sha256(CODE), "seed": seed}))
+    hashes = {name: folder_sha256(path) for name, path in inputs.items() if path.exists()}
+    return dict(_leaves({**values, **hashes, "code": folder_sha256(CODE), "seed": seed}))
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -141,3 +147,52 @@ def _shorten(fingerprint: Mapping[str, Any], name: str) -> str:
         return "not set"
     text = json.dumps(fingerprint[name], ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:12]}…"
+
+
+def complete_state(state: Path, step: int) -> None:
+    """Write the checksums that complete the resume state of a step, then remove the other resume states."""
+    new = state / f"{PREFIX}{step}"
+    checksums = {name: sha256(new / name) for name in _checked_files(new)}
+    write_text(new / CHECKSUMS, json.dumps(checksums, indent=1, sort_keys=True))
+    for other in _list_states(state):
+        if other != new:
+            shutil.rmtree(other)
+
+
+def _checked_files(folder: Path) -> list[str]:
+    """Return the files of a resume state that have checksums.
+
+    These are all files except the checksums file and, if there are several ranks, their random states.
+    """
+    names = [path.name for path in folder.iterdir()]
+    return sorted(name for name in names if name != CHECKSUMS and not name.startswith("rng_state_"))
+
+
+def _is_complete(folder: Path, ranks: int) -> bool:
+    """Return whether the random state of every rank exists, and no file with a checksum has changed."""
+    try:
+        checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
+        complete = {name: sha256(folder / name) for name in _checked_files(folder)} == checksums
+    except (OSError, ValueError):
+        return False
+    return complete and (ranks == 1 or all((folder / f"rng_state_{rank}.pth").exists() for rank in range(ranks)))
+
+
+def _list_states(state: Path) -> list[Path]:
+    """Return the resume states in a folder, by step."""
+    folders = [path for path in state.glob(f"{PREFIX}*") if path.name.removeprefix(PREFIX).isdecimal()]
+    return sorted(folders, key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """Return the step of a resume state."""
+    return int(folder.name.removeprefix(PREFIX))
+
+
+def find_last_state(state: Path, ranks: int) -> Path | None:
+    """Return the last complete resume state, or None; log later incomplete states."""
+    for folder in reversed(_list_states(state)):
+        if _is_complete(folder, ranks):
+            return folder
+        log.info("%s is incomplete and is not used", folder)
+    return None

@@ -13,14 +13,21 @@ import torch
 from torch import Tensor
 from transformers import set_seed
 
-from hyperformer.config import Tasks, TransferSettings
-from hyperformer.data import TOKEN_SCHEMA, Rows, Writer, collect_rows, read_rows, sample_rows
-from hyperformer.model import MultiTaskModel, move_to_gpu, trained_tensors
-from hyperformer.training.engine import Curve, run_loop
-from hyperformer.training.finetuning import build_job, offset_curve, source_lengths
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.data.storage import Rows, Writer, collect_rows, read_rows, sample_rows
+from hyperformer.data.tokens import TOKEN_SCHEMA
+from hyperformer.model.checkpoint import read_checkpoint
+from hyperformer.model.inference import move_to_gpu
+from hyperformer.model.multi_task import MultiTaskModel
+from hyperformer.model.task_models import TaskModels
+from hyperformer.model.tensors import trained_tensors
+from hyperformer.settings import Tasks, TransferSettings
+from hyperformer.training.callbacks import Curve
+from hyperformer.training.finetuning import offset_curve
+from hyperformer.training.jobs import build_job, source_lengths
 from hyperformer.training.sampling import TaskSampler
 from hyperformer.training.states import compute_fingerprint, lock_states, prepare_state
-from hyperformer.types import HyperFormerError
+from hyperformer.training.trainer import run_loop
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +41,14 @@ def load_trained_model(settings: TransferSettings) -> MultiTaskModel:
         HyperFormerError: if there is no checkpoint, the checkpoint has several models (its method trains one per task),
             or only task-specific weights are to be trained and the method has none.
     """
-    model = MultiTaskModel.from_pretrained(settings.checkpoint, backbone=settings.backbone)
-    method = model.method_settings.name
-    if len(model.groups) > 1:
+    checkpoint = read_checkpoint(settings.checkpoint, backbone=settings.backbone)
+    method = checkpoint.method.name
+    if len(checkpoint.groups) > 1:
         raise HyperFormerError(
             f"transfer.checkpoint is {settings.checkpoint!r}, whose method {method} trains one model per task; "
             "expected one model for all tasks. Train with a multi-task method."
         )
+    model = MultiTaskModel.from_checkpoint(checkpoint, checkpoint.groups[0])
     if settings.train == "task_specific" and not model.method.task_specific_names():
         raise HyperFormerError(
             f"transfer.train is 'task_specific', but {method} has no task-specific weights on this backbone. Use 'all'."
@@ -99,17 +107,14 @@ def _adapt_tasks(
     for number, (name,) in enumerate(groups):
         set_seed(seed)
         model = move_to_gpu(
-            MultiTaskModel(
-                trained.backbone_settings, trained.method_settings, tasks, settings.label_smoothing, number, groups
-            )
+            MultiTaskModel(trained.backbone_settings, trained.method_settings, tasks, settings.label_smoothing, [name])
         )
         tokens = encode_samples(model, name, rows, settings, seed)
         origins[name] = initialize(model, trained, tokens, settings.initialize_from)
         log.info("adapting to %s on %d rows, initialized from %s", name, len(tokens), origins[name])
         task_curve = curve and offset_curve(number * settings.steps, curve)
         adapted.append(_fit(model, name, tokens, settings, seed, state / name, task_curve))
-    model.load_trained(adapted)
-    return model.save_pretrained, origins
+    return TaskModels.assemble(model, groups, adapted).save_pretrained, origins
 
 
 def encode_samples(model: MultiTaskModel, task: str, rows: Path, settings: TransferSettings, seed: int) -> Rows:

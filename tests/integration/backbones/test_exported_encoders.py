@@ -9,16 +9,17 @@ import pytest
 from encoders import FAMILY, SOURCE, build_model, save_backbone, select_rows, train_model
 from processes import run_fork
 
-from hyperformer.config import EvaluationSettings, ExportSettings
+from hyperformer.core.files import sha256
+from hyperformer.core.manifest import FORMAT, Manifest
 from hyperformer.export.classifier import Classifier
 from hyperformer.export.parity import compare
-from hyperformer.manifest import FORMAT, Manifest, sha256
 from hyperformer.runtime import Bundle
+from hyperformer.settings import EvaluationSettings, ExportSettings
 
 SCORES = """
 import json, sys, torch
 torch.set_num_threads(1)
-from hyperformer.model import MultiTaskModel
+from hyperformer.model.multi_task import MultiTaskModel
 model = MultiTaskModel.from_pretrained(sys.argv[1])
 print(json.dumps([s.values for s in model.scores("likeness", [("a book", sys.argv[2])] * 2, 2)]))
 """

@@ -11,16 +11,16 @@ import torch
 from processes import run_fork
 from t5_family import FAMILY, SOURCE, build_model, save_backbone, train_model
 
-from hyperformer.config import ExportSettings
+from hyperformer.core.manifest import GRAPH
+from hyperformer.core.types import Example
 from hyperformer.export.classifier import Classifier
-from hyperformer.manifest import GRAPH
-from hyperformer.model import DEFAULT_EVALUATION
-from hyperformer.types import Example
+from hyperformer.model.multi_task import DEFAULT_EVALUATION
+from hyperformer.settings import ExportSettings
 
 ANSWERS = """
 import json, sys, torch
 torch.set_num_threads(1)
-from hyperformer.model import MultiTaskModel
+from hyperformer.model.multi_task import MultiTaskModel
 model = MultiTaskModel.from_pretrained(sys.argv[1])
 print(json.dumps([s.values for s in model.scores("mood", [sys.argv[2]] * 2, 2)]))
 """

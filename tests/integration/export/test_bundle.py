@@ -10,16 +10,18 @@ import pytest
 from processes import run_python
 from toys import task_settings
 
-from hyperformer import evaluation, manifest
-from hyperformer.config import Tasks
-from hyperformer.data import read_rows
+from hyperformer import evaluation
+from hyperformer.core import manifest
+from hyperformer.core.files import folder_sha256, sha256
+from hyperformer.core.manifest import GRAPH, INT8, MODEL_CARD, TOKENIZER
+from hyperformer.core.text import find_columns
+from hyperformer.data.storage import read_rows
 from hyperformer.export import quantize
 from hyperformer.export.bundle import export
-from hyperformer.manifest import GRAPH, INT8, MODEL_CARD, TOKENIZER
-from hyperformer.model import DEFAULT_EVALUATION, MultiTaskModel
+from hyperformer.model.multi_task import DEFAULT_EVALUATION, MultiTaskModel
 from hyperformer.runtime import load
+from hyperformer.settings import Tasks
 from hyperformer.tasks import make_tasks
-from hyperformer.text import find_columns
 
 TASKS = list(task_settings())
 
@@ -34,7 +36,7 @@ def test_a_bundle_holds_graph_tokenizer_and_a_manifest_that_names_their_bytes(bu
     description = manifest.read(folder)
     names = {GRAPH, TOKENIZER, MODEL_CARD, *([INT8] if description.int8["published"] else [])}
     assert {path.name for path in folder.iterdir()} == {*names, manifest.MANIFEST}
-    assert description.files == {name: manifest.sha256(folder / name) for name in names}
+    assert description.files == {name: sha256(folder / name) for name in names}
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -55,14 +57,14 @@ def test_a_second_export_elsewhere_gives_the_same_bytes(bundles, checkpoint, toy
     model = MultiTaskModel.from_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
     export(checkpoint, toy_rows, metrics, export_settings, DEFAULT_EVALUATION)(tmp_path)
-    assert manifest.folder_sha256(tmp_path) == manifest.folder_sha256(bundles)
+    assert folder_sha256(tmp_path) == folder_sha256(bundles)
 
 
 def test_an_int8_graph_that_loses_too_much_is_removed_and_its_metric_kept(bundles, toy_rows, tmp_path, monkeypatch):
     folder = shutil.copytree(bundles / "mood", tmp_path / "mood")
     quantize.write(folder)
     description = manifest.read(folder)
-    files = {**description.files, INT8: manifest.sha256(folder / INT8)}
+    files = {**description.files, INT8: sha256(folder / INT8)}
     dataclasses.replace(description, files=files).write(folder)
     task, rows = make_tasks(Tasks(task_settings()))["mood"], list(read_rows(toy_rows, "mood", "validation"))
     metric = evaluation.compute_metrics(task, rows, load(folder).answer(rows))["mean"]
@@ -92,8 +94,8 @@ def test_parity_ran_over_every_validation_row(bundles, toy_rows, task, export_se
 def test_the_manifest_names_the_hashes_of_code_data_parameters_and_checkpoint(bundles, toy_rows, checkpoint):
     mood, mood3 = (manifest.read(bundles / task).made_from for task in ("mood", "mood3"))
     assert set(mood) == {"code", "parameters", "checkpoint", "data"}
-    assert mood["checkpoint"] == manifest.folder_sha256(checkpoint)
-    assert mood["data"] == manifest.folder_sha256(toy_rows / "mood") != mood3["data"]
+    assert mood["checkpoint"] == folder_sha256(checkpoint)
+    assert mood["data"] == folder_sha256(toy_rows / "mood") != mood3["data"]
     assert {name: value for name, value in mood.items() if name != "data"} == {
         name: value for name, value in mood3.items() if name != "data"
     }

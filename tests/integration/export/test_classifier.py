@@ -14,10 +14,10 @@ from onnx import numpy_helper
 from toys import task_settings
 
 from hyperformer.backbones.t5 import T5Backbone
+from hyperformer.core.manifest import GRAPH, INT8
 from hyperformer.export import TARGETS, classifier, graphs
 from hyperformer.export.classifier import Classifier
-from hyperformer.manifest import GRAPH, INT8
-from hyperformer.model import DEFAULT_EVALUATION, MultiTaskModel
+from hyperformer.model.multi_task import DEFAULT_EVALUATION, MultiTaskModel
 from hyperformer.tasks import TASK_TYPES
 
 TASK = "mood3"

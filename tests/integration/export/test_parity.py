@@ -12,12 +12,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from hyperformer import manifest
+from hyperformer.core import manifest
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import sha256
+from hyperformer.core.manifest import GRAPH
+from hyperformer.core.types import Scores
 from hyperformer.export import parity
-from hyperformer.manifest import GRAPH
-from hyperformer.model import MultiTaskModel
+from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.runtime import Bundle, load
-from hyperformer.types import HyperFormerError, Scores
 
 TASK = "mood"
 SOURCES = ["sentence: the film is dull", "sentence: the garden is lovely although nobody had expected it at all", "x"]
@@ -75,7 +77,7 @@ def test_one_changed_weight_is_noticed(bundles, checkpoint, tmp_path):
     floats[0].CopyFrom(numpy_helper.from_array(values, floats[0].name))
     onnx.save(graph, tmp_path / GRAPH)
     description = manifest.read(tmp_path)
-    files = {**description.files, GRAPH: manifest.sha256(tmp_path / GRAPH)}
+    files = {**description.files, GRAPH: sha256(tmp_path / GRAPH)}
     dataclasses.replace(description, files=files).write(tmp_path)
     expected = MultiTaskModel.from_pretrained(checkpoint).scores(TASK, SOURCES, 2)
     with pytest.raises(HyperFormerError, match=r"graph of task 'mood' differs from PyTorch by .*not published"):

@@ -23,16 +23,17 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from hyperformer import evaluation, manifest
+from hyperformer import evaluation
 from hyperformer.backbones import t5
-from hyperformer.config import BackboneSettings, EvaluationSettings, ExportSettings, Tasks
-from hyperformer.data import write_rows
+from hyperformer.core import manifest
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.manifest import GENERATION, MODEL_CARD
+from hyperformer.data.storage import write_rows
 from hyperformer.export import graphs
 from hyperformer.export.bundle import export
-from hyperformer.manifest import GENERATION, MODEL_CARD
-from hyperformer.model import MultiTaskModel
+from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.runtime import load
-from hyperformer.types import HyperFormerError
+from hyperformer.settings import BackboneSettings, EvaluationSettings, ExportSettings, Tasks
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::torch.jit.TracerWarning")
 

@@ -12,15 +12,16 @@ import pytest
 from processes import run_python
 from toys import export_shared_base, method_settings, task_settings, train_settings
 
-from hyperformer import manifest
 from hyperformer.cli import main
-from hyperformer.config import Tasks
-from hyperformer.data import read_rows
-from hyperformer.manifest import ADAPTER, BASE, GRAPH, MODEL_CARD, TOKENIZER
-from hyperformer.model import MultiTaskModel
+from hyperformer.core import manifest
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import folder_sha256, sha256
+from hyperformer.core.manifest import ADAPTER, BASE, GRAPH, MODEL_CARD, TOKENIZER
+from hyperformer.core.text import find_columns
+from hyperformer.data.storage import read_rows
+from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.runtime import load
-from hyperformer.text import find_columns
-from hyperformer.types import HyperFormerError
+from hyperformer.settings import Tasks
 
 TASKS = list(task_settings())
 
@@ -51,8 +52,8 @@ def test_there_is_one_graph_and_a_small_folder_for_each_task(shared_base):
     for task in TASKS:
         assert {path.name for path in (shared_base / task).iterdir()} == {ADAPTER, MODEL_CARD, manifest.MANIFEST}
         description = manifest.read(shared_base / task)
-        assert description.files == {n: manifest.sha256(shared_base / task / n) for n in (ADAPTER, MODEL_CARD)}
-        assert description.made_from["base"] == manifest.sha256(shared_base / GRAPH)
+        assert description.files == {n: sha256(shared_base / task / n) for n in (ADAPTER, MODEL_CARD)}
+        assert description.made_from["base"] == sha256(shared_base / GRAPH)
         assert description.parity["rows"] > 0
 
 
@@ -113,7 +114,7 @@ def test_a_single_task_cannot_share_a_base(backbone_settings, toy_rows, export_s
 @pytest.mark.usefixtures("unshared_traces")
 def test_a_second_export_gives_the_same_bytes(shared_base, checkpoint, toy_rows, export_settings, tmp_path):
     export_shared_base(checkpoint, toy_rows, export_settings, tmp_path)
-    assert manifest.folder_sha256(tmp_path) == manifest.folder_sha256(shared_base)
+    assert folder_sha256(tmp_path) == folder_sha256(shared_base)
 
 
 @pytest.mark.parametrize("task", TASKS)

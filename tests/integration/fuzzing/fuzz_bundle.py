@@ -14,9 +14,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from hyperformer.manifest import GRAPH, MANIFEST, TOKENIZER, sha256
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import sha256
+from hyperformer.core.manifest import GRAPH, MANIFEST, TOKENIZER
 from hyperformer.runtime import load
-from hyperformer.types import HyperFormerError
 
 ALTERED = (MANIFEST, TOKENIZER, GRAPH)
 

@@ -7,7 +7,7 @@ import random
 import pytest
 from fuzz_bundle import ALTERED, Bundle
 
-from hyperformer.manifest import GRAPH
+from hyperformer.core.manifest import GRAPH
 
 
 @pytest.mark.parametrize("index", range(len(ALTERED)), ids=ALTERED)

@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 from processes import kedro, kedro_fork
 
-from hyperformer import manifest
+from hyperformer.core import manifest
+from hyperformer.core.files import folder_sha256
 from hyperformer.report import times
 from hyperformer.runtime import load
 
@@ -121,9 +122,9 @@ def test_tasks_with_labels_may_be_evaluated_by_generation(copy):
 
 def test_a_second_training_gives_the_same_bytes(copy):
     folders = [copy / "data" / "test" / part for part in ("05_model_input/tokens", "06_models/checkpoint")]
-    before = [manifest.folder_sha256(folder) for folder in folders]
+    before = [folder_sha256(folder) for folder in folders]
     assert kedro(copy, "--tags", "train").returncode == 0
-    assert [manifest.folder_sha256(folder) for folder in folders] == before
+    assert [folder_sha256(folder) for folder in folders] == before
 
 
 @pytest.mark.parametrize(
@@ -213,5 +214,5 @@ def test_a_killed_training_resumes_and_ends_in_the_same_checkpoint(tree, tmp_pat
     assert again.returncode == 0, again.stdout[-3000:] + again.stderr[-3000:]
     assert "resuming from step 80" in again.stdout
     folders = [tree / "data/test/06_models/checkpoint" for tree in (uninterrupted, killed)]
-    assert manifest.folder_sha256(folders[0]) == manifest.folder_sha256(folders[1])
+    assert folder_sha256(folders[0]) == folder_sha256(folders[1])
     assert not list((killed / "data/test/.states").rglob("*.safetensors"))

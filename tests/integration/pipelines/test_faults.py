@@ -19,7 +19,7 @@ import pytest
 import torch
 from processes import kedro, kedro_fork, kedro_process
 
-from hyperformer.manifest import sha256
+from hyperformer.core.files import sha256
 from hyperformer.methods import METHODS
 from hyperformer.tasks import TASK_TYPES
 

@@ -11,14 +11,15 @@ import pytest
 import yaml
 from processes import run_python
 
-from hyperformer.types import HyperFormerError
+from hyperformer.core.errors import HyperFormerError
 from pipelines.lineage import trace_bundle
 
 MAKE = """
 import sys
 from pathlib import Path
 import yaml
-from hyperformer.manifest import FORMAT, GRAPH, Manifest, sha256
+from hyperformer.core.manifest import FORMAT, GRAPH, Manifest
+from hyperformer.core.files import sha256
 seed = yaml.safe_load(Path("parameters.yml").read_text())["seed"]
 for name in ("mood", "order"):
     folder = Path("data/06_models/onnx") / name

@@ -13,7 +13,7 @@ import yaml
 from processes import kedro
 
 from hyperformer import cli
-from hyperformer.data import read_rows
+from hyperformer.data.storage import read_rows
 
 ODD = [
     "<script>alert(1)</script>",

@@ -15,13 +15,14 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 
-from hyperformer import manifest
 from hyperformer.cli import main
-from hyperformer.manifest import GRAPH, TOKENIZER, sha256
+from hyperformer.core import manifest
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import sha256
+from hyperformer.core.manifest import GRAPH, TOKENIZER
 from hyperformer.runtime import Bundle, bundle, load
-from hyperformer.runtime.triton import write_repository
-from hyperformer.string_graph import graph
-from hyperformer.types import HyperFormerError
+from hyperformer.serving.string_graph import graph
+from hyperformer.serving.triton import write_repository
 
 ROW = {"sentence": "the film is dull"}
 CONSTANTS = f"{GRAPH}.data"

@@ -14,12 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hyperformer import evaluation, text
+from hyperformer import evaluation
 from hyperformer.cli import main
-from hyperformer.manifest import MANIFEST, TOKENIZER, sha256
+from hyperformer.core import text
+from hyperformer.core.errors import HyperFormerError, RowError
+from hyperformer.core.files import sha256
+from hyperformer.core.manifest import MANIFEST, TOKENIZER
 from hyperformer.runtime import Bundle, bundle, load
 from hyperformer.runtime.files import run_on_rows
-from hyperformer.types import HyperFormerError, RowError
 
 ROWS = [{"sentence": sentence} for sentence in ("a good film", "the film is dull although", "bright", "a book")]
 FAILING = {"sentence": "the song is wicked although nobody had expected it"}

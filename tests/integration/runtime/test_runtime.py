@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from processes import run_python
 
-from hyperformer import manifest
-from hyperformer.manifest import GRAPH, TOKENIZER
-from hyperformer.model import MultiTaskModel
+from hyperformer.core import manifest
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import sha256
+from hyperformer.core.manifest import GRAPH, TOKENIZER
+from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.runtime import load
-from hyperformer.types import HyperFormerError
 
 SENTENCES = [
     {"sentence": "the film is dull"},
@@ -225,7 +226,7 @@ def test_a_file_that_the_manifest_does_not_list_is_not_opened(copied):
 @pytest.mark.parametrize("name", [GRAPH, TOKENIZER])
 def test_a_file_that_is_listed_but_cannot_be_opened_is_named(copied, name):
     (copied / name).write_bytes(b"junk")
-    files = {**manifest.read(copied).files, name: manifest.sha256(copied / name)}
+    files = {**manifest.read(copied).files, name: sha256(copied / name)}
     with pytest.raises(HyperFormerError, match=f"{name} cannot be opened"):
         load(change_manifest(copied, files=files))
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from hyperformer.backbones import load as load_backbone
-from hyperformer.prefix import CHARACTERS, PREFIX
+from hyperformer.core.prefix import CHARACTERS, PREFIX
+from hyperformer.core.types import Example
 from hyperformer.runtime import load
-from hyperformer.types import Example
 
 LONG = ["ﷺ" * 30_000, "a" * 30_000 + " film", " " * 30_000 + "film", "\u200b" * 30_000 + "film", "a dull film " * 3000]
 

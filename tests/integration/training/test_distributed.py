@@ -19,14 +19,16 @@ from safetensors.torch import load_file, save_file
 from toys import disable_dropout, method_settings, train_settings
 from transformers import TrainerCallback
 
-from hyperformer.config import BackboneSettings, MethodSettings, Tasks, TrainingSettings
-from hyperformer.data import read_tokens
-from hyperformer.model import WEIGHTS, MultiTaskModel
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.data.tokens import read_tokens
+from hyperformer.model.checkpoint import WEIGHTS
+from hyperformer.model.multi_task import MultiTaskModel
+from hyperformer.settings import BackboneSettings, MethodSettings, Tasks, TrainingSettings
 from hyperformer.training import distributed
+from hyperformer.training.callbacks import Curve
 from hyperformer.training.distributed import get_rank, launch
-from hyperformer.training.engine import Curve, run_loop
-from hyperformer.training.finetuning import build_mixture_job
-from hyperformer.types import HyperFormerError
+from hyperformer.training.jobs import build_mixture_job
+from hyperformer.training.trainer import run_loop
 
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
 

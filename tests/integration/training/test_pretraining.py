@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hyperformer.config import PretrainingSettings
-from hyperformer.data import make_rng
+from hyperformer.core.rng import make_rng
+from hyperformer.settings import PretrainingSettings
 from hyperformer.training.pretraining import corrupt
 
 

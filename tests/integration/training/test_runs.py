@@ -17,14 +17,17 @@ from toys import method_settings, train_settings
 from transformers import TrainerCallback
 
 from hyperformer import evaluation, training
-from hyperformer.data import read_rows, read_tokens
-from hyperformer.manifest import sha256
-from hyperformer.model import CONFIGURATION, WEIGHTS, MultiTaskModel
-from hyperformer.training import engine, finetuning
-from hyperformer.training.engine import run_loop
-from hyperformer.training.finetuning import BEST, HISTORY, build_mixture_job
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import sha256
+from hyperformer.data.storage import read_rows
+from hyperformer.data.tokens import read_tokens
+from hyperformer.model.checkpoint import CONFIGURATION, WEIGHTS
+from hyperformer.model.multi_task import MultiTaskModel
+from hyperformer.training import finetuning, states
+from hyperformer.training.jobs import build_mixture_job
 from hyperformer.training.states import lock_states
-from hyperformer.types import HyperFormerError
+from hyperformer.training.trainer import run_loop
+from hyperformer.training.validation import BEST, HISTORY
 
 # Only tests write checkpoints less than a second apart.
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
@@ -229,7 +232,7 @@ def test_a_state_is_kept_until_the_next_one_is_complete(run, tmp_path, monkeypat
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(engine, "sha256", lambda path: killed() if "checkpoint-4" in str(path) else sha256(path))
+    monkeypatch.setattr(states, "sha256", lambda path: killed() if "checkpoint-4" in str(path) else sha256(path))
     with pytest.raises(KeyboardInterrupt):
         run("state", train_settings())
     monkeypatch.undo()
@@ -358,7 +361,7 @@ import json, os, signal, sys
 from pathlib import Path
 from transformers import TrainerCallback
 from hyperformer import training
-from hyperformer.config import BackboneSettings, Methods, Tasks, TrainingSettings
+from hyperformer.settings import BackboneSettings, Methods, Tasks, TrainingSettings
 from hyperformer.training import finetuning
 
 import torch

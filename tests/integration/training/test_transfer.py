@@ -12,13 +12,15 @@ from safetensors.torch import load_file
 from toys import GOOD, method_settings, task_settings, toy_sentences, train_settings
 
 from hyperformer import evaluation
-from hyperformer.config import Tasks, TransferSettings
-from hyperformer.data import read_rows, sample_rows, write_rows
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.data.storage import read_rows, sample_rows, write_rows
 from hyperformer.export.bundle import export
-from hyperformer.model import CONFIGURATION, DEFAULT_EVALUATION, MultiTaskModel, trained_tensors
+from hyperformer.model.checkpoint import CONFIGURATION
+from hyperformer.model.multi_task import DEFAULT_EVALUATION, MultiTaskModel
+from hyperformer.model.tensors import trained_tensors
 from hyperformer.runtime import load
+from hyperformer.settings import Tasks, TransferSettings
 from hyperformer.training import adapt
-from hyperformer.types import HyperFormerError
 
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
 

@@ -33,10 +33,14 @@ from hyperformer import backbones
 from hyperformer.backbones.adapters import AdapterSite
 from hyperformer.backbones.encoder_graph import compute_token_types
 from hyperformer.backbones.heads import AnswerHeads
-from hyperformer.config import EvaluationSettings, Tasks
-from hyperformer.methods import METHODS
-from hyperformer.model import MultiTaskModel, count_parameters, trained_tensors
-from hyperformer.types import Example, HeadWeights, HyperFormerError
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.types import Example, HeadWeights
+from hyperformer.methods import METHODS, group_tasks
+from hyperformer.model.counts import count_parameters
+from hyperformer.model.multi_task import MultiTaskModel
+from hyperformer.model.task_models import TaskModels
+from hyperformer.model.tensors import trained_tensors
+from hyperformer.settings import EvaluationSettings, Tasks
 
 
 @pytest.fixture(scope="module", params=list(FAMILY))
@@ -96,7 +100,7 @@ def test_a_baked_graph_scores_as_transformers_own_forward_does(member, task):
 @pytest.mark.parametrize("method", list(METHODS))
 def test_a_mixed_batch_costs_what_its_tasks_cost_alone(bert, method):
     model = build_model(bert, method).eval()
-    group = [row for row in ROWS if row[0] in model.groups[0]]
+    group = [row for row in ROWS if row[0] in model.group]
     batch = make_batch(model, group)
     losses = model.row_losses(batch.task_ids, batch.tensors)
     for index, row in enumerate(group):
@@ -127,16 +131,16 @@ def test_a_head_is_generated_from_the_task_embedding_or_trained(bert, head):
 
 def test_a_model_for_each_task_has_heads_of_one_shape_and_they_are_swapped(bert, tmp_path):
     groups = []
-    for group in range(3):
-        torch.manual_seed(group)
-        model = MultiTaskModel(encoder_settings(bert), method_settings("adapters_per_task"), make_tasks(), group=group)
-        name = model.groups[group][0]
+    for number, name in enumerate(make_tasks().root):
+        torch.manual_seed(number)
+        settings = encoder_settings(bert), method_settings("adapters_per_task"), make_tasks()
+        model = MultiTaskModel(*settings, group=[name])
         wanted = model.answer(name, select_rows(name))
         groups.append((name, wanted, {key: tensor.clone() for key, tensor in trained_tensors(model).items()}))
-    assembled = build_model(bert, "adapters_per_task")
-    assembled.load_trained([tensors for _, _, tensors in groups])
+    names, trained = [[name] for name, _, _ in groups], [tensors for _, _, tensors in groups]
+    assembled = TaskModels.assemble(build_model(bert, "adapters_per_task"), names, trained)
     assembled.save_pretrained(tmp_path)
-    for model in (assembled, MultiTaskModel.from_pretrained(tmp_path)):
+    for model in (assembled, TaskModels.from_pretrained(tmp_path)):
         for name, wanted, _ in reversed(groups):
             assert model.answer(name, select_rows(name)) == wanted
 
@@ -202,7 +206,7 @@ def test_what_is_counted_is_what_is_trained(bert):
         model = build_model(bert, method)
         counted = count_parameters(encoder_settings(bert), model.method_settings, make_tasks())
         size = sum(tensor.numel() for tensor in trained_tensors(model).values())
-        assert counted["trained"] == size * len(model.groups)
+        assert counted["trained"] == size * len(group_tasks(model.method_settings, list(model.tasks)))
         assert counted["backbone"] == sum(p.numel() for p in model.backbone.parameters())
 
 
@@ -331,8 +335,8 @@ def test_micro_batches_have_the_losses_of_the_whole_batch(bert, monkeypatch):
     micro_batches = []
     loss = model.backbone.loss
     monkeypatch.setattr(model.backbone, "loss", lambda rows, *rest: (micro_batches.append(rows), loss(rows, *rest))[1])
-    monkeypatch.setattr("hyperformer.model.LARGE_BATCH_TOKENS", 1)
-    monkeypatch.setattr("hyperformer.model.MICRO_BATCH_TOKENS", batch.tensors["input_ids"].numel() // 3)
+    monkeypatch.setattr("hyperformer.model.multi_task.LARGE_BATCH_TOKENS", 1)
+    monkeypatch.setattr("hyperformer.model.multi_task.MICRO_BATCH_TOKENS", batch.tensors["input_ids"].numel() // 3)
     torch.testing.assert_close(model.row_losses(batch.task_ids, batch.tensors), losses, atol=1e-6, rtol=1e-6)
     lengths = [rows["input_ids"].shape[1] for rows in micro_batches]
     assert len(lengths) == 3

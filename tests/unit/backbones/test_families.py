@@ -15,9 +15,9 @@ from transformers import (
 )
 
 from hyperformer.backbones import t5
-from hyperformer.config import BackboneSettings, EvaluationSettings
-from hyperformer.model import trained_tensors
-from hyperformer.types import Example, Scoring
+from hyperformer.core.types import Example, Scoring
+from hyperformer.model.tensors import trained_tensors
+from hyperformer.settings import BackboneSettings, EvaluationSettings
 
 
 @pytest.fixture(scope="module", params=list(FAMILY))

@@ -15,8 +15,9 @@ from hyperformer import backbones
 from hyperformer.backbones import t5
 from hyperformer.backbones.adapters import AdapterSite
 from hyperformer.backbones.t5 import IGNORED
-from hyperformer.config import BackboneSettings
-from hyperformer.types import AdapterWeights, Example, HyperFormerError, Site
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.types import AdapterWeights, Example, Site
+from hyperformer.settings import BackboneSettings
 
 SOURCES = ["the film is dull", "the garden is lovely although nobody in the village had really expected it", "book"]
 ANSWERS = ["negative", "good", "the song is wicked"]

@@ -10,9 +10,9 @@ import pytest
 import yaml
 from reader import OPPOSITE_VERBS, parse, parse_opinion, split_sentences
 
+from hyperformer.core.text import join_source
 from hyperformer.embedded.corpus import CHEER, GLOOM, Pair, draw_corpus, draw_pairs
 from hyperformer.embedded.suite import SUITE
-from hyperformer.text import join_source
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 Pairs = dict[str, list[tuple[tuple[str, ...], str]]]

@@ -11,9 +11,9 @@ import yaml
 from pyarrow import parquet
 from reader import HEADS, OPPOSITE_VERBS, parse, parse_opinion, split_sentences
 
-from hyperformer.config import DataSettings, EmbeddedSettings, Tasks
+from hyperformer.core.errors import HyperFormerError
 from hyperformer.embedded.suite import SUITE, draw_rows, write_language_rows
-from hyperformer.types import HyperFormerError
+from hyperformer.settings import DataSettings, EmbeddedSettings, Tasks
 
 Row = dict[str, Any]
 Sample = Callable[..., list[Row]]

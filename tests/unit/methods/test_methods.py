@@ -9,8 +9,8 @@ from torch.profiler import ProfilerActivity, profile
 from toys import PAPER, enlarge_weights, make_method
 
 from hyperformer.backbones.adapters import adapter
+from hyperformer.core.errors import HyperFormerError
 from hyperformer.methods import METHODS, Method
-from hyperformer.types import HyperFormerError
 
 PRODUCTS = {"aten::addmm", "aten::mm", "aten::bmm", "aten::baddbmm"}
 FINE_TUNING = ["fine_tuning_multi_task", "fine_tuning_per_task"]

@@ -8,9 +8,9 @@ import shutil
 import pytest
 from toys import train_settings
 
+from hyperformer.core.errors import HyperFormerError
 from hyperformer.training import states
 from hyperformer.training.states import compute_fingerprint, prepare_state, remove_states
-from hyperformer.types import HyperFormerError
 
 
 def test_the_state_of_the_same_run_is_reused_and_incompatible_states_are_removed(tmp_path):

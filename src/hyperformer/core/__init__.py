@@ -1,0 +1,1 @@
+"""Types, errors and helpers that all packages share; nothing here imports PyTorch."""

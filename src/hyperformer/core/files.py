@@ -1,0 +1,58 @@
+"""Checksums of files and folders, and files that are replaced atomically."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def folder_sha256(folder: Path) -> str:
+    """Return the SHA-256 of the names and bytes of all files below a folder, or of the bytes of a single file.
+
+    Names are paths relative to the folder. Files in `__pycache__` are left out.
+    """
+    if not folder.is_dir():
+        return sha256(folder)
+    listed = sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return _listed_sha256({path.relative_to(folder).as_posix(): path for path in listed})
+
+
+def files_sha256(files: Iterable[Path]) -> str:
+    """Return the SHA-256 of the names and bytes of files, without their folders."""
+    return _listed_sha256({path.name: path for path in files})
+
+
+def _listed_sha256(files: Mapping[str, Path]) -> str:
+    lines = "".join(f"{name} {sha256(path)}\n" for name, path in files.items())
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[Path]:
+    """Yield the path of a new file; once the block has written it, it replaces the file at `path` atomically.
+
+    If the block fails, the new file is removed, and the file at `path` stays as it was.
+    """
+    new = path.with_name(f".{path.name}.new")
+    new.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield new
+        os.replace(new, path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text in UTF-8 to a file, which is replaced atomically."""
+    with replace_file(path) as new:
+        new.write_text(text, encoding="utf-8")

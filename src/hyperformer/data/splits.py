@@ -1,0 +1,150 @@
+"""Check the rows of every task and divide them into disjoint splits."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Iterator, Mapping
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.rng import make_rng
+from hyperformer.core.types import SPLITS, Split
+from hyperformer.data.sources import read_split, unreadable_error
+from hyperformer.data.storage import StoredRows, mask_of
+from hyperformer.settings import DataSettings
+from hyperformer.settings.tasks import HALVE, HOLD_OUT
+from hyperformer.tasks import Task
+
+log = logging.getLogger(__name__)
+
+DIGEST = np.dtype("S16")  # 16 bytes
+
+
+def _check_rows(name: str, task: Task, rows: StoredRows, file: str) -> StoredRows:
+    """Check every row, and return the columns that the task uses.
+
+    Raises:
+        HyperFormerError: if a column is missing, there are no rows, a row has no text or an invalid label, or the file
+            is damaged. The message names the file and, for an invalid row, the number of the row.
+    """
+    columns = list(dict.fromkeys([*task.text_columns, task.settings.label_column]))
+    missing = [column for column in columns if column not in rows.schema.names]
+    if missing:
+        single = rows.schema.names[0] if file.endswith(".csv") and len(rows.schema.names) == 1 else ""
+        separator = next((mark for mark in ";\t|" if mark in single), None)
+        advice = f"Separate columns with commas, not {separator!r}." if separator else "Fix `text` or `label_column`."
+        raise HyperFormerError(
+            f"task {name!r}: {file} has no column {missing[0]!r}; its columns are {', '.join(rows.schema.names)}. "
+            f"{advice}"
+        )
+    if not len(rows):
+        raise HyperFormerError(f"task {name!r}: {file} has no rows; expected at least one. Use another source.")
+    rows = rows.select_columns(columns)
+    try:
+        for number, row in enumerate(rows, start=1):
+            try:
+                task.make_example(row)
+            except HyperFormerError as error:
+                raise HyperFormerError(f"task {name!r}: {file}, row {number}: {error}") from None
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable_error(name, file, error) from error
+    return rows
+
+
+def _select_half(rows: StoredRows, half: int, seed: int, name: str) -> StoredRows:
+    order = make_rng(seed, "halve", name).permutation(len(rows))
+    middle = len(rows) // 2
+    return rows.select(mask_of(order[:middle] if half == 0 else order[middle:], len(rows)))
+
+
+def _build_splits(name: str, task: Task, settings: DataSettings, embedded: Path, seed: int) -> dict[Split, StoredRows]:
+    """Return the three splits as the task's `splits` setting defines them, before duplicate rows are removed."""
+    policy = {split: getattr(task.settings.splits, split) for split in SPLITS}
+    halved = {rule.removeprefix(HALVE) for rule in policy.values() if rule.startswith(HALVE)}
+    held = [int(rule.removeprefix(HOLD_OUT)) for rule in policy.values() if rule.startswith(HOLD_OUT)]
+
+    @functools.cache
+    def read(split: str) -> StoredRows:
+        rows, file = read_split(name, task, settings, embedded, split)
+        return _check_rows(name, task, rows, file)
+
+    train = _select_half(read(policy["train"]), 0, seed, name) if policy["train"] in halved else read(policy["train"])
+    order = make_rng(seed, "hold out", name).permutation(len(train))
+    if sum(held) >= len(train):
+        raise HyperFormerError(
+            f"task {name!r}: hold_out_{held[0]} uses all of the {len(train)} training rows; expected some to remain. "
+            "Hold out fewer rows."
+        )
+    splits: dict[Split, StoredRows] = {"train": train.select(mask_of(order[sum(held) :], len(train)))}
+    for split in SPLITS[1:]:
+        rule = policy[split]
+        if rule.startswith(HOLD_OUT):
+            indices = order[: held[0]] if split == "validation" else order[sum(held) - held[-1] : sum(held)]
+            splits[split] = train.select(mask_of(indices, len(train)))
+        elif rule.startswith(HALVE):
+            splits[split] = _select_half(read(rule.removeprefix(HALVE)), 1, seed, name)
+        else:
+            splits[split] = _select_half(read(rule), 0, seed, name) if rule in halved else read(rule)
+    return splits
+
+
+def prepare(
+    tasks: Mapping[str, Task], settings: DataSettings, embedded: Path, seed: int
+) -> tuple[dict[str, dict[str, StoredRows]], dict[str, Any]]:
+    """Return the checked splits of every task; no two splits of a task have rows with the same texts.
+
+    Rows with the same texts as a test row are removed from validation. Rows with the same texts as a validation or test
+    row are removed from train. If a task has several text columns, all of them must be equal.
+
+    Args:
+        tasks: the tasks by name.
+        settings: the default source of rows.
+        embedded: the folder of the embedded language's rows, for the tasks that use it.
+        seed: determines which rows are held out, and how splits are halved.
+
+    Returns:
+        task → split → rows, and task → split → how many rows were kept (`rows`) and `removed`.
+
+    Raises:
+        HyperFormerError: if the rows of a source cannot be read or are invalid, or if no row of a split is left.
+    """
+    rows: dict[str, dict[str, StoredRows]] = {}
+    counts: dict[str, Any] = {}
+    for name, task in tasks.items():
+        splits = _build_splits(name, task, settings, embedded, seed)
+        later = np.zeros(0, DIGEST)  # sorted digests of the splits after this one
+        kept: dict[str, StoredRows] = {}
+        counts[name] = {}
+        for split in reversed(SPLITS):
+            duplicated = [np.zeros(0, bool), *(_is_among(later, digests) for digests in _digests(splits[split], task))]
+            kept[split] = splits[split].select(~np.concatenate(duplicated))
+            if split != "train":
+                later = np.sort(np.concatenate([later, *_digests(splits[split], task)]))
+            counts[name][split] = {"rows": len(kept[split]), "removed": len(splits[split]) - len(kept[split])}
+            if not len(kept[split]):
+                raise HyperFormerError(
+                    f"task {name!r}: every row of {split} is also in a later split; expected disjoint splits. "
+                    "Use other rows."
+                )
+        rows[name] = {split: kept[split] for split in SPLITS}
+        log.info("%s: %s", name, ", ".join(f"{split} {len(kept[split])}" for split in SPLITS))
+    return rows, counts
+
+
+def _digests(rows: StoredRows, task: Task) -> Iterator[NDArray[np.bytes_]]:
+    """Yield a digest of each row's texts, batch by batch."""
+    for batch in rows.select_columns(task.text_columns).iter_batches():
+        texts = (repr(list(row.values())).encode() for row in batch.to_pylist())  # quotes keep lists distinct
+        yield np.array([blake2b(text, digest_size=DIGEST.itemsize).digest() for text in texts], DIGEST)
+
+
+def _is_among(known: NDArray[np.bytes_], digests: NDArray[np.bytes_]) -> NDArray[np.bool_]:
+    """Return a mask of the digests that are among the known ones, which are sorted."""
+    return np.searchsorted(known, digests, "left") < np.searchsorted(known, digests, "right")

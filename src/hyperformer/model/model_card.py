@@ -1,0 +1,49 @@
+"""The model card of a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from hyperformer.core import text
+from hyperformer.settings import BackboneSettings
+from hyperformer.tasks import Task
+
+
+def render_card(backbone: BackboneSettings, method: str, tasks: Mapping[str, Task], models: int) -> str:
+    """Render the model card of a checkpoint in Markdown.
+
+    Args:
+        backbone: settings of the backbone.
+        method: name of the method.
+        tasks: the tasks by name.
+        models: number of models of the checkpoint; a method that trains a model per task has several.
+    """
+    name, task = next(iter(tasks.items()))
+    row = json.dumps(dict.fromkeys(task.text_columns, "…"), ensure_ascii=False)
+    chosen = f', task="{name}"' if models > 1 else ""
+    lines = "\n".join(
+        f"- {name}: {task.settings.kind}, {text.format_template(task.settings.text)}" for name, task in tasks.items()
+    )
+    return f"""---
+library_name: hyperformer
+base_model: {backbone.path}
+tags: [adapters, multi-task, {method}]
+---
+# {len(tasks)} task{"s" if len(tasks) > 1 else ""} on {backbone.path}
+
+Trained with {method} by hyperformer. Only the trained weights are stored here. The backbone is
+loaded from `{backbone.path}` (revision {backbone.revision or "not pinned"}), and its checksum is verified. If the
+backbone has moved, pass its new path as `backbone=`.
+
+```python
+from hyperformer import MultiTaskModel
+
+model = MultiTaskModel.from_pretrained("path/to/this/folder or Hub name"{chosen})
+model.predict("{name}", {row})
+```
+
+## Tasks
+
+{lines}
+"""

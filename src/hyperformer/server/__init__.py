@@ -1,8 +1,0 @@
-"""HTTP server for a folder of tasks (Open Inference Protocol, version 2); requires the extra `serve`."""
-
-from __future__ import annotations
-
-from hyperformer.server.lifecycle import run
-from hyperformer.server.settings import ServerSettings
-
-__all__ = ["ServerSettings", "run"]

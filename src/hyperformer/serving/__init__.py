@@ -1,0 +1,1 @@
+"""Serving of exported tasks: an HTTP server, model repositories for Triton, and graphs that include the tokenizer."""

@@ -1,0 +1,22 @@
+"""Settings of the ONNX export."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import (
+    Field,
+)
+
+from hyperformer.settings.base import SettingsModel
+
+
+class ExportSettings(SettingsModel):
+    """Settings of the ONNX export."""
+
+    opset: Annotated[int, Field(ge=18)]
+    """ONNX opset version of the exported graphs."""
+    tolerance: Annotated[float, Field(gt=0)]
+    """Maximum difference between a score in the ONNX graph and in PyTorch, on nearly all texts. If the scores of two
+    answers differ by at most this much, either may be the prediction.
+    """
