@@ -63,7 +63,7 @@ VOCABULARY = np.array(
 
 def method(reduction_factor: int = 8) -> MethodSettings:
     """Return the settings of HyperFormer++ with a reduction factor."""
-    return Methods(hyperformer_plus_plus={"reduction_factor": reduction_factor, **SIZES}).get_method(
+    return Methods({"hyperformer_plus_plus": {"reduction_factor": reduction_factor, **SIZES}}).get_method(
         "hyperformer_plus_plus"
     )
 

@@ -80,7 +80,7 @@ def write_models(folder: Path, sizes: str) -> None:
     tasks["stsb"] = {"text": "{a}", "kind": "regression", "label_column": "y", "metrics": ["pearson"]}
     tasks["stsb"] |= {"minimum": 0, "maximum": 5, "step": 0.2}
     backbone = BackboneSettings(path=str(folder / "t5"), max_source_tokens=128, max_target_tokens=16)
-    method = Methods(hyperformer_plus_plus=HYPERNETWORK).get_method("hyperformer_plus_plus")
+    method = Methods({"hyperformer_plus_plus": HYPERNETWORK}).get_method("hyperformer_plus_plus")
     model = MultiTaskModel(backbone, method, Tasks(tasks))
     with torch.no_grad():
         for parameter in model.method.parameters():

@@ -66,7 +66,7 @@ def load_hyperformer(folder: Path, label_smoothing: float = 0.0) -> Any:
     backbone = BackboneSettings(**{**SETTINGS["backbone"], "path": str(folder / "t5")})
     tasks = Tasks(yaml.safe_load((GLUE / "parameters_tasks.yml").read_text())["tasks"])
     torch.manual_seed(0)
-    method = Methods(**SETTINGS["methods"]).get_method("hyperformer_plus_plus")
+    method = Methods(SETTINGS["methods"]).get_method("hyperformer_plus_plus")
     return copy_parameters(MultiTaskModel(backbone, method, tasks, label_smoothing).train())
 
 

@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from hyperformer.core.errors import suggest_name
-from hyperformer.settings import ConfigurationError, Settings, check_settings
+from hyperformer.preflight.settings import check_settings
+from hyperformer.settings import ConfigurationError, Settings
 from pipelines.settings import ConfigLoader
 
 ROOT = Path(__file__).parents[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NewType
@@ -14,7 +13,7 @@ from kedro_datasets import json as json_datasets
 from kedro_datasets import text as text_datasets
 
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.core.files import replace_file, write_text
+from hyperformer.core.files import replace_file, replace_folder, write_text
 
 HTMLPreview = NewType("HTMLPreview", str)
 """Kedro-Viz recognizes a preview by the name of this return type."""
@@ -40,24 +39,8 @@ class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):
         Args:
             data: A function that fills an empty folder.
         """
-        new = self._folder.with_name(f".{self._folder.name}.new")
-        shutil.rmtree(new, ignore_errors=True)
-        new.mkdir(parents=True)
-        try:
+        with replace_folder(self._folder) as new:
             data(new)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
-        mode = new.stat().st_mode & 0o666  # some libraries write files that only their owner can read
-        for path in new.rglob("*"):
-            if path.is_file():
-                path.chmod(mode)
-        old = new.with_suffix(".old")
-        shutil.rmtree(old, ignore_errors=True)
-        if self._folder.exists():
-            self._folder.rename(old)
-        new.rename(self._folder)
-        shutil.rmtree(old, ignore_errors=True)
 
     def _exists(self) -> bool:
         return self._folder.is_dir()

@@ -20,7 +20,7 @@ from kedro.framework.hooks import hook_impl
 from yaml import YAMLError
 
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.settings import check_settings
+from hyperformer.preflight.settings import check_settings
 
 log = logging.getLogger(__name__)
 

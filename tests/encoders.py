@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from toys import method_settings, task_settings, toy_pairs, toy_sentences
+from toys import Batch, method_settings, task_settings, toy_pairs, toy_sentences
 from transformers import (
     BertConfig,
     BertModel,
@@ -139,9 +139,11 @@ ROWS: list[tuple[str, dict[str, Any]]] = [
 
 def make_batch(model: MultiTaskModel, rows: list[tuple[str, dict[str, Any]]]) -> Any:
     encoded = [
-        model.backbone.encode([model.tasks[task].make_example(row)], model.backbone_settings)[0] for task, row in rows
+        model.backbone.encode_examples([model.tasks[task].make_example(row)], model.backbone_settings)[0]
+        for task, row in rows
     ]
-    return model.backbone.collate(encoded, [model.task_id(task) for task, _ in rows])
+    task_ids = torch.tensor([model.task_id(task) for task, _ in rows])
+    return Batch(task_ids, model.backbone.collate(encoded))
 
 
 def train_model(model: MultiTaskModel) -> MultiTaskModel:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from toys import method_settings, task_settings
+from toys import Batch, method_settings, task_settings
 from transformers import (
     ByT5Tokenizer,
     MT5Config,
@@ -83,8 +83,9 @@ def train_model(folder: Path) -> MultiTaskModel:
     """Train a model for three steps."""
     model = build_model(folder).train()
     rows = [("mood", SOURCE, "negative"), ("likeness", "a: book b: film", "2"), ("mood3", SOURCE, "quite bad")]
-    encoded = model.backbone.encode([Example(*row) for row in rows], model.backbone_settings)
-    batch = model.backbone.collate(encoded, [model.task_id(task) for task, _, _ in rows])
+    encoded = model.backbone.encode_examples([Example(*row) for row in rows], model.backbone_settings)
+    task_ids = torch.tensor([model.task_id(task) for task, _, _ in rows])
+    batch = Batch(task_ids, model.backbone.collate(encoded))
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.05, weight_decay=0.0)
     losses = []
     for _ in range(3):

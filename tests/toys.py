@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,12 +10,22 @@ from hyperformer.core.types import Site
 from hyperformer.settings import Methods, MethodSettings
 
 if TYPE_CHECKING:
-    from hyperformer.methods import Method
+    from torch import Tensor
+
+    from hyperformer.methods.base import Method
 
 GOOD = "wonderful lovely bright clever charming honest".split()
 BAD = "terrible dull ugly clumsy boring wicked".split()
 NOUNS = "film book song story play garden".split()
 FILLERS = ["", " today", " on the whole", " although nobody in the village had really expected it at all"]
+
+
+@dataclass
+class Batch:
+    """Rows of any mix of tasks: `task_ids` [B] and the backbone's input tensors by name."""
+
+    task_ids: Tensor
+    tensors: dict[str, Tensor]
 
 
 def toy_sentences() -> list[dict[str, Any]]:
@@ -91,9 +102,10 @@ def export_shared_base(checkpoint: Path, rows: Path, settings: Any, folder: Path
     """Evaluate a checkpoint and export its tasks on a shared base."""
     from hyperformer import evaluation
     from hyperformer.export.bundle import export_shared_base as export
-    from hyperformer.model.multi_task import DEFAULT_EVALUATION, MultiTaskModel
+    from hyperformer.model.multi_task import DEFAULT_EVALUATION
+    from hyperformer.model.task_models import TaskModels
 
-    model = MultiTaskModel.from_pretrained(checkpoint)
+    model = TaskModels.from_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, rows)
     folder.mkdir(exist_ok=True)
     export(checkpoint, rows, metrics, settings, DEFAULT_EVALUATION)(folder)

@@ -16,7 +16,7 @@ from kedro.framework.cli.utils import _split_params
 from kedro.framework.project import configure_project, pipelines
 
 from hyperformer import cli
-from hyperformer.settings import check_settings
+from hyperformer.preflight.settings import check_settings
 from pipelines.settings import CONFIG_LOADER_ARGS, ConfigLoader
 
 ROOT = Path(__file__).parents[2]

@@ -25,15 +25,15 @@ def make_task(**changes: Any) -> Task:
         "text": "first: {first} second: {second}",
         "kind": "classification",
         "label_column": "label",
-        "labels": {0: "no", 1: "yes"},
         "metrics": ["accuracy"],
+        **({} if "kind" in changes else {"labels": {0: "no", 1: "yes"}}),
         **changes,
     }
     return make_tasks(Tasks.model_validate({"t": settings}))["t"]
 
 
 def make_regression_task() -> Task:
-    return make_task(kind="regression", labels=None, minimum=0, maximum=5, step=1, metrics=["pearson", "spearman"])
+    return make_task(kind="regression", minimum=0, maximum=5, step=1, metrics=["pearson", "spearman"])
 
 
 def make_pairs(count: int, seed: int, regression: bool = False) -> Dataset:
@@ -180,7 +180,7 @@ def test_a_generated_answer_has_no_probability(tmp_path: Path) -> None:
 
 
 def make_generation_task() -> Task:
-    return make_task(kind="generation", labels=None, label_column="second", text="say {first}", metrics=["exact_match"])
+    return make_task(kind="generation", label_column="second", text="say {first}", metrics=["exact_match"])
 
 
 def test_baselines_of_a_generation_task_are_the_most_frequent_text_and_that_of_the_nearest_row() -> None:

@@ -10,7 +10,8 @@ from kedro.config import OmegaConfigLoader
 from pyarrow import parquet
 
 from hyperformer.data.splits import prepare
-from hyperformer.settings import DataSettings, Settings, check_settings
+from hyperformer.preflight.settings import check_settings
+from hyperformer.settings import DataSettings, Settings
 from hyperformer.tasks import Task, make_tasks
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -176,7 +176,7 @@ def test_the_mean_over_tasks_has_the_standard_error_of_independent_tasks(toy):
 
 
 def test_a_checkpoints_names_are_the_models():
-    from hyperformer.methods.hypernetworks import HypernetworkMethod
+    from hyperformer.methods.hyperformer.hypernetworks import HypernetworkMethod
     from hyperformer.model import checkpoint as model
 
     assert (run.CONFIGURATION, run.WEIGHTS) == (model.CONFIGURATION, model.WEIGHTS)

@@ -1,6 +1,6 @@
 """Backbones: the supported model families.
 
-A new family needs a module here and an entry in `FAMILIES`.
+A new family needs a module and a call of `register_backbone`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, PretrainedConfig
 from transformers.utils.hub import cached_file
 
-from hyperformer.backbones.base import Answers, Backbone
+from hyperformer.backbones.base import Answers, Backbone, GenerativeBackbone
 from hyperformer.backbones.dropout import replace_dropout
 from hyperformer.backbones.encoder import EncoderBackbone
 from hyperformer.backbones.heads import AnswerHeads
@@ -22,11 +22,17 @@ from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.files import files_sha256
 from hyperformer.settings import BackboneSettings
 
-FAMILIES: dict[str, type[Backbone]] = {
-    **dict.fromkeys(("t5", "mt5", "umt5"), T5Backbone),
-    **dict.fromkeys(("bert", "electra", "roberta", "xlm-roberta", "camembert"), EncoderBackbone),
-}
-"""Class of each `model_type` of transformers. T5 v1.1, Flan-T5 and ByT5 are `t5`; MiniLM is `bert` or `xlm-roberta`."""
+FAMILIES: dict[str, type[Backbone]] = {}
+"""Class of each registered `model_type` of transformers."""
+
+
+def register_backbone(family: type[Backbone], *model_types: str) -> None:
+    """Register a family of backbones for values of transformers' `model_type`."""
+    FAMILIES.update(dict.fromkeys(model_types, family))
+
+
+register_backbone(T5Backbone, "t5", "mt5", "umt5")  # T5 v1.1, Flan-T5 and ByT5 are t5
+register_backbone(EncoderBackbone, "bert", "electra", "roberta", "xlm-roberta", "camembert")  # MiniLM is one of them
 
 FILES = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json", "vocab.*", "merges.txt", "*.model")
 """Patterns of the files that define a backbone: weights, configuration and tokenizer."""
@@ -92,9 +98,11 @@ __all__ = [
     "AnswerHeads",
     "Answers",
     "Backbone",
+    "GenerativeBackbone",
     "compute_checksum",
     "create_backbone",
     "load",
     "load_without_weights",
+    "register_backbone",
     "train_tokenizer",
 ]

@@ -6,7 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,7 @@ from transformers.activations import ACT2FN
 from hyperformer.backbones.adapters import ActiveWeights, AdapterSite, ConstantAdapter
 from hyperformer.backbones.heads import AnswerHeads
 from hyperformer.core import prefix
-from hyperformer.core.types import AdapterWeights, Batch, Example, HeadWeights, Scoring, Site, Source
+from hyperformer.core.types import AdapterWeights, Example, HeadWeights, Scoring, Site, Source
 from hyperformer.settings import BackboneSettings
 
 
@@ -48,10 +48,7 @@ class Backbone(nn.Module, ABC):
     Attributes:
         tokenizer: the model's fast tokenizer.
         active_weights: the adapters and the head that a forward pass uses.
-        is_seq2seq: whether the model can generate text; an encoder can only score the answers of a task.
     """
-
-    is_seq2seq: ClassVar[bool] = False
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__()
@@ -120,8 +117,25 @@ class Backbone(nn.Module, ABC):
         """Freeze all parameters except the layer norms (HyperFormer, section 4)."""
 
     @abstractmethod
-    def encode(self, examples: Sequence[Example], settings: BackboneSettings) -> list[dict[str, list[int]]]:
-        """Encode examples into `input_ids` and the training targets `labels`, truncated to the settings' lengths."""
+    def encode(
+        self, sources: Sequence[Source], settings: BackboneSettings, targets: Sequence[Any] | None = None
+    ) -> list[dict[str, list[int]]]:
+        """Encode sources into `input_ids` and, if there are targets, `labels`, truncated to the settings' lengths.
+
+        Args:
+            sources: the sources.
+            settings: the maximum lengths.
+            targets: the training target of each source, as `target` returns it; None: no training.
+        """
+
+    @abstractmethod
+    def target(self, example: Example) -> Any:
+        """Return the training target of an example in the form that `encode` takes."""
+
+    def encode_examples(self, examples: Sequence[Example], settings: BackboneSettings) -> list[dict[str, list[int]]]:
+        """Encode examples into `input_ids` and `labels`."""
+        targets = [self.target(example) for example in examples]
+        return self.encode([example.source for example in examples], settings, targets)
 
     def encode_sources(self, sources: Sequence[Source], settings: BackboneSettings) -> list[list[int]]:
         """Encode sources into token ids, truncated to the settings' length, exactly as bundles do."""
@@ -136,8 +150,8 @@ class Backbone(nn.Module, ABC):
         """Return the template of one or two texts in the form that the tokenizer expects."""
 
     @abstractmethod
-    def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:
-        """Pad encoded rows into a batch: `input_ids`, `attention_mask` [B, L], `labels` [B, T]."""
+    def collate(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
+        """Pad encoded rows into `input_ids`, `attention_mask` [B, L] and, if the rows have them, `labels` [B, T]."""
 
     @staticmethod
     def pad(rows: Sequence[Sequence[int]], pad_id: int) -> dict[str, Tensor]:
@@ -189,25 +203,6 @@ class Backbone(nn.Module, ABC):
             scoring: normalization of the token probabilities.
         """
 
-    def generate(self, input_ids: Tensor, attention_mask: Tensor, max_target_tokens: int, beams: int) -> list[str]:
-        """Generate a text for each source; all rows are of the same task.
-
-        Args:
-            input_ids: [B, L].
-            attention_mask: [B, L].
-            max_target_tokens: maximum number of generated tokens.
-            beams: number of beams; 1 is greedy decoding.
-        """
-        raise NotImplementedError  # only if `is_seq2seq`
-
-    def normalize_answer(self, text: str) -> str:
-        """Return a text as the model would generate it: encoded by the tokenizer and decoded again."""
-        raise NotImplementedError
-
-    def get_seq2seq_model(self) -> tuple[PreTrainedModel, bool]:
-        """Return the transformers model, and whether its attention heads together have the hidden size."""
-        raise NotImplementedError
-
     def bake(self, weights: AdapterWeights | None, head: HeadWeights | None = None) -> Self:
         """Return a copy with one task's adapters and head merged in as constants.
 
@@ -238,3 +233,26 @@ class Backbone(nn.Module, ABC):
                 tasks return no `value`, and the shapes of their buffers differ only in the numbers of answers and of
                 the nodes and edges of their trie.
         """
+
+
+class GenerativeBackbone(Backbone):
+    """A seq2seq backbone, which can generate text; other backbones can only score the answers of a task."""
+
+    @abstractmethod
+    def generate(self, input_ids: Tensor, attention_mask: Tensor, max_target_tokens: int, beams: int) -> list[str]:
+        """Generate a text for each source; all rows are of the same task.
+
+        Args:
+            input_ids: [B, L].
+            attention_mask: [B, L].
+            max_target_tokens: maximum number of generated tokens.
+            beams: number of beams; 1 is greedy decoding.
+        """
+
+    @abstractmethod
+    def normalize_answer(self, text: str) -> str:
+        """Return a text as the model would generate it: encoded by the tokenizer and decoded again."""
+
+    @abstractmethod
+    def get_seq2seq_model(self) -> tuple[PreTrainedModel, bool]:
+        """Return the transformers model, and whether its attention heads together have the hidden size."""

@@ -21,7 +21,7 @@ from hyperformer.backbones import heads, loading
 from hyperformer.backbones.base import Answers, Backbone, pool_mean
 from hyperformer.backbones.encoder_graph import EncoderGraph, compute_token_types
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.core.types import Batch, Example, HeadWeights, Scoring, Site, Source
+from hyperformer.core.types import Example, HeadWeights, Scoring, Site, Source
 from hyperformer.settings import BackboneSettings
 
 
@@ -102,27 +102,32 @@ class EncoderBackbone(Backbone):
         """Return the mapping from head outputs to answers; see `Backbone.answer_heads`."""
         return heads.AnswerHeads(numbers, counts)
 
-    def encode(self, examples: Sequence[Example], settings: BackboneSettings) -> list[dict[str, list[int]]]:
-        """Encode examples into `input_ids`, truncated to the settings' length, and `labels`, the answer's index.
+    def encode(
+        self, sources: Sequence[Source], settings: BackboneSettings, targets: Sequence[int] | None = None
+    ) -> list[dict[str, list[int]]]:
+        """Encode sources into `input_ids`, and the indices of answers into `labels`; see `Backbone.encode`.
 
         The tokenizer encodes two texts as a pair.
         """
-        if not examples:
-            return []
-        encoded = self.encode_sources([e.source for e in examples], settings)
-        return [
-            {"input_ids": ids, "labels": [] if e.label is None else [e.label]}
-            for e, ids in zip(examples, encoded, strict=True)
-        ]
+        encoded = [{"input_ids": ids} for ids in self.encode_sources(sources, settings)]
+        if targets is None:
+            return encoded
+        return [{**row, "labels": [index]} for row, index in zip(encoded, targets, strict=True)]
+
+    def target(self, example: Example) -> int | None:
+        """Return the index of the answer."""
+        return example.label
 
     def format_template(self, source: Source) -> Source:
         """Return the template unchanged, because the tokenizer itself encodes two texts as a pair."""
         return source
 
-    def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:
-        """Pad encoded rows into a batch: `input_ids`, `attention_mask` [B, L], `labels` [B, 1]."""
+    def collate(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
+        """Pad encoded rows into `input_ids`, `attention_mask` [B, L] and, if the rows have them, `labels` [B, 1]."""
         tensors = self.pad([row["input_ids"] for row in rows], int(self.encoder.config.pad_token_id))
-        return Batch(torch.tensor(task_ids), {**tensors, "labels": torch.tensor([row["labels"] for row in rows])})
+        if "labels" not in rows[0]:
+            return tensors
+        return {**tensors, "labels": torch.tensor([row["labels"] for row in rows])}
 
     def loss(self, batch: dict[str, Tensor], label_smoothing: float) -> Tensor:
         """Compute each row's label-smoothed cross-entropy over its task's answers, [B]."""

@@ -29,13 +29,13 @@ from transformers import (
 )
 
 from hyperformer.backbones import loading
-from hyperformer.backbones.base import Answers, Backbone, pool_mean
+from hyperformer.backbones.base import Answers, GenerativeBackbone, pool_mean
 from hyperformer.backbones.scoring import TriePlan, attend
 from hyperformer.backbones.t5_graph import T5Graph
 from hyperformer.backbones.trie import build_trie
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.text import join_source
-from hyperformer.core.types import Batch, Example, Scoring, Site, Source
+from hyperformer.core.types import Example, Scoring, Site, Source
 from hyperformer.settings import BackboneSettings
 
 IGNORED = -100  # label of padding, which the loss ignores
@@ -44,15 +44,13 @@ BYTE_SENTINELS = 125  # sentinel tokens of ByT5's tokenizer
 HEAD_START = 6.0  # initial advantage, in attention logits, of the tokens that a head of a new T5 is to attend to
 
 
-class T5Backbone(Backbone):
+class T5Backbone(GenerativeBackbone):
     """A model of the T5 family with adapter sites.
 
     Args:
         model: a `T5ForConditionalGeneration`, or its counterpart for mT5 or UMT5.
         tokenizer: the model's fast tokenizer.
     """
-
-    is_seq2seq = True
 
     def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast) -> None:
         super().__init__(tokenizer)
@@ -107,24 +105,28 @@ class T5Backbone(Backbone):
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(name.endswith(("layer_norm.weight",)))
 
-    def encode(self, examples: Sequence[Example], settings: BackboneSettings) -> list[dict[str, list[int]]]:
-        """Encode examples into `input_ids` and `labels`, truncated to the settings' lengths; both end in </s>."""
-        if not examples:
-            return []
-        sources = self.encode_sources([join_source(e.source) for e in examples], settings)
-        targets = self.tokenizer([e.answer for e in examples], truncation=True, max_length=settings.max_target_tokens)
-        return [
-            {"input_ids": source, "labels": target}
-            for source, target in zip(sources, targets["input_ids"], strict=True)
-        ]
+    def encode(
+        self, sources: Sequence[Source], settings: BackboneSettings, targets: Sequence[str] | None = None
+    ) -> list[dict[str, list[int]]]:
+        """Encode sources into `input_ids`, and target texts into `labels`; both end in </s>. See `Backbone.encode`."""
+        encoded = [{"input_ids": ids} for ids in self.encode_sources(list(map(join_source, sources)), settings)]
+        if not targets:
+            return encoded
+        labels = self.tokenizer(list(targets), truncation=True, max_length=settings.max_target_tokens)["input_ids"]
+        return [{**row, "labels": ids} for row, ids in zip(encoded, labels, strict=True)]
 
-    def collate(self, rows: Sequence[dict[str, list[int]]], task_ids: Sequence[int]) -> Batch:
-        """Pad encoded rows into a batch: `input_ids`, `attention_mask` [B, L], `labels` [B, T]."""
+    def target(self, example: Example) -> str:
+        """Return the text of the answer."""
+        return example.answer
+
+    def collate(self, rows: Sequence[dict[str, list[int]]]) -> dict[str, Tensor]:
+        """Pad encoded rows into `input_ids`, `attention_mask` [B, L] and, if the rows have them, `labels` [B, T]."""
         tensors = self.pad([row["input_ids"] for row in rows], int(self.t5.config.pad_token_id))
-        labels = nn.utils.rnn.pad_sequence(
-            [torch.tensor(row["labels"]) for row in rows], batch_first=True, padding_value=IGNORED
-        )
-        return Batch(torch.tensor(task_ids), {**tensors, "labels": labels})
+        if "labels" not in rows[0]:
+            return tensors
+        labels = [torch.tensor(row["labels"]) for row in rows]
+        padded = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=IGNORED)
+        return {**tensors, "labels": padded}
 
     def format_template(self, source: Source) -> Source:
         """Return the template as one text; two texts are joined with a space."""
@@ -180,7 +182,7 @@ class T5Backbone(Backbone):
         return decoder.final_layer_norm(hidden)
 
     def generate(self, input_ids: Tensor, attention_mask: Tensor, max_target_tokens: int, beams: int) -> list[str]:
-        """Generate a text for each source; see `Backbone.generate`."""
+        """Generate a text for each source; see `GenerativeBackbone.generate`."""
         config = self.t5.config
         settings = GenerationConfig(
             max_new_tokens=max_target_tokens,

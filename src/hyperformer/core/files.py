@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,3 +57,29 @@ def write_text(path: Path, text: str) -> None:
     """Write a text in UTF-8 to a file, which is replaced atomically."""
     with replace_file(path) as new:
         new.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def replace_folder(folder: Path) -> Iterator[Path]:
+    """Yield the path of a new, empty folder; once the block has filled it, it replaces the folder at `folder`.
+
+    If the block fails, the new folder is removed, and the previous folder stays as it was.
+    """
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    mode = new.stat().st_mode & 0o666  # some libraries write files that only their owner can read
+    for path in new.rglob("*"):
+        if path.is_file():
+            path.chmod(mode)
+    old = new.with_suffix(".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)

@@ -63,14 +63,6 @@ class HeadWeights:
     bias: Tensor
 
 
-@dataclass
-class Batch:
-    """Rows of any mix of tasks: `task_ids` [B] and the backbone's input tensors by name."""
-
-    task_ids: Tensor
-    tensors: dict[str, Tensor]
-
-
 @dataclass(frozen=True)
 class Scores:
     """Log-probabilities of a task's answers for one row, in the order of `Task.answers`."""

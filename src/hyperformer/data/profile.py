@@ -102,7 +102,7 @@ class _SplitProfile:
             for row, example in zip(chunk, examples, strict=True):
                 self._count(row, example)
             unknown = self._loaded.tokenizer.unk_token_id
-            for encoded in self._loaded.encode(examples, self._untruncated):
+            for encoded in self._loaded.encode_examples(examples, self._untruncated):
                 self.lengths.append(len(encoded["input_ids"]))
                 self.unknown += encoded["input_ids"].count(unknown)
         return self
@@ -146,7 +146,7 @@ class _SplitProfile:
 def _examples(task: Task, loaded: Backbone, backbone: BackboneSettings, rows: Path) -> list[dict[str, Any]]:
     """Return the first training rows: text, tokens as the model reads them, and answer."""
     examples = [task.make_example(row) for row in islice(stream_rows(rows, task.name, "train"), MAX_EXAMPLES)]
-    encoded = loaded.encode(examples, backbone)
+    encoded = loaded.encode_examples(examples, backbone)
     return [
         {
             "text": text.join_source(example.source)[:MAX_CHARACTERS],

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import hyperformer
-from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.core.files import folder_sha256, sha256
+from hyperformer.core.files import folder_sha256
 from hyperformer.core.manifest import Manifest
 from hyperformer.core.progress import track
 from hyperformer.data.storage import Writer, read_rows
-from hyperformer.export import TARGETS, SharedBaseTarget, card
+from hyperformer.export import TARGETS, SharedBaseTarget
 from hyperformer.export.target import Target
 from hyperformer.model.task_models import TaskModels
 from hyperformer.settings import EvaluationSettings, ExportSettings
@@ -141,38 +140,11 @@ def _format_int8(int8: Mapping[str, float]) -> str:
 def _write_bundle(
     target: Target, task: Task, rows: Path, metrics: Mapping[str, Any], made_from: dict[str, str], folder: Path
 ) -> Manifest:
-    trained = target.models.first
     target.write(task, folder)
-    draft = Manifest(
-        format=manifest.FORMAT,
-        task=task.name,
-        kind=task.settings.kind,
-        text=trained.backbone.format_template(task.settings.text),
-        labels=task.answers,
-        numbers=task.numbers,
-        max_source_tokens=trained.backbone_settings.max_source_tokens,
-        opset=target.settings.opset,
-        backbone=trained.backbone_settings.path,
-        method=trained.method_settings.name,
-        files=_hash_files(folder),
-        parity={},
-        int8={},
-        metrics=metrics["test"][task.name],
-        made_from=made_from,
-    )
+    description = target.describe(task, folder, metrics["test"][task.name], made_from)
     validation = list(read_rows(rows, task.name, "validation"))
-    results = target.check(task, folder, validation, metrics["validation"][task.name], draft)
-    bundle = replace(draft, parity=results["parity"], int8=results.get("int8", {}))
-    (folder / manifest.MODEL_CARD).write_text(card.render_card(bundle), encoding="utf-8")
-    bundle = replace(bundle, files=_hash_files(folder))
-    bundle.write(folder)
-    return bundle
-
-
-def _hash_files(folder: Path) -> dict[str, str]:
-    """Return the sha256 of every file except the manifest, by its path in the folder."""
-    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != manifest.MANIFEST)
-    return {path.relative_to(folder).as_posix(): sha256(path) for path in paths}
+    results = target.check(task, folder, validation, metrics["validation"][task.name], description)
+    return target.finish(folder, replace(description, parity=results["parity"], int8=results.get("int8", {})))
 
 
 def _hash_code() -> str:

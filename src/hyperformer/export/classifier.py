@@ -24,7 +24,7 @@ from hyperformer.core.types import Scoring
 from hyperformer.export import graphs, parity, quantize
 from hyperformer.export.target import Target
 from hyperformer.model.task_models import TaskModels
-from hyperformer.runtime import Bundle, load
+from hyperformer.runtime import Bundle
 from hyperformer.settings import EvaluationSettings, ExportSettings
 from hyperformer.tasks import Task
 
@@ -40,22 +40,29 @@ class ScoringTarget(Target):
         self.scoring: Scoring = evaluation.label_scoring
 
     def check(
-        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], draft: Manifest
+        self,
+        task: Task,
+        folder: Path,
+        rows: Sequence[Mapping[str, Any]],
+        metrics: Mapping[str, float],
+        description: Manifest,
     ) -> dict[str, dict[str, float]]:
         """Compare the scores, labels and metric of the exported task with PyTorch; see `Target.check`."""
-        draft.write(folder)
         model = self.models[task.name]
         sources = [model.source(task.name, row) for row in rows]
         expected = model.scores(task.name, sources, self.evaluation.batch_size, self.scoring)
-        bundle = load(folder)
-        assert isinstance(bundle, Bundle)
+        bundle = self.open(folder, description)
         differences = parity.compare(expected, bundle, sources, self.settings.tolerance)
         metric = evaluation.compute_metrics(task, rows, bundle.answer(rows))["mean"]
         parity.check_metric(task.name, metric, metrics["mean"], differences)
-        return {"parity": differences, **self.check_quantized(task, folder, rows, metric)}
+        return {"parity": differences, **self.check_quantized(task, folder, rows, metric, description)}
+
+    def open(self, folder: Path, description: Manifest) -> Bundle:
+        """Open an exported task whose manifest is not written yet."""
+        return Bundle(folder, description=description)
 
     def check_quantized(
-        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metric: float
+        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metric: float, description: Manifest
     ) -> dict[str, dict[str, float]]:
         """Check the task's quantized graph, if the target writes one.
 
@@ -64,6 +71,7 @@ class ScoringTarget(Target):
             folder: the task's folder.
             rows: every validation row.
             metric: the metric of the float32 graph on these rows, in percent.
+            description: the manifest without the results of the check.
 
         Returns:
             Further fields of the manifest, by name.
@@ -95,10 +103,17 @@ class Classifier(ScoringTarget):
         return fill_constants(self._graphs[shape], constants)
 
     def check_quantized(
-        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metric: float
+        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metric: float, description: Manifest
     ) -> dict[str, dict[str, float]]:
-        """Keep the int8 graph if it is accurate enough, and return its metrics as the manifest's `int8`."""
-        return {"int8": quantize.keep_if_accurate(task, folder, rows, metric)}
+        """Return the metrics of the int8 graph, and whether it is accurate enough, as the manifest's `int8`."""
+        bundle = Bundle(folder, precision="int8", description=description)
+        return {"int8": quantize.compare(task, rows, bundle, metric)}
+
+    def finish(self, folder: Path, description: Manifest) -> Manifest:
+        """Remove the int8 graph if it is not accurate enough; see `Target.finish`."""
+        if not description.int8["published"]:
+            quantize.remove(folder)
+        return super().finish(folder, description)
 
 
 def trace_graph(

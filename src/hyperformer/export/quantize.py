@@ -39,23 +39,27 @@ def _has_only_matrices(path: Path) -> bool:
     return all(len(weight.dims) <= 2 for weight in graph.initializer if weight.name in used)
 
 
-def keep_if_accurate(task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], float32: float) -> dict[str, float]:
-    """Remove the int8 graph if its metric is more than `LARGEST_DROP` lower than the float32 graph's.
+def remove(folder: Path) -> None:
+    """Remove the int8 graph of a folder."""
+    for file in folder.glob(f"{INT8}*"):
+        file.unlink()
+
+
+def compare(task: Task, rows: Sequence[Mapping[str, Any]], bundle: Bundle, float32: float) -> dict[str, float]:
+    """Compare the metric of an int8 graph with the float32 graph's, which may be at most `LARGEST_DROP` higher.
 
     If there are so few rows that one row changes the metric by more than `LARGEST_DROP`, allow a drop of one row.
 
     Args:
         task: the exported task.
-        folder: the task's folder.
         rows: every validation row.
+        bundle: the task with its int8 graph.
         float32: the metric of the float32 graph, in percent.
 
     Returns:
         `metric` (of the int8 graph) and `float32` (of the float32 graph) in percent, and `published`: 1 if the int8
-        graph is kept, else 0.
+        graph is accurate enough, else 0.
     """
-    metric = evaluation.compute_metrics(task, rows, Bundle(folder, precision="int8").answer(rows))["mean"]
+    metric = evaluation.compute_metrics(task, rows, bundle.answer(rows))["mean"]
     published = float32 - metric <= max(LARGEST_DROP, 100.0 / len(rows)) + 1e-9
-    for file in () if published else folder.glob(f"{INT8}*"):
-        file.unlink()
     return {"metric": metric, "float32": float32, "published": float(published)}

@@ -14,6 +14,7 @@ from typing import Any
 import onnx
 
 from hyperformer import evaluation
+from hyperformer.backbones import GenerativeBackbone
 from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.manifest import GENERATION, Manifest
@@ -36,6 +37,7 @@ class Seq2Seq(Target):
         trained = self.models[task.name]
         baked, output = trained.bake(task.name), folder / GENERATION
         model: Any
+        assert isinstance(baked, GenerativeBackbone)  # the only kind that a model accepts for a generative task
         model, merged = baked.get_seq2seq_model()
         output.mkdir()
         model.generation_config.max_new_tokens = trained.backbone_settings.max_target_tokens
@@ -58,7 +60,12 @@ class Seq2Seq(Target):
             onnx.save_model(graphs.number_constants(graphs.strip_metadata(onnx.load(path))), path)
 
     def check(
-        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metrics: Mapping[str, float], draft: Manifest
+        self,
+        task: Task,
+        folder: Path,
+        rows: Sequence[Mapping[str, Any]],
+        metrics: Mapping[str, float],
+        description: Manifest,
     ) -> dict[str, dict[str, float]]:
         """Compare the generated texts and their metric with PyTorch; see `Target.check`."""
         model = self.models[task.name]

@@ -21,10 +21,11 @@ from hyperformer.backbones import Backbone
 from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.files import sha256
-from hyperformer.core.manifest import ADAPTER, GRAPH, TOKENIZER, Base
+from hyperformer.core.manifest import ADAPTER, GRAPH, TOKENIZER, Base, Manifest
 from hyperformer.export import graphs
 from hyperformer.export.classifier import OUTPUTS, ScoringTarget, fill_constants, trace_graph
 from hyperformer.methods import METHODS
+from hyperformer.runtime.shared import SharedBundle, load_base
 from hyperformer.tasks import Task
 
 VERSION = 1
@@ -37,7 +38,7 @@ def check_method(name: str) -> None:
     Raises:
         HyperFormerError: the method trains the backbone.
     """
-    if METHODS[name].trains_backbone:
+    if METHODS[name].load().trains_backbone:
         raise HyperFormerError(
             f"method {name} trains the backbone; expected a method with a frozen backbone, which the tasks share. "
             "Export separate bundles, or train with an adapter method."
@@ -80,6 +81,10 @@ class SharedBaseTarget(ScoringTarget):
         values = {name: tensor.contiguous().numpy() for name, tensor in self._task_tensors[task.name].items()}
         adapter.set_parameters({name: onnxruntime.OrtValue.ortvalue_from_numpy(v) for name, v in values.items()})
         adapter.export_adapter(str(folder / ADAPTER))
+
+    def open(self, folder: Path, description: Manifest) -> SharedBundle:
+        """Open an exported task whose manifest is not written yet, on the shared base."""
+        return SharedBundle(folder, load_base(folder.parent, None, "float32"), description)
 
     def _split_tensors(self, tasks: Sequence[Task]) -> tuple[nn.Module, dict[str, dict[str, Tensor]]]:
         """Return the first task's module, and for each task, by name, its tensors that differ between tasks."""

@@ -9,58 +9,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import AdapterWeights, HeadWeights, Site
-from hyperformer.settings import AdapterSettings
 
 INITIAL_STD = 0.01
 """Standard deviation of the initial weights of the authors' adapters and hypernetworks."""
-POSITIONS = {"feed_forward": 0, "self_attention": 1}
-"""Value of the setting `positions` → value of `Site.position`."""
-
-
-def compute_bottleneck(settings: AdapterSettings, width: int) -> int:
-    """Compute the bottleneck r of adapters: the backbone's width divided by the reduction factor.
-
-    Raises:
-        HyperFormerError: the reduction factor does not divide the width.
-    """
-    bottleneck, rest = divmod(width, settings.reduction_factor)
-    if rest or not bottleneck:
-        raise HyperFormerError(
-            f"the method's reduction_factor is {settings.reduction_factor}; expected a divisor of the backbone's width "
-            f"{width}. Change the setting."
-        )
-    return bottleneck
-
-
-def get_initial_gain(settings: AdapterSettings) -> float:
-    """Return the initial gain of the adapters' trained layer norms."""
-    return 0.0 if settings.adapter_init == "identity" else 1.0
-
-
-def select_sites(settings: AdapterSettings, sites: Sequence[Site]) -> list[Site]:
-    """Select the sites of a backbone where the settings insert an adapter.
-
-    Raises:
-        HyperFormerError: the settings select no site of the backbone.
-    """
-    selected = [
-        site
-        for site in sites
-        if settings.stacks in ("both", site.stack)
-        and (settings.positions == "both" or POSITIONS[settings.positions] == site.position)
-    ]
-    if not selected:
-        raise HyperFormerError(
-            f"the method's stacks are {settings.stacks!r}, but the backbone has no such stack. Use 'both'."
-        )
-    return selected
-
-
-def separate_tasks(tasks: Sequence[str]) -> list[list[str]]:
-    """Return one group per task, for methods that train a model for each task."""
-    return [[task] for task in tasks]
 
 
 class TrainedHeads(nn.Module):
@@ -88,6 +40,7 @@ class Method(nn.Module, ABC):
 
     Attributes:
         sites: the sites that have an adapter, in the order of `AdapterWeights`.
+        activation: transformers' name of the adapters' activation function; without effect if there are no sites.
         trains_backbone: whether the whole backbone is trained, instead of only its layer norms.
         task_specific: possible names of task-specific tensors; such a tensor has one entry per task, [t, …].
     """
@@ -95,6 +48,7 @@ class Method(nn.Module, ABC):
     trains_backbone: ClassVar[bool] = False
     task_specific: ClassVar[tuple[str, ...]] = ("heads.weight", "heads.bias")
     sites: list[Site]
+    activation: str = "gelu_new"
 
     @abstractmethod
     def __init__(
@@ -102,11 +56,6 @@ class Method(nn.Module, ABC):
     ) -> None:
         super().__init__()
         self.heads = TrainedHeads(len(tasks), head_rows, width) if head_rows else None
-
-    @staticmethod
-    def group_tasks(tasks: Sequence[str]) -> list[list[str]]:
-        """Return the groups of tasks that share one model, all of the same size; by default, there is one group."""
-        return [list(tasks)]
 
     @abstractmethod
     def weights(self, task_ids: Tensor) -> AdapterWeights | None:
@@ -119,7 +68,3 @@ class Method(nn.Module, ABC):
     def task_specific_names(self) -> list[str]:
         """Return the names of the task-specific tensors, [t, …]; all other tensors are shared by the tasks."""
         return [name for name, _ in self.named_parameters() if name in self.task_specific]
-
-    def trainable_names(self) -> list[str]:
-        """Return the names of the method's tensors that training changes."""
-        return [name for name, _ in self.named_parameters()]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hyperformer import backbones
-from hyperformer.core.types import Example, Source
+from hyperformer.core.types import Source
 from hyperformer.settings import BackboneSettings
 
 T = TypeVar("T")
@@ -51,13 +51,13 @@ def run_batches(
     run: Callable[[Tensor, Tensor], list[T]],
 ) -> list[T]:
     """Return the results of `run` for each source, from batches of similar length, in the order of the sources."""
-    encoded = backbone.encode([Example("", source, "") for source in sources], settings)
+    encoded = backbone.encode(sources, settings)
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i]["input_ids"]))
     device = next(backbone.parameters()).device
     results: dict[int, T] = {}
     for start in range(0, len(order), batch_size):
         indices = order[start : start + batch_size]
-        batch = backbone.collate([encoded[i] for i in indices], [0] * len(indices)).tensors
+        batch = backbone.collate([encoded[i] for i in indices])
         batch_results = run(*(batch[name].to(device) for name in ("input_ids", "attention_mask")))
         results.update(zip(indices, batch_results, strict=True))
     return [results[i] for i in range(len(encoded))]

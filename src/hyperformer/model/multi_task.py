@@ -13,7 +13,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from hyperformer import backbones, methods, tasks
-from hyperformer.backbones import AnswerHeads, Answers
+from hyperformer.backbones import AnswerHeads, Answers, GenerativeBackbone
 from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer, HeadWeights, Scores, Scoring, Source
@@ -21,7 +21,7 @@ from hyperformer.model import saving
 from hyperformer.model.checkpoint import Checkpoint, damaged_error, read_checkpoint
 from hyperformer.model.inference import run_batches
 from hyperformer.model.tensors import restore
-from hyperformer.settings import AdapterSettings, BackboneSettings, EvaluationSettings, MethodSettings, Tasks
+from hyperformer.settings import BackboneSettings, EvaluationSettings, MethodSettings, Tasks
 from hyperformer.tasks import Task
 
 DEFAULT_EVALUATION = EvaluationSettings(batch_size=64)
@@ -68,13 +68,13 @@ class MultiTaskModel(nn.Module):
         self.answer_heads = build_answer_heads(self.backbone, self.tasks)
         rows = self.answer_heads.rows if self.answer_heads else 0
         self.method = methods.make_method(method, self.group, self.backbone.sites(), self.backbone.width, rows)
-        if isinstance(method.settings, AdapterSettings):
-            self.backbone.insert_adapters(self.method.sites, method.settings.activation)
+        if self.method.sites:
+            self.backbone.insert_adapters(self.method.sites, self.method.activation)
         if not self.method.trains_backbone:
             self.backbone.freeze()
         self.answers = {name: self._encode_answers(name) for name, task in self.tasks.items() if task.answers}
         generative = [name for name in self.tasks if name not in self.answers]
-        if generative and not self.backbone.is_seq2seq:
+        if generative and not isinstance(self.backbone, GenerativeBackbone):
             raise HyperFormerError(
                 f"task {generative[0]!r} is generative, but backbone {backbone.path!r} is an encoder. Use a seq2seq "
                 "backbone or remove the task."
@@ -172,10 +172,11 @@ class MultiTaskModel(nn.Module):
         limit = self.backbone_settings.max_target_tokens
         if task in self.answers:
             limit = self.answers[task].longest  # a longer text cannot be an answer of the task
-        assert limit is not None  # a seq2seq backbone requires it
+        backbone = self.backbone
+        assert limit is not None and isinstance(backbone, GenerativeBackbone)  # checked before
 
         def generate(input_ids: Tensor, attention_mask: Tensor) -> list[str]:
-            return self.backbone.generate(input_ids, attention_mask, limit, settings.num_beams)
+            return backbone.generate(input_ids, attention_mask, limit, settings.num_beams)
 
         return self._run_batches(task, sources, settings.batch_size, generate)
 
@@ -199,7 +200,7 @@ class MultiTaskModel(nn.Module):
         Raises:
             HyperFormerError: `label_scoring` is 'generated', but the backbone is an encoder.
         """
-        if settings.label_scoring == "generated" and not self.backbone.is_seq2seq:
+        if settings.label_scoring == "generated" and not isinstance(self.backbone, GenerativeBackbone):
             raise HyperFormerError(
                 f"evaluation.label_scoring is 'generated', but backbone {self.backbone_settings.path!r} is an encoder. "
                 "Use 'constrained' or a seq2seq backbone."
@@ -227,6 +228,7 @@ class MultiTaskModel(nn.Module):
         if task in self.answers and settings.label_scoring != "generated":
             scores = self.scores(task, sources, settings.batch_size, settings.label_scoring)
             return text.combine_rows((row_scores.values for row_scores in scores), answers, numbers)
+        assert isinstance(self.backbone, GenerativeBackbone)
         labels = {self.backbone.normalize_answer(label): label for label in answers}
         values = dict(zip(answers, numbers or [], strict=False))
         generated = [labels.get(output, output) for output in self.generate(task, sources, settings)]

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from hyperformer.core import manifest, prefix, text
 from hyperformer.core.errors import HyperFormerError, RowError
+from hyperformer.core.manifest import Manifest
 from hyperformer.core.types import Answer, Scores, Source
 from hyperformer.runtime.files import choose_graph, convert_errors, list_graph_files, read_bundle, run_on_rows
 
@@ -101,6 +102,7 @@ class Bundle:
         folder: a folder that an export wrote, with graph, tokenizer and manifest.
         threads: number of threads of onnxruntime; None for its default.
         precision: the graph to load, `float32` or `int8`.
+        description: the manifest, if it is not in the folder yet; None: it is read from the folder.
 
     Raises:
         HyperFormerError: the folder is not a bundle, one of its files is missing or was changed after the export, the
@@ -108,7 +110,13 @@ class Bundle:
             invalid.
     """
 
-    def __init__(self, folder: str | Path, threads: int | None = None, precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        threads: int | None = None,
+        precision: Precision = "float32",
+        description: Manifest | None = None,
+    ) -> None:
         check_options(threads, precision)
         self.folder = Path(folder)
         int8 = precision == "int8"
@@ -118,6 +126,7 @@ class Bundle:
                 *list_graph_files(choose_graph(self.folder, listed, int8), listed.files),
                 manifest.TOKENIZER,
             ],
+            description,
         )
         graph = self.folder / choose_graph(self.folder, self.manifest, int8)
         self._session = open_session(graph, contents, threads)

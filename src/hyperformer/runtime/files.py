@@ -20,13 +20,16 @@ D = TypeVar("D", Manifest, Base)
 
 
 def read_bundle(
-    folder: Path, select: Callable[[Manifest], Sequence[str]] = lambda description: ()
+    folder: Path,
+    select: Callable[[Manifest], Sequence[str]] = lambda description: (),
+    description: Manifest | None = None,
 ) -> tuple[Manifest, Contents]:
     """Read a bundle's manifest, verify all of its files, and return the bytes of selected files.
 
     Args:
         folder: the bundle.
         select: called with the manifest; returns the names of the files whose bytes are returned.
+        description: the manifest, if it is not in the folder yet; None: it is read from the folder.
 
     Returns:
         The manifest, and the bytes of the selected files.
@@ -43,7 +46,8 @@ def read_bundle(
             else []
         )
 
-    return _read(folder, read_valid_manifest, manifest.MANIFEST, required, select)
+    read = read_valid_manifest if description is None else lambda _: description
+    return _read(folder, read, manifest.MANIFEST, required, select)
 
 
 def read_base(folder: Path, select: Callable[[Base], Sequence[str]] = lambda description: ()) -> tuple[Base, Contents]:

@@ -27,7 +27,7 @@ def find_bundles(root: Path) -> list[Path]:
 class Bundles(Mapping[str, Bundle]):
     """The exported tasks of a folder, by subfolder name; each task is loaded when it is first used."""
 
-    def __init__(self, folder: Path, threads: int | None, precision: Precision) -> None:
+    def __init__(self, folder: Path, threads: int | None = None, precision: Precision = "float32") -> None:
         self._folder, self._threads, self._precision = folder, threads, precision
         self._base = load_base(folder, threads, precision) if (folder / manifest.BASE).is_file() else None
         self._folders = {path.name: path for path in find_bundles(folder)}

@@ -10,6 +10,7 @@ import onnxruntime
 
 from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.manifest import Manifest
 from hyperformer.runtime.bundle import Bundle, Precision, check_options, open_session, open_tokenizer
 from hyperformer.runtime.files import convert_errors, read_base, read_bundle
 
@@ -53,15 +54,16 @@ class SharedBundle(Bundle):
     Args:
         folder: the task's folder.
         base: the shared base that the task was exported with.
+        description: the manifest, if it is not in the folder yet; None: it is read from the folder.
 
     Raises:
         HyperFormerError: the folder is not a bundle or has no adapter, a file is missing or was changed after the
             export, or the task was exported with another base.
     """
 
-    def __init__(self, folder: Path, base: SharedBase) -> None:
+    def __init__(self, folder: Path, base: SharedBase, description: Manifest | None = None) -> None:
         self.folder = folder
-        self.manifest, contents = read_bundle(folder, lambda _: [manifest.ADAPTER])
+        self.manifest, contents = read_bundle(folder, lambda _: [manifest.ADAPTER], description)
         if manifest.ADAPTER not in self.manifest.files:
             raise HyperFormerError(
                 f"{folder / manifest.MANIFEST} does not list {manifest.ADAPTER}. Export the tasks again."

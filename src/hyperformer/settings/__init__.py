@@ -6,38 +6,26 @@ from hyperformer.settings.data import DataSettings
 from hyperformer.settings.embedded import EmbeddedSettings
 from hyperformer.settings.evaluation import EvaluationSettings
 from hyperformer.settings.export import ExportSettings
-from hyperformer.settings.methods import (
-    AdapterSettings,
-    FineTuningSettings,
-    HyperFormerPlusPlusSettings,
-    HyperFormerSettings,
-    Methods,
-    MethodSettings,
-    ProjectorSettings,
-)
+from hyperformer.settings.methods import Methods, MethodSettings
 from hyperformer.settings.pretraining import PretrainingSettings, T5Sizes
 from hyperformer.settings.renamed import rename_settings
+from hyperformer.settings.run import RunSettings, Settings
 from hyperformer.settings.tasks import SourceSettings, SplitSettings, Tasks, TaskSettings
 from hyperformer.settings.training import LoopSettings, TrainingSettings
 from hyperformer.settings.transfer import TransferSettings
-from hyperformer.settings.validation import Settings, check_settings
 
 __all__ = [
-    "AdapterSettings",
     "BackboneSettings",
     "ConfigurationError",
     "DataSettings",
     "EmbeddedSettings",
     "EvaluationSettings",
     "ExportSettings",
-    "FineTuningSettings",
-    "HyperFormerPlusPlusSettings",
-    "HyperFormerSettings",
     "LoopSettings",
     "MethodSettings",
     "Methods",
     "PretrainingSettings",
-    "ProjectorSettings",
+    "RunSettings",
     "Settings",
     "SettingsModel",
     "SourceSettings",
@@ -47,6 +35,5 @@ __all__ = [
     "Tasks",
     "TrainingSettings",
     "TransferSettings",
-    "check_settings",
     "rename_settings",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import (
     BeforeValidator,
@@ -11,18 +12,19 @@ from pydantic import (
     Field,
     FiniteFloat,
     RootModel,
+    SerializeAsAny,
     model_validator,
 )
+from pydantic_core import InitErrorDetails
 
 from hyperformer.core.types import Source
 from hyperformer.settings.base import Positive, SettingsModel
+from hyperformer.settings.registry import Registry, known_choices, raise_errors
 
 HALVE = "halve_"
 """Prefix of a value in `SplitSettings`."""
 HOLD_OUT = "hold_out_"
 """Prefix of a value in `SplitSettings`."""
-MAX_ANSWERS = 1000
-"""Maximum number of steps between the minimum and the maximum of a regression task."""
 
 
 class SourceSettings(SettingsModel):
@@ -71,57 +73,42 @@ def _parse_source(value: Any) -> Source:
 
 
 class TaskSettings(SettingsModel):
-    """A task: the location of its rows, their text template, and the possible answers."""
+    """Settings that tasks of all kinds have; a kind adds its own (`hyperformer.tasks`)."""
 
     source: SourceSettings = SourceSettings()
     text: Annotated[Source, BeforeValidator(_parse_source)]
     """Template of the source text, with column names in braces. A list of two templates makes a text pair, which an
     encoder's tokenizer encodes as a pair; for T5, the two texts are joined with a space.
     """
-    kind: Literal["classification", "regression", "generation"]
+    kind: str
+    """Kind of the task: `classification`, `regression`, `generation`, or another registered kind."""
     label_column: str
     """Column with the label (classification), the number (regression) or the text to generate (generation)."""
-    labels: dict[str | int | bool, Annotated[str, Field(min_length=1)]] | None = None
-    """Classification only: maps each value of the label column to its answer text."""
-    minimum: FiniteFloat | None = None
-    """Regression only: the smallest answer."""
-    maximum: FiniteFloat | None = None
-    """Regression only: upper limit of the answers."""
-    step: FiniteFloat | None = None
-    """Regression only: distance between adjacent answers, which are `minimum`, `minimum + step`, … up to `maximum`."""
     metrics: tuple[str, ...] = Field(min_length=1)
     """Metrics to compute. Their mean is the task's score in the choice of the best checkpoint."""
     splits: SplitSettings = SplitSettings()
     weight: Annotated[FiniteFloat, Field(gt=0)] = 1.0
     """Factor on the task's sampling probability, before the probabilities of all tasks are scaled to sum to 1."""
 
-    @model_validator(mode="after")
-    def _check_answers(self) -> TaskSettings:
-        grid = (self.minimum, self.maximum, self.step)
-        if self.kind == "classification":
-            if self.labels is None or len(self.labels) < 2 or any(v is not None for v in grid):
-                raise ValueError(
-                    "a classification task must have at least two `labels`, and no minimum, maximum or step"
-                )
-            if len(set(self.labels.values())) < len(self.labels):
-                raise ValueError("two labels have the same answer text; use a different text for each")
-            if len({str(value) for value in self.labels}) < len(self.labels):
-                raise ValueError("two labels have the same column value; use a different value for each")
-        elif self.kind == "generation":
-            if self.labels is not None or any(v is not None for v in grid):
-                raise ValueError("a generative task must not have labels, minimum, maximum or step; remove them")
-        elif self.labels is not None or any(v is None for v in grid):
-            raise ValueError("a regression task must have `minimum`, `maximum` and `step`, and no labels")
-        elif self.step <= 0 or self.maximum <= self.minimum:  # type: ignore[operator]
-            raise ValueError("a regression task must have step > 0 and maximum > minimum")
-        elif self.maximum - self.minimum < self.step:  # type: ignore[operator]
-            raise ValueError("a regression task must have at least two answers; use a smaller step")
-        elif (self.maximum - self.minimum) / self.step > MAX_ANSWERS:  # type: ignore[operator]
-            raise ValueError(f"a regression task must have at most {MAX_ANSWERS} steps in its range; use a larger step")
-        return self
+
+KINDS = Registry("task kind")
+"""The settings class of each kind of task; `hyperformer.tasks` registers those of the library."""
 
 
-class Tasks(RootModel[dict[str, TaskSettings]]):
+def _parse_task(value: Any) -> Any:
+    """Validate a task with the settings class of its kind."""
+    if not isinstance(value, Mapping):
+        return value
+    if "kind" not in value:
+        raise_errors("Tasks", [InitErrorDetails(type="missing", loc=("kind",), input=value)])
+    kind = value["kind"]
+    if not isinstance(kind, str) or kind not in KINDS:
+        known = known_choices(KINDS)
+        raise_errors("Tasks", [InitErrorDetails(type="literal_error", loc=("kind",), input=kind, ctx=known)])
+    return KINDS[kind].model_validate(value)
+
+
+class Tasks(RootModel[dict[str, Annotated[SerializeAsAny[TaskSettings], BeforeValidator(_parse_task)]]]):
     """All tasks by name; a name must be valid as the name of a folder."""
 
     model_config = ConfigDict(frozen=True)

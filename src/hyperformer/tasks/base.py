@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer, Example
-from hyperformer.settings import TaskSettings
+from hyperformer.settings import Tasks, TaskSettings
+from hyperformer.settings.tasks import KINDS
 
 Metric = Callable[[Sequence[Any], Sequence[Any], int], float]
 """A function (true labels, predictions, number of answers of the task) → a number from -1 to 1."""
@@ -66,3 +67,26 @@ class Task(ABC):
         return {
             name: 100.0 * self.METRICS[name](truths, predictions, len(self.answers)) for name in self.settings.metrics
         }
+
+
+TASK_TYPES: dict[str, type[Task]] = {}
+"""The class of each registered kind of task."""
+
+
+def register_task(kind: str, settings: type[TaskSettings], task: type[Task]) -> None:
+    """Register a kind of task, so that tasks with this `kind` have its settings and class.
+
+    Raises:
+        ValueError: another kind has this name.
+    """
+    KINDS.register(kind, settings)
+    TASK_TYPES[kind] = task
+
+
+def make_tasks(settings: Tasks) -> dict[str, Task]:
+    """Return the tasks of a configuration by name, in its order.
+
+    Raises:
+        HyperFormerError: The text template of a task is invalid, or one of its metrics is unknown.
+    """
+    return {name: TASK_TYPES[task.kind](name, task) for name, task in settings.root.items()}

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
+from pydantic import Field, model_validator
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer
-from hyperformer.tasks.base import Metric, Task
+from hyperformer.settings import TaskSettings
+from hyperformer.tasks.base import Metric, Task, register_task
 
 
 def _accuracy(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
@@ -33,13 +35,31 @@ OUTSIDE = -1
 """Index of a generated answer that is none of the labels; it always counts as wrong."""
 
 
+class ClassificationSettings(TaskSettings):
+    """Settings of a classification task."""
+
+    labels: dict[str | int | bool, Annotated[str, Field(min_length=1)]]
+    """Maps each value of the label column to its answer text."""
+
+    @model_validator(mode="after")
+    def _check_labels(self) -> ClassificationSettings:
+        if len(self.labels) < 2:
+            raise ValueError("a classification task must have at least two `labels`")
+        if len(set(self.labels.values())) < len(self.labels):
+            raise ValueError("two labels have the same answer text; use a different text for each")
+        if len({str(value) for value in self.labels}) < len(self.labels):
+            raise ValueError("two labels have the same column value; use a different value for each")
+        return self
+
+
 class Classification(Task):
     """Classification task; the metrics compare the indices of labels in the setting `labels`."""
 
+    settings: ClassificationSettings
     METRICS: ClassVar[dict[str, Metric]] = {"accuracy": _accuracy, "f1": _f1, "matthews": _matthews}
 
     def _answers(self) -> tuple[list[str], list[float] | None]:
-        labels = self.settings.labels or {}
+        labels = self.settings.labels
         self._index = {str(value): i for i, value in enumerate(labels)}
         return list(labels.values()), None
 
@@ -59,3 +79,6 @@ class Classification(Task):
     def to_prediction(self, answer: Answer) -> int:
         """Return the index of the answer's label, or `OUTSIDE`."""
         return self.answers.index(answer.label) if answer.label in self.answers else OUTSIDE
+
+
+register_task("classification", ClassificationSettings, Classification)

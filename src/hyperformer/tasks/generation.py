@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer
-from hyperformer.tasks.base import Metric, Task
+from hyperformer.settings import TaskSettings
+from hyperformer.tasks.base import Metric, Task, register_task
 
 
 class _UnicodeTokenizer:
@@ -42,6 +43,10 @@ def _bleu(truths: Sequence[str], predictions: Sequence[str], answers: int) -> fl
     return float(corpus_bleu(predictions, [truths], lowercase=True, force=True).score) / 100.0
 
 
+class GenerationSettings(TaskSettings):
+    """Settings of a generative task, which has none of its own."""
+
+
 class Generation(Task):
     """Generative task; the label column has the text to generate."""
 
@@ -61,3 +66,6 @@ class Generation(Task):
     def to_prediction(self, answer: Answer) -> str:
         """Return the text of the answer."""
         return answer.label
+
+
+register_task("generation", GenerationSettings, Generation)

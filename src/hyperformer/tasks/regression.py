@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import FiniteFloat, model_validator
 from scipy import stats
 
 from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer
-from hyperformer.tasks.base import Metric, Task
+from hyperformer.settings import TaskSettings
+from hyperformer.tasks.base import Metric, Task, register_task
 
 
 def _correlation(statistic: Any) -> Metric:
@@ -28,12 +30,38 @@ def _correlation(statistic: Any) -> Metric:
     return metric
 
 
+MAX_ANSWERS = 1000
+"""Maximum number of steps between the minimum and the maximum."""
+
+
+class RegressionSettings(TaskSettings):
+    """Settings of a regression task, whose answers are `minimum`, `minimum + step`, … up to `maximum`."""
+
+    minimum: FiniteFloat
+    """The smallest answer."""
+    maximum: FiniteFloat
+    """Upper limit of the answers."""
+    step: FiniteFloat
+    """Distance between adjacent answers."""
+
+    @model_validator(mode="after")
+    def _check_grid(self) -> RegressionSettings:
+        if self.step <= 0 or self.maximum <= self.minimum:
+            raise ValueError("a regression task must have step > 0 and maximum > minimum")
+        if self.maximum - self.minimum < self.step:
+            raise ValueError("a regression task must have at least two answers; use a smaller step")
+        if (self.maximum - self.minimum) / self.step > MAX_ANSWERS:
+            raise ValueError(f"a regression task must have at most {MAX_ANSWERS} steps in its range; use a larger step")
+        return self
+
+
 class Regression(Task):
     """Regression task; a row's answer is the number on the task's grid that is nearest to the row's label.
 
     The grid has the numbers `minimum`, `minimum + step`, … up to `maximum`.
     """
 
+    settings: RegressionSettings
     METRICS: ClassVar[dict[str, Metric]] = {
         "pearson": _correlation(stats.pearsonr),
         "spearman": _correlation(stats.spearmanr),
@@ -41,7 +69,6 @@ class Regression(Task):
 
     def _answers(self) -> tuple[list[str], list[float] | None]:
         low, high, step = self.settings.minimum, self.settings.maximum, self.settings.step
-        assert low is not None and high is not None and step is not None  # checked by TaskSettings
         pairs = text.number_grid(low, high, step)
         return [answer for answer, _ in pairs], [number for _, number in pairs]
 
@@ -53,7 +80,7 @@ class Regression(Task):
             number = float(value)  # type: ignore[arg-type]
         except (TypeError, ValueError):
             number = math.nan
-        if not low <= number <= high:  # type: ignore[operator]
+        if not low <= number <= high:
             raise HyperFormerError(
                 f"the label in column {column!r} is {value!r}, expected a number from {low} to {high}"
             )
@@ -77,3 +104,6 @@ class Regression(Task):
             for truth, number in zip(truths, predictions, strict=True)
         ]
         return super().compute_metrics(truths, numbers)
+
+
+register_task("regression", RegressionSettings, Regression)

@@ -42,7 +42,7 @@ def encode(rows: Path, settings: Tasks, backbone: BackboneSettings) -> Writer:
     def encode_task(name: str, task: Task) -> Iterator[dict[str, list[int]]]:
         examples = map(task.make_example, stream_rows(rows, name, "train"))
         while chunk := list(islice(examples, CHUNK_ROWS)):
-            yield from loaded.encode(chunk, backbone)
+            yield from loaded.encode_examples(chunk, backbone)
 
     return write_tokens({name: encode_task(name, task) for name, task in tasks.make_tasks(settings).items()})
 

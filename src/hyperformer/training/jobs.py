@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow.compute as pc
+import torch
 from torch import Tensor
 
 from hyperformer.core.errors import HyperFormerError
@@ -77,7 +78,7 @@ def build_job(model: MultiTaskModel, tokens: Mapping[str, Rows], sampler: TaskSa
         return [TrainingRow(datasets[task][row], task, row) for task, row in sampler[step]]
 
     def collate(rows: Sequence[TrainingRow]) -> dict[str, Tensor]:
-        batch = model.backbone.collate([row.tokens for row in rows], [row.task for row in rows])
-        return {"task_ids": batch.task_ids, **batch.tensors}
+        tensors = model.backbone.collate([row.tokens for row in rows])
+        return {"task_ids": torch.tensor([row.task for row in rows]), **tensors}
 
     return TrainingJob(model, rows, collate, list(tokens))

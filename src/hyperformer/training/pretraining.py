@@ -74,7 +74,7 @@ def _pretrain(corpus: Rows, settings: PretrainingSettings, seed: int, state: Pat
         backbone.enable_gradient_checkpointing()
 
     def collate(batch: Sequence[TrainingRow]) -> dict[str, Tensor]:
-        return backbone.collate([row.tokens for row in batch], [0] * len(batch)).tensors
+        return backbone.collate([row.tokens for row in batch])
 
     size = sum(p.numel() for p in backbone.parameters())
     log.info("pretraining %.2f M parameters, vocabulary %d, on %d rows", size / 1e6, len(tokenizer), len(rows))

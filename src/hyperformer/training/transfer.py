@@ -128,7 +128,7 @@ def encode_samples(model: MultiTaskModel, task: str, rows: Path, settings: Trans
     unseen = [answer for label, answer in enumerate(model.tasks[task].answers) if label not in seen]
     if unseen and model.tasks[task].numbers is None:
         log.warning("%s: none of the %d rows has the answer %s", task, len(examples), ", ".join(unseen))
-    return collect_rows(model.backbone.encode(examples, model.backbone_settings), TOKEN_SCHEMA)
+    return collect_rows(model.backbone.encode_examples(examples, model.backbone_settings), TOKEN_SCHEMA)
 
 
 def initialize(model: MultiTaskModel, trained: MultiTaskModel, tokens: Rows, start: str) -> str:
@@ -182,9 +182,8 @@ def _loss(model: MultiTaskModel, tokens: Rows, batch_size: int = 64) -> float:
     total = 0.0
     for start in range(0, len(tokens), batch_size):
         rows = [tokens[i] for i in range(start, min(start + batch_size, len(tokens)))]
-        batch = model.backbone.collate(rows, [0] * len(rows))
-        tensors = {name: tensor.to(device) for name, tensor in batch.tensors.items()}
-        total += float(model.row_losses(batch.task_ids.to(device), tensors).sum())
+        tensors = {name: tensor.to(device) for name, tensor in model.backbone.collate(rows).items()}
+        total += float(model.row_losses(torch.zeros(len(rows), dtype=torch.long, device=device), tensors).sum())
     return total / len(tokens)
 
 

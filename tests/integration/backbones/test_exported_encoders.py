@@ -13,6 +13,7 @@ from hyperformer.core.files import sha256
 from hyperformer.core.manifest import FORMAT, Manifest
 from hyperformer.export.classifier import Classifier
 from hyperformer.export.parity import compare
+from hyperformer.model.task_models import TaskModels
 from hyperformer.runtime import Bundle
 from hyperformer.settings import EvaluationSettings, ExportSettings
 
@@ -48,7 +49,7 @@ def test_three_steps_change_the_answers_and_a_new_process_gives_the_same(member,
 def test_a_member_is_exported_and_answered_without_torch(member, tmp_path, task):
     model = train_model(build_model(member))
     evaluation = EvaluationSettings(batch_size=4)
-    target = Classifier(model, ExportSettings(opset=18, tolerance=1e-4), evaluation)
+    target = Classifier(TaskModels([model]), ExportSettings(opset=18, tolerance=1e-4), evaluation)
     spec = model.tasks[task]
     target.write(spec, tmp_path)
     files = {path.name: sha256(path) for path in tmp_path.iterdir()}

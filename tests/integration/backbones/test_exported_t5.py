@@ -15,6 +15,7 @@ from hyperformer.core.manifest import GRAPH
 from hyperformer.core.types import Example
 from hyperformer.export.classifier import Classifier
 from hyperformer.model.multi_task import DEFAULT_EVALUATION
+from hyperformer.model.task_models import TaskModels
 from hyperformer.settings import ExportSettings
 
 ANSWERS = """
@@ -47,13 +48,13 @@ def test_three_steps_change_the_answers_and_a_new_process_gives_the_same(member,
 def test_an_exported_member_scores_as_the_model_does(member, tmp_path):
     model = train_model(member)
     settings = ExportSettings(opset=18, tolerance=1e-4)
-    Classifier(model, settings, DEFAULT_EVALUATION).write(model.tasks["likeness"], tmp_path)
+    Classifier(TaskModels([model]), settings, DEFAULT_EVALUATION).write(model.tasks["likeness"], tmp_path)
     session = onnxruntime.InferenceSession(tmp_path / GRAPH, providers=["CPUExecutionProvider"])
     sources = ["a: book b: film", "a: the film is dull b: the song is wonderful"]
-    rows = model.backbone.encode([Example("likeness", source, "") for source in sources], model.backbone_settings)
-    batch = {
-        name: model.backbone.collate(rows, [0, 0]).tensors[name].numpy() for name in ("input_ids", "attention_mask")
-    }
+    rows = model.backbone.encode_examples(
+        [Example("likeness", source, "") for source in sources], model.backbone_settings
+    )
+    batch = {name: model.backbone.collate(rows)[name].numpy() for name in ("input_ids", "attention_mask")}
     scores, value = session.run(["scores", "value"], batch)
     for i, answer in enumerate(model.answer("likeness", [{"a": "book", "b": "film"}])):
         assert value[i] == pytest.approx(answer.value, abs=1e-4)

@@ -18,6 +18,7 @@ from hyperformer.core.manifest import GRAPH, INT8
 from hyperformer.export import TARGETS, classifier, graphs
 from hyperformer.export.classifier import Classifier
 from hyperformer.model.multi_task import DEFAULT_EVALUATION, MultiTaskModel
+from hyperformer.model.task_models import TaskModels
 from hyperformer.tasks import TASK_TYPES
 
 TASK = "mood3"
@@ -116,7 +117,7 @@ def test_the_file_reveals_no_source_code_or_paths(file):
 @pytest.mark.usefixtures("unshared_traces")
 def test_exporting_twice_gives_identical_bytes(file, checkpoint, export_settings, tmp_path):
     model = MultiTaskModel.from_pretrained(checkpoint)
-    Classifier(model, export_settings, DEFAULT_EVALUATION).write(model.tasks[TASK], tmp_path)
+    Classifier(TaskModels([model]), export_settings, DEFAULT_EVALUATION).write(model.tasks[TASK], tmp_path)
     for path in tmp_path.iterdir():
         assert path.read_bytes() == (file.parent / path.name).read_bytes(), path.name
     assert (tmp_path / GRAPH).is_file()
@@ -142,7 +143,7 @@ def test_a_fine_tuned_task_is_exported_equal_to_torch(make_model, export_setting
     model = make_model(method="fine_tuning_multi_task")
     model.backbone.t5.shared.weight += 0.1
     task = model.tasks["mood"]
-    Classifier(model, export_settings, DEFAULT_EVALUATION).write(task, tmp_path)
+    Classifier(TaskModels([model]), export_settings, DEFAULT_EVALUATION).write(task, tmp_path)
     ids = torch.tensor([[5, 6, 7, 1], [8, 1, 0, 0]])
     mask = (ids > 0).long()
     session = onnxruntime.InferenceSession(tmp_path / GRAPH, providers=["CPUExecutionProvider"])
@@ -156,7 +157,7 @@ def test_constants_beyond_the_largest_size_go_to_a_separate_file(
 ):
     monkeypatch.setattr(graphs, "LARGEST", 1000)
     model = MultiTaskModel.from_pretrained(checkpoint)
-    Classifier(model, export_settings, DEFAULT_EVALUATION).write(model.tasks[TASK], tmp_path)
+    Classifier(TaskModels([model]), export_settings, DEFAULT_EVALUATION).write(model.tasks[TASK], tmp_path)
     assert {path.name for path in tmp_path.iterdir()} >= {GRAPH, f"{GRAPH}.data"}
     assert (tmp_path / GRAPH).stat().st_size < file.stat().st_size
     inputs = {"input_ids": np.array([[5, 6, 7, 1]]), "attention_mask": np.ones((1, 4), dtype=np.int64)}
@@ -170,7 +171,7 @@ def test_constants_beyond_the_largest_size_go_to_a_separate_file(
 
 def test_tasks_whose_labels_have_the_same_shape_are_traced_once(checkpoint, export_settings, monkeypatch):
     model = MultiTaskModel.from_pretrained(checkpoint)
-    target = Classifier(model, export_settings, DEFAULT_EVALUATION)
+    target = Classifier(TaskModels([model]), export_settings, DEFAULT_EVALUATION)
     first = target._graph(model.bake("mood"), model.tasks["mood"])
     monkeypatch.setattr(classifier, "trace_graph", None)
     second = target._graph(model.bake("mood"), model.tasks["mood"])

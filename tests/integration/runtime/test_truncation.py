@@ -39,7 +39,7 @@ def test_a_bundle_encodes_a_bounded_number_of_characters(folder, request):
 def test_a_long_text_has_the_same_tokens_in_training(bundles, backbone_settings):
     bundle, backbone = load(bundles / "mood"), load_backbone(backbone_settings)
     sources = [bundle.source({"sentence": text}) for text in [*LONG, "a film", ""]]
-    encoded = backbone.encode([Example("mood", source, "good") for source in sources], backbone_settings)
+    encoded = backbone.encode_examples([Example("mood", source, "good") for source in sources], backbone_settings)
     ids, truncated = bundle.encode(sources)
     assert [row["input_ids"] for row in encoded] == ids
     assert truncated == [True] * len(LONG) + [False, False]
@@ -47,6 +47,6 @@ def test_a_long_text_has_the_same_tokens_in_training(bundles, backbone_settings)
 
 def test_other_calls_of_the_tokenizer_do_not_change_the_tokens_of_training(backbone, backbone_settings):
     examples = [Example("mood", source, "") for source in ("a film", "the film is dull " * 9)]
-    expected = backbone.encode(examples, backbone_settings)
+    expected = backbone.encode_examples(examples, backbone_settings)
     backbone.tokenizer(["a", "the film"], truncation=True, max_length=3, padding=True)
-    assert backbone.encode(examples, backbone_settings) == expected
+    assert backbone.encode_examples(examples, backbone_settings) == expected

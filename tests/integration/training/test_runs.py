@@ -23,6 +23,7 @@ from hyperformer.data.storage import read_rows
 from hyperformer.data.tokens import read_tokens
 from hyperformer.model.checkpoint import CONFIGURATION, WEIGHTS
 from hyperformer.model.multi_task import MultiTaskModel
+from hyperformer.model.task_models import TaskModels
 from hyperformer.training import finetuning, states
 from hyperformer.training.jobs import build_mixture_job
 from hyperformer.training.states import lock_states
@@ -305,7 +306,7 @@ def test_per_task_models_share_the_steps_and_are_trained_separately(train, tmp_p
     writer(tmp_path / "checkpoint")
     assert [line["step"] for line in history][-1] == pytest.approx(30, abs=1)
     assert all(set(line) == {"step", "mean", "mood", "mood3", "likeness"} for line in history)
-    kept = MultiTaskModel.from_pretrained(tmp_path / "checkpoint")
+    kept = TaskModels.from_pretrained(tmp_path / "checkpoint")
     best = [max(line[name] for line in history) for name in kept.tasks]
     means = [
         evaluation.evaluate(kept.answer, task, read_rows(toy_rows, name, "validation").select(range(8)))[0]["mean"]
@@ -377,7 +378,7 @@ class Killed(finetuning.BestCheckpoint):
 
 finetuning.BestCheckpoint = Killed
 rows, tokens, states, out = map(Path, arguments["paths"])
-method = Methods(**{arguments["method"]: arguments["settings"]}).get_method(arguments["method"])
+method = Methods({arguments["method"]: arguments["settings"]}).get_method(arguments["method"])
 writer, history = training.train(
     rows, tokens, Tasks(arguments["tasks"]), BackboneSettings(**arguments["backbone"]), method,
     TrainingSettings(**arguments["training"]), 0, states,

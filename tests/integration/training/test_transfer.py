@@ -17,6 +17,7 @@ from hyperformer.data.storage import read_rows, sample_rows, write_rows
 from hyperformer.export.bundle import export
 from hyperformer.model.checkpoint import CONFIGURATION
 from hyperformer.model.multi_task import DEFAULT_EVALUATION, MultiTaskModel
+from hyperformer.model.task_models import TaskModels
 from hyperformer.model.tensors import trained_tensors
 from hyperformer.runtime import load
 from hyperformer.settings import Tasks, TransferSettings
@@ -176,7 +177,7 @@ def test_adaptation_raises_the_probability_of_the_samples(adapted, new_rows):
     means = []
     for name, learning_rate in (("before", 1e-30), ("after", 1e-2)):
         _, folder = adapted(name, samples=48, steps=60, batch_size=16, learning_rate=learning_rate, states=name)
-        model = MultiTaskModel.from_pretrained(folder)
+        model = TaskModels.from_pretrained(folder)
         rows = read_rows(new_rows, "praise", "train")
         truths = [model.tasks["praise"].answer_text(row) for row in rows]
         answers = model.answer("praise", list(rows))
@@ -186,7 +187,7 @@ def test_adaptation_raises_the_probability_of_the_samples(adapted, new_rows):
 
 def test_adapted_tasks_are_exported_as_any_other(adapted, new_rows, export_settings, tmp_path):
     _, folder = adapted()
-    model = MultiTaskModel.from_pretrained(folder)
+    model = TaskModels.from_pretrained(folder)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, new_rows)
     export(folder, new_rows, metrics, export_settings, DEFAULT_EVALUATION)(tmp_path)
     row = read_rows(new_rows, "praise", "test")[0]

@@ -148,7 +148,7 @@ def test_a_model_for_each_task_has_heads_of_one_shape_and_they_are_swapped(bert,
 def test_two_texts_are_paired_as_the_tokenizer_pairs_them(member):
     model, plain = build_model(member), AutoTokenizer.from_pretrained(member)
     pairs = [("the film", "a lovely book"), ("a book", "the film is dull")]
-    encoded = model.backbone.encode([Example("likeness", pair, "") for pair in pairs], model.backbone_settings)
+    encoded = model.backbone.encode_examples([Example("likeness", pair, "") for pair in pairs], model.backbone_settings)
     expected = plain([a for a, _ in pairs], [b for _, b in pairs])
     assert [row["input_ids"] for row in encoded] == expected["input_ids"]
     if "token_type_ids" in expected:
@@ -279,7 +279,9 @@ def test_a_tokenizer_with_other_token_types_is_refused(tmp_path, texts):
 def test_special_tokens_in_a_text_are_text(member):
     backbone = backbones.load(encoder_settings(member))
     marks = backbone.tokenizer.all_special_tokens
-    rows = backbone.encode([Example("", f"a film {mark} a book", "") for mark in marks], encoder_settings(member))
+    rows = backbone.encode_examples(
+        [Example("", f"a film {mark} a book", "") for mark in marks], encoder_settings(member)
+    )
     numbers = {backbone.tokenizer.convert_tokens_to_ids(mark) for mark in marks} - {backbone.tokenizer.unk_token_id}
     for row in rows:
         ids = row["input_ids"]
@@ -295,8 +297,8 @@ def test_a_text_is_truncated_at_its_end_whatever_the_tokenizer_says(tmp_path, te
     tokenizer.truncation_side = "left"
     tokenizer.save_pretrained(folder)
     example = Example("", (" ".join(texts[:9]), texts[3]), "")
-    (ids,) = backbones.load(encoder_settings(folder)).encode([example], encoder_settings(folder))
-    assert [ids] == usual.encode([example], encoder_settings(folder))
+    (ids,) = backbones.load(encoder_settings(folder)).encode_examples([example], encoder_settings(folder))
+    assert [ids] == usual.encode_examples([example], encoder_settings(folder))
     assert len(ids["input_ids"]) == 32
 
 

@@ -34,8 +34,8 @@ def test_three_steps_change_layer_norms_and_the_method_and_nothing_else(member):
 def test_a_baked_member_scores_as_the_model_does(member):
     model = train_model(member)
     baked = model.bake("mood3")
-    encoded = baked.encode([Example("mood3", SOURCE, "")], model.backbone_settings)
-    batch = baked.collate(encoded, [0]).tensors
+    encoded = baked.encode_examples([Example("mood3", SOURCE, "")], model.backbone_settings)
+    batch = baked.collate(encoded)
     for scoring in get_args(Scoring):
         graph = baked.build_export_module(model.answers["mood3"], scoring)
         scores, probabilities = graph(batch["input_ids"], batch["attention_mask"])
@@ -49,8 +49,10 @@ def test_scores_are_those_of_transformers_own_forward_pass(member):
     model = build_model(member)
     plain = type(model.backbone.t5).from_pretrained(member).eval()
     answers = model.tasks["mood3"].answers
-    encoded = model.backbone.encode([Example("mood3", SOURCE, answer) for answer in answers], model.backbone_settings)
-    batch = model.backbone.collate(encoded, [0] * len(answers)).tensors
+    encoded = model.backbone.encode_examples(
+        [Example("mood3", SOURCE, answer) for answer in answers], model.backbone_settings
+    )
+    batch = model.backbone.collate(encoded)
     with torch.no_grad():
         ids = batch["input_ids"][:1], batch["attention_mask"][:1]
         scores = model.eval().backbone.scores(*ids, model.answers["mood3"], "likelihood")[0]

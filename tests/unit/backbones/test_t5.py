@@ -58,7 +58,7 @@ def settings(path: object) -> BackboneSettings:
 def test_encoding_truncates_source_and_target_and_ends_both(backbone):
     long = Example("mood", "the film is dull and the book is lovely", "the song is very wicked today on the whole")
     short = SETTINGS.model_copy(update={"max_source_tokens": 6, "max_target_tokens": 4})
-    (row,) = backbone.encode([long], short)
+    (row,) = backbone.encode_examples([long], short)
     assert (len(row["input_ids"]), len(row["labels"])) == (6, 4)
     assert row["input_ids"][-1] == row["labels"][-1] == backbone.tokenizer.eos_token_id
     assert backbone.encode([], short) == []
@@ -66,9 +66,8 @@ def test_encoding_truncates_source_and_target_and_ends_both(backbone):
 
 def test_collating_pads_to_the_longest_and_marks_what_is_padding(backbone):
     rows = [{"input_ids": [7, 8, 1], "labels": [5, 1]}, {"input_ids": [9, 1], "labels": [4, 6, 3, 1]}]
-    batch = backbone.collate(rows, [2, 0])
-    assert batch.task_ids.tolist() == [2, 0]
-    assert {name: tensor.tolist() for name, tensor in batch.tensors.items()} == {
+    batch = backbone.collate(rows)
+    assert {name: tensor.tolist() for name, tensor in batch.items()} == {
         "input_ids": [[7, 8, 1], [9, 1, 0]],
         "attention_mask": [[1, 1, 1], [1, 1, 0]],
         "labels": [[5, 1, IGNORED, IGNORED], [4, 6, 3, 1]],
@@ -76,8 +75,8 @@ def test_collating_pads_to_the_longest_and_marks_what_is_padding(backbone):
 
 
 def test_a_real_pad_token_in_a_source_is_not_masked(backbone):
-    batch = backbone.collate([{"input_ids": [7, 0, 8, 1], "labels": [1]}], [0])
-    assert batch.tensors["attention_mask"].tolist() == [[1, 1, 1, 1]]
+    batch = backbone.collate([{"input_ids": [7, 0, 8, 1], "labels": [1]}])
+    assert batch["attention_mask"].tolist() == [[1, 1, 1, 1]]
 
 
 def test_sites_are_feed_forward_then_self_attention_of_every_block(backbone):
@@ -88,8 +87,8 @@ def test_sites_are_feed_forward_then_self_attention_of_every_block(backbone):
 
 @torch.no_grad()
 def test_the_loss_of_a_row_in_a_padded_batch_is_transformers_loss_of_that_row_alone(backbone, plain):
-    rows = backbone.encode(examples(), SETTINGS)
-    losses = backbone.loss(backbone.collate(rows, [0, 0, 0]).tensors, 0.0)
+    rows = backbone.encode_examples(examples(), SETTINGS)
+    losses = backbone.loss(backbone.collate(rows), 0.0)
     for row, loss in zip(rows, losses, strict=True):
         alone = plain(input_ids=torch.tensor([row["input_ids"]]), labels=torch.tensor([row["labels"]])).loss
         torch.testing.assert_close(loss, alone, rtol=0, atol=1e-5)
@@ -97,8 +96,8 @@ def test_the_loss_of_a_row_in_a_padded_batch_is_transformers_loss_of_that_row_al
 
 @torch.no_grad()
 def test_label_smoothing_is_torchs(backbone, plain):
-    rows = backbone.encode(examples(), SETTINGS)
-    losses = backbone.loss(backbone.collate(rows, [0, 0, 0]).tensors, 0.2)
+    rows = backbone.encode_examples(examples(), SETTINGS)
+    losses = backbone.loss(backbone.collate(rows), 0.2)
     for row, loss in zip(rows, losses, strict=True):
         labels = torch.tensor([row["labels"]])
         logits = plain(input_ids=torch.tensor([row["input_ids"]]), labels=labels).logits
@@ -108,8 +107,8 @@ def test_label_smoothing_is_torchs(backbone, plain):
 
 @torch.no_grad()
 def test_scores_are_the_summed_log_probabilities_of_each_answer_forced_alone(backbone, plain):
-    rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
-    batch = backbone.collate(rows, [0, 0, 0]).tensors
+    rows = backbone.encode_examples([Example("mood", source, "") for source in SOURCES], SETTINGS)
+    batch = backbone.collate(rows)
     assert not batch["attention_mask"].all()
     scores = backbone.scores(
         batch["input_ids"], batch["attention_mask"], backbone.encode_answers(ANSWERS), "likelihood"
@@ -130,8 +129,8 @@ def test_scores_are_the_summed_log_probabilities_of_each_answer_forced_alone(bac
 def test_constrained_scores_are_normalised_over_the_possible_next_tokens(backbone, plain, answers):
     """Compare with each answer forced alone, with every token normalised over the tokens that an answer has there."""
     ids = [backbone.tokenizer(answer)["input_ids"] for answer in answers]
-    rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
-    batch = backbone.collate(rows, [0, 0, 0]).tensors
+    rows = backbone.encode_examples([Example("mood", source, "") for source in SOURCES], SETTINGS)
+    batch = backbone.collate(rows)
     inputs = batch["input_ids"], batch["attention_mask"]
     scores = backbone.scores(*inputs, backbone.encode_answers(answers), "constrained")
     torch.testing.assert_close(scores.exp().sum(1), torch.ones(3))
@@ -163,8 +162,8 @@ def test_an_answer_outside_the_vocabulary_is_refused(backbone):
 @torch.no_grad()
 def test_baked_adapters_score_as_active_ones_do(backbone):
     weights = random_weights()
-    rows = backbone.encode([Example("mood", source, "") for source in SOURCES], SETTINGS)
-    batch = backbone.collate(rows, [0, 0, 0]).tensors
+    rows = backbone.encode_examples([Example("mood", source, "") for source in SOURCES], SETTINGS)
+    batch = backbone.collate(rows)
     inputs = batch["input_ids"], batch["attention_mask"], backbone.encode_answers(ANSWERS), "likelihood"
     bare = backbone.scores(*inputs)
     with backbone.active_weights.use(weights):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from toys import PAPER, method_settings, task_settings
+from toys import PAPER, Batch, method_settings, task_settings
 from transformers import T5Config
 
 from hyperformer.core.errors import HyperFormerError
@@ -45,8 +45,9 @@ multi_task_method = pytest.mark.parametrize("method", [name for name in METHODS 
 
 
 def make_batch(model, rows):
-    encoded = model.backbone.encode([Example(*row) for row in rows], model.backbone_settings)
-    return model.backbone.collate(encoded, [model.task_id(task) for task, _, _ in rows])
+    encoded = model.backbone.encode_examples([Example(*row) for row in rows], model.backbone_settings)
+    task_ids = torch.tensor([model.task_id(task) for task, _, _ in rows])
+    return Batch(task_ids, model.backbone.collate(encoded))
 
 
 @pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
@@ -205,8 +206,8 @@ def test_a_baked_task_scores_as_the_model_does(make_model, method):
     model = make_model(loud=True, method=method)
     for task in model.group:
         baked = model.bake(task)
-        rows = baked.encode([Example(task, source, "") for _, source, _ in ROWS], model.backbone_settings)
-        batch = baked.collate(rows, [0] * len(rows)).tensors
+        rows = baked.encode_examples([Example(task, source, "") for _, source, _ in ROWS], model.backbone_settings)
+        batch = baked.collate(rows)
         scores = baked.scores(batch["input_ids"], batch["attention_mask"], model.answers[task], "constrained")
         wanted = torch.tensor([s.values for s in model.scores(task, [source for _, source, _ in ROWS], 8)])
         torch.testing.assert_close(scores, wanted, rtol=1e-6, atol=1e-5)
@@ -286,8 +287,8 @@ def test_a_baked_task_keeps_its_own_tensors_when_another_is_asked(make_model, me
     baked = {task: model.bake(task) for task, model in models.items()}
     model = models.first
     for task, backbone in baked.items():
-        rows = backbone.encode([Example(task, source, "") for _, source, _ in ROWS], model.backbone_settings)
-        batch = backbone.collate(rows, [0] * len(rows)).tensors
+        rows = backbone.encode_examples([Example(task, source, "") for _, source, _ in ROWS], model.backbone_settings)
+        batch = backbone.collate(rows)
         scores = backbone.scores(batch["input_ids"], batch["attention_mask"], model.answers[task], "constrained")
         torch.testing.assert_close(scores, torch.tensor([s.values for s in wanted[task]]), rtol=1e-5, atol=1e-5)
 
@@ -340,9 +341,11 @@ def test_more_beams_find_answers_that_are_at_least_as_likely(make_generative):
     sources = [f"say again: {row['sentence']}" for row in SENTENCES]
 
     def likelihood(texts):
-        rows = model.backbone.encode([Example("echo", *pair) for pair in zip(sources, texts, strict=True)], SHORT)
-        batch = model.backbone.collate(rows, [model.task_id("echo")] * len(rows))
-        return -float(model.row_losses(batch.task_ids, batch.tensors).sum().detach())
+        rows = model.backbone.encode_examples(
+            [Example("echo", *pair) for pair in zip(sources, texts, strict=True)], SHORT
+        )
+        task_ids = torch.tensor([model.task_id("echo")] * len(rows))
+        return -float(model.row_losses(task_ids, model.backbone.collate(rows)).sum().detach())
 
     greedy, four = (model.generate("echo", sources, EvaluationSettings(batch_size=8, num_beams=n)) for n in (1, 4))
     assert greedy != four

@@ -9,7 +9,8 @@ import yaml
 from kedro.config import OmegaConfigLoader
 
 from hyperformer.methods import METHODS
-from hyperformer.settings import ConfigurationError, Settings, check_settings, rename_settings
+from hyperformer.preflight.settings import check_settings
+from hyperformer.settings import ConfigurationError, Settings, rename_settings
 from hyperformer.settings.renamed import RENAMED, RENAMED_VALUES
 from hyperformer.tasks import make_tasks
 
@@ -244,18 +245,10 @@ def test_settings_of_a_run_that_contradict_each_other_are_refused(
 @pytest.mark.parametrize(
     ("task", "changes", "expected"),
     [
-        ("similarity", {"labels": {0: "a", 1: "b"}}, "a regression task must have"),
-        ("similarity", {"step": None}, "a regression task must have"),
         ("similarity", {"step": 0}, "step > 0"),
         ("similarity", {"maximum": -1}, "maximum > minimum"),
         ("similarity", {"step": 99}, "at least two answers"),
-        ("similarity", {"kind": "classification"}, "a classification task must have"),
-        ("sentiment", {"kind": "regression"}, "a regression task must have"),
-        ("sentiment", {"labels": None}, "a classification task must have"),
         ("sentiment", {"labels": {0: "only"}}, "at least two"),
-        ("sentiment", {"minimum": 0}, "no minimum"),
-        ("sentiment", {"kind": "generation"}, "a generative task must not have labels"),
-        ("similarity", {"kind": "generation"}, "a generative task must not have labels"),
         ("sentiment", {"labels": {0: "same", 1: "same"}}, "two labels have the same answer text"),
     ],
 )
@@ -266,6 +259,29 @@ def test_a_task_that_contradicts_itself_is_refused(
     message = error_of(tree)
     assert f"the setting 'tasks.{task}' is invalid" in message
     assert expected in message
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "expected"),
+    [
+        ("similarity", {"labels": {0: "a"}}, "'tasks.similarity.labels' is only for classification tasks; remove it"),
+        ("sentiment", {"minimum": 0}, "'tasks.sentiment.minimum' is only for regression tasks; remove it, or change"),
+        ("sentiment", {"kind": "generation"}, "'tasks.sentiment.labels' is only for classification tasks"),
+        ("sentiment", {"kind": "regression"}, "'tasks.sentiment.minimum' is missing"),
+        ("similarity", {"kind": "classification"}, "'tasks.similarity.labels' is missing"),
+        ("similarity", {"step": None}, "'tasks.similarity.step' is invalid: Input should be a valid number, got None"),
+        (
+            "sentiment",
+            {"kind": ["classification"]},
+            "'tasks.sentiment.kind' is ['classification']; did you mean 'classification'?",
+        ),
+    ],
+)
+def test_a_setting_of_another_kind_of_task_is_refused(
+    tree: dict[str, Any], task: str, changes: dict[str, Any], expected: str
+) -> None:
+    tree["tasks"][task].update(changes)
+    assert expected in error_of(tree)
 
 
 def test_an_answer_that_yaml_takes_for_a_truth_value_asks_for_quotes(tree: dict[str, Any]) -> None:
@@ -288,7 +304,8 @@ def test_all_errors_are_named_at_once(tree: dict[str, Any]) -> None:
     tree["tasks"]["sentiment"]["lables"] = {}
     tree["tasks"]["similarity"]["step"] = None
     message = error_of(tree)
-    for setting in ("'sede'", "'training.steps'", "'export.opset'", "'tasks.sentiment.lables'", "'tasks.similarity'"):
+    names = ("sede", "training.steps", "export.opset", "tasks.sentiment.lables", "tasks.similarity.step")
+    for setting in map(repr, names):
         assert message.count(setting) == 1
 
 

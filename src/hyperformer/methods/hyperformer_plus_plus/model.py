@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from hyperformer.core.types import AdapterWeights, Site
-from hyperformer.methods.hypernetworks import Generators, HypernetworkMethod, build_projector
-from hyperformer.settings import HyperFormerPlusPlusSettings
+from hyperformer.methods.hyperformer.hypernetworks import Generators, HypernetworkMethod, build_projector
+from hyperformer.methods.hyperformer_plus_plus.settings import HyperFormerPlusPlusSettings
 
 PROJECTED_NORM_EPS = 1e-6
 

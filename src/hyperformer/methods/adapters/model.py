@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from hyperformer.core.types import AdapterWeights, Site
-from hyperformer.methods.base import INITIAL_STD, Method, compute_bottleneck, get_initial_gain, select_sites
-from hyperformer.settings import AdapterSettings
+from hyperformer.methods.adapters.settings import AdapterSettings
+from hyperformer.methods.adapters.sites import compute_bottleneck, get_initial_gain, select_sites
+from hyperformer.methods.base import INITIAL_STD, Method
 
 
-class AdaptersMultiTask(Method):
+class Adapters(Method):
     """Adapters whose weights are trained directly, not generated: A(x) = x + LN(U act(D x + b_D) + b_U).
 
     The parameters for t tasks and s sites are down (D) [t, s, r, d], down_bias [t, s, r], up (U) [t, s, d, r],
@@ -25,7 +26,7 @@ class AdaptersMultiTask(Method):
         self, settings: AdapterSettings, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0
     ) -> None:
         super().__init__(settings, tasks, sites, width, head_rows)
-        self.sites = select_sites(settings, sites)
+        self.sites, self.activation = select_sites(settings, sites), settings.activation
         t, s, d, r = len(tasks), len(self.sites), width, compute_bottleneck(settings, width)
         self.down = nn.Parameter(torch.empty(t, s, r, d).normal_(std=INITIAL_STD))
         self.down_bias = nn.Parameter(torch.zeros(t, s, r))

@@ -1,4 +1,4 @@
-"""T5 multi-task (Karimi Mahabadi et al. 2021, section 4): the whole backbone is fine-tuned on all tasks."""
+"""Fine-tuning of the whole backbone (T5 in Karimi Mahabadi et al. 2021, section 4)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 from hyperformer.core.types import Site
 from hyperformer.methods.base import Method
-from hyperformer.settings import FineTuningSettings
+from hyperformer.methods.fine_tuning.settings import FineTuningSettings
 
 
-class FineTuningMultiTask(Method):
+class FineTuning(Method):
     """Fine-tuning of the whole backbone, without adapters; with heads if the backbone needs them."""
 
     trains_backbone = True

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from hyperformer.core.types import AdapterWeights, Site
-from hyperformer.methods.hypernetworks import Generators, HypernetworkMethod, build_projector
-from hyperformer.settings import HyperFormerSettings
+from hyperformer.methods.hyperformer.hypernetworks import Generators, HypernetworkMethod, build_projector
+from hyperformer.methods.hyperformer.settings import HyperFormerSettings
 
 
 class HyperFormer(HypernetworkMethod):

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from hyperformer.core.types import AdapterWeights, HeadWeights, Site
-from hyperformer.methods.base import INITIAL_STD, Method, compute_bottleneck, get_initial_gain, select_sites
-from hyperformer.settings import HyperFormerSettings, ProjectorSettings
+from hyperformer.methods.adapters.sites import compute_bottleneck, get_initial_gain, select_sites
+from hyperformer.methods.base import INITIAL_STD, Method
+from hyperformer.methods.hyperformer.settings import HyperFormerSettings, ProjectorSettings
 
 
 def build_linear(inputs: int, outputs: int) -> nn.Linear:
@@ -65,7 +66,7 @@ class HypernetworkMethod(Method):
     ) -> None:
         generated = head_rows > 0 and settings.head == "generated"
         super().__init__(settings, tasks, sites, width, 0 if generated else head_rows)
-        self.sites = select_sites(settings, sites)
+        self.sites, self.activation = select_sites(settings, sites), settings.activation
         self.task_embedding = nn.Embedding(len(tasks), settings.task_embedding_dim)
         self.generated_heads = GeneratedHeads(settings.task_embedding_dim, head_rows, width) if generated else None
 

@@ -1,63 +1,44 @@
-"""Validation of a parameter tree, with messages that name the setting and the right name."""
+"""Validation of a parameter tree, with messages that name each setting and the right name or value."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, get_args
+from typing import Any, TypeVar, get_args
 
-from pydantic import (
-    Field,
-    ValidationError,
-)
+from pydantic import ValidationError
 
+from hyperformer import methods, tasks
 from hyperformer.core.errors import suggest_name
-from hyperformer.settings.backbone import BackboneSettings
-from hyperformer.settings.base import ConfigurationError, SettingsModel
-from hyperformer.settings.data import DataSettings
-from hyperformer.settings.embedded import EmbeddedSettings
-from hyperformer.settings.evaluation import EvaluationSettings
-from hyperformer.settings.export import ExportSettings
-from hyperformer.settings.methods import Methods, MethodSettings
-from hyperformer.settings.pretraining import PretrainingSettings
+from hyperformer.settings import ConfigurationError, Methods, RunSettings, Settings
+from hyperformer.settings.methods import METHODS
 from hyperformer.settings.renamed import RENAMED_VALUES, generic_name, new_name
-from hyperformer.settings.tasks import Tasks, TaskSettings
-from hyperformer.settings.training import TrainingSettings
-from hyperformer.settings.transfer import TransferSettings
+from hyperformer.settings.tasks import KINDS
+
+REGISTERED = (methods, tasks)
+"""Importing these packages registers the settings of methods and of kinds of tasks."""
 
 
-class Settings(SettingsModel):
-    """All settings of a Kedro environment."""
-
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
-    """Seed of everything random: splits, initial weights and the order of rows."""
-    embedded: EmbeddedSettings
-    pretraining: PretrainingSettings
-    backbone: BackboneSettings
-    data: DataSettings
-    tasks: Tasks
-    method: str
-    """Method to train: the name of one of the blocks of `methods`."""
-    methods: Methods
-    training: TrainingSettings
-    transfer: TransferSettings
-    evaluation: EvaluationSettings
-    export: ExportSettings
-
-    @property
-    def chosen_method(self) -> MethodSettings:
-        """The settings of the method that `method` names."""
-        return self.methods.get_method(self.method)
+S = TypeVar("S", bound=RunSettings)
 
 
 def check_settings(parameters: dict[str, Any]) -> Settings:
+    """Validate the parameter tree of a Kedro environment; see `check_blocks` for the errors."""
+    return check_blocks(parameters, Settings)
+
+
+def check_blocks(parameters: dict[str, Any], schema: type[S]) -> S:
     """Validate a parameter tree and return its typed settings.
+
+    Args:
+        parameters: the parameter tree.
+        schema: the class of the settings.
 
     Raises:
         ConfigurationError: Keys are unknown, renamed or missing, or values are invalid; the message lists all of them.
             Or `methods` has no settings for the value of `method`.
     """
     try:
-        settings = Settings.model_validate(parameters)
+        settings = schema.model_validate(parameters)
     except ValidationError as error:
         errors = error.errors()
         renamed = {new_name(e["loc"]) for e in errors if e["type"] == "extra_forbidden"}
@@ -72,6 +53,8 @@ def _message(error: Any) -> str:
     setting = ".".join(path)
     if error["type"] == "extra_forbidden" and (new := new_name(error["loc"])):
         return f"the setting {setting!r} is now called {new.rpartition('.')[2]!r}; rename it"
+    if error["type"] == "extra_forbidden" and (kinds := _other_kinds(error["loc"])):
+        return f"the setting {setting!r} is only for {' or '.join(kinds)} tasks; remove it, or change `kind`"
     if error["type"] == "extra_forbidden":
         return f"unknown setting {setting!r}; {suggest_name(path[-1], known)}"
     if error["type"] == "missing":
@@ -96,15 +79,37 @@ def _choices(error: Any) -> list[str]:
     return re.findall(r"'([^']*)'", error["ctx"]["expected"])
 
 
+def _other_kinds(loc: tuple[int | str, ...]) -> list[str]:
+    """Return the kinds of tasks that have a setting; none if it is not the setting of a task."""
+    if len(loc) != 3 or loc[0] != "tasks":
+        return []
+    return [kind for kind, settings in KINDS.items() if loc[2] in settings.model_fields]
+
+
 def _resolve(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
     """Return the path of a setting, and the names that its block may have."""
     model: Any = Settings
     path: list[str] = []
     names: list[str] = []
     for part in loc:
-        names = list(getattr(model, "model_fields", []))
+        fields = _fields(model)
+        names, model = list(fields), fields.get(str(part))
         path.append(str(part))
-        model = TaskSettings if model is Tasks else getattr(model, "model_fields", {}).get(part)
-        model = getattr(model, "annotation", model)
-        model = next((kind for kind in get_args(model) if hasattr(kind, "model_fields")), model)  # of `… | None`
+        if model is None and names == [] and len(path) == 2 and path[0] == "tasks":
+            model = KINDS
     return path, names
+
+
+def _fields(model: Any) -> dict[str, Any]:
+    """Return the settings of a block by name, each with the class of its own block, if it is one."""
+    if model is Methods:
+        return dict(METHODS)
+    if model is KINDS:
+        return {name: field for kind in KINDS.values() for name, field in _fields(kind).items()}
+    fields = getattr(model, "model_fields", {})
+    return {name: _block_class(field.annotation) for name, field in fields.items() if name != "root"}
+
+
+def _block_class(annotation: Any) -> Any:
+    """Return the settings class of an annotation such as `Block` or `Block | None`."""
+    return next((kind for kind in get_args(annotation) if hasattr(kind, "model_fields")), annotation)

@@ -1,0 +1,1 @@
+"""Checks before a run: what can be refused before any work starts."""

@@ -1,0 +1,48 @@
+"""All settings of a run."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from hyperformer.settings.backbone import BackboneSettings
+from hyperformer.settings.base import SettingsModel
+from hyperformer.settings.data import DataSettings
+from hyperformer.settings.embedded import EmbeddedSettings
+from hyperformer.settings.evaluation import EvaluationSettings
+from hyperformer.settings.export import ExportSettings
+from hyperformer.settings.methods import Methods, MethodSettings
+from hyperformer.settings.pretraining import PretrainingSettings
+from hyperformer.settings.tasks import Tasks
+from hyperformer.settings.training import TrainingSettings
+from hyperformer.settings.transfer import TransferSettings
+
+
+class RunSettings(SettingsModel):
+    """Settings of training, evaluation and export on tasks whose rows exist."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    """Seed of everything random: splits, initial weights and the order of rows."""
+    backbone: BackboneSettings
+    data: DataSettings
+    tasks: Tasks
+    method: str
+    """Method to train: the name of one of the blocks of `methods`."""
+    methods: Methods
+    training: TrainingSettings
+    evaluation: EvaluationSettings
+    export: ExportSettings
+
+    @property
+    def chosen_method(self) -> MethodSettings:
+        """The settings of the method that `method` names."""
+        return self.methods.get_method(self.method)
+
+
+class Settings(RunSettings):
+    """All settings of a Kedro environment."""
+
+    embedded: EmbeddedSettings
+    pretraining: PretrainingSettings
+    transfer: TransferSettings

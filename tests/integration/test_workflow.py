@@ -1,0 +1,100 @@
+"""Training and export from Python, with the package's own parts and with parts from outside it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from encoders import save_backbone
+from processes import run_fork
+from toys import toy_sentences
+
+import hyperformer
+from hyperformer import HyperFormerError
+
+TASK = {
+    "text": "sentence: {sentence}",
+    "kind": "classification",
+    "label_column": "label",
+    "labels": {0: "negative", 1: "positive"},
+    "metrics": ["accuracy"],
+}
+TRAINING = {"steps": 4, "warmup_steps": 1, "evaluate_every": 2, "batch_size": 8, "learning_rate": 0.01}
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    """Write a folder with a CSV file for each split."""
+    folder = tmp_path / "reviews"
+    folder.mkdir()
+    rows = toy_sentences()
+    for split, chosen in {"train": rows[:30], "validation": rows[30:50], "test": rows[50:]}.items():
+        with (folder / f"{split}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["sentence", "label"])
+            writer.writeheader()
+            writer.writerows(chosen)
+    return folder
+
+
+def test_a_task_is_trained_exported_and_answered_from_python(reviews, backbone_settings, tmp_path):
+    tasks = {"mood": {**TASK, "source": {"path": str(reviews)}}}
+    backbone = backbone_settings.model_dump()
+    sizes = {"reduction_factor": 4, "task_embedding_dim": 8, "projector": None}
+    methods = {"hyperformer_plus_plus": sizes}
+    models = hyperformer.train(tmp_path / "run", tasks, backbone, methods=methods, training=TRAINING)
+    bundles = hyperformer.export_bundles(tmp_path / "run")
+    row = {"sentence": "the film is wonderful"}
+    answer, expected = bundles["mood"](row), models.predict("mood", row)
+    assert answer.label == expected.label
+    assert answer.probabilities == pytest.approx(expected.probabilities, abs=1e-4)
+    assert hyperformer.MultiTaskModel.from_pretrained(tmp_path / "run" / "checkpoint").predict("mood", row) == expected
+    written = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith(".")}
+    assert written == {"rows", "tokens", "checkpoint", "metrics.json", "onnx"}
+
+
+def test_what_cannot_be_trained_or_exported_is_refused_before_anything_is_written(reviews, backbone_settings, tmp_path):
+    tasks = {"mood": {**TASK, "source": {"path": str(reviews)}}}
+    with pytest.raises(HyperFormerError, match=r"unknown setting 'training.step'; did you mean 'steps'\?"):
+        hyperformer.train(tmp_path / "run", tasks, backbone_settings.path, training={"step": 1})
+    with pytest.raises(HyperFormerError, match="Train first"):
+        hyperformer.export_bundles(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+EXTENDED = """
+import json, sys
+import torch
+torch.set_num_threads(1)
+import extensions
+extensions.register()
+import hyperformer
+folder, reviews, backbone, training = sys.argv[1:]
+task = {"source": {"path": reviews}, "text": "{sentence}", "kind": "yes_no", "label_column": "label", "yes": "1",
+        "metrics": ["accuracy"]}
+lengths = {"path": backbone, "max_source_tokens": 32}
+models = hyperformer.train(folder, {"mood": task}, lengths, method="shared_adapter",
+                           methods={"shared_adapter": {"bottleneck": 4}}, training=json.loads(training))
+bundles = hyperformer.export_bundles(folder)
+row = {"sentence": "the film is wonderful"}
+print(json.dumps([bundles["mood"](row).probabilities, models.predict("mood", row).probabilities]))
+try:
+    hyperformer.train(folder, {"mood": {**task, "yess": 1}}, backbone)
+except hyperformer.HyperFormerError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def test_a_kind_a_method_a_backbone_and_a_target_from_outside_are_trained_and_exported(reviews, tmp_path, texts):
+    backbone = save_backbone(tmp_path / "bert", "bert", texts)
+    configuration = json.loads((backbone / "config.json").read_text())
+    (backbone / "config.json").write_text(json.dumps({**configuration, "model_type": "copied_bert"}))
+    done = run_fork(EXTENDED, tmp_path / "run", reviews, backbone, json.dumps(TRAINING))
+    assert done.returncode == 0, done.stderr
+    answers, refused = map(json.loads, done.stdout.splitlines()[-2:])
+    assert answers[0] == pytest.approx(answers[1], abs=1e-4)
+    assert set(answers[0]) == {"no", "yes"}
+    assert (tmp_path / "run" / "onnx" / "mood" / "answers.txt").read_text() == "no\nyes"
+    assert "answers.txt" in json.loads((tmp_path / "run" / "onnx" / "mood" / "manifest.json").read_text())["files"]
+    assert "unknown setting 'tasks.mood.yess'; did you mean 'yes'?" in refused
