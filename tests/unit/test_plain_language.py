@@ -56,7 +56,7 @@ QUESTIONS = ("What", "Which", "Whether", "How")
 ALLOWED_QUESTIONS = 8
 ALLOWED = {Path("tests/unit/test_plain_language.py")}
 ALLOWED_PHRASES = {
-    Path("src/hyperformer/embedded/corpus.py"): {"mend"},
+    Path("src/hyperformer/embedded/objectives.py"): {"mend"},
     Path("tests/unit/embedded/test_corpus.py"): {"mend"},
 }
 """File → phrases that are data in it: the shipped backbone was pretrained on these words."""

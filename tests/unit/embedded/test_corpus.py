@@ -10,7 +10,8 @@ import pytest
 import yaml
 from reader import OPPOSITE_VERBS, parse, parse_opinion, split_sentences
 
-from hyperformer.embedded.corpus import CHEER, GLOOM, Pair, draw_corpus, draw_pairs
+from hyperformer.embedded.corpus import draw_corpus, draw_pairs
+from hyperformer.embedded.objectives import CHEER, GLOOM, Pair
 from hyperformer.embedded.suite import SUITE
 from hyperformer.text import join_source
 
