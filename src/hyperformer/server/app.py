@@ -22,14 +22,13 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from hyperformer.server import protocol
 from hyperformer.server.batching import Batcher, QueueFullError
 from hyperformer.server.connections import LimitedProtocol
 from hyperformer.server.hosts import HostCheck
 from hyperformer.server.inference import CLIENT_CLOSED_REQUEST, JSON, OCTET_STREAM, STATUS_CODES, Inference, find_bundle
+from hyperformer.server.messages import VERSION, InferRequest, InferResponse, ModelMetadata, describe_task
 from hyperformer.server.metrics import Metrics
 from hyperformer.server.page import load_page
-from hyperformer.server.protocol import VERSION, InferRequest, InferResponse, ModelMetadata
 from hyperformer.server.registry import Registry
 from hyperformer.server.settings import ServerSettings
 from hyperformer.types import HyperFormerError
@@ -218,7 +217,7 @@ def _add_metadata_routes(app: FastAPI, registry: Registry) -> None:
     @app.get("/v2/models/{name}/versions/{number}", responses=describe_errors(404))
     def get_model_metadata(name: str, number: str = VERSION) -> ModelMetadata:
         """Return the inputs, outputs and parameters of a task, such as its labels."""
-        return protocol.describe_task(name, find_bundle(registry, name, number).manifest)
+        return describe_task(name, find_bundle(registry, name, number).manifest)
 
     @app.get("/v2/models/{name}/ready", responses=describe_errors(404))
     @app.get("/v2/models/{name}/versions/{number}/ready", responses=describe_errors(404))

@@ -1,11 +1,11 @@
-"""Parsing of requests."""
+"""Validation of requests."""
 
 from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
 
-from hyperformer.server.protocol import InferRequest
+from hyperformer.server.messages import InferRequest
 
 
 @pytest.mark.parametrize(
