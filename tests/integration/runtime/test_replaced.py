@@ -20,7 +20,7 @@ from hyperformer.cli import main
 from hyperformer.manifest import GRAPH, TOKENIZER, sha256
 from hyperformer.runtime import Bundle, bundle, load
 from hyperformer.runtime.triton import write_repository
-from hyperformer.string_graph import graph
+from hyperformer.string_graph import writer
 from hyperformer.types import HyperFormerError
 
 ROW = {"sentence": "the film is dull"}
@@ -218,9 +218,9 @@ def test_a_string_graph_has_the_bytes_of_the_bundle_that_it_is_compared_with(bun
         write_listed(root, GRAPH, make_graph(CONSTANTS))
         return loaded
 
-    monkeypatch.setattr(graph, "Bundle", load_and_replace)
+    monkeypatch.setattr(writer, "Bundle", load_and_replace)
     with pytest.raises(HyperFormerError, match=r"mood was replaced while it was read\. Run again"):
-        graph.write_string_graph(root, tmp_path / "mood.onnx")
+        writer.write_string_graph(root, tmp_path / "mood.onnx")
 
 
 def test_a_bundle_that_is_removed_while_it_is_inspected_lacks_its_files(copied, monkeypatch, capsys):

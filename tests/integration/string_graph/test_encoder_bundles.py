@@ -13,7 +13,7 @@ from hyperformer.backbones import load
 from hyperformer.config import BackboneSettings
 from hyperformer.runtime import Bundle
 from hyperformer.string_graph import write_string_graph
-from hyperformer.string_graph.graph import PROBES, open_session
+from hyperformer.string_graph.comparison import PROBES, open_session
 
 COLUMNS = {"mood": ["sentence"], "mood3": ["sentence"], "likeness": ["a", "b"]}
 

@@ -18,7 +18,8 @@ from hyperformer.backbones import load
 from hyperformer.config import BackboneSettings
 from hyperformer.runtime.bundle import open_tokenizer
 from hyperformer.string_graph.characters import PLANES
-from hyperformer.string_graph.graph import PROBES, build_token_graph, open_session
+from hyperformer.string_graph.comparison import PROBES, open_session
+from hyperformer.string_graph.graph import build_token_graph
 from hyperformer.types import HyperFormerError
 
 ROOT = Path(__file__).parents[3]
