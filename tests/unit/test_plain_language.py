@@ -48,8 +48,8 @@ NAMES = (
     "contenders",
 )
 """Not names of variables, parameters, attributes, functions, classes and modules."""
-FOLDERS = ("benchmarks", "conf", "docs", "experiments", "pipelines", "src", "tests")
-ENDINGS = (".py", ".md", ".yml", ".yaml", ".toml", ".html", ".mjs", ".js", "Makefile")
+FOLDERS = (".github", "benchmarks", "conf", "docs", "examples", "experiments", "pipelines", "src", "tests")
+ENDINGS = (".py", ".md", ".yml", ".yaml", ".cff", ".toml", ".html", ".mjs", ".js", "Makefile")
 GENERATED = {"node_modules", "work", "__pycache__"}
 """Folders that are not part of the project."""
 QUESTIONS = ("What", "Which", "Whether", "How")
