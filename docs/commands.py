@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md", "docs/concepts.md", "docs/tasks.md", "docs/methods.md", "docs/scale.md", "docs/deploy.md",
     "docs/serve.md", "docs/results.md", "docs/reliability.md", "docs/troubleshooting.md", "CONTRIBUTING.md",
-    "CHANGELOG.md",
+    "CHANGELOG.md", "SECURITY.md", "examples/README.md",
 ]  # fmt: skip
 COMMANDS = ("console", "python", "bash")
 """Languages of fences that contain commands."""

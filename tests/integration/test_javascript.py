@@ -18,14 +18,14 @@ from toys import task_settings
 
 from hyperformer.runtime import load
 
-JAVASCRIPT = Path(__file__).parents[2] / "docs" / "javascript"
+JAVASCRIPT = Path(__file__).parents[2] / "examples" / "javascript"
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 TASKS = list(task_settings())
 ODD_TEXTS = ["</s> good", "Ünïcode № ½ \t 12345 “q” <extra_id_0>", "word, 3 " * 60, "x"]
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("node") or not (JAVASCRIPT / "node_modules").is_dir(),
-    reason="needs Node and the packages of docs/javascript: make javascript",
+    reason="needs Node and the packages of examples/javascript: make javascript",
 )
 
 

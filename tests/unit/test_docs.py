@@ -62,7 +62,8 @@ def test_there_are_commands_of_every_kind_and_few_are_skipped():
 
 
 def test_every_document_is_read():
-    documents = {str(path.relative_to(ROOT)) for folder in (ROOT, ROOT / "docs") for path in folder.glob("*.md")}
+    folders = (ROOT, ROOT / "docs", ROOT / "examples")
+    documents = {str(path.relative_to(ROOT)) for folder in folders for path in folder.glob("*.md")}
     assert set(SCRIPT["DOCUMENTS"]) == documents
 
 

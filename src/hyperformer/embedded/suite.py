@@ -17,28 +17,25 @@ from hyperformer.core.progress import track
 from hyperformer.core.types import SPLITS, Split
 from hyperformer.data.sources import EMBEDDED
 from hyperformer.data.storage import Writer, write_rows
-from hyperformer.embedded.language import (
-    OPPOSITE_ACTIONS,
+from hyperformer.embedded.events import (
     Event,
     Part,
     Role,
-    add_fault,
     can_swap,
     can_swap_adjectives,
     change_meaning,
     change_part,
     draw_event,
-    draw_opinion,
     generalize,
-    is_in_split,
-    render_polar_question,
-    render_question,
-    render_statement,
     replace_parts,
     specialize,
     swap_adjectives,
     swap_participants,
 )
+from hyperformer.embedded.faults import add_fault
+from hyperformer.embedded.lexicon import OPPOSITE_ACTIONS
+from hyperformer.embedded.opinions import draw_opinion
+from hyperformer.embedded.sentences import is_in_split, render_polar_question, render_question, render_statement
 from hyperformer.settings import DataSettings, EmbeddedSettings, Tasks
 
 SuiteRow = dict[str, str | int | float]
@@ -238,7 +235,7 @@ SUITE = {
 def draw_rows(task: str, split: Split, count: int, seed: int) -> Iterator[SuiteRow]:
     """Yield `count` different rows of a task's split, with balanced labels in random order.
 
-    The same arguments yield the same rows. Every sentence of a row belongs only to `split` (`language.is_in_split`).
+    The same arguments yield the same rows. Every sentence of a row belongs only to `split` (`sentences.is_in_split`).
     """
     recipe, rng = SUITE[task], Random(f"{seed}/{task}/{split}")
     labels = [i % recipe.labels for i in range(count)]

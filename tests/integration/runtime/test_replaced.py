@@ -21,7 +21,7 @@ from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.files import sha256
 from hyperformer.core.manifest import GRAPH, TOKENIZER
 from hyperformer.runtime import Bundle, bundle, load
-from hyperformer.serving.string_graph import graph
+from hyperformer.serving.string_graph import writer
 from hyperformer.serving.triton import write_repository
 
 ROW = {"sentence": "the film is dull"}
@@ -219,9 +219,9 @@ def test_a_string_graph_has_the_bytes_of_the_bundle_that_it_is_compared_with(bun
         write_listed(root, GRAPH, make_graph(CONSTANTS))
         return loaded
 
-    monkeypatch.setattr(graph, "Bundle", load_and_replace)
+    monkeypatch.setattr(writer, "Bundle", load_and_replace)
     with pytest.raises(HyperFormerError, match=r"mood was replaced while it was read\. Run again"):
-        graph.write_string_graph(root, tmp_path / "mood.onnx")
+        writer.write_string_graph(root, tmp_path / "mood.onnx")
 
 
 def test_a_bundle_that_is_removed_while_it_is_inspected_lacks_its_files(copied, monkeypatch, capsys):

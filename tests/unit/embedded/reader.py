@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from hyperformer.embedded import language
+from hyperformer.embedded import lexicon
 
 
 def _plural(word: str) -> str:
@@ -17,20 +17,17 @@ def _by_word(groups: list[Any]) -> dict[str, str]:
 
 
 HEADS = {
-    word: (noun.synonyms[0], False) for noun in [*language.NOUNS, *language.KINDS.values()] for word in noun.synonyms
+    word: (noun.synonyms[0], False) for noun in [*lexicon.NOUNS, *lexicon.KINDS.values()] for word in noun.synonyms
 }
 HEADS |= {_plural(word): (basic, True) for word, (basic, _) in HEADS.items()} | {
-    name.lower(): (name, False) for name in language.NAMES
+    name.lower(): (name, False) for name in lexicon.NAMES
 }
-ADJECTIVES = _by_word([*language.ADJECTIVES, *language.COLOURS])
+ADJECTIVES = _by_word([*lexicon.ADJECTIVES, *lexicon.COLOURS])
 VERBS = {
-    form: verb.synonyms[0][0]
-    for verb in language.ACTIONS + language.STATES
-    for forms in verb.synonyms
-    for form in forms
+    form: verb.synonyms[0][0] for verb in lexicon.ACTIONS + lexicon.STATES for forms in verb.synonyms for form in forms
 }
-PLACES, TIMES = _by_word(language.PLACES), _by_word(language.TIMES)
-OPPOSITE_VERBS = {verb.synonyms[0][0]: other.synonyms[0][0] for verb, other in language.OPPOSITE_ACTIONS.items()}
+PLACES, TIMES = _by_word(lexicon.PLACES), _by_word(lexicon.TIMES)
+OPPOSITE_VERBS = {verb.synonyms[0][0]: other.synonyms[0][0] for verb, other in lexicon.OPPOSITE_ACTIONS.items()}
 
 
 def split_sentences(*texts: str) -> list[str]:
@@ -57,7 +54,7 @@ def parse(text: str) -> dict[str, Any]:
     for previous, head in zip([-1, *heads], heads, strict=False):
         before = tokens[max(previous + 1, head - 2) : head]
         head_word, plural = HEADS[tokens[head]]
-        if head_word in language.NAMES:
+        if head_word in lexicon.NAMES:
             participants.append(("", "", head_word, False))
             continue
         adjective = ADJECTIVES.get(before[-1], "")
@@ -77,6 +74,6 @@ def parse_opinion(text: str) -> bool:
     elif "although " in clause:
         before, after = clause.split("although ")
         clause = before if before.rstrip().endswith(",") else after.split(", ")[1]
-    good = any(re.search(rf"\b{word}\b", clause) for word in language.PRAISE)
-    assert good != any(re.search(rf"\b{word}\b", clause) for word in language.BLAME), text
-    return good != any(re.search(rf"\b{word}\b", clause) for word in language.NEGATORS)
+    good = any(re.search(rf"\b{word}\b", clause) for word in lexicon.PRAISE)
+    assert good != any(re.search(rf"\b{word}\b", clause) for word in lexicon.BLAME), text
+    return good != any(re.search(rf"\b{word}\b", clause) for word in lexicon.NEGATORS)

@@ -11,7 +11,8 @@ import yaml
 from reader import OPPOSITE_VERBS, parse, parse_opinion, split_sentences
 
 from hyperformer.core.text import join_source
-from hyperformer.embedded.corpus import CHEER, GLOOM, Pair, draw_corpus, draw_pairs
+from hyperformer.embedded.corpus import draw_corpus, draw_pairs
+from hyperformer.embedded.objectives import CHEER, GLOOM, Pair
 from hyperformer.embedded.suite import SUITE
 
 CONF = Path(__file__).resolve().parents[3] / "conf"

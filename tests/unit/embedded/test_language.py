@@ -1,3 +1,5 @@
+"""Words, events, sentences, opinions and faults; a parser reads the sentences."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -6,33 +8,23 @@ from random import Random
 import pytest
 from reader import parse, parse_opinion
 
-from hyperformer.embedded.language import (
-    ACTIONS,
-    ADJECTIVES,
-    KINDS,
-    NAMES,
-    NOUNS,
-    OPPOSITE_ACTIONS,
-    PLACES,
+from hyperformer.embedded.events import (
     Event,
-    Noun,
     Phrase,
-    add_fault,
     can_swap,
     can_swap_adjectives,
     change_meaning,
     change_part,
     draw_event,
-    draw_opinion,
     generalize,
-    is_in_split,
-    render_polar_question,
-    render_question,
-    render_statement,
     specialize,
     swap_adjectives,
     swap_participants,
 )
+from hyperformer.embedded.faults import add_fault
+from hyperformer.embedded.lexicon import ACTIONS, ADJECTIVES, KINDS, NAMES, NOUNS, OPPOSITE_ACTIONS, PLACES, Noun
+from hyperformer.embedded.opinions import draw_opinion
+from hyperformer.embedded.sentences import is_in_split, render_polar_question, render_question, render_statement
 
 DOG = next(noun for noun in NOUNS if noun.synonyms[0] == "dog")
 CHASE = next(verb for verb in ACTIONS if verb.synonyms[0][0] == "chase")

@@ -23,7 +23,6 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.serving.server import protocol
 from hyperformer.serving.server.batching import Batcher, QueueFullError
 from hyperformer.serving.server.connections import LimitedProtocol
 from hyperformer.serving.server.hosts import HostCheck
@@ -35,9 +34,9 @@ from hyperformer.serving.server.inference import (
     Inference,
     find_bundle,
 )
+from hyperformer.serving.server.messages import VERSION, InferRequest, InferResponse, ModelMetadata, describe_task
 from hyperformer.serving.server.metrics import Metrics
 from hyperformer.serving.server.page import load_page
-from hyperformer.serving.server.protocol import VERSION, InferRequest, InferResponse, ModelMetadata
 from hyperformer.serving.server.registry import Registry
 from hyperformer.serving.server.settings import ServerSettings
 
@@ -225,7 +224,7 @@ def _add_metadata_routes(app: FastAPI, registry: Registry) -> None:
     @app.get("/v2/models/{name}/versions/{number}", responses=describe_errors(404))
     def get_model_metadata(name: str, number: str = VERSION) -> ModelMetadata:
         """Return the inputs, outputs and parameters of a task, such as its labels."""
-        return protocol.describe_task(name, find_bundle(registry, name, number).manifest)
+        return describe_task(name, find_bundle(registry, name, number).manifest)
 
     @app.get("/v2/models/{name}/ready", responses=describe_errors(404))
     @app.get("/v2/models/{name}/versions/{number}/ready", responses=describe_errors(404))

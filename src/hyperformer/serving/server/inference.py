@@ -21,10 +21,16 @@ from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer, Source
 from hyperformer.runtime import Bundle
-from hyperformer.serving.server import protocol
+from hyperformer.serving.server import requests, responses
 from hyperformer.serving.server.batching import Batcher, ModelError, QueueFullError, ShutdownError, estimate_cost
+from hyperformer.serving.server.messages import (
+    LENGTH_HEADER,
+    VERSION,
+    BadRequestError,
+    InferRequest,
+    RequestTooLargeError,
+)
 from hyperformer.serving.server.metrics import Metrics
-from hyperformer.serving.server.protocol import VERSION, BadRequestError, InferRequest, RequestTooLargeError
 from hyperformer.serving.server.registry import Registry
 from hyperformer.serving.server.settings import ServerSettings
 
@@ -132,7 +138,7 @@ class Inference:
     async def _respond(self, request: Request, name: str, number: str) -> Response:
         bundle = find_bundle(self.registry, name, number)
         body = await read_body(request, self.settings.body_bytes)
-        json_length = request.headers.get(protocol.LENGTH_HEADER)
+        json_length = request.headers.get(LENGTH_HEADER)
         parsed = await self._run_in_thread(len(body) <= SHORT_BODY, lambda: self._parse(bundle, body, json_length))
         future = self.batcher.submit(bundle, parsed.sources, request.client, parsed.costs)
         answers = await wait_for_answers(request, future)
@@ -140,11 +146,11 @@ class Inference:
         self.metrics.truncated.labels(name).inc(sum(answer.truncated for answer in answers))
         content, length = await self._run_in_thread(
             len(answers) * len(bundle.manifest.labels) <= SHORT_RESPONSE,
-            lambda: protocol.encode_response(name, parsed.request, answers, bundle.manifest),
+            lambda: responses.encode_response(name, parsed.request, answers, bundle.manifest),
         )
         if length is None:
             return Response(content, media_type=JSON)
-        return Response(content, media_type=OCTET_STREAM, headers={protocol.LENGTH_HEADER: str(length)})
+        return Response(content, media_type=OCTET_STREAM, headers={LENGTH_HEADER: str(length)})
 
     async def _run_in_thread(self, short: bool, work: Callable[[], T]) -> T:
         """Run a function in the thread for short or for long bodies."""
@@ -153,9 +159,9 @@ class Inference:
     def _parse(self, bundle: Bundle, body: bytes, json_length: str | None) -> ParsedRequest:
         """Parse a body, validate it against the task and the limits, cheap checks first, and render its rows."""
         columns, max_rows = text.find_columns(bundle.manifest.text), self.settings.rows
-        request, tensors = protocol.parse_request(body, json_length, max_rows * len(columns))
-        protocol.check_outputs(request, bundle.manifest)
-        rows = protocol.extract_rows(request, tensors, columns, max_rows)
+        request, tensors = requests.parse_request(body, json_length, max_rows * len(columns))
+        requests.check_outputs(request, bundle.manifest)
+        rows = requests.extract_rows(request, tensors, columns, max_rows)
         check_texts(rows, self.settings.text_bytes)
         sources = [bundle.source(row) for row in rows]
         max_tokens = bundle.manifest.max_source_tokens

@@ -3,6 +3,6 @@
 To run one, onnxruntime needs the operators of onnxruntime-extensions, but no separate tokenizer.
 """
 
-from hyperformer.serving.string_graph.graph import StringGraph, write_string_graph
+from hyperformer.serving.string_graph.writer import StringGraph, write_string_graph
 
 __all__ = ["StringGraph", "write_string_graph"]

@@ -14,8 +14,8 @@ from serving import build_request, running
 
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.runtime.bundle import Bundle
-from hyperformer.serving.server import protocol
-from hyperformer.serving.server.protocol import MAX_TENSORS, BadRequestError, InferRequest, RequestTooLargeError
+from hyperformer.serving.server import requests, responses
+from hyperformer.serving.server.messages import MAX_TENSORS, BadRequestError, InferRequest, RequestTooLargeError
 
 REQUEST = '{"inputs": [{"name": "sentence", "shape": [1], "datatype": "BYTES", "data": [%s]}]}'
 MANY = 100_000
@@ -47,7 +47,7 @@ def has_metric(server, line):
 def test_a_request_with_too_much_structure_is_refused_before_parsing(body, message, monkeypatch):
     monkeypatch.setattr(InferRequest, "model_validate_json", lambda *_: pytest.fail("it was parsed"))
     with pytest.raises(RequestTooLargeError, match=message):
-        protocol.parse_request(body.encode(), None, 256)
+        requests.parse_request(body.encode(), None, 256)
 
 
 @pytest.mark.parametrize("text", ["\ufdfa" * 5000, '"' * 10000, "\\" * 10000, '\\"' * 5000, "[{,]}:" * 3000, ""])
@@ -56,21 +56,21 @@ def test_a_request_at_the_limits_is_parsed(text, indent):
     rows = [{"sentence": text}] * 256
     for ascii_only in (True, False):
         body = json.dumps(build_request(rows), ensure_ascii=ascii_only, indent=indent).encode()
-        request, tensors = protocol.parse_request(body, None, 256)
-        assert (protocol.extract_rows(request, tensors, ["sentence"], 256), tensors) == (rows, b"")
+        request, tensors = requests.parse_request(body, None, 256)
+        assert (requests.extract_rows(request, tensors, ["sentence"], 256), tensors) == (rows, b"")
 
 
 def test_rows_beyond_the_limit_are_refused_by_the_shape():
     request = InferRequest.model_validate_json((REQUEST % '"a"').replace("[1]", "[257]"))
     with pytest.raises(RequestTooLargeError, match="the request has 257 rows; expected at most 256"):
-        protocol.extract_rows(request, b"", ["sentence"], 256)
+        requests.extract_rows(request, b"", ["sentence"], 256)
 
 
 def test_binary_texts_are_read_up_to_the_rows_of_the_shape():
     tensor = {"name": "sentence", "shape": [2], "datatype": "BYTES", "parameters": {"binary_data_size": 4 * MANY}}
     request = InferRequest.model_validate({"inputs": [tensor]})
     with pytest.raises(BadRequestError, match="has more than 2 texts; expected 2, as in its shape"):
-        protocol.extract_rows(request, struct.pack("<I", 0) * MANY, ["sentence"], 256)
+        requests.extract_rows(request, struct.pack("<I", 0) * MANY, ["sentence"], 256)
 
 
 def test_inputs_and_outputs_are_bounded(server):
@@ -94,10 +94,10 @@ def test_requests_are_parsed_computed_and_serialized_outside_of_the_event_loop(b
         monkeypatch.setattr(owner, name, wrapper)
 
     for owner, name in (
-        (protocol, "parse_request"),
+        (requests, "parse_request"),
         (Bundle, "source"),
         (Bundle, "encode"),
-        (protocol, "encode_response"),
+        (responses, "encode_response"),
     ):
         record_thread(owner, name)
     with running(bundles) as server:
@@ -110,7 +110,7 @@ def test_requests_are_parsed_computed_and_serialized_outside_of_the_event_loop(b
 
 
 def test_short_requests_do_not_wait_for_long_ones(bundles, rows, monkeypatch):
-    release, busy, parse = threading.Event(), threading.Event(), protocol.parse_request
+    release, busy, parse = threading.Event(), threading.Event(), requests.parse_request
 
     def wait(body, *more):
         if len(body) > 100_000:
@@ -118,7 +118,7 @@ def test_short_requests_do_not_wait_for_long_ones(bundles, rows, monkeypatch):
             assert release.wait(60)
         return parse(body, *more)
 
-    monkeypatch.setattr(protocol, "parse_request", wait)
+    monkeypatch.setattr(requests, "parse_request", wait)
     with running(bundles) as server, ThreadPoolExecutor(1) as pool:
         long = pool.submit(server.infer, "mood", [{"sentence": "a" * 60000}] * 2)
         try:

@@ -12,7 +12,7 @@ from toys import task_settings
 from hyperformer.backbones import load
 from hyperformer.runtime import Bundle
 from hyperformer.serving.string_graph import write_string_graph
-from hyperformer.serving.string_graph.graph import PROBES, open_session
+from hyperformer.serving.string_graph.comparison import PROBES, open_session
 from hyperformer.settings import BackboneSettings
 
 COLUMNS = {"mood": ["sentence"], "mood3": ["sentence"], "likeness": ["a", "b"]}

@@ -11,7 +11,9 @@ from encoders import train_bert_tokenizer
 from hyperformer.core import prefix
 from hyperformer.core.prefix import CHARACTERS
 from hyperformer.runtime.bundle import open_tokenizer
-from hyperformer.serving.string_graph.graph import build_token_graph, open_session, write_string_graph
+from hyperformer.serving.string_graph import write_string_graph
+from hyperformer.serving.string_graph.comparison import open_session
+from hyperformer.serving.string_graph.graph import build_token_graph
 
 LONGEST = 24
 LIMIT = CHARACTERS * LONGEST

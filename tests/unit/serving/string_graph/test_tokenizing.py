@@ -18,7 +18,8 @@ from hyperformer.backbones import load
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.runtime.bundle import open_tokenizer
 from hyperformer.serving.string_graph.characters import PLANES
-from hyperformer.serving.string_graph.graph import PROBES, build_token_graph, open_session
+from hyperformer.serving.string_graph.comparison import PROBES, open_session
+from hyperformer.serving.string_graph.graph import build_token_graph
 from hyperformer.settings import BackboneSettings
 
 ROOT = Path(__file__).parents[4]

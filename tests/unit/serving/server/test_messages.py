@@ -1,11 +1,11 @@
-"""Parsing of requests."""
+"""Validation of requests."""
 
 from __future__ import annotations
 
 import pytest
 from pydantic import ValidationError
 
-from hyperformer.serving.server.protocol import InferRequest
+from hyperformer.serving.server.messages import InferRequest
 
 
 @pytest.mark.parametrize(

@@ -1,149 +1,28 @@
-"""The Open Inference Protocol, version 2: parsing of requests and serialization of responses.
-
-A task has one BYTES input for each column of its text, of shape [rows] or [rows, 1], and the outputs `label` and
-`truncated` [rows], `probabilities` [rows, labels], and for regression `value` [rows]. Tensors are in the JSON or,
-with the binary tensor data extension, after it.
-"""
+"""Parse and check requests of the Open Inference Protocol, version 2."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
-from hyperformer.core import text
-from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.manifest import Manifest
-from hyperformer.core.types import Answer
+from hyperformer.serving.server.messages import (
+    BINARY_DATA,
+    BINARY_SIZE,
+    LENGTH_HEADER,
+    BadRequestError,
+    InferRequest,
+    InputTensor,
+    RequestTooLargeError,
+    describe_task,
+)
 
-LENGTH_HEADER = "Inference-Header-Content-Length"
-Datatype = Literal["BYTES", "FP32", "FP64", "BOOL"]
 MAX_LENGTH_DIGITS = 12  # maximum number of digits of a length in a header
-BINARY_DATA = "binary_data"
-BINARY_SIZE = "binary_data_size"
-MAX_TENSORS = 64  # maximum number of inputs, or of outputs, of a request
 EXTRA_STRINGS = 1024  # maximum number of strings of a request other than texts: names, and values of parameters
 EXTRA_BYTES = 64 << 10  # maximum number of bytes of JSON outside of strings, besides those around texts
 EXTRA_TEXT_BYTES = 64  # maximum number of bytes around a text in JSON: a comma, brackets and indentation
-
-
-class BadRequestError(HyperFormerError):
-    """A request that is invalid, or does not match the task."""
-
-
-class RequestTooLargeError(HyperFormerError):
-    """A request that exceeds a limit, such as that of its body, its texts or its rows."""
-
-
-T = TypeVar("T")
-FailFast = Annotated[list[T], Field(fail_fast=True)]
-"""A list that is validated up to its first error, so that many errors cost no more than one."""
-
-
-class _RequestModel(BaseModel):
-    model_config = ConfigDict(strict=True, extra="ignore")
-
-
-class InputTensor(_RequestModel):
-    """An input: a column of the task's text, with one text for each row."""
-
-    name: str
-    shape: Annotated[list[Annotated[int, Field(ge=0, le=2**31)]], Field(min_length=1, max_length=2)]
-    datatype: Literal["BYTES"]
-    data: Annotated[FailFast[str] | FailFast[FailFast[str]] | None, Field(description="[rows] or [rows][1]")] = None
-    parameters: dict[str, Any] | None = None
-
-
-class RequestedOutput(_RequestModel):
-    """An output that the response includes."""
-
-    name: str
-    parameters: dict[str, Any] | None = None
-
-
-class InferRequest(_RequestModel):
-    """A request to predict the answers of rows."""
-
-    id: str | None = None
-    inputs: Annotated[FailFast[InputTensor], Field(min_length=1, max_length=MAX_TENSORS)]
-    outputs: Annotated[FailFast[RequestedOutput], Field(max_length=MAX_TENSORS)] | None = None
-    parameters: dict[str, Any] | None = None
-
-
-class OutputTensor(BaseModel):
-    """An output for all rows. A binary output has no `data`; its values follow the JSON."""
-
-    name: str
-    shape: list[int]
-    datatype: Datatype
-    data: list[Any] | None = None
-    parameters: dict[str, Any] | None = None
-
-
-class InferResponse(BaseModel):
-    """The outputs of a task for all rows of a request."""
-
-    model_name: str
-    model_version: str
-    id: str | None = None
-    outputs: list[OutputTensor]
-
-
-class TensorMetadata(BaseModel):
-    """An input or output of a task; in `shape`, -1 stands for the number of rows."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class ModelMetadata(BaseModel):
-    """Inputs, outputs and parameters of a task.
-
-    `parameters["labels"]` lists the labels in the order of the output `probabilities`.
-    """
-
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
-    parameters: dict[str, Any]
-
-
-VERSION = "1"
-PLATFORM = "hyperformer_onnxruntime"
-
-
-def describe_task(name: str, manifest: Manifest) -> ModelMetadata:
-    """Return the metadata of a task."""
-    outputs = [
-        ("label", "BYTES", [-1]),
-        ("probabilities", "FP32", [-1, len(manifest.labels)]),
-        ("truncated", "BOOL", [-1]),
-        *([("value", "FP64", [-1])] if manifest.numbers else []),
-    ]
-    return ModelMetadata(
-        name=name,
-        versions=[VERSION],
-        platform=PLATFORM,
-        inputs=[
-            TensorMetadata(name=column, datatype="BYTES", shape=[-1])
-            for column in dict.fromkeys(text.find_columns(manifest.text))
-        ],
-        outputs=[TensorMetadata(name=output, datatype=kind, shape=shape) for output, kind, shape in outputs],
-        parameters={
-            "kind": manifest.kind,
-            "labels": manifest.labels,
-            "max_source_tokens": manifest.max_source_tokens,
-            "method": manifest.method,
-            "backbone": manifest.backbone,
-        },
-    )
 
 
 def parse_request(body: bytes, json_length: str | None, max_texts: int) -> tuple[InferRequest, bytes]:
@@ -281,22 +160,6 @@ def _decode_texts(name: str, data: bytes, rows: int) -> list[str]:
     return texts
 
 
-Output = tuple[Datatype, NDArray[Any] | list[str]]
-
-
-def collect_outputs(answers: Sequence[Answer], manifest: Manifest) -> dict[str, Output]:
-    """Return the datatype and values of each output."""
-    probabilities = [[answer.probabilities[label] for label in manifest.labels] for answer in answers]
-    outputs: dict[str, Output] = {
-        "label": ("BYTES", [answer.label for answer in answers]),
-        "probabilities": ("FP32", np.array(probabilities, dtype=np.float32)),
-        "truncated": ("BOOL", np.array([answer.truncated for answer in answers])),
-    }
-    if manifest.numbers:
-        outputs["value"] = ("FP64", np.array([answer.value for answer in answers], dtype=np.float64))
-    return outputs
-
-
 def check_outputs(request: InferRequest, manifest: Manifest) -> None:
     """Refuse outputs that the task does not have, and invalid parameters for binary outputs.
 
@@ -304,14 +167,14 @@ def check_outputs(request: InferRequest, manifest: Manifest) -> None:
         BadRequestError: an output is unknown, or a parameter is not a boolean.
     """
     known = [output.name for output in describe_task("", manifest).outputs]
-    _read_flag(request.parameters, "binary_data_output")
+    read_flag(request.parameters, "binary_data_output")
     for output in request.outputs or []:
-        _read_flag(output.parameters, BINARY_DATA)
+        read_flag(output.parameters, BINARY_DATA)
         if output.name not in known:
             raise BadRequestError(f"unknown output {output.name!r:.100}; expected one of {', '.join(known)}")
 
 
-def _read_flag(parameters: Mapping[str, Any] | None, name: str, default: bool = False) -> bool:
+def read_flag(parameters: Mapping[str, Any] | None, name: str, default: bool = False) -> bool:
     """Return a boolean parameter, or `default` if it is missing.
 
     Raises:
@@ -321,35 +184,3 @@ def _read_flag(parameters: Mapping[str, Any] | None, name: str, default: bool = 
     if not isinstance(value, bool):
         raise BadRequestError(f"parameter {name} is {value!r:.40}; expected true or false")
     return value
-
-
-def encode_response(
-    name: str, request: InferRequest, answers: Sequence[Answer], manifest: Manifest
-) -> tuple[bytes, int | None]:
-    """Return the body of a response, and the length of its JSON if binary tensors follow, else None."""
-    outputs = collect_outputs(answers, manifest)
-    binary = _read_flag(request.parameters, "binary_data_output")
-    requested = {output.name: _read_flag(output.parameters, BINARY_DATA, binary) for output in request.outputs or []}
-    tensors, buffers = [], []
-    for output, as_binary in (requested or dict.fromkeys(outputs, binary)).items():
-        datatype, values = outputs[output]
-        shape = [len(values)] if isinstance(values, list) else list(values.shape)
-        if as_binary:
-            data = _encode_values(values)
-            buffers.append(data)
-            tensors.append(
-                OutputTensor(name=output, shape=shape, datatype=datatype, parameters={BINARY_SIZE: len(data)})
-            )
-        else:
-            items = values if isinstance(values, list) else values.ravel().tolist()
-            tensors.append(OutputTensor(name=output, shape=shape, datatype=datatype, data=items))
-    response = InferResponse(model_name=name, model_version=VERSION, id=request.id, outputs=tensors)
-    body = response.model_dump_json(exclude_none=True).encode()
-    return b"".join([body, *buffers]), len(body) if buffers else None
-
-
-def _encode_values(values: NDArray[Any] | list[str]) -> bytes:
-    if isinstance(values, list):
-        encoded = [value.encode() for value in values]
-        return b"".join(struct.pack("<I", len(item)) + item for item in encoded)
-    return values.tobytes()
