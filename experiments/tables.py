@@ -10,14 +10,12 @@ seeds of a configuration have no run, the number of its finished seeds is shown.
 
 from __future__ import annotations
 
-import io
 import itertools
 import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -27,7 +25,8 @@ from experiments.plan import ROOT, ComparisonSuite, TransferSuite, load_plan
 from experiments.store import Run
 from experiments.transfer import REGRESSION, run_name
 from hyperformer.core.errors import HyperFormerError, suggest_name
-from hyperformer.report.predictions import project_to_principal_components
+from hyperformer.report.statistics import project_to_principal_components
+from hyperformer.report.svg import render_svg
 
 RESULTS = ROOT / "docs" / "results.md"
 FIGURES = ROOT / "docs" / "figures"
@@ -294,11 +293,8 @@ def save_figure(figure: Figure | None, path: Path) -> None:
     """Write a figure, unless it is None, as SVG; the same runs give the same bytes."""
     if figure is None:
         return
-    with matplotlib.rc_context({"svg.hashsalt": "hyperformer"}):
-        svg = io.StringIO()
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Creator": None})
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("\n".join(line.rstrip() for line in svg.getvalue().splitlines()) + "\n", encoding="utf-8")
+    path.write_text(render_svg(figure), encoding="utf-8")
 
 
 def all_tables() -> dict[str, str]:

@@ -26,7 +26,7 @@ def write_report(
     """Render the results as Markdown and HTML, and return a function that writes the charts to a folder."""
     from functools import partial
 
-    from hyperformer.report import Run, render_page, render_results, write_charts
+    from hyperformer.report import Run, render_page, render_results, summarize, write_charts
     from hyperformer.tasks import make_tasks
 
     run = Run(
@@ -42,7 +42,8 @@ def write_report(
         seed,
         export.tolerance,
     )
-    return render_results(run), render_page(run), partial(write_charts, run)
+    summary = summarize(run)
+    return render_results(summary), render_page(summary), partial(write_charts, summary)
 
 
 def create_pipeline() -> Pipeline:

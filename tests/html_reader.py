@@ -5,11 +5,14 @@ from __future__ import annotations
 from html.parser import HTMLParser
 
 VOID = {"meta", "link", "br"}
-LEFT_OPEN = {"circle", "line", "path", "polyline", "rect"}
+LEFT_OPEN = {"defs", "g", "path", "rect", "use"}
 
 
 class Reader(HTMLParser):
-    """Parses a page, collects its tags, headings and text, and asserts that every opened tag is closed."""
+    """Parses a page, collects its tags, headings and text, and asserts that every opened tag is closed.
+
+    In the text, a space replaces consecutive whitespace, as in a browser.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -19,6 +22,7 @@ class Reader(HTMLParser):
         self.text = ""
         self.feed(text)
         self.close()
+        self.text = " ".join(self.text.split())
         assert self.open_tags == []
 
     def handle_starttag(self, tag, attrs):

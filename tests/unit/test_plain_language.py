@@ -49,7 +49,7 @@ NAMES = (
 )
 """Not names of variables, parameters, attributes, functions, classes and modules."""
 FOLDERS = (".github", "benchmarks", "conf", "docs", "examples", "experiments", "pipelines", "src", "tests")
-ENDINGS = (".py", ".md", ".yml", ".yaml", ".cff", ".toml", ".html", ".mjs", ".js", "Makefile")
+ENDINGS = (".py", ".md", ".yml", ".yaml", ".cff", ".toml", ".html", ".jinja", ".mjs", ".js", "Makefile")
 GENERATED = {"node_modules", "work", "__pycache__"}
 """Folders that are not part of the project."""
 QUESTIONS = ("What", "Which", "Whether", "How")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from hyperformer.report.document import render_page
-from hyperformer.report.pictures import write_charts
+from hyperformer.report.charts import write_charts
+from hyperformer.report.page import render_page
+from hyperformer.report.results import render_results
 from hyperformer.report.run import Run
-from hyperformer.report.scores import render_results
+from hyperformer.report.summary import Summary, summarize
 
-__all__ = ["Run", "render_page", "render_results", "write_charts"]
+__all__ = ["Run", "Summary", "render_page", "render_results", "summarize", "write_charts"]

@@ -1,11 +1,10 @@
-"""The results of a run that a report is rendered from."""
+"""The inputs of a report: dictionaries and files that earlier stages of a run saved."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +15,8 @@ from safetensors import safe_open
 
 from hyperformer.core import manifest
 from hyperformer.core.manifest import Manifest
-from hyperformer.report.predictions import read_predictions
+from hyperformer.model.checkpoint import CONFIGURATION, TASK_EMBEDDING, WEIGHTS
 from hyperformer.tasks import Task
-
-# The names that hyperformer.model writes; importing it would import torch.
-CONFIGURATION = "configuration.json"
-"""The file of a checkpoint's settings."""
-WEIGHTS = "trained.safetensors"
-"""The file of a checkpoint's weights, if all tasks share one model."""
-EMBEDDING = "method.task_embedding.weight"
-"""The tensor of task embeddings."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +31,7 @@ class Run:
     counts: Mapping[str, Any]
     """Row counts by task and split."""
     parameters: Mapping[str, float]
-    """Parameter counts, as `hyperformer.model.count_parameters` returns them."""
+    """Parameter counts, as `hyperformer.model.counts.count_parameters` returns them."""
     history: Sequence[Mapping[str, float]]
     """Validations in the order of their `step`, each with the scores of the tasks and their `mean`, in percent."""
     bundles: Path
@@ -53,33 +44,35 @@ class Run:
     tolerance: float
     """The setting `export.tolerance`."""
 
-    @cached_property
-    def manifests(self) -> dict[str, Manifest]:
-        """Manifests of the exported tasks, by task."""
+    def read_manifests(self) -> dict[str, Manifest]:
+        """Read the manifests of the exported tasks, by task."""
         return {name: manifest.read(self.bundles / name) for name in self.tasks if (self.bundles / name).is_dir()}
 
-    @cached_property
-    def test_predictions(self) -> dict[str, pd.DataFrame]:
-        """Test predictions by task."""
-        return {name: read_predictions(self.predictions, name) for name in self.tasks}
+    def read_file_sizes(self, task: str, files: Iterable[str]) -> dict[str, float]:
+        """Read the size of each file in the bundle of a task, in megabytes, by file name."""
+        return {name: (self.bundles / task / name).stat().st_size / 1e6 for name in files}
 
-    @cached_property
-    def configuration(self) -> dict[str, Any]:
-        """Settings that are saved in the checkpoint."""
+    def read_predictions(self, task: str) -> pd.DataFrame:
+        """Read the test predictions of a task; texts such as `NA` and empty texts stay strings."""
+        table = pd.read_csv(self.predictions / task / "test.csv", dtype=str, keep_default_na=False)
+        for column in {"probability", "value"} & set(table.columns):
+            table[column] = pd.to_numeric(table[column])
+        return table
+
+    def read_configuration(self) -> dict[str, Any]:
+        """Read the settings that are saved in the checkpoint."""
         settings: dict[str, Any] = json.loads((self.checkpoint / CONFIGURATION).read_text(encoding="utf-8"))
         return settings
 
-    @property
-    def method(self) -> str:
-        """Name of the method."""
-        return str(self.configuration["method"])
+    def read_task_embeddings(self) -> NDArray[np.float64] | None:
+        """Read the task embeddings [tasks, e]; None if the method has none.
 
-    def read_task_embeddings(self) -> tuple[list[str], NDArray[np.float64]] | None:
-        """Read the names of the tasks and their embeddings [tasks, e]; None if the method has no embeddings."""
+        The tasks are those of the first group in the checkpoint's settings.
+        """
         file = self.checkpoint / WEIGHTS  # a method with embeddings has one model for all tasks
         if not file.is_file():
             return None
         with safe_open(file, framework="numpy") as tensors:
-            if EMBEDDING not in tensors.keys():  # noqa: SIM118 - safe_open returns no mapping
+            if TASK_EMBEDDING not in tensors.keys():  # noqa: SIM118 - safe_open returns no mapping
                 return None
-            return self.configuration["groups"][0], tensors.get_tensor(EMBEDDING).astype(np.float64)
+            return tensors.get_tensor(TASK_EMBEDDING).astype(np.float64)

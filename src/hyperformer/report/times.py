@@ -16,8 +16,7 @@ from hyperformer.core.files import write_text
 from hyperformer.core.manifest import GRAPH, INT8
 from hyperformer.core.progress import read_durations, track
 from hyperformer.data.storage import read_first_rows
-from hyperformer.report.document import render_document
-from hyperformer.report.markup import Emphasis, Table, answer, paragraph, table
+from hyperformer.report.html import render_document
 from hyperformer.runtime import load
 
 LATENCY = "latency.json"
@@ -28,6 +27,11 @@ BATCH = 32
 """Number of rows in a batch, for the throughput."""
 MIN_REPEATS = 8
 """Minimum number of measurements of single rows, and of batches."""
+SECTIONS = {
+    "How fast are the exported graphs?": "latency.html.jinja",
+    "How long did each step take?": "durations.html.jinja",
+}
+"""Template of the section that answers each question."""
 
 
 def measure(bundles: Path, rows: Path, folder: Path, seconds: float = 2.0) -> None:
@@ -93,50 +97,15 @@ def render_page(steps: Mapping[str, float], results: Mapping[str, Any]) -> str:
         steps: Duration of the step that saved each artifact, in seconds, by artifact.
         results: The content of `latency.json`.
     """
-    machine, graphs = results["machine"], results["graphs"]
-    if graphs:
-        slowest = max(graphs, key=lambda graph: graph["median_ms"])
-        rows = [
-            [
-                graph["task"],
-                "int8" if graph["int8"] else "float32",
-                f"{graph['open_ms']:.0f}",
-                Emphasis(f"{graph['median_ms']:.2f}"),
-                f"{graph['p95_ms']:.2f}",
-                f"{graph['rows_per_second']:,.0f}",
-            ]
-            for graph in sorted(graphs, key=lambda graph: (graph["task"], graph["int8"]))
-        ]
-        header = ["task", "graph", "load, ms", "single row, ms", "95th percentile, ms", "rows per second"]
-        latency = (
-            answer(
-                f"A single row takes {slowest['median_ms']:.1f} ms at most (median latency of {slowest['task']}, the "
-                "slowest graph)."
-            )
-            + paragraph(
-                f"Measured on validation rows, on {machine['cores']} {machine['cpu']} cores, with onnxruntime "
-                f'{machine["onnxruntime"]} and its default number of threads. "Single row" is the median; rows per '
-                f"second are for batches of {BATCH}."
-            )
-            + table(Table(header, rows), "Latency and throughput of each graph")
-        )
-    else:
-        latency = answer("No graph was exported.")
-    longest = max(steps, key=steps.__getitem__, default=None)
-    durations = [[name, f"{seconds:,.1f}"] for name, seconds in steps.items()]
+    graphs = sorted(results["graphs"], key=lambda graph: (graph["task"], graph["int8"]))
     return render_document(
         "Times of a run",
         "Measured on one machine: the same commit and seed will not give exactly the same times again.",
-        {
-            "How fast are the exported graphs?": latency,
-            "How long did each step take?": (
-                answer(f"The longest step was {longest}, {steps[longest]:,.0f} s.")
-                + table(
-                    Table(["artifact", "seconds"], durations),
-                    "Time from the start of the Kedro node until the artifact was saved, in its latest run",
-                )
-            )
-            if longest
-            else answer("No step was timed."),
-        },
+        SECTIONS,
+        steps=steps,
+        longest=max(steps, key=steps.__getitem__, default=None),
+        machine=results["machine"],
+        graphs=graphs,
+        slowest=max(results["graphs"], key=lambda graph: graph["median_ms"], default=None),
+        batch=BATCH,
     )

@@ -1,0 +1,86 @@
+"""Tables of test scores and parameter counts, for the page and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hyperformer.report.summary import BASELINES, Score, Summary, TaskScore
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text below a header; the first entry of each row is the name of the row."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    bold: int | None = None
+    """Index of the column that is set in bold."""
+
+
+def render_results(summary: Summary) -> str:
+    """Render test metrics, baselines and parameter counts as Markdown tables; metrics are in percent."""
+    return f"{to_markdown(build_score_table(summary))}\n{to_markdown(build_parameter_table(summary))}"
+
+
+def to_markdown(table: Table) -> str:
+    """Render a table as Markdown."""
+
+    def line(entries: Iterable[str]) -> str:
+        escaped = (entry.replace("|", "\\|") for entry in entries)
+        return f"| {' | '.join(escaped)} |"
+
+    body = [[f"**{entry}**" if index == table.bold else entry for index, entry in enumerate(row)] for row in table.rows]
+    return "\n".join(map(line, [table.header, ["---"] * len(table.header), *body])) + "\n"
+
+
+def build_score_table(summary: Summary) -> Table:
+    """Build the table of test metrics by task, with baselines and export checks; metrics are in percent."""
+    parities = {bundle.name: bundle.parity for bundle in summary.bundles}
+    rows = []
+    for score in summary.scores:
+        parity = parities.get(score.name)
+        rows.append(
+            [
+                score.name,
+                ", ".join(score.metrics),
+                str(score.rows),
+                f"{score.model:.1f}{_format_warnings(score)}",
+                f"{score.error:.1f}",
+                *_format_baselines(score),
+                f"{parity['rows']:.0f} ({parity['ties']:.0f})" if parity else "not exported",
+            ]
+        )
+    rows.append(["mean", "", "", f"{summary.mean.model:.1f}", "", *_format_baselines(summary.mean), ""])
+    names = BASELINES.values()
+    header = ["task", "metrics", "test rows", summary.method, "± standard error", *names, "export check: rows (ties)"]
+    return Table(header, rows, bold=3)
+
+
+def build_parameter_table(summary: Summary) -> Table:
+    """Build the table of backbone, added, trainable and total parameters."""
+    counts = summary.parameters
+    header = [
+        "method",
+        "backbone parameters",
+        "added parameters",
+        "trainable parameters",
+        "total parameters (× backbone)",  # noqa: RUF001
+        "trainable parameters per task (% of backbone)",
+    ]
+    values = [
+        *(f"{counts[kind]:,}" for kind in ("backbone", "added", "trained")),
+        f"{counts['total_ratio']:.3f}",
+        f"{counts['trained_percent_per_task']:.3f}",
+    ]
+    return Table(header, [[summary.method, *values]])
+
+
+def _format_baselines(score: Score) -> list[str]:
+    return [f"{score.baselines[kind]:.1f}" for kind in BASELINES]
+
+
+def _format_warnings(score: TaskScore) -> str:
+    warnings = ["same answer for every row"] if score.collapsed else []
+    warnings += [f"{score.outside} answers outside the label set"] if score.outside else []
+    return f" ({', '.join(warnings)})" if warnings else ""
