@@ -77,6 +77,12 @@ class CopiedBertConfig(BertConfig):
     model_type = "copied_bert"
 
 
+class CopiedBertModel(BertModel):
+    """BERT with this configuration."""
+
+    config_class = CopiedBertConfig
+
+
 class CopiedBert(EncoderBackbone):
     """A family with a model type that the package does not know."""
 
@@ -93,7 +99,7 @@ class ClassifierWithLabels(Classifier):
 def register() -> None:
     """Register all extensions."""
     AutoConfig.register("copied_bert", CopiedBertConfig)
-    AutoModel.register(CopiedBertConfig, BertModel)
+    AutoModel.register(CopiedBertConfig, CopiedBertModel)
     register_backbone(CopiedBert, "copied_bert")
     register_task("yes_no", YesNoSettings, YesNo)
     register_target(ClassifierWithLabels, "yes_no")
