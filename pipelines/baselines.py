@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import BackboneSettings, EvaluationSettings, Tasks
 
 
-def score_baselines(rows: Path, tasks: Tasks, backbone: BackboneSettings, evaluation: EvaluationSettings, seed: int):
+def score_baselines(
+    rows: Path, tasks: Tasks, backbone: BackboneSettings, evaluation: EvaluationSettings, seed: int
+) -> dict[str, Any]:
     """Score simple methods on the test rows of each task."""
     from hyperformer.evaluation import evaluate_all_baselines
     from hyperformer.model.inference import make_embedder
@@ -22,12 +25,18 @@ def create_pipeline() -> Pipeline:
     """Create the pipeline `baselines`."""
     return Pipeline(
         [
-            node(
-                score_baselines,
-                ["rows", "params:tasks", "params:backbone", "params:evaluation", "params:seed"],
-                "baselines",
-                name="baselines",
-            )
+            Node(
+                func=score_baselines,
+                inputs={
+                    "rows": "rows",
+                    "tasks": "params:tasks",
+                    "backbone": "params:backbone",
+                    "evaluation": "params:evaluation",
+                    "seed": "params:seed",
+                },
+                outputs="baselines",
+                name="score_baselines",
+            ),
         ],
         tags="baselines",
     )

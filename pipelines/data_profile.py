@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import BackboneSettings, Tasks
 
 
-def profile_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings, split_counts: dict[str, Any]):
+def profile_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings, split_counts: dict[str, Any]) -> dict[str, Any]:
     """Compute statistics of the rows of each task."""
     from hyperformer.data.profile import profile_rows
 
@@ -21,12 +21,17 @@ def create_pipeline() -> Pipeline:
     """Create the pipeline `data_profile`."""
     return Pipeline(
         [
-            node(
-                profile_rows,
-                ["rows", "params:tasks", "params:backbone", "split_counts"],
-                "data_profile",
-                name="data_profile",
-            )
+            Node(
+                func=profile_rows,
+                inputs={
+                    "rows": "rows",
+                    "tasks": "params:tasks",
+                    "backbone": "params:backbone",
+                    "split_counts": "split_counts",
+                },
+                outputs="data_profile",
+                name="profile_rows",
+            ),
         ],
         tags="data_profile",
     )

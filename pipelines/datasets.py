@@ -1,4 +1,14 @@
-"""Datasets for whole folders, and for JSON and text files that are replaced atomically."""
+"""Datasets for whole folders, and for JSON and text files that are replaced atomically.
+
+A node whose output is a folder returns a function `Callable[[Path], None]` instead of data. `FolderDataset.save` calls
+it with a new, empty folder, and this folder replaces the previous one when the function returns. This has two reasons:
+a run that fails or is killed leaves the previous folder complete, and rows are written while they are read, so they are
+never all in memory. Kedro's `PartitionedDataset` saves lazily in the same way: a partition may be a function.
+Downstream nodes receive the path of the folder.
+
+`WorkingFolderDataset` is for files that a node writes while it runs, such as resume states and training curves, which
+must exist before the node returns. It is an input of the node, which receives the path and writes to the folder itself.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +27,12 @@ from hyperformer.core.files import replace_file, replace_folder, write_text
 
 HTMLPreview = NewType("HTMLPreview", str)
 """Kedro-Viz recognizes a preview by the name of this return type."""
+
+
+def get_path(dataset: AbstractDataset[Any, Any]) -> str | None:
+    """Return the path of a dataset; None if it is only in memory."""
+    path = dataset._describe().get("filepath")
+    return str(path) if path else None
 
 
 class FolderDataset(AbstractDataset[Callable[[Path], None], Path]):

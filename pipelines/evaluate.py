@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import EvaluationSettings
 
 
-def evaluate_model(checkpoint: Path, rows: Path, evaluation: EvaluationSettings):
+def evaluate_model(
+    checkpoint: Path, rows: Path, evaluation: EvaluationSettings
+) -> tuple[dict[str, Any], Callable[[Path], None]]:
     """Compute metrics and predictions of a checkpoint."""
     from hyperformer.evaluation import evaluate_all
     from hyperformer.model.inference import move_to_gpu
@@ -24,12 +28,16 @@ def create_pipeline() -> Pipeline:
     """Create the pipeline `evaluate`."""
     return Pipeline(
         [
-            node(
-                evaluate_model,
-                ["checkpoint", "rows", "params:evaluation"],
-                ["metrics", "predictions"],
-                name="metrics",
-            )
+            Node(
+                func=evaluate_model,
+                inputs={
+                    "checkpoint": "checkpoint",
+                    "rows": "rows",
+                    "evaluation": "params:evaluation",
+                },
+                outputs=["metrics", "predictions"],
+                name="evaluate_model",
+            ),
         ],
         tags="evaluate",
     )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import EvaluationSettings, ExportSettings
 
 
 def export_bundles(
     checkpoint: Path, rows: Path, metrics: dict[str, Any], export: ExportSettings, evaluation: EvaluationSettings
-):
+) -> Callable[[Path], None]:
     """Export each task of a checkpoint as a bundle."""
     from hyperformer.export.bundle import export as export_tasks
 
@@ -23,12 +24,18 @@ def create_pipeline() -> Pipeline:
     """Create the pipeline `export`."""
     return Pipeline(
         [
-            node(
-                export_bundles,
-                ["checkpoint", "rows", "metrics", "params:export", "params:evaluation"],
-                "bundles",
-                name="bundles",
-            )
+            Node(
+                func=export_bundles,
+                inputs={
+                    "checkpoint": "checkpoint",
+                    "rows": "rows",
+                    "metrics": "metrics",
+                    "export": "params:export",
+                    "evaluation": "params:evaluation",
+                },
+                outputs="bundles",
+                name="export_bundles",
+            ),
         ],
         tags="export",
     )

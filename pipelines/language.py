@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Pipeline, node
+from collections.abc import Callable
+from pathlib import Path
+
+from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import DataSettings, EmbeddedSettings, Tasks
 
 
-def make_language_rows(tasks: Tasks, data: DataSettings, embedded: EmbeddedSettings, seed: int):
+def generate_language_rows(
+    tasks: Tasks, data: DataSettings, embedded: EmbeddedSettings, seed: int
+) -> Callable[[Path], None]:
     """Generate the rows of the embedded tasks."""
     from hyperformer.embedded.suite import write_language_rows
 
@@ -18,12 +23,17 @@ def create_pipeline() -> Pipeline:
     """Create the pipeline `language`."""
     return Pipeline(
         [
-            node(
-                make_language_rows,
-                ["params:tasks", "params:data", "params:embedded", "params:seed"],
-                "language_rows",
-                name="language_rows",
-            )
+            Node(
+                func=generate_language_rows,
+                inputs={
+                    "tasks": "params:tasks",
+                    "data": "params:data",
+                    "embedded": "params:embedded",
+                    "seed": "params:seed",
+                },
+                outputs="language_rows",
+                name="generate_language_rows",
+            ),
         ],
         tags="language",
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import BackboneSettings, Methods, Tasks
 
 
-def count_parameters(backbone: BackboneSettings, method: str, methods: Methods, tasks: Tasks):
+def count_parameters(backbone: BackboneSettings, method: str, methods: Methods, tasks: Tasks) -> dict[str, float]:
     """Count the parameters of the configured method."""
     from hyperformer.model.counts import count_parameters
 
@@ -18,12 +18,17 @@ def create_pipeline() -> Pipeline:
     """Create the pipeline `parameter_counts`."""
     return Pipeline(
         [
-            node(
-                count_parameters,
-                ["params:backbone", "params:method", "params:methods", "params:tasks"],
-                "parameter_counts",
-                name="parameter_counts",
-            )
+            Node(
+                func=count_parameters,
+                inputs={
+                    "backbone": "params:backbone",
+                    "method": "params:method",
+                    "methods": "params:methods",
+                    "tasks": "params:tasks",
+                },
+                outputs="parameter_counts",
+                name="count_parameters",
+            ),
         ],
         tags="parameter_counts",
     )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import DataSettings, Tasks
 
 
-def prepare_rows(tasks: Tasks, data: DataSettings, language_rows: Path, seed: int):
+def prepare_rows(
+    tasks: Tasks, data: DataSettings, language_rows: Path, seed: int
+) -> tuple[Callable[[Path], None], dict[str, Any]]:
     """Validate the rows of each task, and divide them into disjoint splits."""
     from hyperformer.data.splits import prepare
     from hyperformer.data.storage import write_rows
@@ -23,12 +27,17 @@ def create_pipeline() -> Pipeline:
     """Create the pipeline `preprocess`."""
     return Pipeline(
         [
-            node(
-                prepare_rows,
-                ["params:tasks", "params:data", "language_rows", "params:seed"],
-                ["rows", "split_counts"],
-                name="rows",
-            )
+            Node(
+                func=prepare_rows,
+                inputs={
+                    "tasks": "params:tasks",
+                    "data": "params:data",
+                    "language_rows": "language_rows",
+                    "seed": "params:seed",
+                },
+                outputs=["rows", "split_counts"],
+                name="prepare_rows",
+            ),
         ],
         tags="preprocess",
     )

@@ -6,15 +6,16 @@ pipeline.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import PretrainingSettings, Tasks
-from pipelines.states import create_cleanup_node
+from pipelines.cleanup import create_cleanup_node
 
 
-def make_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed: int):
+def build_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed: int) -> Sequence[dict[str, str]]:
     """Build the rows that the backbone is pretrained on."""
     from hyperformer.embedded.corpus import build_pretraining_rows
     from hyperformer.tasks import make_tasks
@@ -22,7 +23,9 @@ def make_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, seed
     return build_pretraining_rows(pretraining, make_tasks(tasks), rows, seed)
 
 
-def pretrain_backbone(corpus, pretraining: PretrainingSettings, rows: Path, seed: int, resume_states: Path):
+def pretrain_backbone(
+    corpus: Sequence[dict[str, str]], pretraining: PretrainingSettings, rows: Path, seed: int, resume_states: Path
+) -> Callable[[Path], None]:
     """Pretrain a backbone on the corpus."""
     from hyperformer.training import pretrain
 
@@ -34,12 +37,28 @@ def create_pipeline() -> Pipeline:
     """Create the pipeline `pretrain`."""
     return Pipeline(
         [
-            node(make_corpus, ["params:pretraining", "params:tasks", "rows", "params:seed"], "corpus", name="corpus"),
-            node(
-                pretrain_backbone,
-                ["corpus", "params:pretraining", "rows", "params:seed", "resume_states"],
-                "pretrained_backbone",
-                name="pretrained_backbone",
+            Node(
+                func=build_corpus,
+                inputs={
+                    "pretraining": "params:pretraining",
+                    "tasks": "params:tasks",
+                    "rows": "rows",
+                    "seed": "params:seed",
+                },
+                outputs="corpus",
+                name="build_corpus",
+            ),
+            Node(
+                func=pretrain_backbone,
+                inputs={
+                    "corpus": "corpus",
+                    "pretraining": "params:pretraining",
+                    "rows": "rows",
+                    "seed": "params:seed",
+                    "resume_states": "resume_states",
+                },
+                outputs="pretrained_backbone",
+                name="pretrain_backbone",
             ),
             create_cleanup_node("pretrain", ["pretrained_backbone"]),
         ],

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import ExportSettings, Tasks
 
@@ -22,7 +23,7 @@ def write_report(
     checkpoint: Path,
     seed: int,
     export: ExportSettings,
-):
+) -> tuple[str, str, Callable[[Path], None]]:
     """Render the results as Markdown and HTML, and return a function that writes the charts to a folder."""
     from functools import partial
 
@@ -50,24 +51,24 @@ def create_pipeline() -> Pipeline:
     """Create the pipeline `report`."""
     return Pipeline(
         [
-            node(
-                write_report,
-                [
-                    "params:tasks",
-                    "metrics",
-                    "baselines",
-                    "split_counts",
-                    "parameter_counts",
-                    "history",
-                    "bundles",
-                    "predictions",
-                    "checkpoint",
-                    "params:seed",
-                    "params:export",
-                ],
-                ["results", "report", "figures"],
-                name="report",
-            )
+            Node(
+                func=write_report,
+                inputs={
+                    "tasks": "params:tasks",
+                    "metrics": "metrics",
+                    "baselines": "baselines",
+                    "split_counts": "split_counts",
+                    "parameter_counts": "parameter_counts",
+                    "history": "history",
+                    "bundles": "bundles",
+                    "predictions": "predictions",
+                    "checkpoint": "checkpoint",
+                    "seed": "params:seed",
+                    "export": "params:export",
+                },
+                outputs=["results", "report", "figures"],
+                name="write_report",
+            ),
         ],
         tags="report",
     )

@@ -7,8 +7,7 @@ from typing import Any
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
-from pipelines.hooks import ArtifactLog, RunLock, UserErrorHooks
-from pipelines.tracking import MLflowLogger
+from pipelines.hooks import ArtifactLog, ErrorMessages, MLflowLogger, RunChecks, RunLock
 
 
 class ConfigLoader(OmegaConfigLoader):
@@ -37,4 +36,4 @@ class ConfigLoader(OmegaConfigLoader):
 
 CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {"base_env": "base", "default_run_env": "local"}
-HOOKS = (UserErrorHooks(), RunLock(), ArtifactLog(), MLflowLogger())
+HOOKS = (ErrorMessages(), RunChecks(), RunLock(), ArtifactLog(), MLflowLogger())

@@ -7,17 +7,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 
-def measure_times(bundles: Path, rows: Path, times: Path) -> bool:
+def measure_times(bundles: Path, rows: Path, times: Path) -> None:
     """Measure the latency and throughput of the exported graphs, and write them to the folder `times`."""
     from hyperformer.report.times import measure
 
     measure(bundles, rows, times)
-    return True
 
 
 def create_pipeline() -> Pipeline:
     """Create the pipeline `times`."""
-    return Pipeline([node(measure_times, ["bundles", "rows", "times"], "times_measured", name="times")], tags="times")
+    return Pipeline(
+        [
+            Node(
+                func=measure_times,
+                inputs={
+                    "bundles": "bundles",
+                    "rows": "rows",
+                    "times": "times",
+                },
+                outputs=None,
+                name="measure_times",
+            ),
+        ],
+        tags="times",
+    )

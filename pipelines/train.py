@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import BackboneSettings, Methods, Tasks, TrainingSettings
+from pipelines.cleanup import create_cleanup_node
 from pipelines.curves import start_curves
-from pipelines.states import create_cleanup_node
 
 
-def encode_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings):
+def encode_rows(rows: Path, tasks: Tasks, backbone: BackboneSettings) -> Callable[[Path], None]:
     """Encode the training rows of all tasks into token ids."""
     from hyperformer.training import encode
 
@@ -30,7 +31,7 @@ def train_model(
     seed: int,
     resume_states: Path,
     curves: Path,
-):
+) -> tuple[Callable[[Path], None], list[dict[str, float]]]:
     """Train the configured method on all tasks."""
     from hyperformer.training import train
 
@@ -42,23 +43,32 @@ def create_pipeline() -> Pipeline:
     """Create the pipeline `train`."""
     return Pipeline(
         [
-            node(encode_rows, ["rows", "params:tasks", "params:backbone"], "tokens", name="tokens"),
-            node(
-                train_model,
-                [
-                    "rows",
-                    "tokens",
-                    "params:tasks",
-                    "params:backbone",
-                    "params:method",
-                    "params:methods",
-                    "params:training",
-                    "params:seed",
-                    "resume_states",
-                    "curves",
-                ],
-                ["checkpoint", "history"],
-                name="checkpoint",
+            Node(
+                func=encode_rows,
+                inputs={
+                    "rows": "rows",
+                    "tasks": "params:tasks",
+                    "backbone": "params:backbone",
+                },
+                outputs="tokens",
+                name="encode_rows",
+            ),
+            Node(
+                func=train_model,
+                inputs={
+                    "rows": "rows",
+                    "tokens": "tokens",
+                    "tasks": "params:tasks",
+                    "backbone": "params:backbone",
+                    "method": "params:method",
+                    "methods": "params:methods",
+                    "training": "params:training",
+                    "seed": "params:seed",
+                    "resume_states": "resume_states",
+                    "curves": "curves",
+                },
+                outputs=["checkpoint", "history"],
+                name="train_model",
             ),
             create_cleanup_node("train", ["checkpoint", "history"]),
         ],

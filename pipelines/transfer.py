@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from kedro.pipeline import Pipeline, node
+from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import Tasks, TransferSettings
+from pipelines.cleanup import create_cleanup_node
 from pipelines.curves import start_curves
-from pipelines.states import create_cleanup_node
 
 
-def adapt_model(rows: Path, tasks: Tasks, transfer: TransferSettings, seed: int, resume_states: Path, curves: Path):
+def adapt_model(
+    rows: Path, tasks: Tasks, transfer: TransferSettings, seed: int, resume_states: Path, curves: Path
+) -> tuple[Callable[[Path], None], dict[str, str]]:
     """Adapt a trained checkpoint to each task separately, on sampled training rows of that task."""
     from hyperformer.training import adapt
 
@@ -23,11 +26,18 @@ def create_pipeline() -> Pipeline:
     """Create the pipeline `transfer`."""
     return Pipeline(
         [
-            node(
-                adapt_model,
-                ["rows", "params:tasks", "params:transfer", "params:seed", "resume_states", "curves"],
-                ["checkpoint", "transfer_starts"],
-                name="adapted",
+            Node(
+                func=adapt_model,
+                inputs={
+                    "rows": "rows",
+                    "tasks": "params:tasks",
+                    "transfer": "params:transfer",
+                    "seed": "params:seed",
+                    "resume_states": "resume_states",
+                    "curves": "curves",
+                },
+                outputs=["checkpoint", "transfer_starts"],
+                name="adapt_model",
             ),
             create_cleanup_node("transfer", ["checkpoint", "transfer_starts"]),
         ],

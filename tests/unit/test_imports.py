@@ -12,7 +12,7 @@ LIBRARY = ROOT / "src" / "hyperformer"
 BELOW = ("backbones", "methods", "tasks", "runtime", "readers", "settings", "core")
 ABOVE = sorted(
     path
-    for path in [*LIBRARY.rglob("*.py"), *(ROOT / "pipelines").glob("*.py")]
+    for path in [*LIBRARY.rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")]
     if not any(path.is_relative_to(LIBRARY / name) for name in BELOW)
 )
 FAMILY = {"t5", "mt5", "umt5", "byt5", "flan", "bert", "minilm", "electra", "roberta", "camembert", "encoderbackbone"}

@@ -38,15 +38,19 @@ FILES = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer_config.jso
 """Patterns of the files that define a backbone: weights, configuration and tokenizer."""
 
 
-def load(settings: BackboneSettings) -> Backbone:
+def load(settings: BackboneSettings, empty: bool = False) -> Backbone:
     """Load a backbone from a folder or the Hub.
+
+    Args:
+        settings: location and lengths of the backbone.
+        empty: whether to leave the weights on the meta device, for checks; their file must still be complete.
 
     Raises:
         HyperFormerError: there is no model at the path, its family is not supported, or it has no safetensors weights.
     """
     with _loading_errors(settings):
         family, _ = _find_family(settings)
-        backbone = family.load(settings)
+        backbone = family.load(settings, empty)
     replace_dropout(backbone)
     return backbone
 

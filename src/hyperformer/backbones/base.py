@@ -58,8 +58,13 @@ class Backbone(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, settings: BackboneSettings) -> Self:
-        """Load the model in float32 and its tokenizer from a folder or the Hub; the weights must be safetensors."""
+    def load(cls, settings: BackboneSettings, empty: bool = False) -> Self:
+        """Load the model in float32 and its tokenizer from a folder or the Hub; the weights must be safetensors.
+
+        Args:
+            settings: location and lengths of the backbone.
+            empty: whether to leave the weights on the meta device, for checks.
+        """
 
     @classmethod
     @abstractmethod

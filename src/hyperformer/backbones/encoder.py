@@ -47,15 +47,15 @@ class EncoderBackbone(Backbone):
         self._separator = _find_separator(model.config, tokenizer)
 
     @classmethod
-    def load(cls, settings: BackboneSettings) -> EncoderBackbone:
-        """Load the model in float32 and its tokenizer from a folder or the Hub; the weights must be safetensors."""
+    def load(cls, settings: BackboneSettings, empty: bool = False) -> EncoderBackbone:
+        """Load the model in float32 and its tokenizer; see `Backbone.load`."""
         path = settings.path
         if settings.max_target_tokens is not None:
             raise HyperFormerError(
                 f"backbone.max_target_tokens is {settings.max_target_tokens}, but {path!r} is an encoder, which "
                 "generates no text. Remove the setting."
             )
-        model = loading.load_weights(AutoModel, settings, optional="pooler")
+        model = loading.load_weights(AutoModel, settings, optional="pooler", empty=empty)
         positions = _count_positions(model)
         if settings.max_source_tokens > positions:
             raise HyperFormerError(

@@ -12,13 +12,14 @@ from hyperformer.core.errors import HyperFormerError
 from hyperformer.settings import BackboneSettings
 
 
-def load_weights(model_class: Any, settings: BackboneSettings, optional: str = "") -> Any:
+def load_weights(model_class: Any, settings: BackboneSettings, optional: str = "", empty: bool = False) -> Any:
     """Load a model in float32 from safetensors.
 
     Args:
         model_class: an `Auto…` class of transformers.
         settings: path and revision of the backbone.
         optional: name of an unused module; its weights may be missing.
+        empty: whether to leave the weights on the meta device; only the names of the file's tensors are read.
 
     Raises:
         HyperFormerError: tensors are missing; transformers would initialize them at random.
@@ -29,6 +30,7 @@ def load_weights(model_class: Any, settings: BackboneSettings, optional: str = "
         dtype=torch.float32,
         use_safetensors=True,
         output_loading_info=True,
+        device_map="meta" if empty else None,
     )
     missing = sorted(name for name in report["missing_keys"] if not optional or optional not in name.split("."))
     if missing:

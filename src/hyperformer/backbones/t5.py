@@ -57,14 +57,14 @@ class T5Backbone(GenerativeBackbone):
         self.t5: Any = model
 
     @classmethod
-    def load(cls, settings: BackboneSettings) -> T5Backbone:
-        """Load the model in float32 and its tokenizer from a folder or the Hub; the weights must be safetensors."""
+    def load(cls, settings: BackboneSettings, empty: bool = False) -> T5Backbone:
+        """Load the model in float32 and its tokenizer; see `Backbone.load`."""
         if settings.max_target_tokens is None:
             raise HyperFormerError(
                 "the setting 'backbone.max_target_tokens' is missing; expected a value, as backbone "
                 f"{settings.path!r} is a seq2seq model. Add the setting."
             )
-        model = loading.load_weights(AutoModelForSeq2SeqLM, settings)
+        model = loading.load_weights(AutoModelForSeq2SeqLM, settings, empty=empty)
         tokenizer = loading.load_tokenizer(settings)
         if isinstance(tokenizer, ByT5Tokenizer):
             tokenizer = build_byte_tokenizer()

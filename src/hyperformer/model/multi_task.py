@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -72,13 +73,7 @@ class MultiTaskModel(nn.Module):
             self.backbone.insert_adapters(self.method.sites, self.method.activation)
         if not self.method.trains_backbone:
             self.backbone.freeze()
-        self.answers = {name: self._encode_answers(name) for name, task in self.tasks.items() if task.answers}
-        generative = [name for name in self.tasks if name not in self.answers]
-        if generative and not isinstance(self.backbone, GenerativeBackbone):
-            raise HyperFormerError(
-                f"task {generative[0]!r} is generative, but backbone {backbone.path!r} is an encoder. Use a seq2seq "
-                "backbone or remove the task."
-            )
+        self.answers = encode_answers(self.backbone, backbone, self.tasks)
         members = torch.tensor(list(map(list(self.tasks).index, self.group)))
         self.register_buffer("members", members, persistent=False)  # [tasks of the group]
 
@@ -89,21 +84,6 @@ class MultiTaskModel(nn.Module):
         copied.group = list(group)
         copied.members = torch.tensor(list(map(list(self.tasks).index, group)), device=self.members.device)
         return copied
-
-    def _encode_answers(self, task: str) -> Answers:
-        """Encode the answers of a classification or regression task.
-
-        Raises:
-            HyperFormerError: two answers encode to the same tokens, or an answer is longer than `max_target_tokens`.
-        """
-        answers = self.backbone.encode_answers(self.tasks[task].answers, self.tasks[task].numbers)
-        limit = self.backbone_settings.max_target_tokens
-        if limit is not None and answers.longest > limit:
-            raise HyperFormerError(
-                f"task {task!r}: an answer has {answers.longest} tokens; expected at most {limit}, "
-                "backbone.max_target_tokens. Raise the setting or choose shorter answers."
-            )
-        return answers
 
     def task_id(self, task: str) -> int:
         """Return the id of a task in batches, its index in the group.
@@ -194,18 +174,6 @@ class MultiTaskModel(nn.Module):
         """Render a row by the task's template into the input of the backbone's tokenizer."""
         return text.render(self.backbone.format_template(self.tasks[task].settings.text), row)
 
-    def check(self, settings: EvaluationSettings) -> None:
-        """Check that the backbone supports the settings.
-
-        Raises:
-            HyperFormerError: `label_scoring` is 'generated', but the backbone is an encoder.
-        """
-        if settings.label_scoring == "generated" and not isinstance(self.backbone, GenerativeBackbone):
-            raise HyperFormerError(
-                f"evaluation.label_scoring is 'generated', but backbone {self.backbone_settings.path!r} is an encoder. "
-                "Use 'constrained' or a seq2seq backbone."
-            )
-
     def answer(
         self, task: str, rows: Sequence[Mapping[str, Any]], settings: EvaluationSettings = DEFAULT_EVALUATION
     ) -> list[Answer]:
@@ -222,7 +190,7 @@ class MultiTaskModel(nn.Module):
             RowError: a row's scores are not finite.
         """
         self.task_id(task)
-        self.check(settings)
+        check_label_scoring(self.backbone, self.backbone_settings, settings)
         answers, numbers = self.tasks[task].answers, self.tasks[task].numbers
         sources = [self.source(task, row) for row in rows]
         if task in self.answers and settings.label_scoring != "generated":
@@ -286,22 +254,33 @@ class MultiTaskModel(nn.Module):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, group: Sequence[str]) -> MultiTaskModel:
         """Load the model of a group of tasks; see `from_pretrained` for the errors."""
-        settings, expected = checkpoint.backbone, checkpoint.backbone_sha256
-        try:
-            model = cls(settings, checkpoint.method, checkpoint.tasks, group=group)
-        except HyperFormerError as error:
-            raise HyperFormerError(
-                f"cannot load the checkpoint {checkpoint.name} (if its backbone has moved, set backbone= or "
-                f"transfer.backbone): {error}"
-            ) from None
-        if (actual := backbones.compute_checksum(settings)) != expected:
-            raise HyperFormerError(
-                f"backbone {settings.path!r} is not the one that {checkpoint.name} was trained on: its sha256 is "
-                f"{actual[:12]}…, expected {expected[:12]}…. Set the right backbone (backbone= or transfer.backbone), "
-                "or train again."
-            )
+        with backbone_errors(checkpoint):
+            model = cls(checkpoint.backbone, checkpoint.method, checkpoint.tasks, group=group)
         restore(model, read_tensors(checkpoint, group))
         return model.eval()
+
+
+@contextmanager
+def backbone_errors(checkpoint: Checkpoint) -> Iterator[None]:
+    """Name the checkpoint in errors of its backbone, and check that it is the backbone that it was trained on.
+
+    Raises:
+        HyperFormerError: the block failed, or the backbone's checksum differs.
+    """
+    settings, expected = checkpoint.backbone, checkpoint.backbone_sha256
+    try:
+        yield
+    except HyperFormerError as error:
+        raise HyperFormerError(
+            f"cannot load the checkpoint {checkpoint.name} (if its backbone has moved, set backbone= or "
+            f"transfer.backbone): {error}"
+        ) from None
+    if (actual := backbones.compute_checksum(settings)) != expected:
+        raise HyperFormerError(
+            f"backbone {settings.path!r} is not the one that {checkpoint.name} was trained on: its sha256 is "
+            f"{actual[:12]}…, expected {expected[:12]}…. Set the right backbone (backbone= or transfer.backbone), "
+            "or train again."
+        )
 
 
 def read_tensors(checkpoint: Checkpoint, group: Sequence[str]) -> dict[str, Tensor]:
@@ -319,3 +298,46 @@ def read_tensors(checkpoint: Checkpoint, group: Sequence[str]) -> dict[str, Tens
 def build_answer_heads(backbone: backbones.Backbone, tasks: Mapping[str, Task]) -> AnswerHeads | None:
     """Build the mapping from head outputs to the answers of tasks; None if the backbone needs no heads."""
     return backbone.answer_heads([t.numbers for t in tasks.values()], [len(t.answers) for t in tasks.values()])
+
+
+def encode_answers(
+    backbone: backbones.Backbone, settings: BackboneSettings, tasks: Mapping[str, Task]
+) -> dict[str, Answers]:
+    """Encode the answers of all classification and regression tasks.
+
+    Raises:
+        HyperFormerError: two answers of a task encode to the same tokens, an answer is longer than `max_target_tokens`,
+            or a task is generative and the backbone is not.
+    """
+    answers, limit = {}, settings.max_target_tokens
+    for name, task in tasks.items():
+        if not task.answers:
+            continue
+        answers[name] = backbone.encode_answers(task.answers, task.numbers)
+        if limit is not None and answers[name].longest > limit:
+            raise HyperFormerError(
+                f"task {name!r}: an answer has {answers[name].longest} tokens; expected at most {limit}, "
+                "backbone.max_target_tokens. Raise the setting or choose shorter answers."
+            )
+    generative = [name for name in tasks if name not in answers]
+    if generative and not isinstance(backbone, GenerativeBackbone):
+        raise HyperFormerError(
+            f"task {generative[0]!r} is generative, but backbone {settings.path!r} is an encoder. Use a seq2seq "
+            "backbone or remove the task."
+        )
+    return answers
+
+
+def check_label_scoring(
+    backbone: backbones.Backbone, settings: BackboneSettings, evaluation: EvaluationSettings
+) -> None:
+    """Check that the backbone supports the setting `label_scoring`.
+
+    Raises:
+        HyperFormerError: `label_scoring` is 'generated', but the backbone is an encoder.
+    """
+    if evaluation.label_scoring == "generated" and not isinstance(backbone, GenerativeBackbone):
+        raise HyperFormerError(
+            f"evaluation.label_scoring is 'generated', but backbone {settings.path!r} is an encoder. Use 'constrained' "
+            "or a seq2seq backbone."
+        )

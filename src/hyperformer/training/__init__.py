@@ -3,6 +3,6 @@
 from hyperformer.training.finetuning import encode, train
 from hyperformer.training.pretraining import pretrain
 from hyperformer.training.states import remove_states
-from hyperformer.training.transfer import adapt, load_trained_model
+from hyperformer.training.transfer import adapt
 
-__all__ = ["adapt", "encode", "load_trained_model", "pretrain", "remove_states", "train"]
+__all__ = ["adapt", "encode", "pretrain", "remove_states", "train"]

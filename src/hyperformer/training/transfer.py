@@ -16,7 +16,8 @@ from transformers import set_seed
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.data.storage import Rows, Writer, collect_rows, read_rows, sample_rows
 from hyperformer.data.tokens import TOKEN_SCHEMA
-from hyperformer.model.checkpoint import read_checkpoint
+from hyperformer.methods.base import Method
+from hyperformer.model.checkpoint import Checkpoint, read_checkpoint
 from hyperformer.model.inference import move_to_gpu
 from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.model.task_models import TaskModels
@@ -34,26 +35,31 @@ log = logging.getLogger(__name__)
 METHOD_PREFIX = "method."  # prefix of the names of a method's tensors in a model
 
 
-def load_trained_model(settings: TransferSettings) -> MultiTaskModel:
-    """Load the trained model that is to be adapted.
+def read_trained_checkpoint(settings: TransferSettings) -> Checkpoint:
+    """Read the configuration of the trained checkpoint that is to be adapted.
 
     Raises:
-        HyperFormerError: if there is no checkpoint, the checkpoint has several models (its method trains one per task),
-            or only task-specific weights are to be trained and the method has none.
+        HyperFormerError: if there is no checkpoint, or it has several models (its method trains one per task).
     """
     checkpoint = read_checkpoint(settings.checkpoint, backbone=settings.backbone)
-    method = checkpoint.method.name
     if len(checkpoint.groups) > 1:
         raise HyperFormerError(
-            f"transfer.checkpoint is {settings.checkpoint!r}, whose method {method} trains one model per task; "
-            "expected one model for all tasks. Train with a multi-task method."
+            f"transfer.checkpoint is {settings.checkpoint!r}, whose method {checkpoint.method.name} trains one model "
+            "per task; expected one model for all tasks. Train with a multi-task method."
         )
-    model = MultiTaskModel.from_checkpoint(checkpoint, checkpoint.groups[0])
-    if settings.train == "task_specific" and not model.method.task_specific_names():
+    return checkpoint
+
+
+def check_task_specific(settings: TransferSettings, name: str, method: Method) -> None:
+    """Check that the method `name` has task-specific weights if only these are to be trained.
+
+    Raises:
+        HyperFormerError: if it has none.
+    """
+    if settings.train == "task_specific" and not method.task_specific_names():
         raise HyperFormerError(
-            f"transfer.train is 'task_specific', but {method} has no task-specific weights on this backbone. Use 'all'."
+            f"transfer.train is 'task_specific', but {name} has no task-specific weights on this backbone. Use 'all'."
         )
-    return model
 
 
 def adapt(
@@ -79,10 +85,12 @@ def adapt(
         weights: the name of a trained task, `mean`, `random`, or `shared` if the method has no task-specific weights.
 
     Raises:
-        HyperFormerError: for the reasons in `load_trained_model`, or if a task has fewer rows than `samples`, the loss
-            or a weight is no longer finite, another run uses `states`, or a resume state cannot be read.
+        HyperFormerError: if the trained checkpoint cannot be loaded or adapted, a task has fewer rows than `samples`,
+            the loss or a weight is no longer finite, another run uses `states`, or a resume state cannot be read.
     """
-    trained = load_trained_model(settings)
+    checkpoint = read_trained_checkpoint(settings)
+    trained = MultiTaskModel.from_checkpoint(checkpoint, checkpoint.groups[0])
+    check_task_specific(settings, checkpoint.method.name, trained.method)
     blocks = {"tasks": tasks, "backbone": trained.backbone_settings, "transfer": settings}
     fingerprint = compute_fingerprint(blocks, {"rows": rows, "checkpoint": Path(settings.checkpoint)}, seed)
     method, backbone = trained.method_settings.name, trained.backbone_settings.path

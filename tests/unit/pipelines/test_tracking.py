@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from kedro.io import DataCatalog
 
-from pipelines.tracking import MLflowLogger
+from pipelines.hooks import MLflowLogger
 
 
 class Recorder:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
+
+from pipelines.datasets import get_path
+
+if TYPE_CHECKING:
+    from kedro.framework.context import KedroContext
+    from kedro.io import DataCatalog
+    from kedro.pipeline import Pipeline
 
 METRICS = ("metrics", "parameter_counts")
 """Datasets whose values are logged as metrics."""
@@ -19,12 +26,12 @@ class MLflowLogger:
     """Hooks that log to the MLflow run what the hooks of kedro-mlflow omit or log as one long text."""
 
     @hook_impl
-    def after_context_created(self, context: Any) -> None:
+    def after_context_created(self, context: KedroContext) -> None:
         """Keep the configuration loader for later hooks."""
         self._settings = context.config_loader
 
     @hook_impl(trylast=True)  # after the hook of kedro-mlflow, which starts the MLflow run
-    def before_pipeline_run(self, pipeline: Any, catalog: Any) -> None:
+    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Log the settings that the pipeline reads, if an MLflow run is active."""
         self._catalog = catalog
         mlflow = _active_mlflow()
@@ -46,11 +53,11 @@ class MLflowLogger:
                 values = {f"curve.{_clean_name(name)}": value for name, value in line.items() if name != "step"}
                 mlflow.log_metrics(values, step=int(line["step"]))
         elif dataset_name in ARTIFACTS:
-            path = self._catalog.get(dataset_name)._describe()["filepath"]
+            path = get_path(self._catalog[dataset_name])
             if dataset_name == "figures":
-                mlflow.log_artifacts(str(path), dataset_name)
+                mlflow.log_artifacts(path, dataset_name)
             else:
-                mlflow.log_artifact(str(path))
+                mlflow.log_artifact(path)
 
 
 def _active_mlflow() -> Any:
