@@ -6,7 +6,6 @@ Importing this package imports neither PyTorch nor ONNX Runtime; both are import
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from hyperformer.core.errors import HyperFormerError
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from hyperformer.runtime import Bundle, load
     from hyperformer.workflow import export_bundles, train
 
-__version__ = version("hyperformer")
+    __version__: str
 
 _LAZY = {
     "Bundle": "hyperformer.runtime",
@@ -41,6 +40,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("hyperformer")
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(_LAZY[name]), name)

@@ -17,6 +17,7 @@ from hyperformer.evaluation import evaluate_all
 from hyperformer.export.bundle import export
 from hyperformer.model.inference import move_to_gpu
 from hyperformer.model.task_models import TaskModels
+from hyperformer.preflight.model import check_model
 from hyperformer.preflight.settings import check_blocks
 from hyperformer.runtime import Bundles
 from hyperformer.settings import EvaluationSettings, ExportSettings, RunSettings
@@ -24,7 +25,12 @@ from hyperformer.tasks import make_tasks
 from hyperformer.training import encode, remove_states
 from hyperformer.training import train as train_models
 
-METHOD = {"reduction_factor": 8, "task_embedding_dim": 64, "projector": {"hidden_dim": 128, "output_dim": 64}}
+METHOD = {
+    "reduction_factor": 16,
+    "adapter_init": "identity",
+    "task_embedding_dim": 64,
+    "projector": {"hidden_dim": 128, "output_dim": 64},
+}
 DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "backbone": {"max_source_tokens": 128},
@@ -32,12 +38,12 @@ DEFAULTS: dict[str, Any] = {
     "method": "hyperformer_plus_plus",
     "methods": {"hyperformer_plus_plus": METHOD},
     "training": {
-        "steps": 1000,
+        "steps": 500,
         "batch_size": 32,
-        "learning_rate": 6e-4,
-        "warmup_steps": 100,
+        "learning_rate": 3e-4,
+        "warmup_steps": 50,
         "temperature": 10,
-        "evaluate_every": 250,
+        "evaluate_every": 50,
         "validation_rows": 250,
     },
     "evaluation": {"batch_size": 64},
@@ -72,6 +78,7 @@ def train(
     blocks = check_blocks(_merge(DEFAULTS, {**chosen, **settings}), RunSettings)
     by_name = make_tasks(blocks.tasks)
     check_sources(by_name, blocks.data)
+    check_model(blocks)
     rows, _ = prepare(by_name, blocks.data, folder / "embedded", blocks.seed)
     _write(folder / "rows", write_rows(rows))
     _write(folder / "tokens", encode(folder / "rows", blocks.tasks, blocks.backbone))

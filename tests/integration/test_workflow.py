@@ -14,6 +14,7 @@ from toys import toy_sentences
 import hyperformer
 from hyperformer import HyperFormerError
 
+ROOT = Path(__file__).parents[2]
 TASK = {
     "text": "sentence: {sentence}",
     "kind": "classification",
@@ -38,18 +39,28 @@ def reviews(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_task_is_trained_exported_and_answered_from_python(reviews, backbone_settings, tmp_path):
-    tasks = {"mood": {**TASK, "source": {"path": str(reviews)}}}
-    backbone = backbone_settings.model_dump()
-    sizes = {"reduction_factor": 4, "task_embedding_dim": 8, "projector": None}
-    methods = {"hyperformer_plus_plus": sizes}
-    models = hyperformer.train(tmp_path / "run", tasks, backbone, methods=methods, training=TRAINING)
-    bundles = hyperformer.export_bundles(tmp_path / "run")
-    row = {"sentence": "the film is wonderful"}
-    answer, expected = bundles["mood"](row), models.predict("mood", row)
-    assert answer.label == expected.label
-    assert answer.probabilities == pytest.approx(expected.probabilities, abs=1e-4)
-    assert hyperformer.MultiTaskModel.from_pretrained(tmp_path / "run" / "checkpoint").predict("mood", row) == expected
+def test_the_example_trains_exports_and_answers(reviews, texts, tmp_path):
+    code = (ROOT / "examples" / "train.py").read_text()
+    assert code.partition('"""\n\n')[2] in (ROOT / "README.md").read_text()
+    backbone = save_backbone(tmp_path / "bert", "bert", texts, max_position_embeddings=130)
+    methods = {"hyperformer_plus_plus": {"reduction_factor": 4, "task_embedding_dim": 8, "projector": None}}
+    for old, new in {
+        "data/minilm/06_models/backbone": str(backbone),
+        "data/from_python": str(tmp_path / "run"),
+        "examples/questions": str(ROOT / "examples" / "questions"),
+        'training={"steps": 150, "batch_size": 16}': f"training={TRAINING}, methods={methods}",
+    }.items():
+        assert old in code
+        code = code.replace(old, new)
+    code += f"""
+model = hyperformer.MultiTaskModel.from_pretrained({str(tmp_path / "run" / "checkpoint")!r})
+print(model.predict("kind_of_question", {{"question": "Who wrote Emma?"}}))
+"""
+    done = run_fork(code)
+    assert done.returncode == 0, done.stderr
+    exported, expected = (eval(line, {"Answer": hyperformer.Answer}) for line in done.stdout.splitlines()[-2:])
+    assert exported.label == expected.label
+    assert exported.probabilities == pytest.approx(expected.probabilities, abs=1e-4)
     written = {path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith(".")}
     assert written == {"rows", "tokens", "checkpoint", "metrics.json", "onnx"}
 

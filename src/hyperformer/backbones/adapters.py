@@ -6,9 +6,12 @@ computes h + dropout(A(sublayer(norm(h)))), without a fork of the backbone's cod
 
 from __future__ import annotations
 
+import copy
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -35,18 +38,43 @@ class AdapterSite(nn.Module):
         return self.dropout(self._active[0].adapt(self.index, hidden))
 
 
+class _Current(threading.local):
+    """The weights in use, separately for each thread."""
+
+    sites: list[tuple[Tensor, ...]] | None = None
+    head: HeadWeights | None = None
+
+
 class ActiveWeights:
     """The weights of adapters and head in the current forward pass: none, those of one task, or those of each row.
 
+    The method `use` returns a context: the forward passes inside it have these weights, the passes outside it have
+    none. Contexts may be nested. Each thread has its own context, so that several threads can use one model.
+
+        with backbone.active_weights.use(method.weights(task_ids), rows):
+            losses = backbone.loss(batch, 0.0)
+
     Attributes:
         activation: the activation function of the adapters.
-        head: the head of one task (n = 1) or of each row (n = B); None if there is no head.
+        constant_head: the head of a baked task (n = 1), which forward passes outside of contexts use.
     """
 
     def __init__(self) -> None:
         self.activation: nn.Module = nn.Identity()
-        self.head: HeadWeights | None = None
-        self._sites: list[tuple[Tensor, ...]] | None = None
+        self.constant_head: HeadWeights | None = None
+        self._current = _Current()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ActiveWeights:
+        """Return a copy without the contexts of this object."""
+        copied = memo[id(self)] = ActiveWeights()
+        copied.activation = copy.deepcopy(self.activation, memo)
+        copied.constant_head = copy.deepcopy(self.constant_head, memo)
+        return copied
+
+    @property
+    def head(self) -> HeadWeights | None:
+        """The head of one task (n = 1) or of each row (n = B); None if there is no head."""
+        return self.constant_head if self._current.head is None else self._current.head
 
     @contextmanager
     def use(
@@ -73,22 +101,24 @@ class ActiveWeights:
 
     @contextmanager
     def _set(self, sites: list[tuple[Tensor, ...]] | None, head: HeadWeights | None) -> Iterator[None]:
-        before = self._sites, self.head
-        self._sites, self.head = sites, head
+        current = self._current
+        before = current.sites, current.head
+        current.sites, current.head = sites, head
         try:
             yield
         finally:
-            self._sites, self.head = before
+            current.sites, current.head = before
 
     def capture(self) -> Callable[[], AbstractContextManager[None]]:
         """Return a function that creates a context with the current weights, for recomputation in the backward pass."""
-        return partial(self._set, self._sites, self.head)
+        return partial(self._set, self._current.sites, self._current.head)
 
     def adapt(self, index: int, x: Tensor) -> Tensor:
         """Apply the adapters of site `index` to x [B, L, d]; return x if no adapters are active."""
-        if self._sites is None:
+        sites = self._current.sites
+        if sites is None:
             return x
-        down, down_bias, up, up_bias, gain, shift = self._sites[index]
+        down, down_bias, up, up_bias, gain, shift = sites[index]
         if down.dim() == 2:
             return adapter(x, down, down_bias, up, up_bias, gain, shift, activation=self.activation)
         z = self.activation(torch.baddbmm(down_bias.unsqueeze(1), x, down.transpose(1, 2)))  # [B, L, r]

@@ -145,9 +145,13 @@ class Backbone(nn.Module, ABC):
     def encode_sources(self, sources: Sequence[Source], settings: BackboneSettings) -> list[list[int]]:
         """Encode sources into token ids, truncated to the settings' length, exactly as bundles do."""
         backend = self.tokenizer.backend_tokenizer
-        backend.no_truncation()  # earlier calls of the tokenizer may have set it
-        backend.no_padding()
-        backend.encode_special_tokens = self.tokenizer.split_special_tokens
+        # earlier calls of the tokenizer may have set these; a tokenizer that other threads use cannot be changed
+        if backend.truncation is not None:
+            backend.no_truncation()
+        if backend.padding is not None:
+            backend.no_padding()
+        if backend.encode_special_tokens != self.tokenizer.split_special_tokens:
+            backend.encode_special_tokens = self.tokenizer.split_special_tokens
         return prefix.encode(backend, sources, settings.max_source_tokens)[0]
 
     @abstractmethod
@@ -221,7 +225,7 @@ class Backbone(nn.Module, ABC):
             sublayer = copied.sublayer(site)
             sublayer.dropout = ConstantAdapter(weights, index, self.active_weights.activation, sublayer.dropout.dropout)
         if head is not None:
-            copied.active_weights.head = HeadWeights(head.weight.detach().clone(), head.bias.detach().clone())
+            copied.active_weights.constant_head = HeadWeights(head.weight.detach().clone(), head.bias.detach().clone())
         return copied
 
     @abstractmethod

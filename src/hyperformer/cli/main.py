@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from typing import Any
 
+import hyperformer
 from hyperformer.cli.bundles import add_bundle_commands, add_strings_command
 from hyperformer.cli.predict import add_predict_command
 from hyperformer.cli.serve import add_serve_command
@@ -20,6 +22,7 @@ def _build_parser() -> argparse.ArgumentParser:
         prog="hyperformer",
         description="Predict answers with exported HyperFormer tasks, and inspect, verify, convert and serve tasks.",
     )
+    parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     add_predict_command(commands.add_parser("predict", help="predict the answers of rows with an exported task"))
     add_bundle_commands(commands)
@@ -30,6 +33,14 @@ def _build_parser() -> argparse.ArgumentParser:
         commands.add_parser("serve", help="serve tasks over HTTP with the Open Inference Protocol, version 2")
     )
     return parser
+
+
+class _PrintVersion(argparse.Action):
+    """Prints the version; reading it takes time that other commands need not spend."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        print(f"hyperformer {hyperformer.__version__}")
+        parser.exit()
 
 
 def main(arguments: list[str] | None = None) -> int:

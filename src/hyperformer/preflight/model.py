@@ -10,11 +10,11 @@ from hyperformer import backbones, methods
 from hyperformer.backbones import Backbone
 from hyperformer.methods.base import Method
 from hyperformer.model.multi_task import build_answer_heads, check_label_scoring, encode_answers
-from hyperformer.settings import BackboneSettings, MethodSettings, Settings, Tasks
+from hyperformer.settings import BackboneSettings, MethodSettings, RunSettings, Tasks
 from hyperformer.tasks import make_tasks
 
 
-def check_model(settings: Settings) -> None:
+def check_model(settings: RunSettings) -> None:
     """Check that a model can be constructed and evaluated with the settings.
 
     Raises:

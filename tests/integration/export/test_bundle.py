@@ -18,6 +18,7 @@ from hyperformer.core.text import find_columns
 from hyperformer.data.storage import read_rows
 from hyperformer.export import quantize
 from hyperformer.export.bundle import export
+from hyperformer.export.classifier import Classifier
 from hyperformer.model.multi_task import DEFAULT_EVALUATION, MultiTaskModel
 from hyperformer.runtime import load
 from hyperformer.settings import Tasks
@@ -68,9 +69,12 @@ def test_an_int8_graph_that_loses_too_much_is_removed_and_its_metric_kept(bundle
     dataclasses.replace(description, files=files).write(folder)
     task, rows = make_tasks(Tasks(task_settings()))["mood"], list(read_rows(toy_rows, "mood", "validation"))
     metric = evaluation.compute_metrics(task, rows, load(folder).answer(rows))["mean"]
-    result = quantize.keep_if_accurate(task, folder, rows, metric + 3.0)  # one row is 100 / 36 points
+    result = quantize.compare(task, rows, load(folder, precision="int8"), metric + 3.0)  # one row is 100 / 36 points
     assert result == {"metric": pytest.approx(result["metric"]), "float32": metric + 3.0, "published": 0.0}
+    written = object.__new__(Classifier).finish(folder, dataclasses.replace(description, int8=result))
     assert not (folder / INT8).exists()
+    assert INT8 not in written.files
+    assert manifest.read(folder) == written
 
 
 def test_the_manifest_describes_inputs_and_labels(bundles, export_settings, backbone_folder):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -218,6 +220,21 @@ def test_scoring_leaves_no_dropout_on(make_model):
     model.train()
     first, second = (model.scores("mood", [ROWS[0][1]], 1)[0].values for _ in range(2))
     assert first == second
+
+
+def test_threads_answer_with_the_weights_of_their_own_task(make_model):
+    model = make_model(loud=True)
+    sources = [source for _, source, _ in ROWS]
+    expected = {task: model.scores(task, sources, 2) for task in model.group}
+    start = threading.Barrier(len(model.group))
+
+    def score(task):
+        start.wait()
+        return [model.scores(task, sources, 2) for _ in range(20)]
+
+    with ThreadPoolExecutor(len(model.group)) as pool:
+        for task, results in zip(model.group, pool.map(score, model.group), strict=True):
+            assert all(result == expected[task] for result in results)
 
 
 # --- one model per task
