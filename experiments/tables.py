@@ -25,6 +25,7 @@ from experiments.plan import ROOT, ComparisonSuite, TransferSuite, load_plan
 from experiments.store import Run
 from experiments.transfer import REGRESSION, run_name
 from hyperformer.core.errors import HyperFormerError, suggest_name
+from hyperformer.methods import METHODS
 from hyperformer.report.statistics import project_to_principal_components
 from hyperformer.report.svg import render_svg
 
@@ -34,14 +35,6 @@ MARKER = re.compile(r"(<!-- table: (.+) -->\n)(?:\|.*\n)*")
 """The comment that names a table, and the table's lines below it."""
 DIAGNOSTICS = ("mean", "collapsed", "outside")
 """Entries of a task's scores that are not metrics of the task."""
-NAMES = {
-    "hyperformer_plus_plus": "HyperFormer++",
-    "hyperformer": "HyperFormer",
-    "adapters_multi_task": "Adapters†",
-    "adapters_per_task": "Adapters per task",
-    "fine_tuning_multi_task": "fine-tuning, multi-task",
-    "fine_tuning_per_task": "fine-tuning per task",
-}
 REGRESSIONS = {
     "majority": "majority label",
     "tfidf": "logistic regression on TF-IDF",
@@ -216,7 +209,8 @@ def transfer_tables(name: str, suite: TransferSuite) -> dict[str, str]:
 def display_name(configuration: str) -> str:
     """Return a configuration's name in the spelling of the documents."""
     method, comma, variant = configuration.partition(",")
-    return f"{NAMES.get(method, method)}{comma}{variant}"
+    name = METHODS[method].display_name if method in METHODS else method
+    return f"{name}{comma}{variant}"
 
 
 def plot_comparison(name: str, suite: ComparisonSuite) -> Figure | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,9 +11,7 @@ from torch import Tensor
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer
 from hyperformer.model import saving
-from hyperformer.model.checkpoint import (
-    read_checkpoint,
-)
+from hyperformer.model.checkpoint import read_checkpoint
 from hyperformer.model.multi_task import DEFAULT_EVALUATION, MultiTaskModel, read_tensors
 from hyperformer.model.tensors import restore
 from hyperformer.settings import EvaluationSettings
@@ -53,11 +51,11 @@ class TaskModels(Mapping[str, MultiTaskModel]):
             raise HyperFormerError(f"unknown task {task!r}; expected one of {', '.join(self.tasks)}.")
         return self._by_task[task]
 
-    def __iter__(self) -> Any:
-        return iter(self.tasks)
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self.tasks if name in self._by_task)
 
     def __len__(self) -> int:
-        return len(self.tasks)
+        return len(self._by_task)
 
     @property
     def first(self) -> MultiTaskModel:

@@ -4,5 +4,5 @@ from hyperformer.methods.fine_tuning.settings import FineTuningSettings
 from hyperformer.methods.registry import register_method
 
 MODEL = "hyperformer.methods.fine_tuning.model:FineTuning"
-register_method("fine_tuning_multi_task", "Fine-tuning, multi-task", FineTuningSettings, MODEL)
-register_method("fine_tuning_per_task", "Fine-tuning per task", FineTuningSettings, MODEL, per_task=True)
+register_method("fine_tuning_multi_task", "fine-tuning, multi-task", FineTuningSettings, MODEL)
+register_method("fine_tuning_per_task", "fine-tuning per task", FineTuningSettings, MODEL, per_task=True)

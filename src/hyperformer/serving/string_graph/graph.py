@@ -6,13 +6,10 @@ from collections.abc import Sequence
 
 import onnx
 from onnx import TensorProto, compose, helper
-from tokenizers import Tokenizer
 
-from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.manifest import Manifest
-from hyperformer.core.types import Source
-from hyperformer.serving.string_graph.encoding import Tokens, add_tokens
+from hyperformer.serving.string_graph.encoding import Tokens
 from hyperformer.serving.string_graph.nodes import EXTENSIONS, Nodes
 
 INPUTS = ("input_ids", "attention_mask")
@@ -24,26 +21,7 @@ def _strings(columns: Sequence[str]) -> list[onnx.ValueInfoProto]:
     return [helper.make_tensor_value_info(column, TensorProto.STRING, ["batch"]) for column in columns]
 
 
-def build_token_graph(template: Source, tokenizer: Tokenizer, longest: int) -> onnx.ModelProto:
-    """Build a graph that maps the strings [B] of a template's columns to token ids and their mask [B, L].
-
-    Args:
-        template: the template of the source text, or of both texts of a pair.
-        tokenizer: a tokenizer without truncation and padding.
-        longest: maximum number of tokens, to which a source is truncated.
-
-    Returns:
-        The graph.
-
-    Raises:
-        HyperFormerError: no operators support the tokenizer.
-    """
-    nodes = Nodes()
-    tokens = add_tokens(nodes, template, tokenizer, longest)
-    return assemble_token_graph(nodes, tokens, list(dict.fromkeys(text.find_columns(template))))
-
-
-def assemble_token_graph(nodes: Nodes, tokens: Tokens, columns: Sequence[str]) -> onnx.ModelProto:
+def build_token_graph(nodes: Nodes, tokens: Tokens, columns: Sequence[str]) -> onnx.ModelProto:
     """Build a graph that maps the strings [B] of columns to the values of `tokens`, which `nodes` compute."""
     outputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, None)

@@ -17,7 +17,7 @@ from hyperformer.runtime.bundle import open_tokenizer
 from hyperformer.runtime.files import choose_graph, list_graph_files, read_bundle
 from hyperformer.serving.string_graph.comparison import Comparison, Row, iterate_batches, iterate_probes
 from hyperformer.serving.string_graph.encoding import add_tokens
-from hyperformer.serving.string_graph.graph import assemble_token_graph, build_string_graph
+from hyperformer.serving.string_graph.graph import build_string_graph, build_token_graph
 from hyperformer.serving.string_graph.nodes import Nodes
 
 
@@ -68,7 +68,7 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
     tokens = add_tokens(nodes, description.text, tokenizer, description.max_source_tokens)
     classifier = onnx.load_model_from_string(contents[graph])
     string_graph = build_string_graph(nodes, tokens, columns, classifier, description)
-    compare = Comparison(bundle, columns, assemble_token_graph(nodes, tokens, columns), string_graph)
+    compare = Comparison(bundle, columns, build_token_graph(nodes, tokens, columns), string_graph)
     for batch in iterate_batches(chain(iterate_probes(columns), rows)):
         compare(batch)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from encoders import train_bert_tokenizer
+from token_graph import build_token_graph
 
 from hyperformer.core import prefix
 from hyperformer.core.prefix import CHARACTERS
 from hyperformer.runtime.bundle import open_tokenizer
 from hyperformer.serving.string_graph import write_string_graph
 from hyperformer.serving.string_graph.comparison import open_session
-from hyperformer.serving.string_graph.graph import build_token_graph
 
 LONGEST = 24
 LIMIT = CHARACTERS * LONGEST

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from encoders import train_bert_tokenizer
+from token_graph import build_token_graph
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from hyperformer.backbones import load
@@ -19,7 +20,6 @@ from hyperformer.core.errors import HyperFormerError
 from hyperformer.runtime.bundle import open_tokenizer
 from hyperformer.serving.string_graph.characters import PLANES
 from hyperformer.serving.string_graph.comparison import PROBES, open_session
-from hyperformer.serving.string_graph.graph import build_token_graph
 from hyperformer.settings import BackboneSettings
 
 ROOT = Path(__file__).parents[4]
