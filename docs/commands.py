@@ -138,9 +138,7 @@ def prepare(root: Path, steps: int | None) -> Path:
         file.write("rows.*\nanswers.*\nsentiment.onnx\nelsewhere\nrepository\ndvc_plots\nconf/mine\nconf/few\n")
     if steps is not None:
         for file in (tree / "conf").glob("*/parameters.yml"):
-            text = file.read_text()
-            shortened = re.sub(r"(?m)^(  steps: )(\d+)", lambda match: f"{match[1]}{min(int(match[2]), steps)}", text)
-            file.write_text(shortened)
+            file.write_text(shorten(file.read_text(), steps))
         author = ["-c", "user.name=reader", "-c", "user.email=reader@example.com"]
         subprocess.run(["git", *author, "commit", "-qam", "fewer steps"], cwd=tree, check=True)
     return tree
@@ -159,8 +157,19 @@ def environment(tree: Path) -> dict[str, str]:
     return {**inherited, "PATH": f"{tree / '.venv' / 'bin'}:{inherited['PATH']}", "VIRTUAL_ENV": str(tree / ".venv")}
 
 
+def shorten(text: str, steps: int | None) -> str:
+    """Lower each `steps: N` of settings and `steps=N` of a command to at most `steps`; None changes nothing."""
+    if steps is None:
+        return text
+    return re.sub(r"(?m)(^  steps: |\bsteps=)(\d+)", lambda match: f"{match[1]}{min(int(match[2]), steps)}", text)
+
+
 def run(
-    command: Command, tree: Path, placeholders: Mapping[str, str], background: list[subprocess.Popen[bytes]]
+    command: Command,
+    tree: Path,
+    placeholders: Mapping[str, str],
+    background: list[subprocess.Popen[bytes]],
+    steps: int | None = None,
 ) -> str:
     """Run a command, or write a file.
 
@@ -169,11 +178,12 @@ def run(
         tree: The clone.
         placeholders: The path that replaces each placeholder.
         background: Processes in the background, to which this function adds.
+        steps: The maximum number of steps of a training; None leaves the trainings unchanged.
 
     Returns:
         The error message; empty if the command succeeded.
     """
-    text = PLACEHOLDER.sub(lambda match: placeholders.get(match[0], match[0]), command.text)
+    text = shorten(PLACEHOLDER.sub(lambda match: placeholders.get(match[0], match[0]), command.text), steps)
     if command.language == "yaml":
         file = tree / text.splitlines()[0].removeprefix("# ")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -232,7 +242,7 @@ def main() -> None:
                 missing = [path for path in PLACEHOLDER.findall(command.text) if path not in placeholders]
                 reason = command.skipped or (f"no --given for {missing[0]}" if missing else "")
                 start = time.monotonic()
-                error = "" if reason else run(command, tree, placeholders, background)
+                error = "" if reason else run(command, tree, placeholders, background, options.steps)
                 outcome = "skipped" if reason else "failed" if error else "ran"
                 outcomes[outcome] += 1
                 prefix = f"{document}:{command.line}: {outcome}, {time.monotonic() - start:.0f} s: "
