@@ -13,6 +13,7 @@ from hyperformer.core.types import Answer
 
 if TYPE_CHECKING:
     from hyperformer.model.multi_task import MultiTaskModel
+    from hyperformer.model.task_models import TaskModels
     from hyperformer.runtime import Bundle, load
     from hyperformer.workflow import export_bundles, train
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _LAZY = {
     "Bundle": "hyperformer.runtime",
     "MultiTaskModel": "hyperformer.model.multi_task",
+    "TaskModels": "hyperformer.model.task_models",
     "export_bundles": "hyperformer.workflow",
     "load": "hyperformer.runtime",
     "train": "hyperformer.workflow",
@@ -32,6 +34,7 @@ __all__ = [
     "Bundle",
     "HyperFormerError",
     "MultiTaskModel",
+    "TaskModels",
     "__version__",
     "export_bundles",
     "load",

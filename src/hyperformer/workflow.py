@@ -14,16 +14,19 @@ from hyperformer.data.sources import check_sources
 from hyperformer.data.splits import prepare
 from hyperformer.data.storage import Writer, write_rows
 from hyperformer.evaluation import evaluate_all
+from hyperformer.export import check_targets
 from hyperformer.export.bundle import export
 from hyperformer.model.inference import move_to_gpu
 from hyperformer.model.task_models import TaskModels
 from hyperformer.preflight.model import check_model
+from hyperformer.preflight.run import check_label_scoring
 from hyperformer.preflight.settings import check_blocks
 from hyperformer.runtime import Bundles
 from hyperformer.settings import EvaluationSettings, ExportSettings, RunSettings
-from hyperformer.tasks import make_tasks
+from hyperformer.tasks import Task, make_tasks
 from hyperformer.training import encode, remove_states
 from hyperformer.training import train as train_models
+from hyperformer.training.states import lock_states
 
 METHOD = {
     "reduction_factor": 16,
@@ -34,7 +37,7 @@ METHOD = {
 DEFAULTS: dict[str, Any] = {
     "seed": 0,
     "backbone": {"max_source_tokens": 128},
-    "data": {"source": "rows"},
+    "data": {"source": "embedded"},
     "method": "hyperformer_plus_plus",
     "methods": {"hyperformer_plus_plus": METHOD},
     "training": {
@@ -58,11 +61,12 @@ def train(
 ) -> TaskModels:
     """Train a method on tasks, evaluate it, and write rows, checkpoint and metrics into a folder.
 
-    An interrupted run of the same arguments, rows and code is resumed.
+    An interrupted run of the same arguments, rows and code is resumed. With `training.processes` above 1, the calling
+    script must not run at import: put the call under `if __name__ == "__main__":`.
 
     Args:
         folder: the folder to write `rows`, `tokens`, `checkpoint` and `metrics.json` into.
-        tasks: settings of each task, as in `parameters_tasks.yml`.
+        tasks: settings of each task, as in `parameters_tasks.yml`; `source.path` is where its rows are.
         backbone: path or Hub name of the backbone, or its settings.
         **settings: other settings as in `parameters.yml`: `seed`, `data`, `method`, and the blocks `methods`,
             `training`, `evaluation` and `export`. A setting of a block replaces the one in `DEFAULTS`.
@@ -77,8 +81,16 @@ def train(
     chosen = {"tasks": dict(tasks), "backbone": {"path": backbone} if isinstance(backbone, str) else backbone}
     blocks = check_blocks(_merge(DEFAULTS, {**chosen, **settings}), RunSettings)
     by_name = make_tasks(blocks.tasks)
+    check_targets(by_name)
+    check_label_scoring(blocks.evaluation, by_name)
     check_sources(by_name, blocks.data)
     check_model(blocks)
+    with lock_states(folder / ".run"):
+        return _train(folder, blocks, by_name)
+
+
+def _train(folder: Path, blocks: RunSettings, by_name: Mapping[str, Task]) -> TaskModels:
+    (folder / METRICS).unlink(missing_ok=True)
     rows, _ = prepare(by_name, blocks.data, folder / "embedded", blocks.seed)
     _write(folder / "rows", write_rows(rows))
     _write(folder / "tokens", encode(folder / "rows", blocks.tasks, blocks.backbone))
@@ -133,4 +145,7 @@ def _merge(defaults: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, 
     for name, block in defaults.items():
         if isinstance(block, Mapping) and isinstance(chosen.get(name), Mapping) and name != "methods":
             merged[name] = {**block, **chosen[name]}
+    training = chosen.get("training")
+    if isinstance(training, Mapping) and "batch_tokens" in training and "batch_size" not in training:
+        del merged["training"]["batch_size"]
     return merged

@@ -9,7 +9,7 @@ import pytest
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer, Example
 from hyperformer.settings import Tasks
-from hyperformer.tasks import TASK_TYPES, Task, make_tasks
+from hyperformer.tasks import TASK_TYPES, Classification, RegressionSettings, Task, make_tasks, register_task
 
 
 def make_classification(*metrics: str, **settings: Any) -> Task:
@@ -238,3 +238,29 @@ def test_bleu_is_over_all_rows_and_ignores_case() -> None:
     wrong = [truths[0], "A dog barked at the sun ."]
     precisions = [13 / 14, 10 / 12, 8 / 10, 6 / 8]
     assert task.compute_metrics(truths, wrong)["bleu"] == pytest.approx(100 * math.prod(precisions) ** 0.25)
+
+
+def test_a_registered_name_cannot_be_taken_by_another_extension():
+    from hyperformer.backbones import Backbone, register_backbone
+    from hyperformer.export import Target, register_target
+    from hyperformer.methods import METHODS, register_method
+    from hyperformer.methods.adapters import AdapterSettings
+
+    before = METHODS["adapters_multi_task"]
+    with pytest.raises(ValueError, match="the method 'adapters_multi_task' is registered already"):
+        register_method("adapters_multi_task", "mine", AdapterSettings, "elsewhere:Adapters")
+    with pytest.raises(ValueError, match="the task kind 'regression' is registered already"):
+        register_task("regression", RegressionSettings, Classification)
+    with pytest.raises(ValueError, match="the model type 't5' is registered already"):
+        register_backbone(Backbone, "t5")
+    with pytest.raises(ValueError, match="the task kind 'generation' has an export target already"):
+        register_target(Target, "generation")
+    assert METHODS["adapters_multi_task"] == before
+
+
+def test_a_kind_without_an_export_target_is_refused(monkeypatch):
+    from hyperformer import export
+
+    monkeypatch.delitem(export.TARGETS, "regression")
+    with pytest.raises(HyperFormerError, match=r"no export target is registered for the kind 'regression'"):
+        export.check_targets({"likeness": make_regression()})

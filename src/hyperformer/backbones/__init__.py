@@ -27,8 +27,14 @@ FAMILIES: dict[str, type[Backbone]] = {}
 
 
 def register_backbone(family: type[Backbone], *model_types: str) -> None:
-    """Register a family of backbones for values of transformers' `model_type`."""
-    FAMILIES.update(dict.fromkeys(model_types, family))
+    """Register a family of backbones for values of transformers' `model_type`.
+
+    Raises:
+        ValueError: another family is registered for a model type.
+    """
+    for model_type in model_types:
+        if FAMILIES.setdefault(model_type, family) is not family:
+            raise ValueError(f"the model type {model_type!r} is registered already; expected a new one")
 
 
 register_backbone(T5Backbone, "t5", "mt5", "umt5")  # T5 v1.1, Flan-T5 and ByT5 are t5

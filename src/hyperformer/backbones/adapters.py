@@ -6,7 +6,6 @@ computes h + dropout(A(sublayer(norm(h)))), without a fork of the backbone's cod
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -64,12 +63,12 @@ class ActiveWeights:
         self.constant_head: HeadWeights | None = None
         self._current = _Current()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ActiveWeights:
-        """Return a copy without the contexts of this object."""
-        copied = memo[id(self)] = ActiveWeights()
-        copied.activation = copy.deepcopy(self.activation, memo)
-        copied.constant_head = copy.deepcopy(self.constant_head, memo)
-        return copied
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy has: all but the contexts."""
+        return {name: value for name, value in vars(self).items() if name != "_current"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _current=_Current())
 
     @property
     def head(self) -> HeadWeights | None:

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hyperformer import settings as settings_package
 from hyperformer.core.types import Site
 from hyperformer.settings import MethodSettings, SettingsModel
+from hyperformer.settings.methods import METHOD_SETTINGS
 
 if TYPE_CHECKING:
     from hyperformer.methods.base import Method
@@ -55,8 +55,11 @@ def register_method(
     Raises:
         ValueError: another method has this name.
     """
-    settings_package.methods.METHODS.register(name, settings)
-    METHODS[name] = MethodType(display_name, model, per_task)
+    method = MethodType(display_name, model, per_task)
+    if METHODS.get(name, method) != method:
+        raise ValueError(f"the method {name!r} is registered already; choose another name")
+    METHOD_SETTINGS.register(name, settings)
+    METHODS[name] = method
 
 
 def group_tasks(method: MethodSettings, tasks: Sequence[str]) -> list[list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -34,17 +34,20 @@ class TaskModels(Mapping[str, MultiTaskModel]):
 
     @classmethod
     def assemble(
-        cls, model: MultiTaskModel, groups: Sequence[Sequence[str]], tensors: Sequence[Mapping[str, Tensor]]
+        cls, model: MultiTaskModel, groups: Sequence[Sequence[str]], tensors: Iterable[Mapping[str, Tensor]]
     ) -> TaskModels:
         """Create a model of each group, with its trained tensors and the frozen weights of `model`.
+
+        `model` itself becomes the model of its group; the models of other groups are copies.
 
         Raises:
             HyperFormerError: the tensors of a group do not fit the model.
         """
-        models = [model.copy_for(group) for group in groups]
-        for copied, trained in zip(models, tensors, strict=True):
-            restore(copied, trained)
-        return cls([copied.eval() for copied in models])
+        models = []
+        for group, trained in zip(groups, tensors, strict=True):
+            models.append(model if list(group) == model.group else model.copy_for(group))
+            restore(models[-1], trained)
+        return cls([model.eval() for model in models])
 
     def __getitem__(self, task: str) -> MultiTaskModel:
         if task not in self._by_task:
@@ -68,7 +71,7 @@ class TaskModels(Mapping[str, MultiTaskModel]):
         return self.first.tasks
 
     def to(self, device: str) -> Self:
-        """Move the models to a device; frozen weights stay shared."""
+        """Move all models to a device; frozen weights stay shared, trained weights take memory for each model."""
         for model in self.models:
             model.to(device)
         return self
@@ -108,4 +111,4 @@ class TaskModels(Mapping[str, MultiTaskModel]):
         model = MultiTaskModel.from_checkpoint(checkpoint, checkpoint.groups[0])
         if len(checkpoint.groups) == 1:
             return cls([model])
-        return cls.assemble(model, checkpoint.groups, [read_tensors(checkpoint, group) for group in checkpoint.groups])
+        return cls.assemble(model, checkpoint.groups, (read_tensors(checkpoint, group) for group in checkpoint.groups))

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.settings import Settings
+from hyperformer.settings import EvaluationSettings, Settings
+
+if TYPE_CHECKING:
+    from hyperformer.tasks import Task
 
 
 def check_run(
@@ -52,7 +56,11 @@ def check_run(
 
         check_method(settings.chosen_method.name)
     if "bundles" in outputs or "shared_base" in outputs:
-        _check_label_scoring(settings, any(task.answers for task in tasks.values()))
+        check_label_scoring(settings.evaluation, tasks)
+    if "bundles" in outputs:
+        from hyperformer.export import check_targets
+
+        check_targets(tasks)
 
 
 def _check_history(inputs: Collection[str], outputs: Collection[str], paths: Mapping[str, str | None]) -> None:
@@ -76,8 +84,13 @@ def _check_inputs(paths: Mapping[str, str | None], missing: Sequence[str]) -> No
         )
 
 
-def _check_label_scoring(settings: Settings, has_labels: bool) -> None:
-    if has_labels and settings.evaluation.label_scoring == "generated":
+def check_label_scoring(evaluation: EvaluationSettings, tasks: Mapping[str, Task]) -> None:
+    """Check that the exported graphs can predict as the evaluation does.
+
+    Raises:
+        HyperFormerError: The answers of a classification or regression task are generated.
+    """
+    if evaluation.label_scoring == "generated" and any(task.answers for task in tasks.values()):
         raise HyperFormerError(
             "evaluation.label_scoring is 'generated'; expected 'constrained' or 'likelihood', because exported "
             "graphs score the answers of classification and regression tasks. Change the setting, or evaluate "

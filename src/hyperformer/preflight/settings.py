@@ -7,16 +7,13 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import ValidationError
 
-from hyperformer import methods, tasks
+import hyperformer.methods
+import hyperformer.tasks  # noqa: F401 - registers the settings of kinds of tasks
 from hyperformer.core.errors import suggest_name
 from hyperformer.settings import ConfigurationError, Methods, RunSettings, Settings
-from hyperformer.settings.methods import METHODS
+from hyperformer.settings.methods import METHOD_SETTINGS
 from hyperformer.settings.renamed import RENAMED_VALUES, generic_name, new_name
-from hyperformer.settings.tasks import KINDS
-
-REGISTERED = (methods, tasks)
-"""Importing these packages registers the settings of methods and of kinds of tasks."""
-
+from hyperformer.settings.tasks import TASK_SETTINGS
 
 S = TypeVar("S", bound=RunSettings)
 
@@ -42,14 +39,15 @@ def check_blocks(parameters: dict[str, Any], schema: type[S]) -> S:
     except ValidationError as error:
         errors = error.errors()
         renamed = {new_name(e["loc"]) for e in errors if e["type"] == "extra_forbidden"}
-        messages = [_message(e) for e in errors if e["type"] != "missing" or generic_name(e["loc"]) not in renamed]
+        errors = [e for e in errors if e["type"] != "missing" or generic_name(e["loc"]) not in renamed]
+        messages = [_message(error, schema) for error in errors]
         raise ConfigurationError("; ".join(messages)) from None
     settings.methods.get_method(settings.method)
     return settings
 
 
-def _message(error: Any) -> str:
-    path, known = _resolve(error["loc"])
+def _message(error: Any, schema: type[RunSettings]) -> str:
+    path, known = _resolve(error["loc"], schema)
     setting = ".".join(path)
     if error["type"] == "extra_forbidden" and (new := new_name(error["loc"])):
         return f"the setting {setting!r} is now called {new.rpartition('.')[2]!r}; rename it"
@@ -83,12 +81,12 @@ def _other_kinds(loc: tuple[int | str, ...]) -> list[str]:
     """Return the kinds of tasks that have a setting; none if it is not the setting of a task."""
     if len(loc) != 3 or loc[0] != "tasks":
         return []
-    return [kind for kind, settings in KINDS.items() if loc[2] in settings.model_fields]
+    return [kind for kind, settings in TASK_SETTINGS.items() if loc[2] in settings.model_fields]
 
 
-def _resolve(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
+def _resolve(loc: tuple[int | str, ...], schema: type[RunSettings]) -> tuple[list[str], list[str]]:
     """Return the path of a setting, and the names that its block may have."""
-    model: Any = Settings
+    model: Any = schema
     path: list[str] = []
     names: list[str] = []
     for part in loc:
@@ -96,16 +94,16 @@ def _resolve(loc: tuple[int | str, ...]) -> tuple[list[str], list[str]]:
         names, model = list(fields), fields.get(str(part))
         path.append(str(part))
         if model is None and names == [] and len(path) == 2 and path[0] == "tasks":
-            model = KINDS
+            model = TASK_SETTINGS
     return path, names
 
 
 def _fields(model: Any) -> dict[str, Any]:
     """Return the settings of a block by name, each with the class of its own block, if it is one."""
     if model is Methods:
-        return dict(METHODS)
-    if model is KINDS:
-        return {name: field for kind in KINDS.values() for name, field in _fields(kind).items()}
+        return dict(METHOD_SETTINGS)
+    if model is TASK_SETTINGS:
+        return {name: field for kind in TASK_SETTINGS.values() for name, field in _fields(kind).items()}
     fields = getattr(model, "model_fields", {})
     return {name: _block_class(field.annotation) for name, field in fields.items() if name != "root"}
 

@@ -12,7 +12,7 @@ from hyperformer.core.errors import suggest_name
 from hyperformer.settings.base import ConfigurationError, SettingsModel
 from hyperformer.settings.registry import Registry, collect_errors, raise_errors
 
-METHODS = Registry("method")
+METHOD_SETTINGS = Registry("method")
 """The settings class of each method; `hyperformer.methods` registers those of the library."""
 
 
@@ -36,11 +36,11 @@ class Methods(RootModel[dict[str, SerializeAsAny[SettingsModel]]]):
             return blocks
         parsed, errors = {}, list[InitErrorDetails]()
         for name, block in blocks.items():
-            if name not in METHODS:
+            if name not in METHOD_SETTINGS:
                 errors.append(InitErrorDetails(type="extra_forbidden", loc=(str(name),), input=block))
             elif block is not None:
                 try:
-                    parsed[name] = METHODS[name].model_validate(block)
+                    parsed[name] = METHOD_SETTINGS[name].model_validate(block)
                 except ValidationError as error:
                     errors += collect_errors(error, name)
         raise_errors("Methods", errors)

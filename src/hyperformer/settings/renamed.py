@@ -24,12 +24,10 @@ RENAMED_VALUES = {
     "transfer.train": {"own": "task_specific"},
 }
 """Current name of a setting → its value in version 0.1 → the current value."""
-NULL_SETTINGS = ("labels", "minimum", "maximum", "step")
-"""Settings of one kind of task; in version 0.1, checkpoints contain them as null for tasks of other kinds."""
 
 
 def rename_settings(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Replace the names and values of version 0.1 in a parameter tree by the current ones, and drop `NULL_SETTINGS`."""
+    """Replace the names and values of version 0.1 in a parameter tree by the current ones."""
     return _renamed(parameters, ())
 
 
@@ -38,8 +36,6 @@ def _renamed(tree: Any, path: tuple[int | str, ...]) -> Any:
         return RENAMED_VALUES.get(generic_name(path), {}).get(tree, tree) if isinstance(tree, str) else tree
     renamed = {}
     for name, value in tree.items():
-        if value is None and len(path) == 2 and path[0] == "tasks" and name in NULL_SETTINGS:
-            continue
         new = new_name((*path, name))
         current = new.rpartition(".")[2] if new else name
         renamed[current] = _renamed(value, (*path, current))

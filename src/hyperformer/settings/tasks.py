@@ -22,9 +22,9 @@ from hyperformer.settings.base import Positive, SettingsModel
 from hyperformer.settings.registry import Registry, known_choices, raise_errors
 
 HALVE = "halve_"
-"""Prefix of a value in `SplitSettings`."""
+"""Prefix of the name of a source split of which a split gets a half."""
 HOLD_OUT = "hold_out_"
-"""Prefix of a value in `SplitSettings`."""
+"""Prefix of the number of training rows that a split gets."""
 
 
 class SourceSettings(SettingsModel):
@@ -57,7 +57,7 @@ class SplitSettings(SettingsModel):
     @model_validator(mode="after")
     def _check_hold_out(self) -> SplitSettings:
         for split, source in (("train", self.train), ("validation", self.validation), ("test", self.test)):
-            if source.startswith("hold_out_") and (split == "train" or not re.fullmatch(r"hold_out_[1-9]\d*", source)):
+            if source.startswith(HOLD_OUT) and (split == "train" or not re.fullmatch(rf"{HOLD_OUT}[1-9]\d*", source)):
                 raise ValueError(
                     f"{split} is {source!r}; expected the name of a split, or hold_out_<N> for validation and test"
                 )
@@ -91,21 +91,23 @@ class TaskSettings(SettingsModel):
     """Factor on the task's sampling probability, before the probabilities of all tasks are scaled to sum to 1."""
 
 
-KINDS = Registry("task kind")
+TASK_SETTINGS = Registry("task kind")
 """The settings class of each kind of task; `hyperformer.tasks` registers those of the library."""
 
 
 def _parse_task(value: Any) -> Any:
-    """Validate a task with the settings class of its kind."""
+    """Validate a task with the settings class of its kind; a null setting of another kind is left out."""
     if not isinstance(value, Mapping):
         return value
     if "kind" not in value:
         raise_errors("Tasks", [InitErrorDetails(type="missing", loc=("kind",), input=value)])
     kind = value["kind"]
-    if not isinstance(kind, str) or kind not in KINDS:
-        known = known_choices(KINDS)
+    if not isinstance(kind, str) or kind not in TASK_SETTINGS:
+        known = known_choices(TASK_SETTINGS)
         raise_errors("Tasks", [InitErrorDetails(type="literal_error", loc=("kind",), input=kind, ctx=known)])
-    return KINDS[kind].model_validate(value)
+    other = set(TASK_SETTINGS.fields()) - TASK_SETTINGS[kind].model_fields.keys()
+    present = {name: setting for name, setting in value.items() if setting is not None or name not in other}
+    return TASK_SETTINGS[kind].model_validate(present)
 
 
 class Tasks(RootModel[dict[str, Annotated[SerializeAsAny[TaskSettings], BeforeValidator(_parse_task)]]]):

@@ -10,7 +10,7 @@ from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer, Example
 from hyperformer.settings import Tasks, TaskSettings
-from hyperformer.settings.tasks import KINDS
+from hyperformer.settings.tasks import TASK_SETTINGS
 
 Metric = Callable[[Sequence[Any], Sequence[Any], int], float]
 """A function (true labels, predictions, number of answers of the task) → a number from -1 to 1."""
@@ -79,7 +79,9 @@ def register_task(kind: str, settings: type[TaskSettings], task: type[Task]) -> 
     Raises:
         ValueError: another kind has this name.
     """
-    KINDS.register(kind, settings)
+    if TASK_TYPES.get(kind, task) is not task:
+        raise ValueError(f"the task kind {kind!r} is registered already; choose another name")
+    TASK_SETTINGS.register(kind, settings)
     TASK_TYPES[kind] = task
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer
@@ -15,17 +14,23 @@ from hyperformer.tasks.base import Metric, Task, register_task
 
 
 def _accuracy(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
+    from sklearn.metrics import accuracy_score  # takes more than a second
+
     return float(accuracy_score(truths, predictions))
 
 
 def _f1(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
     """Return F1 of the second of two labels (as in GLUE), or macro F1 for more labels."""
+    from sklearn.metrics import f1_score
+
     averaged = [1] if labels == 2 else range(labels)
     return float(f1_score(truths, predictions, labels=averaged, average="macro", zero_division=0.0))
 
 
 def _matthews(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
     """Return the Matthews correlation, or 0 if truths or predictions contain a single label."""
+    from sklearn.metrics import matthews_corrcoef
+
     if len(set(truths)) == 1 or len(set(predictions)) == 1:
         return 0.0
     return float(matthews_corrcoef(truths, predictions))

@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import FiniteFloat, model_validator
-from scipy import stats
 
 from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
@@ -20,12 +19,14 @@ from hyperformer.settings import TaskSettings
 from hyperformer.tasks.base import Metric, Task, register_task
 
 
-def _correlation(statistic: Any) -> Metric:
+def _correlation(name: str) -> Metric:
     def metric(truths: Sequence[float], predictions: Sequence[float], labels: int) -> float:
         """Return the correlation, or 0 if truths or predictions are constant."""
         if np.ptp(truths) == 0 or np.ptp(predictions) == 0:
             return 0.0
-        return float(statistic(truths, predictions).statistic)
+        from scipy import stats  # takes half a second
+
+        return float(getattr(stats, name)(truths, predictions).statistic)
 
     return metric
 
@@ -63,8 +64,8 @@ class Regression(Task):
 
     settings: RegressionSettings
     METRICS: ClassVar[dict[str, Metric]] = {
-        "pearson": _correlation(stats.pearsonr),
-        "spearman": _correlation(stats.spearmanr),
+        "pearson": _correlation("pearsonr"),
+        "spearman": _correlation("spearmanr"),
     }
 
     def _answers(self) -> tuple[list[str], list[float] | None]:

@@ -120,7 +120,7 @@ def train(
         launch(_fit, run, training)
         model = MultiTaskModel(backbone, method, settings, group=run.groups[0])
         folders = [run.state_folder(group) for group in range(len(run.groups))]
-        models = TaskModels.assemble(model, run.groups, [_read_best(folder / BEST) for folder in folders])
+        models = TaskModels.assemble(model, run.groups, (_read_best(folder / BEST) for folder in folders))
         return models.save_pretrained, _merge_histories([read_history(folder / HISTORY) for folder in folders])
 
 

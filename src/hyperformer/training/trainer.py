@@ -6,6 +6,7 @@ several processes (ranks) train, each processes a different subset of the rows o
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -32,11 +33,12 @@ from hyperformer.training.callbacks import (
     StateChecksums,
     TaskLosses,
     check_finite,
-    log,
     select_curve_values,
 )
 from hyperformer.training.distributed import all_gather, is_distributed
 from hyperformer.training.states import TENSORS, find_last_state, step_of
+
+log = logging.getLogger(__name__)
 
 
 class _Loop(Trainer):
