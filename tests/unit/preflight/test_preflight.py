@@ -13,7 +13,7 @@ from hyperformer.preflight.settings import check_settings
 from hyperformer.settings import Settings
 from pipelines.settings import CONFIG_LOADER_ARGS, ConfigLoader
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(autouse=True)
