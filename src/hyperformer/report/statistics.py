@@ -49,7 +49,7 @@ class ConfusionMatrix:
 
     @property
     def is_small(self) -> bool:
-        """Whether the matrix is small enough to be shown."""
+        """True if the matrix is small enough to be shown."""
         return len(self.labels) <= MAX_MATRIX_LABELS
 
 

@@ -53,7 +53,7 @@ class TaskScore(Score):
     metrics: tuple[str, ...]
     rows: int
     collapsed: bool
-    """Whether all rows have the same prediction."""
+    """True if all rows have the same prediction."""
     outside: int
     """Number of predictions that are not answers of the task."""
 
