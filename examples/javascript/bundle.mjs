@@ -7,7 +7,7 @@
 
 import { Tokenizer } from "@huggingface/tokenizers";
 
-const FORMAT = 3;
+const FORMAT = 4;
 const MAX_CHARACTERS = 32; // per token of max_source_tokens, as in hyperformer/prefix.py
 
 export class Bundle {

@@ -7,13 +7,13 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.files import sha256
 from hyperformer.core.types import Source
 
-FORMAT = 3
+FORMAT = 4
 """Version of the manifest's format."""
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
@@ -40,6 +40,7 @@ class Manifest:
         task: Name of the task.
         kind: `classification`, `regression` or `generation`.
         text: Template of a row's source, a string or a pair of strings.
+        missing: `empty` if a value that is null or missing is an empty text; None if it is an error.
         labels: Answer texts of the task; empty for generative tasks.
         numbers: Numeric value of each answer of a regression task; None for other tasks.
         max_source_tokens: Maximum number of tokens of a source.
@@ -58,6 +59,7 @@ class Manifest:
     task: str
     kind: str
     text: Source
+    missing: Literal["empty"] | None
     labels: list[str]
     numbers: list[float] | None
     max_source_tokens: int
@@ -97,6 +99,7 @@ _FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("files", "parity", "int8", "metrics", "made_from"), dict),
     "labels": list,
     "numbers": (list, type(None)),
+    "missing": (str, type(None)),
 }
 """JSON type of each field except `format`."""
 
@@ -130,7 +133,8 @@ def _read(folder: Path, name: str, schema: type[Manifest | Base], expected: int)
     if not isinstance(values, dict) or values.get("format") != expected:
         got = values.get("format") if isinstance(values, dict) else type(values).__name__
         raise HyperFormerError(
-            f"{path} has format {got!r}, expected {expected}; use the version of hyperformer that exported it"
+            f"{path} has format {got!r}, expected {expected}. Export the task again, or use the version of "
+            "hyperformer that exported it"
         )
     names = {field.name for field in fields(schema)}
     unexpected = sorted(set(values) ^ names)

@@ -3,76 +3,91 @@
 from __future__ import annotations
 
 import math
-import string
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Literal
 
 from hyperformer.core.errors import HyperFormerError, RowError
 from hyperformer.core.types import Answer, Source
+from hyperformer.core.values import to_text
+
+_TOKEN = re.compile(r"(?P<brace>\{\{|\}\})|\{(?P<column>[^{}]*)\}|(?P<literal>[^{}]+)|(?P<stray>.)", re.DOTALL)
+
+
+@lru_cache(maxsize=1024)
+def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
+    """Parse a template with column names in braces; `{{` and `}}` are literal braces.
+
+    Returns:
+        Pairs of a literal text and the name of the column after it; the name is None after the last literal.
+
+    Raises:
+        HyperFormerError: A brace is unmatched, braces have no column name or a name with `:` or `!`, or there are no
+            columns.
+    """
+    pieces: list[tuple[str, str | None]] = []
+    literal = ""
+    for match in _TOKEN.finditer(template):
+        name = match["column"]
+        if match["stray"]:
+            raise HyperFormerError(
+                f"the text {template!r} has a stray {match['stray']!r}; write columns as {{column}}, and a literal "
+                "brace as {{ or }}"
+            )
+        if name is None:
+            literal += match["literal"] or match["brace"][0]
+            continue
+        if not name.strip() or ":" in name or "!" in name:
+            raise HyperFormerError(
+                f"the text {template!r} contains {{{name}}}; expected the name of a column without ':' or '!' in "
+                "braces. Rename the column, or write a literal brace as {{ or }}"
+            )
+        pieces.append((literal, name))
+        literal = ""
+    if not pieces:
+        raise HyperFormerError(f"the text {template!r} names no column; write at least one as {{column}}")
+    return (*pieces, (literal, None))
 
 
 def find_columns(template: Source) -> list[str]:
-    """Return the distinct column names of a template, or of a pair of templates, in order.
-
-    Raises:
-        HyperFormerError: A brace is unmatched, a pair of braces contains anything but a column name, or there are no
-            braces.
-    """
-    if not isinstance(template, str):
-        return list(dict.fromkeys(name for text in template for name in find_columns(text)))
-    try:
-        fields = list(string.Formatter().parse(template))
-    except ValueError as error:
-        raise HyperFormerError(
-            f"the text {template!r} has a stray brace ({error}); write columns as {{column}}"
-        ) from None
-    names = [name for _, name, _, _ in fields if name is not None]
-    for _, name, format_spec, conversion in fields:
-        if name is not None and (not name.isidentifier() or format_spec or conversion):
-            raise HyperFormerError(
-                f"the text {template!r} contains {{{name}}}; write only the name of a column in braces"
-            )
-    if not names:
-        raise HyperFormerError(f"the text {template!r} names no column; write at least one as {{column}}")
-    return names
+    """Return the distinct column names of a template, or of a pair of templates, in order; see `parse_template`."""
+    texts = [template] if isinstance(template, str) else template
+    return list(dict.fromkeys(name for text in texts for _, name in parse_template(text) if name is not None))
 
 
-def render(template: Source, row: Mapping[str, Any]) -> Source:
+def render(template: Source, row: Mapping[str, Any], missing: Literal["empty"] | None = None) -> Source:
     """Return the source text, or text pair, of a row.
 
+    Args:
+        template: Template, or pair of templates.
+        row: Values by column; `values.to_text` defines their texts.
+        missing: If `"empty"`, a value that is null or missing is an empty text.
+
     Raises:
-        HyperFormerError: The row lacks a column of the template, or the column's value is neither a string nor a
-            finite number.
+        HyperFormerError: The row lacks a column of the template, or a value has no text.
     """
-    if not isinstance(template, str):
-        first, second = (_render_text(text, row, template) for text in template)
-        return first, second
-    return _render_text(template, row, template)
+    if isinstance(template, str):
+        return _render_text(template, row, template, missing)
+    first, second = (_render_text(text, row, template, missing) for text in template)
+    return first, second
 
 
-def _render_text(text: str, row: Mapping[str, Any], template: Source) -> str:
+def _render_text(text: str, row: Mapping[str, Any], template: Source, missing: Literal["empty"] | None) -> str:
     pieces = []
-    for literal, name, _, _ in string.Formatter().parse(text):
+    for literal, name in parse_template(text):
         pieces.append(literal)
         if name is not None:
-            pieces.append(_format_value(name, row, template))
+            value = row.get(name)
+            if value is None and missing == "empty":
+                continue
+            if value is None and name not in row:
+                present = ", ".join(map(str, row)) or "none"
+                raise HyperFormerError(
+                    f"the row has no {name!r}; expected the columns {', '.join(find_columns(template))}, got {present}"
+                )
+            pieces.append(to_text(value, name))
     return "".join(pieces)
-
-
-def _format_value(name: str, row: Mapping[str, Any], template: Source) -> str:
-    value = row.get(name)
-    if value is None and name in row:
-        raise HyperFormerError(f"the row's {name!r} is null, expected a string or a number")
-    if value is None:
-        present = ", ".join(map(str, row)) or "none"
-        raise HyperFormerError(
-            f"the row has no {name!r}; expected the columns {', '.join(find_columns(template))}, got {present}"
-        )
-    if isinstance(value, bool | list | tuple | dict | bytes):
-        raise HyperFormerError(f"the row's {name!r} is a {type(value).__name__}, expected a string or a number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise HyperFormerError(f"the row's {name!r} is {value}, expected a string or a finite number")
-    return str(value)
 
 
 def format_template(template: Source) -> str:

@@ -61,6 +61,7 @@ class Target(ABC):
             task=task.name,
             kind=task.settings.kind,
             text=trained.backbone.format_template(task.settings.text),
+            missing=task.missing,
             labels=task.answers,
             numbers=task.numbers,
             max_source_tokens=trained.backbone_settings.max_source_tokens,

@@ -172,7 +172,7 @@ class MultiTaskModel(nn.Module):
 
     def source(self, task: str, row: Mapping[str, Any]) -> Source:
         """Render a row by the task's template into the input of the backbone's tokenizer."""
-        return text.render(self.backbone.format_template(self.tasks[task].settings.text), row)
+        return text.render(self.backbone.format_template(self.tasks[task].settings.text), row, self.tasks[task].missing)
 
     def answer(
         self, task: str, rows: Sequence[Mapping[str, Any]], settings: EvaluationSettings = DEFAULT_EVALUATION

@@ -143,19 +143,12 @@ class Bundle:
         """Return the source text of a row, or its two source texts.
 
         Raises:
-            HyperFormerError: the row is not a mapping, a column of the task's text is missing, a value is neither a
-                string nor a finite number, or a character cannot be encoded in UTF-8.
+            HyperFormerError: the row is not a mapping, a column of the task's text is missing, or a value has no text
+                (`core.values.to_text`).
         """
         if not isinstance(row, Mapping):
             raise HyperFormerError(f"got a {type(row).__name__}; expected a row, a mapping of column names to texts")
-        source = text.render(self.manifest.text, row)
-        try:
-            text.join_source(source).encode()
-        except UnicodeEncodeError as error:
-            raise HyperFormerError(
-                f"the row has an invalid character ({error.reason}); expected text that UTF-8 can encode"
-            ) from None
-        return source
+        return text.render(self.manifest.text, row, self.manifest.missing)
 
     def encode(self, sources: Sequence[Source]) -> tuple[list[list[int]], list[bool]]:
         """Encode source texts into at most `max_source_tokens` token ids each; see `prefix`.

@@ -109,6 +109,7 @@ def read_valid_manifest(folder: Path) -> Manifest:
         name
         for name, is_valid in {
             "text": isinstance(description.text, str) or [type(item) for item in description.text] == [str, str],
+            "missing": description.missing in ("empty", None),
             "labels": all(isinstance(label, str) for label in labels) and len(set(labels)) == len(labels) != 1,
             "numbers": numbers is None
             or (len(numbers) == len(labels) and all(type(number) in (int, float) for number in numbers)),

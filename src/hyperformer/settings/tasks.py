@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -84,6 +84,10 @@ class TaskSettings(SettingsModel):
     """Kind of the task: `classification`, `regression`, `generation`, or another registered kind."""
     label_column: str
     """Column with the label (classification), the number (regression) or the text to generate (generation)."""
+    missing: Literal["empty", "drop"] | None = None
+    """Meaning of a value of `text` or `label_column` that is null or missing: `empty`, an empty text; `drop`, a row to
+    leave out of training; null: an error.
+    """
     metrics: tuple[str, ...] = Field(min_length=1)
     """Metrics to compute. Their mean is the task's score in the choice of the best checkpoint."""
     splits: SplitSettings = SplitSettings()

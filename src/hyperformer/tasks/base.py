@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
@@ -37,6 +37,11 @@ class Task(ABC):
             )
         self.answers, self.numbers = self._answers()
 
+    @property
+    def missing(self) -> Literal["empty"] | None:
+        """`empty` if a value that is null or missing is an empty text; None if it is an error."""
+        return "empty" if self.settings.missing == "empty" else None
+
     def _answers(self) -> tuple[list[str], list[float] | None]:
         return [], None
 
@@ -60,7 +65,7 @@ class Task(ABC):
         """Convert a row to its source text and expected answer."""
         answer = self.answer_text(row)
         label = self.answers.index(answer) if self.answers else None
-        return Example(self.name, text.render(self.settings.text, row), answer, label)
+        return Example(self.name, text.render(self.settings.text, row, self.missing), answer, label)
 
     def compute_metrics(self, truths: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
         """Return the metrics of the task, in percent."""

@@ -26,7 +26,8 @@ for name in ("mood", "order"):
     folder.mkdir(parents=True)
     (folder / GRAPH).write_text(f"{Path('data/rows').read_text()} {seed if name == 'mood' else 0}")
     files = {GRAPH: sha256(folder / GRAPH)}
-    Manifest(FORMAT, name, "generation", "{text}", [], None, 8, 18, "t5", "none", files, {}, {}, {}, {}).write(folder)
+    card = Manifest(FORMAT, name, "generation", "{text}", None, [], None, 8, 18, "t5", "none", files, {}, {}, {}, {})
+    card.write(folder)
 """
 STAGES = {
     "rows": {"cmd": "mkdir -p data && echo text > data/rows", "outs": ["data/rows"]},

@@ -9,13 +9,14 @@ import pytest
 
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.files import folder_sha256, sha256
-from hyperformer.core.manifest import Manifest, read, verify
+from hyperformer.core.manifest import FORMAT, Manifest, read, verify
 
 MANIFEST = Manifest(
-    format=3,
+    format=FORMAT,
     task="similarity",
     kind="regression",
     text="sentence1: {sentence1} sentence2: {sentence2}",
+    missing=None,
     labels=["0", "1", "naïve"],
     numbers=[0.0, 1.0, 2.0],
     max_source_tokens=64,
@@ -67,13 +68,13 @@ def test_a_manifest_that_is_no_json_is_refused(tmp_path: Path, content: bytes) -
 @pytest.mark.parametrize(("number", "got"), [(1, "1"), ("2", "'2'"), (..., "None")])
 def test_a_manifest_of_another_format_is_refused(tmp_path: Path, number: object, got: str) -> None:
     write_altered(tmp_path, format=number)
-    with pytest.raises(HyperFormerError, match=f"format {got}, expected 3"):
+    with pytest.raises(HyperFormerError, match=f"format {got}, expected {FORMAT}"):
         read(tmp_path)
 
 
 def test_a_manifest_that_is_a_list_is_refused(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("[1]", encoding="utf-8")
-    with pytest.raises(HyperFormerError, match="format 'list', expected 3"):
+    with pytest.raises(HyperFormerError, match=f"format 'list', expected {FORMAT}"):
         read(tmp_path)
 
 

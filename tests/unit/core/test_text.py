@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 
@@ -29,22 +30,30 @@ def test_doubled_braces_are_text_and_no_column() -> None:
 @pytest.mark.parametrize(
     ("template", "message"),
     [
-        ("sentence: {sentence", "stray brace"),
-        ("sentence: sentence}", "stray brace"),
-        ("{row.label}", "only the name of a column"),
-        ("{row[0]}", "only the name of a column"),
-        ("{}", "only the name of a column"),
-        ("{0}", "only the name of a column"),
-        ("{a!r}", "only the name of a column"),
-        ("{a:>9}", "only the name of a column"),
-        ("{a:{b}}", "only the name of a column"),
+        ("sentence: {sentence", "stray '{'"),
+        ("sentence: sentence}", "stray '}'"),
+        ("{{a}", "stray '}'; write columns as {column}, and a literal brace as {{ or }}"),
+        ("{}", "expected the name of a column"),
+        ("{ }", "expected the name of a column"),
+        ("{a!r}", "expected the name of a column without ':' or '!' in braces. Rename the column"),
+        ("{a:>9}", "expected the name of a column without ':' or '!'"),
+        ("{a:{b}}", "stray '{'"),
         ("no column at all", "names no column"),
         ("", "names no column"),
     ],
 )
 def test_an_invalid_template_is_refused(template: str, message: str) -> None:
-    with pytest.raises(HyperFormerError, match=message):
+    with pytest.raises(HyperFormerError, match=re.escape(message)):
         find_columns(template)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Review Text", "row.label", "row[0]", "0", "a b.c/d", " padded ", "日本語", "a\nb", '"', "a,b", "$"],
+)
+def test_a_column_may_have_any_name_without_braces_colon_and_exclamation_mark(name: str) -> None:
+    assert find_columns(f"{{{{{{{name}}}}}}} and {{{name}}}") == [name]
+    assert render(f"{{{{{{{name}}}}}}} $5", {name: "x"}) == "{x} $5"
 
 
 def test_render_inserts_the_values_of_the_row() -> None:
@@ -56,7 +65,7 @@ def test_render_inserts_the_values_of_the_row() -> None:
     ("row", "message"),
     [
         ({"a": "x"}, "no 'b'; expected the columns a, b"),
-        ({"a": "x", "b": None}, "'b' is null, expected a string or a number"),
+        ({"a": "x", "b": None}, "'b' is null, expected a string, a number or a boolean"),
     ],
 )
 def test_render_names_a_column_that_is_missing_or_empty(row: dict[str, str | None], message: str) -> None:
@@ -64,10 +73,10 @@ def test_render_names_a_column_that_is_missing_or_empty(row: dict[str, str | Non
         render("{a} {b}", row)
 
 
-@pytest.mark.parametrize("value", [True, float("nan"), float("inf"), ["x"], {"x": 1}, b"x"])
-def test_render_refuses_a_value_that_is_neither_a_string_nor_a_number(value: object) -> None:
-    with pytest.raises(HyperFormerError, match=r"the row's 'a' is .*, expected a string or a (finite )?number"):
-        render("{a}", {"a": value})
+@pytest.mark.parametrize("row", [{"a": "x", "b": None}, {"a": "x"}])
+def test_render_inserts_an_empty_text_for_a_missing_value_if_the_task_says_so(row: dict[str, str | None]) -> None:
+    assert render("{a}-{b}.", row, "empty") == "x-."
+    assert render(("{a}", "{b}"), row, "empty") == ("x", "")
 
 
 def test_two_templates_are_two_texts() -> None:

@@ -48,7 +48,8 @@ def write_bundle(folder: Path, task: str, method: str, parity: dict[str, float])
     for name, size in (("model.onnx", 2_000_000), ("tokenizer.json", 300_000)):
         (folder / task / name).write_bytes(b"0" * size)
     Manifest(
-        format=FORMAT, task=task, kind="classification", text="{a}", labels=[], numbers=None, max_source_tokens=8,
+        format=FORMAT, task=task, kind="classification", text="{a}", missing=None, labels=[], numbers=None,
+        max_source_tokens=8,
         opset=18, backbone="b", method=method, files={"model.onnx": f"graph of {task}", "tokenizer.json": "tokenizer"},
         parity={"rows": 20, "ties": 1, "largest_difference": 2e-5, **parity}, int8={}, metrics={},
         made_from={"code": "the same code", "data": f"data of {task}"},
