@@ -5,30 +5,62 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
+from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.readers import READERS, Row, parse_row, read_file, read_jsonl, require_rows
+from hyperformer.readers import FORMATS, Missing, RowFile, is_row_file, parse_row, read_jsonl
+from hyperformer.readers.texts import TextRow
 from hyperformer.runtime import Bundle, load
 
+Row = Mapping[str, Any]
+STANDARD_INPUT = "standard input"
 
-def read_rows(arguments: list[str]) -> Iterator[tuple[str, Row]]:
-    """Yield the rows of JSON objects, of files, and of standard input (`-`), each as soon as it is read."""
+
+def read_rows(arguments: list[str], bundle: Bundle) -> Iterator[tuple[str, Row]]:
+    """Yield the rows of JSON objects, of files, and of standard input (`-`), each as soon as it is read.
+
+    Yields:
+        The location of a row, for messages, and the values of the columns of the bundle's text.
+    """
+    columns, missing = text.find_columns(bundle.manifest.text), bundle.manifest.missing
     for number, argument in enumerate(arguments, start=1):
-        if Path(argument).suffix.lower() in READERS:
-            yield from read_file(argument)
+        if is_row_file(argument):
+            file = RowFile(Path(argument), columns, missing)
+            for line, texts in file:
+                yield file.locate(line), dict(zip(columns, texts, strict=True))
         elif argument.lstrip().startswith(("{", "[")):
-            yield f"row {number}", parse_row(argument, f"row {number}")
+            yield f"row {number}", _parse_argument(argument, columns, f"row {number}")
         elif argument == "-":
-            if sys.stdin is None:
-                raise HyperFormerError("standard input is closed; expected rows in JSONL. Use a file instead.")
-            file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", errors="surrogateescape")
-            yield from require_rows(read_jsonl(file, "standard input"), "standard input")
+            for line, texts in _read_standard_input(columns, missing):
+                yield f"{STANDARD_INPUT}, line {line}", dict(zip(columns, texts, strict=True))
         else:
+            formats = ", ".join(f".{suffix}" for suffix in FORMATS)
             raise HyperFormerError(
-                f"got {argument!r}; expected rows as a JSON object, a .jsonl or .csv file, or - for standard input"
+                f"got {argument!r}; expected rows as a JSON object, a file ({formats}, plain or .gz), or - for "
+                "JSONL on standard input"
             )
+
+
+def _parse_argument(argument: str, columns: list[str], location: str) -> Row:
+    try:
+        return parse_row(argument, columns)
+    except HyperFormerError as error:
+        raise HyperFormerError(f"{location}: {error}") from None
+
+
+def _read_standard_input(columns: list[str], missing: Missing) -> Iterator[tuple[int, TextRow]]:
+    if sys.stdin is None:
+        raise HyperFormerError("standard input is closed; expected rows in JSONL. Use a file instead.")
+    file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
+    rows = read_jsonl(file, STANDARD_INPUT, columns, missing)
+    first = next(rows, None)
+    if first is None:
+        raise HyperFormerError(f"{STANDARD_INPUT} has no rows; expected at least one")
+    yield first
+    yield from rows
 
 
 def load_bundle(options: argparse.Namespace) -> Bundle:

@@ -8,10 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hyperformer.cli.arguments import load_bundle, missing_extra_error, read_rows
+from hyperformer.cli.arguments import Row, load_bundle, missing_extra_error, read_rows
 from hyperformer.core import manifest, text
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.readers import Row
 from hyperformer.runtime import Bundle
 from hyperformer.runtime.files import read_base, read_bundle, read_valid_manifest
 from hyperformer.runtime.router import find_bundles
@@ -109,7 +108,7 @@ def _strings(options: argparse.Namespace) -> None:
 
 def _check_rows(bundle: Bundle, arguments: list[str]) -> Iterator[Row]:
     """Yield rows that have the columns of the task; an error names the location of the row."""
-    for location, row in read_rows(arguments):
+    for location, row in read_rows(arguments, bundle):
         try:
             bundle.source(row)
         except HyperFormerError as error:

@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
 
-from hyperformer.cli.arguments import load_bundle, read_rows
+from hyperformer.cli.arguments import Row, load_bundle, read_rows
 from hyperformer.core.errors import HyperFormerError, RowError
 from hyperformer.core.types import Answer
-from hyperformer.readers import Row
 from hyperformer.runtime import Bundle
 
 CHUNK = 256
@@ -42,7 +41,7 @@ def _predict(options: argparse.Namespace) -> None:
     bundle = load_bundle(options)
     write = _make_csv_writer(bundle) if options.csv else _write_json
     answered = truncated = 0
-    rows = read_rows(options.rows)
+    rows = read_rows(options.rows, bundle)
     while chunk := _answer_chunk(bundle, rows, options.chunk):
         for answer in chunk.answers:
             write(answer)
@@ -98,7 +97,9 @@ def add_predict_command(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command `predict`."""
     command.add_argument("bundle", help="folder of an exported task")
     command.add_argument(
-        "rows", nargs="+", help="a JSON object, a .jsonl or .csv file, or - for JSONL on standard input"
+        "rows",
+        nargs="+",
+        help="a JSON object, a file (CSV, TSV, JSONL or Parquet, plain or .gz), or - for JSONL on standard input",
     )
     command.add_argument("--int8", action="store_true", help="use the int8 graph")
     command.add_argument(

@@ -197,7 +197,7 @@ def _find_answer_problems(task: Task, loaded: Backbone, splits: Mapping[Split, _
     for answer in task.answers:
         if train.answers[answer] < FEW_ROWS:
             count = train.answers[answer]
-            yield f"train: {count} of {train.rows} rows have the answer {answer!r}; add rows, or remove the label"
+            yield f"train: {count} of {train.rows} rows have the answer {answer!r}; add rows, or use `merge_labels`"
         yield from (
             f"{split}: no row has the answer {answer!r}; change the splits"
             for split, counted in splits.items()

@@ -1,40 +1,45 @@
 """Read the rows of a source split: a file in a local folder, or a split of a dataset on the Hub.
 
-A source split is a file `<split>.parquet`, `<split>.csv` or `<split>.jsonl` in a folder, or the split `<split>` of a
-dataset on the Hub.
+A source split is a file such as `<split>.csv` in a folder (`readers.FORMATS`), or the split `<split>` of a dataset on
+the Hub. Rows are checked while they are read, and stored as the texts of the columns that the task uses.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-import itertools
+import os
+import re
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import datasets
 import pyarrow as pa
-from datasets import Features, Value, disable_progress_bars, load_dataset
 from pyarrow import ipc
 
-from hyperformer.core.errors import HyperFormerError, first_line
+from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import SPLITS
-from hyperformer.data.storage import BATCH_ROWS, StoredRows, open_arrow, open_parquet
+from hyperformer.data.hub import HubSplit
+from hyperformer.data.storage import BATCH_ROWS, StoredRows, iter_chunks, open_arrow
+from hyperformer.readers import FORMATS, GZIP, RowFile, TextRow
 from hyperformer.settings import DataSettings
 from hyperformer.settings.tasks import HALVE, HOLD_OUT
-from hyperformer.tasks import Task
+from hyperformer.tasks import LabelError, Task
 
 EMBEDDED = "embedded"
-READERS = {"parquet": "parquet", "csv": "csv", "jsonl": "json"}  # file suffix -> builder of `datasets`
+MAX_SHOWN = 20
+"""Maximum number of unknown labels, or of files, that an error lists."""
+HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
+"""The form of the name of a dataset on the Hub."""
+URL = re.compile(r"[A-Za-z][\w+.-]*://")
 
 
 def _resolve_source(name: str, task: Task, settings: DataSettings, embedded: Path) -> tuple[str, str | None]:
     """Return a task's source: a folder or the name of a dataset on the Hub, and the dataset's configuration or None."""
     source = task.settings.source
-    path = source.path or settings.source
+    path = os.path.expanduser(source.path or settings.source)
     if path == EMBEDDED:
         return str(embedded / (source.name or name)), None
     if Path(path).is_dir():
@@ -47,29 +52,38 @@ def _find_local_file(name: str, path: str, configuration: str | None, split: str
 
     Raises:
         HyperFormerError: if the folder does not exist, has no file of the split or has several of them, or if `path`
-            is a file or a misspelt folder.
+            is a URL, a file or a misspelt folder.
     """
     folder = Path(path)
-    _check_folder(name, folder)
-    if not folder.is_dir() and (configuration is not None or not folder.is_absolute()):
+    _check_folder(name, path)
+    if not folder.is_dir() and HUB_NAME.fullmatch(path):
         return None
-    files = [folder / f"{split}.{suffix}" for suffix in READERS if (folder / f"{split}.{suffix}").is_file()]
+    suffixes = [suffix + compression for suffix in FORMATS for compression in ("", GZIP)]
+    files = [folder / f"{split}.{suffix}" for suffix in suffixes if (folder / f"{split}.{suffix}").is_file()]
     if len(files) != 1:
-        names = ", ".join(sorted(file.name for file in folder.glob("*"))) or "no files"
+        shown = sorted(file.name for file in folder.glob("*"))[:MAX_SHOWN]
+        names = ", ".join(file.name for file in files) or ", ".join(shown) or "no files"
         state = f"has {names}" if folder.is_dir() else "does not exist"
         raise HyperFormerError(
-            f"task {name!r}: the folder {folder} {state}; expected one of {split}.parquet, {split}.csv, {split}.jsonl. "
-            "Add the file, set source.path, or set splits.<split> to another split, halve_<split> or hold_out_<N>."
+            f"task {name!r}: the folder {folder} {state}; expected one file {split}.csv, .tsv, .jsonl or .parquet, "
+            "plain or .gz. Rename or add the file, set source.path, or set splits.<split> to another split, "
+            "halve_<split> or hold_out_<N>."
         )
     return files[0]
 
 
-def _check_folder(name: str, folder: Path) -> None:
-    """Reject a file or a misspelt folder; either would otherwise be taken for the name of a dataset on the Hub."""
+def _check_folder(name: str, path: str) -> None:
+    """Reject a URL, a file and a misspelt folder; they would be taken for the name of a dataset on the Hub."""
+    if URL.match(path):
+        raise HyperFormerError(
+            f"task {name!r}: the source {path!r} is a URL; expected a local folder, or the name of a dataset on the "
+            "Hub such as 'glue' or 'user/name'. Download the files into a folder."
+        )
+    folder = Path(path)
     if folder.is_file():
         raise HyperFormerError(
-            f"task {name!r}: the source {str(folder)!r} is a file; expected a folder with train.csv, train.parquet or "
-            f"train.jsonl. Use {str(folder.parent)!r}."
+            f"task {name!r}: the source {str(folder)!r} is a file; expected a folder with a file for each split, such "
+            f"as train.csv. Rename it so, and use {str(folder.parent)!r}."
         )
     parent = folder.parent
     if folder.is_dir() or parent == Path() or not parent.is_dir():
@@ -98,95 +112,94 @@ def source_splits(task: Task) -> list[str]:
     return list(dict.fromkeys(rule.removeprefix(HALVE) for rule in policy if not rule.startswith(HOLD_OUT)))
 
 
-def read_split(name: str, task: Task, settings: DataSettings, embedded: Path, split: str) -> tuple[StoredRows, str]:
-    """Return the rows of a source split, and the name of its file or of its Hub split for messages."""
-    path, configuration = _resolve_source(name, task, settings, embedded)
-    limit = task.settings.source.rows
-    file = _find_local_file(name, path, configuration, split)
-    if file is not None:
-        disable_progress_bars()  # reading a local file takes no time
-        try:
-            if file.suffix == ".parquet":
-                return open_parquet(file, limit), str(file)
-            # Large batches, because `datasets` maps a page of each when it opens its copy.
-            options = {"data_files": str(file), "writer_batch_size": 10 * BATCH_ROWS, **_csv_options(file)}
-            return _load(limit, READERS[file.suffix[1:]], split="train", **options), str(file)
-        except Exception as error:
-            raise unreadable_error(name, str(file), error) from error
-    try:
-        rows = _load(limit, path, configuration, split=split, revision=task.settings.source.revision)
-    except Exception as error:
-        raise HyperFormerError(
-            f"task {name!r}: cannot load split {split!r} of {path!r}, configuration {configuration!r} "
-            f"({_describe(error)}); expected a local folder, or a dataset on the Hub or in its cache. Set data.source "
-            "or the task's source."
-        ) from error
-    return rows, f"{path}/{configuration or 'default'}/{split}"
+def read_split(name: str, task: Task, settings: DataSettings, embedded: Path, split: str) -> tuple[StoredRows, int]:
+    """Read, check and store the rows of a source split.
 
+    Returns:
+        The texts of the columns that the task uses, and the number of rows that were left out because a value is null
+        or missing (`missing: drop`).
 
-def _load(limit: int | None, *source: str | None, split: str, **options: Any) -> StoredRows:
-    """Load all rows through the cache of `datasets`; if `limit` is set, stream only the first rows."""
-    if limit is not None:
-        stream = load_dataset(*source, split=split, streaming=True, **options)
-        return _spool(stream.with_format("arrow").iter(min(limit, BATCH_ROWS)), limit)
-    rows = load_dataset(*source, split=split, keep_in_memory=False, **options)
-    if "[" in split:  # a slice of the cached files
-        return _spool(rows.with_format("arrow").iter(BATCH_ROWS), len(rows))
-    return open_arrow([cached["filename"] for cached in rows.cache_files], rows.data.schema, len(rows))
-
-
-def _spool(tables: Iterator[pa.Table], limit: int) -> StoredRows:
-    """Copy the first `limit` rows to a temporary file, and return the rows of that file.
-
-    The file is removed when the rows are no longer used. It is not kept for later runs, because the source may
-    have changed by then.
+    Raises:
+        HyperFormerError: The source cannot be read exactly, has no rows, or has an invalid row; the message names the
+            task, the file and the row.
     """
-    first = next(tables, None)
-    if first is None:
-        raise ValueError("it has no rows")
-    schema, rows = first.schema.remove_metadata(), 0
-    cache = Path(datasets.config.HF_DATASETS_CACHE)
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=cache, suffix=".arrow", delete=False) as sink:
+    path, configuration = _resolve_source(name, task, settings, embedded)
+    file = _find_local_file(name, path, configuration, split)
+    columns = list(dict.fromkeys([*task.text_columns, task.settings.label_column]))
+    source: RowFile | HubSplit
+    if file is not None:
+        source = RowFile(file, columns, task.settings.missing)
+    else:
+        source = HubSplit(path, configuration, split, task.settings.source, columns, task.settings.missing)
+    try:
+        return _store_rows(_check_rows(source, task), columns)
+    except HyperFormerError as error:
+        raise HyperFormerError(f"task {name!r}: {error}") from None
+
+
+def _check_rows(source: RowFile | HubSplit, task: Task) -> Iterator[TextRow | None]:
+    """Yield the texts of each valid row, and None for a row that is left out; `source.rows` limits the rows.
+
+    Raises:
+        HyperFormerError: A row has no text or an invalid label. All unknown labels of a file are reported at once.
+    """
+    unknown: dict[str, _Unknown] = {}
+    for number, texts in islice(source, task.settings.source.rows):
+        if None in texts:
+            yield None
+            continue
+        try:
+            task.make_example(dict(zip(source.columns, texts, strict=True)))
+        except LabelError as error:
+            unknown.setdefault(error.label, _Unknown(number, error)).rows += 1
+        except HyperFormerError as error:
+            raise HyperFormerError(f"{source.locate(number)}: {error}") from None
+        else:
+            yield texts
+    if unknown:
+        raise HyperFormerError(_describe_unknown_labels(unknown, source, task))
+
+
+@dataclass
+class _Unknown:
+    """An unknown label: its first row, the error of that row, and its number of rows."""
+
+    first: int
+    error: LabelError
+    rows: int = 0
+
+
+def _describe_unknown_labels(unknown: Mapping[str, _Unknown], source: RowFile | HubSplit, task: Task) -> str:
+    most_frequent = sorted(unknown.items(), key=lambda item: (-item[1].rows, item[1].first))
+    shown = [
+        f"{label!r} ({label_rows.rows} {'rows' if label_rows.rows > 1 else 'row'}, first at {source.unit} "
+        f"{label_rows.first})"
+        for label, label_rows in most_frequent[:MAX_SHOWN]
+    ]
+    more = f" and {len(unknown) - MAX_SHOWN} more" if len(unknown) > MAX_SHOWN else ""
+    error = most_frequent[0][1].error
+    return (
+        f"{source.path} has unknown labels in column {task.settings.label_column!r}: {', '.join(shown)}{more}; "
+        f"expected one of {error.known}. {error.advice}."
+    )
+
+
+def _store_rows(rows: Iterable[TextRow | None], columns: list[str]) -> tuple[StoredRows, int]:
+    """Write rows to a temporary file, which is removed when they are no longer used; count the rows that are None."""
+    schema = pa.schema([(column, pa.string()) for column in columns])
+    count = dropped = 0
+    with tempfile.NamedTemporaryFile(prefix="hyperformer-", suffix=".arrow", delete=False) as sink:
         file = Path(sink.name)
         try:
             with ipc.new_stream(sink, schema) as stream:
-                for table in itertools.chain([first], tables):
-                    head = table.select(schema.names).cast(schema).slice(0, limit - rows)
-                    stream.write_table(head, BATCH_ROWS)
-                    rows += head.num_rows
-                    if rows == limit:  # `take` would fetch one more table first
-                        break
+                for chunk in iter_chunks(rows, BATCH_ROWS):
+                    kept = [texts for texts in chunk if texts is not None]
+                    arrays = [pa.array(values, pa.string()) for values in zip(*kept, strict=True)]
+                    stream.write_table(pa.table(arrays, schema=schema)) if kept else None
+                    count, dropped = count + len(kept), dropped + len(chunk) - len(kept)
         except BaseException:
             file.unlink()
             raise
-    spooled = open_arrow([str(file)], schema, rows)
-    weakref.finalize(spooled.read, file.unlink, missing_ok=True)
-    return spooled
-
-
-def unreadable_error(name: str, file: str, error: BaseException) -> HyperFormerError:
-    """Return the error for a file of a task's source that cannot be read."""
-    cause = error.__cause__ or error
-    advice = "Save it as UTF-8." if isinstance(cause, UnicodeDecodeError) else "Fix the file."
-    return HyperFormerError(f"task {name!r}: {file} cannot be read ({_describe(cause)}). {advice}")
-
-
-def _csv_options(file: Path) -> dict[str, Any]:
-    """Return options to read every value of a CSV file as text; for other files, return none.
-
-    With these options, 007 is not a number, and None is not a missing value.
-    """
-    if file.suffix != ".csv":
-        return {}
-    encoding = "utf-8-sig"  # spreadsheets write a byte order mark
-    with file.open(encoding=encoding, newline="") as stream:
-        header = next(csv.reader(stream), [])
-    features = Features({column: Value("string") for column in header})
-    return {"features": features, "na_filter": False, "encoding": encoding}
-
-
-def _describe(error: BaseException) -> str:
-    """Return the first line of an error's message; if the error is that a file has no data, that it has no rows."""
-    message = first_line(error)
-    return "it has no rows" if "corresponds to no data" in message else message
+    stored = open_arrow([str(file)], schema, count)
+    weakref.finalize(stored.read, file.unlink, missing_ok=True)
+    return stored, dropped

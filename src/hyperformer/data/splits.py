@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.rng import make_rng
 from hyperformer.core.types import SPLITS, Split
-from hyperformer.data.sources import read_split, unreadable_error
+from hyperformer.data.sources import read_split
 from hyperformer.data.storage import StoredRows, mask_of
 from hyperformer.settings import DataSettings
 from hyperformer.settings.tasks import HALVE, HOLD_OUT
@@ -27,53 +26,32 @@ log = logging.getLogger(__name__)
 DIGEST = np.dtype("S16")  # 16 bytes
 
 
-def _check_rows(name: str, task: Task, rows: StoredRows, file: str) -> StoredRows:
-    """Check every row, and return the columns that the task uses.
-
-    Raises:
-        HyperFormerError: if a column is missing, there are no rows, a row has no text or an invalid label, or the file
-            is damaged. The message names the file and, for an invalid row, the number of the row.
-    """
-    columns = list(dict.fromkeys([*task.text_columns, task.settings.label_column]))
-    missing = [column for column in columns if column not in rows.schema.names]
-    if missing:
-        single = rows.schema.names[0] if file.endswith(".csv") and len(rows.schema.names) == 1 else ""
-        separator = next((mark for mark in ";\t|" if mark in single), None)
-        advice = f"Separate columns with commas, not {separator!r}." if separator else "Fix `text` or `label_column`."
-        raise HyperFormerError(
-            f"task {name!r}: {file} has no column {missing[0]!r}; its columns are {', '.join(rows.schema.names)}. "
-            f"{advice}"
-        )
-    if not len(rows):
-        raise HyperFormerError(f"task {name!r}: {file} has no rows; expected at least one. Use another source.")
-    rows = rows.select_columns(columns)
-    try:
-        for number, row in enumerate(rows, start=1):
-            try:
-                task.make_example(row)
-            except HyperFormerError as error:
-                raise HyperFormerError(f"task {name!r}: {file}, row {number}: {error}") from None
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable_error(name, file, error) from error
-    return rows
-
-
 def _select_half(rows: StoredRows, half: int, seed: int, name: str) -> StoredRows:
     order = make_rng(seed, "halve", name).permutation(len(rows))
     middle = len(rows) // 2
     return rows.select(mask_of(order[:middle] if half == 0 else order[middle:], len(rows)))
 
 
-def _build_splits(name: str, task: Task, settings: DataSettings, embedded: Path, seed: int) -> dict[Split, StoredRows]:
-    """Return the three splits as the task's `splits` setting defines them, before duplicate rows are removed."""
+def _build_splits(
+    name: str, task: Task, settings: DataSettings, embedded: Path, seed: int
+) -> tuple[dict[Split, StoredRows], dict[str, int]]:
+    """Return the three splits as the task's `splits` setting defines them, before duplicate rows are removed.
+
+    Returns:
+        The splits, and the number of rows of each source split that were left out because of missing values.
+    """
     policy = {split: getattr(task.settings.splits, split) for split in SPLITS}
     halved = {rule.removeprefix(HALVE) for rule in policy.values() if rule.startswith(HALVE)}
     held = [int(rule.removeprefix(HOLD_OUT)) for rule in policy.values() if rule.startswith(HOLD_OUT)]
 
+    dropped: dict[str, int] = {}
+
     @functools.cache
     def read(split: str) -> StoredRows:
-        rows, file = read_split(name, task, settings, embedded, split)
-        return _check_rows(name, task, rows, file)
+        rows, dropped[split] = read_split(name, task, settings, embedded, split)
+        if dropped[split]:
+            log.warning("%s: left out %d rows of %s with missing values", name, dropped[split], split)
+        return rows
 
     train = _select_half(read(policy["train"]), 0, seed, name) if policy["train"] in halved else read(policy["train"])
     order = make_rng(seed, "hold out", name).permutation(len(train))
@@ -92,7 +70,7 @@ def _build_splits(name: str, task: Task, settings: DataSettings, embedded: Path,
             splits[split] = _select_half(read(rule.removeprefix(HALVE)), 1, seed, name)
         else:
             splits[split] = _select_half(read(rule), 0, seed, name) if rule in halved else read(rule)
-    return splits
+    return splits, dropped
 
 
 def prepare(
@@ -110,7 +88,9 @@ def prepare(
         seed: determines which rows are held out, and how splits are halved.
 
     Returns:
-        task → split → rows, and task → split → how many rows were kept (`rows`) and `removed`.
+        task → split → rows, and task → split → how many rows were kept (`rows`) and `removed`. If a task has
+        `missing: drop`, the counts of train also have `dropped`, the number of rows of all its source splits that were
+        left out because a value is missing.
 
     Raises:
         HyperFormerError: if the rows of a source cannot be read or are invalid, or if no row of a split is left.
@@ -118,7 +98,7 @@ def prepare(
     rows: dict[str, dict[str, StoredRows]] = {}
     counts: dict[str, Any] = {}
     for name, task in tasks.items():
-        splits = _build_splits(name, task, settings, embedded, seed)
+        splits, dropped = _build_splits(name, task, settings, embedded, seed)
         later = np.zeros(0, DIGEST)  # sorted digests of the splits after this one
         kept: dict[str, StoredRows] = {}
         counts[name] = {}
@@ -133,6 +113,8 @@ def prepare(
                     f"task {name!r}: every row of {split} is also in a later split; expected disjoint splits. "
                     "Use other rows."
                 )
+        if task.settings.missing == "drop":
+            counts[name]["train"]["dropped"] = sum(dropped.values())
         rows[name] = {split: kept[split] for split in SPLITS}
         log.info("%s: %s", name, ", ".join(f"{split} {len(kept[split])}" for split in SPLITS))
     return rows, counts

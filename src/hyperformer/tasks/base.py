@@ -16,6 +16,20 @@ Metric = Callable[[Sequence[Any], Sequence[Any], int], float]
 """A function (true labels, predictions, number of answers of the task) → a number from -1 to 1."""
 
 
+class LabelError(HyperFormerError):
+    """A label that a task does not have.
+
+    Attributes:
+        label: Text of the label.
+        known: The labels of the task, for messages.
+        advice: What to do.
+    """
+
+    def __init__(self, column: str, label: str, known: str, advice: str) -> None:
+        super().__init__(f"the label in column {column!r} is {label!r}, expected one of {known}. {advice}")
+        self.label, self.known, self.advice = label, known, advice
+
+
 class Task(ABC):
     """Base class of tasks, which convert rows to source texts and answers, and compute metrics.
 

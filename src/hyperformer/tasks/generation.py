@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer
+from hyperformer.core.values import to_text
 from hyperformer.settings import TaskSettings
 from hyperformer.tasks.base import Metric, Task, register_task
 
@@ -54,10 +55,11 @@ class Generation(Task):
 
     def answer_text(self, row: Mapping[str, Any]) -> str:
         """Return the text of the row's label column."""
-        value, column = row.get(self.settings.label_column), self.settings.label_column
-        if value is None or not str(value).strip():
-            raise HyperFormerError(f"the text in column {column!r} is {value!r}, expected a non-empty text")
-        return str(value)
+        column = self.settings.label_column
+        text = to_text(row.get(column), column)
+        if not text.strip():
+            raise HyperFormerError(f"the text in column {column!r} is {text!r}, expected a non-empty text")
+        return text
 
     def read_label(self, row: Mapping[str, Any]) -> str:
         """Return the text of the row's label column."""

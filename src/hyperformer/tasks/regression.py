@@ -6,6 +6,7 @@ The prediction is the expected value of the numbers or, if the backbone generate
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -15,6 +16,7 @@ from pydantic import FiniteFloat, model_validator
 from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer
+from hyperformer.core.values import to_text
 from hyperformer.settings import TaskSettings
 from hyperformer.tasks.base import Metric, Task, register_task
 
@@ -31,6 +33,8 @@ def _correlation(name: str) -> Metric:
     return metric
 
 
+NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*", re.ASCII)
+"""The form of a number in the label column."""
 MAX_ANSWERS = 1000
 """Maximum number of steps between the minimum and the maximum."""
 
@@ -77,13 +81,12 @@ class Regression(Task):
         """Return the number in the row's label column."""
         value, column = row.get(self.settings.label_column), self.settings.label_column
         low, high = self.settings.minimum, self.settings.maximum
-        try:
-            number = float(value)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            number = math.nan
+        label = "" if value is None else to_text(value, column)
+        number = float(label) if NUMBER.fullmatch(label) else math.nan
         if not low <= number <= high:
+            comma = " with a decimal point" if NUMBER.fullmatch(label.replace(",", ".", 1)) and "," in label else ""
             raise HyperFormerError(
-                f"the label in column {column!r} is {value!r}, expected a number from {low} to {high}"
+                f"the label in column {column!r} is {value!r}, expected a number from {low} to {high}{comma}"
             )
         return number
 

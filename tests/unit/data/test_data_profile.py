@@ -65,7 +65,7 @@ def test_each_problem_is_reported_with_advice(profile_of, caplog):
     assert (split["repeated"], split["at_odds"], split["cut"], split["empty"]) == (3, 1, 1, {"sentence": 1})
     longest = split["tokens"][-1]
     assert report["findings"] == [
-        "train: 1 of 36 rows have the answer 'negative'; add rows, or remove the label",
+        "train: 1 of 36 rows have the answer 'negative'; add rows, or use `merge_labels`",
         "test: no row has the answer 'negative'; change the splits",
         "validation: no row has the answer 'positive'; change the splits",
         "train: 97% of the rows have the answer 'positive'; use f1 or matthews besides accuracy",

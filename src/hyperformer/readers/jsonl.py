@@ -1,0 +1,87 @@
+"""Read JSONL files, which have a JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, TextIO
+
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.readers.texts import Missing, TextRow, check_columns, convert_row
+
+EXAMPLE = '\'{"sentence": "…"}\''
+
+
+class _DuplicateKeys(dict[str, Any]):
+    """A JSON object that has a key more than once; `duplicates` has these keys."""
+
+    duplicates: frozenset[str]
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, and keep the names of keys that it has more than once."""
+    parsed = dict(pairs)
+    if len(parsed) == len(pairs):
+        return parsed
+    marked, keys = _DuplicateKeys(parsed), [key for key, _ in pairs]
+    marked.duplicates = frozenset(key for key in keys if keys.count(key) > 1)
+    return marked
+
+
+_decode = json.JSONDecoder(object_pairs_hook=_make_object).decode
+
+
+def parse_row(line: str, columns: Sequence[str]) -> dict[str, Any]:
+    """Parse a row that is a JSON object.
+
+    Args:
+        line: The JSON.
+        columns: Columns that are used.
+
+    Raises:
+        HyperFormerError: The line is not a JSON object, or has the key of a used column twice.
+    """
+    try:
+        row = _decode(line)
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
+        raise HyperFormerError(
+            f"invalid JSON ({reason}): {line.strip()[:80]!r}; expected an object on a single line, such as {EXAMPLE}"
+        ) from None
+    if not isinstance(row, dict):
+        raise HyperFormerError(
+            f"not a JSON object: {line.strip()[:80]!r}; expected an object on a single line, such as {EXAMPLE}"
+        )
+    if isinstance(row, _DuplicateKeys) and (duplicates := sorted(row.duplicates.intersection(columns))):
+        raise HyperFormerError(f"duplicate key {duplicates[0]!r}; expected each used column once. Remove one")
+    return row
+
+
+def read_jsonl(
+    file: TextIO, name: str, columns: Sequence[str], missing: Missing = None
+) -> Iterator[tuple[int, TextRow]]:
+    """Yield the texts of each row's used columns, with the number of its line; blank lines are no rows.
+
+    Args:
+        file: The file.
+        name: Name of the file, for messages.
+        columns: Columns to read.
+        missing: Meaning of a value that is null or missing.
+
+    Raises:
+        HyperFormerError: A line is not a JSON object, a value has no text, or no row has a column.
+    """
+    unseen, row = set(columns), dict[str, Any]()
+    for number, line in enumerate(file, start=1):
+        if line.isspace():
+            continue
+        try:
+            row = parse_row(line, columns)
+            texts = convert_row(row, columns, missing)
+        except HyperFormerError as error:
+            raise HyperFormerError(f"{name}, line {number}: {error}.") from None
+        if unseen:
+            unseen.difference_update(row)
+        yield number, texts
+    if row and unseen:
+        check_columns(columns, list(row), name)

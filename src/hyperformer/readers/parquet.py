@@ -1,0 +1,78 @@
+"""Read Parquet files, with pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from hyperformer.core.errors import HyperFormerError, first_line
+from hyperformer.readers.texts import Missing, TextRow, check_columns, convert_row
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH_ROWS = 1000
+"""Number of rows in memory at once."""
+BUFFER_BYTES = 1 << 20
+"""Number of bytes that are read from a file at once."""
+
+
+def read_parquet(
+    file: BinaryIO, name: str, columns: Sequence[str], missing: Missing = None
+) -> Iterator[tuple[int, TextRow]]:
+    """Yield the texts of each row's used columns, with the number of the row from 1.
+
+    Args:
+        file: The file.
+        name: Name of the file, for messages.
+        columns: Columns to read; the types of other columns do not matter.
+        missing: Meaning of a value that is null.
+
+    Raises:
+        HyperFormerError: pyarrow is not installed, the file is damaged, a column is missing, exists twice or has a type
+            without a text, or a value has no text.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise HyperFormerError(
+            f"reading {name} requires pyarrow, which is not installed. Install pyarrow, or convert the file to JSONL."
+        ) from None
+    number = 0
+    try:
+        # Memory-mapping or prefetching would keep a whole row group in memory.
+        with parquet.ParquetFile(file, buffer_size=BUFFER_BYTES, pre_buffer=False) as reader:
+            check_columns(columns, reader.schema_arrow.names, name)
+            for column in columns:
+                _check_type(reader.schema_arrow.field(column).type, column, name)
+            for batch in reader.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False):
+                if number % (10 * BATCH_ROWS) == 0:
+                    pa.default_memory_pool().release_unused()  # it would keep tens of megabytes of past batches
+                for row in batch.select(list(columns)).to_pylist():
+                    number += 1
+                    try:
+                        texts = convert_row(row, columns, missing)
+                    except HyperFormerError as error:
+                        raise HyperFormerError(f"{name}, row {number}: {error}.") from None
+                    yield number, texts
+    except (pa.ArrowException, OSError) as error:
+        if getattr(error, "errno", None) is not None:  # of the operating system, not of the file
+            raise
+        raise HyperFormerError(f"{name} is damaged after row {number} ({first_line(error)}). Copy it again.") from None
+
+
+def _check_type(type_: pa.DataType, column: str, name: str) -> None:
+    """Refuse a column whose values have no text; the values of an extension or dictionary are of its inner type."""
+    import pyarrow as pa
+
+    inner: Any = type_
+    while pa.types.is_dictionary(inner) or isinstance(inner, pa.BaseExtensionType):
+        inner = inner.value_type if pa.types.is_dictionary(inner) else inner.storage_type
+    is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    is_other = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
+    if not any(is_type(inner) for is_type in (*is_text, *is_other)):
+        raise HyperFormerError(
+            f"{name}: the column {column!r} has the type {type_}; expected strings, numbers or booleans. Convert the "
+            "column to strings."
+        )
