@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Any, TextIO
 
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.readers.texts import TextRow, check_columns, convert_row
+from hyperformer.core.values import to_text
+from hyperformer.readers.texts import TextRow, check_columns
 
 MAX_CELL = 1 << 26
 """Largest number of characters of a cell; a quote that is never closed would otherwise read the whole file."""
+CHUNK = 500
+"""Number of rows that are checked at once."""
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 """Characters that may separate the cells of a CSV file, with their names."""
 
@@ -42,27 +45,76 @@ def read_csv(
         names = ", ".join(DELIMITERS[delimiter] for delimiter in delimiters)
         raise HyperFormerError(f"{name} has the single column {header[0]!r}; expected cells separated by {names}.")
     check_columns(columns, header, name)
-    select, width, blank = _select([header.index(column) for column in columns]), len(header), 0
-    line = table.line_num + 1
+    convert = _Converter(name, columns, header, table.dialect.delimiter)
+    rows: list[list[str]] = [header]
+    while rows:
+        line, rows, error = table.line_num + 1, [], None
+        try:
+            rows.extend(islice(table, CHUNK))
+        except csv.Error as quotes:  # the rows before the error are in `rows`
+            error = quotes
+        yield from convert(rows, line, table.line_num)
+        if error:
+            *_, line = _locate_rows(rows, line)
+            raise _quotes_error(error, file, name, line, table.line_num)
+
+
+class _Converter:
+    """Checks rows and selects the cells of the used columns."""
+
+    def __init__(self, name: str, columns: Sequence[str], header: Sequence[str], delimiter: str) -> None:
+        self._name, self._columns, self._width, self._delimiter = name, columns, len(header), delimiter
+        self._select = _select([header.index(column) for column in columns])
+        self._blank_line: int | None = None
+
+    def __call__(self, rows: list[list[str]], first: int, last: int) -> Iterable[tuple[int, TextRow]]:
+        """Return the texts of rows in the lines from `first` to `last`, each with its line."""
+        is_row_a_line = len(rows) == last - first + 1
+        lines: Iterable[int] = range(first, last + 1) if is_row_a_line else _locate_rows(rows, first)
+        if set(map(len, rows)) == {self._width} and self._blank_line is None:
+            selected = list(map(self._select, rows))
+            if _is_utf8("".join(chain.from_iterable(selected))):
+                return zip(lines, selected, strict=False)
+        return self._convert_each(zip(lines, rows, strict=False))
+
+    def _convert_each(self, rows: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, TextRow]]:
+        for line, row in rows:
+            if not row:
+                if self._width == 1:
+                    self._blank_line = self._blank_line or line
+                continue
+            location = f"{self._name}, line {line}"
+            if len(row) != self._width:
+                raise HyperFormerError(f"{location}: {_describe_width(len(row), self._width, self._delimiter)}.")
+            if self._blank_line:
+                raise HyperFormerError(
+                    f"{self._name}, line {self._blank_line}: a blank line; expected a cell. Write a pair of quotes for "
+                    "an empty text, or remove the line."
+                )
+            texts = self._select(row)
+            try:
+                for text, column in zip(texts, self._columns, strict=True):
+                    to_text(text, column)  # refuses what is not UTF-8
+            except HyperFormerError as error:
+                raise HyperFormerError(f"{location}: {error}.") from None
+            yield line, texts
+
+
+def _is_utf8(text: str) -> bool:
     try:
-        for row in table:
-            if len(row) == width:
-                if blank and width == 1:
-                    line = blank
-                    raise HyperFormerError('a blank line; expected a cell. Write "" for an empty text, or remove it')
-                texts = select(row)
-                if not "".join(texts).isascii():
-                    convert_row(dict(zip(columns, texts, strict=True)), columns, None)  # refuses what is not UTF-8
-                yield line, texts
-            elif row:
-                raise HyperFormerError(_describe_width(len(row), width, table.dialect.delimiter))
-            else:
-                blank = blank or line
-            line = table.line_num + 1
-    except csv.Error as error:
-        raise _quotes_error(error, file, name, line, table.line_num) from None
-    except HyperFormerError as error:
-        raise HyperFormerError(f"{name}, line {line}: {error}.") from None
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _locate_rows(rows: Iterable[Sequence[str]], line: int) -> Iterator[int]:
+    """Yield the first line of each row, of which the first begins at `line`, and the line after them."""
+    yield line
+    for row in rows:
+        text = "\0".join(row)  # no line break joins two cells
+        line += 1 + text.count("\n") + text.count("\r") - text.count("\r\n")
+        yield line
 
 
 def read_tsv(file: TextIO, name: str, columns: Sequence[str]) -> Iterator[tuple[int, TextRow]]:

@@ -151,11 +151,20 @@ def test_a_blank_line_in_a_single_column_is_refused_and_at_the_end_it_is_not(tmp
     )
 
 
-def test_rows_before_an_error_are_read_first(tmp_path: Path) -> None:
-    rows = iter(RowFile(write(tmp_path, "a.csv", "text,label\na,b\nc\n"), ["text"]))
-    assert next(rows) == (2, ("a",))
-    with pytest.raises(HyperFormerError, match="line 3"):
-        next(rows)
+@pytest.mark.parametrize("bad", ["c\n", '"c" d,e\n', '"c\n', "\udce9,x\n"])
+@pytest.mark.parametrize("count", [1, 499, 500, 1234])
+def test_rows_before_an_error_are_read_first(tmp_path: Path, bad: str, count: int) -> None:
+    path = tmp_path / "a.csv"
+    lines = ["text,label", *('"a\r\nb\n",b' if n % 3 else "c,d" for n in range(count)), bad]
+    path.write_text("\n".join(lines), encoding="utf-8", errors="surrogateescape", newline="")
+    first_lines, line = [], 2
+    for n in range(count):
+        first_lines.append(line)
+        line += 3 if n % 3 else 1
+    seen = []
+    with pytest.raises(HyperFormerError, match=f"a.csv, line {line}: "):
+        seen.extend(number for number, _ in RowFile(path, ["text"]))
+    assert seen == first_lines
 
 
 def test_missing_values_are_empty_or_none_if_the_task_says_so(tmp_path: Path) -> None:
