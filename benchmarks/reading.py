@@ -88,7 +88,8 @@ def main() -> None:
             low, high = measure_peak(small), measure_peak(large)
             print(
                 f"{large.suffix[1:]}: parser alone {alone:.2f} s, reader {reader:.2f} s, ratio {ratio:.2f}; "
-                f"peak memory {low:.1f} MB with {FEW_ROWS} rows, {high:.1f} MB with {options.rows} rows, ratio {high / low:.2f}"
+                f"peak memory {low:.1f} MB with {FEW_ROWS} rows, {high:.1f} MB with {options.rows} rows, "
+                f"ratio {high / low:.2f}"
             )
 
 
