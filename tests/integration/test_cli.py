@@ -38,12 +38,12 @@ def test_a_regression_task_also_prints_its_value(bundles, capsys):
     ("row", "message"),
     [
         ('{"text": "good"}', "the row has no 'sentence'"),
-        ("good", "got 'good'; expected rows as a JSON object, a .jsonl or .csv file, or -"),
-        ("{good}", "row 1 is not valid JSON"),
+        ("good", "got 'good'; expected rows as a JSON object, a file (.csv, .tsv,"),
+        ("{good}", "row 1: invalid JSON ("),
         ("[1]", "not a JSON object"),
-        ('{"sentence": ["good"]}', "the row's 'sentence' is a list, expected a string or a number"),
+        ('{"sentence": ["good"]}', "the row's 'sentence' is a list, expected a string, a number or a boolean"),
         ("nowhere.csv", "cannot read nowhere.csv (No such file or directory)"),
-        ('{"sentence": null}', "the row's 'sentence' is null, expected a string or a number"),
+        ('{"sentence": null}', "the row's 'sentence' is null, expected a string, a number or a boolean"),
     ],
 )
 def test_an_invalid_row_is_one_line_on_stderr(bundles, capsys, row, message):
@@ -98,7 +98,7 @@ class Stdin:
 def test_an_empty_standard_input_is_refused(bundles, capsys, monkeypatch, content):
     monkeypatch.setattr(sys, "stdin", Stdin(content))
     assert main(["predict", str(bundles / "mood"), "-"]) == 1
-    assert capsys.readouterr().err == "hyperformer: standard input contains no rows; expected at least one\n"
+    assert capsys.readouterr().err == "hyperformer: standard input has no rows; expected at least one\n"
 
 
 @pytest.mark.parametrize(
@@ -108,38 +108,38 @@ def test_an_empty_standard_input_is_refused(bundles, capsys, monkeypatch, conten
             "r.csv",
             b"sentence\ngood\nThe plot is dull, but the film is good.\n",
             1,
-            "line 3: more fields than columns in the header",
+            "line 3: 2 cells, more cells than the header has (1)",
         ),
-        ("r.csv", b'sentence\ngood\n"The film\nis dull.\n', 1, "after line 2: invalid CSV"),
-        ("r.csv", b'sentence\n"a\nb"\n"abc"def\n', 1, "after line 3: invalid CSV"),
+        ("r.csv", b'sentence\ngood\n"The film\nis dull.\n', 1, "line 3: a quote opens a cell and nothing closes it"),
+        ("r.csv", b'sentence\n"a\nb"\n"abc"def\n', 1, "line 4: text follows the closing quote"),
         (
             "r.jsonl",
             b'{"sentence": "good"}\n\n{"sentence": "caf\xff"}\n',
             1,
-            "line 3: the row has an invalid character",
+            "line 3: the row's 'sentence' has the byte 0xff after 'caf'",
         ),
         (
             "r.jsonl",
             b'{"sentence": "good"}\n{"sentence": "\\ud83d"}\n',
             1,
-            "line 2: the row has an invalid character",
+            "line 2: the row's 'sentence' has an invalid character",
         ),
         (
             "r.jsonl",
             b'{"sentence": "good"}\n' + b"[" * 20_000 + b"\n",
             1,
-            "line 2 is not valid JSON (nested too deeply)",
+            "line 2: invalid JSON (nested too deeply)",
         ),
-        ("r.JSONL", b'{"sentence": "good"}\n[1]\n', 1, "line 2 is not a JSON object"),
+        ("r.JSONL", b'{"sentence": "good"}\n[1]\n', 1, "line 2: not a JSON object"),
         (
             "r.jsonl",
             b'{"sentence": "good"}\n{"sentence": "a", "sentence": "b"}\n',
             1,
-            "line 2 is not valid JSON (duplicate key 'sentence')",
+            "line 2: duplicate key 'sentence'",
         ),
-        ("r.jsonl", b'{"sentence": "good"}\n{"sentence": true}\n', 1, "line 2: the row's 'sentence' is a bool"),
+        ("r.jsonl", b'{"sentence": "good"}\n{"sentence": [true]}\n', 1, "line 2: the row's 'sentence' is a list"),
         ("r.jsonl", b'{"sentence": "good"}\n{"sentence": NaN}\n', 1, "line 2: the row's 'sentence' is nan"),
-        ("r.jsonl", b'{"sentence": "good"}\n{"text": "x", "id": 1}\n', 1, "columns sentence, got text, id"),
+        ("r.jsonl", b'{"sentence": "good"}\n{"text": "x", "id": 1}\n', 1, "the row has no 'sentence'; its columns are 'text', 'id'"),
     ],
 )
 def test_an_invalid_row_of_a_file_is_named_by_its_line_and_earlier_rows_are_answered(
@@ -157,7 +157,7 @@ def test_an_invalid_row_of_a_file_is_named_by_its_line_and_earlier_rows_are_answ
 def test_a_duplicate_column_is_refused(bundles, tmp_path, capsys):
     (tmp_path / "r.csv").write_text("sentence,id,sentence\na,1,b\n")
     assert main(["predict", str(bundles / "mood"), str(tmp_path / "r.csv")]) == 1
-    assert "duplicate column 'sentence' in the header" in capsys.readouterr().err
+    assert "has two columns 'sentence'" in capsys.readouterr().err
 
 
 def test_rows_from_a_pipe_are_answered_as_they_arrive(bundles):
@@ -257,7 +257,7 @@ def test_rows_before_an_invalid_one_are_answered_and_its_line_is_named(bundles, 
 def test_an_empty_file_is_refused(bundles, tmp_path, capsys, name):
     (tmp_path / name).write_text("sentence\n" if name.endswith("csv") else "\n")
     assert main(["predict", str(bundles / "mood"), str(tmp_path / name)]) == 1
-    assert "contains no rows; expected at least one" in capsys.readouterr().err
+    assert "has no rows; expected at least one" in capsys.readouterr().err
 
 
 def test_truncated_texts_are_marked_and_counted(bundles, capsys):

@@ -112,7 +112,7 @@ def test_a_hub_dataset_is_read_offline_from_the_cache_of_datasets(tmp_path: Path
     results = json.loads((tmp_path / "results.json").read_text())
 
     assert results["org/name/cola"] == {
-        split: [{"a": f"{source} {i}", "label": label} for i, label in enumerate([0, 1, 1, 0])]
+        split: [{"a": f"{source} {i}", "label": label} for i, label in enumerate("0110")]
         for split, source in (("train", "train"), ("validation", "validation_matched"), ("test", "test"))
     }
     assert results["org/name/cola3"] == {split: rows[:3] for split, rows in results["org/name/cola"].items()}

@@ -14,7 +14,7 @@ Missing: TypeAlias = Literal["empty", "drop"] | None
 """
 TextRow: TypeAlias = tuple[str | None, ...]
 """Texts of a row in the order of the columns that are read."""
-ADVICE = "Fill it, or set the task's `missing` to empty or drop"
+ADVICE = "Fill it, or set the task's `missing`"
 
 
 def convert_row(row: Mapping[str, Any], columns: Sequence[str], missing: Missing) -> TextRow:
