@@ -9,6 +9,7 @@ import logging
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,16 @@ def _execute(code: str, arguments: tuple[object, ...]) -> None:
 
 
 # --- Kedro
+
+
+def copy_project(folder: Path) -> Path:
+    """Copy what `kedro run` needs into a folder."""
+    for name in ("conf", "pipelines"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("local", "__pycache__"))
+    for file in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / file, folder / file)
+    (folder / "conf" / "local").mkdir()
+    return folder
 
 
 def kedro(tree: Path, *arguments: str, env: str = "test") -> Completed:

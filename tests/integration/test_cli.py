@@ -139,7 +139,12 @@ def test_an_empty_standard_input_is_refused(bundles, capsys, monkeypatch, conten
         ),
         ("r.jsonl", b'{"sentence": "good"}\n{"sentence": [true]}\n', 1, "line 2: the row's 'sentence' is a list"),
         ("r.jsonl", b'{"sentence": "good"}\n{"sentence": NaN}\n', 1, "line 2: the row's 'sentence' is nan"),
-        ("r.jsonl", b'{"sentence": "good"}\n{"text": "x", "id": 1}\n', 1, "the row has no 'sentence'; its columns are 'text', 'id'"),
+        (
+            "r.jsonl",
+            b'{"sentence": "good"}\n{"text": "x", "id": 1}\n',
+            1,
+            "the row has no 'sentence'; its columns are 'text', 'id'",
+        ),
     ],
 )
 def test_an_invalid_row_of_a_file_is_named_by_its_line_and_earlier_rows_are_answered(

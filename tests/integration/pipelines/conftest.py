@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
 import pytest
-from processes import ROOT, Audit, kedro
-
-
-def copy_project(folder: Path) -> Path:
-    """Copy what `kedro run` needs into a folder."""
-    for name in ("conf", "pipelines"):
-        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("local", "__pycache__"))
-    for file in ("pyproject.toml", ".telemetry"):
-        shutil.copy(ROOT / file, folder / file)
-    (folder / "conf" / "local").mkdir()
-    return folder
+from processes import Audit, copy_project, kedro
 
 
 @pytest.fixture(scope="session")
