@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hyperformer.cli.arguments import load_bundle, missing_extra_error, read_rows
-from hyperformer.core import manifest, text
+from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.markdown import format_template
 from hyperformer.readers import Row
 from hyperformer.runtime import Bundle
 from hyperformer.runtime.files import read_base, read_bundle, read_valid_manifest
@@ -38,7 +39,7 @@ def _inspect(options: argparse.Namespace) -> None:
         missing = [name for name in description.files if not (folder / name).is_file()]
         lines = {
             "kind": description.kind,
-            "text": text.format_template(description.text),
+            "text": format_template(description.text),
             "answers": ", ".join(description.labels) or "any text",
             "longest text": f"{description.max_source_tokens} tokens",
             "backbone": description.backbone,
@@ -102,7 +103,7 @@ def _strings(options: argparse.Namespace) -> None:
     rows = _check_rows(load_bundle(options), options.rows)
     written = write_string_graph(Path(options.bundle), options.graph, rows, options.int8)
     print(
-        f"{options.graph}: {', '.join(written.columns)} -> {', '.join(written.outputs)}; tokens and answers match the "
+        f"{options.graph}: {', '.join(written.inputs)} -> {', '.join(written.outputs)}; tokens and answers match the "
         f"bundle's on {written.rows} rows"
     )
 
