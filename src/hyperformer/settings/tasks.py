@@ -118,8 +118,11 @@ def _parse_task(value: Any) -> Any:
 
 RESERVED_KEYS = {"mean": "the mean over tasks", "step": "the training step"}
 """Names in the metrics and the history of a training run that stand beside the names of tasks."""
-RESERVED_FILES = (BASE, GRAPH, f"{GRAPH}.data", MANIFEST, TOKENIZER)
-"""Names of files that stand beside the folders of tasks, or mark a folder as the bundle of a task."""
+RESERVED_FILES = (BASE, GRAPH, f"{GRAPH}.data", MANIFEST, TOKENIZER, "work.json")
+"""Names of files that stand beside the folders of tasks, or mark a folder as the bundle of a task.
+
+`work.json` stands beside the resume states of the tasks that a trained model is adapted to.
+"""
 MAX_BYTES = 200
 """Maximum length of a task's name in UTF-8, in bytes; a file name has at most 255, some with a suffix."""
 
@@ -137,7 +140,7 @@ def _check_name(name: str) -> None:
         )
     if name.casefold() in RESERVED_FILES:
         raise ValueError(
-            f"got the task name {name!r}, which is the name of a file beside the folders of the exported tasks; "
+            f"got the task name {name!r}, which is the name of a file beside the folders of tasks; "
             "expected another name. Rename the task"
         )
     if len(name.encode()) > MAX_BYTES:

@@ -19,8 +19,16 @@ def name_tasks(*names: str) -> Tasks:
         (["mean"], "got the task name 'mean', which is the key of the mean over tasks in the results"),
         (["step"], "got the task name 'step', which is the key of the training step in the results"),
         *(
-            ([name], f"got the task name '{name}', which is the name of a file beside the folders of the exported")
-            for name in ("base.json", "model.onnx", "model.onnx.data", "manifest.json", "tokenizer.json", "Model.ONNX")
+            ([name], f"got the task name '{name}', which is the name of a file beside the folders of tasks")
+            for name in (
+                "base.json",
+                "model.onnx",
+                "model.onnx.data",
+                "manifest.json",
+                "tokenizer.json",
+                "work.json",
+                "Model.ONNX",
+            )
         ),
         (["ä" * 101], "of 202 bytes; expected at most 200. Rename the task"),
         (["mood", "Mood"], "got the task names 'mood' and 'Mood', which the file system of macOS does not distinguish"),
