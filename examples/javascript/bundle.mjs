@@ -5,7 +5,7 @@
 //     const bundle = await Bundle.load(ort, async (file) => new Uint8Array(await (await fetch(`sentiment/${file}`)).arrayBuffer()));
 //     await bundle.answer([{ sentence: "The film is wonderful." }]);  // [{ label, probabilities, truncated }]
 //
-// The text of a row's value is the same as in Python (docs/deploy.md, "Rows"): a string is its characters, a number
+// The text of a row's value is the same as in Python (docs/deploy.md): a string is its characters, a number
 // String(number), a boolean "true" or "false". If the manifest's `missing` is "empty", a value that is null or missing
 // is an empty text, else it is an error. Errors are also: numbers that are not finite, integers beyond ±(2^53 - 1), lone
 // surrogates, and values of other types.
