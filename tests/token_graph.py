@@ -15,5 +15,6 @@ from hyperformer.serving.string_graph.nodes import Nodes
 def build_token_graph(template: Source, tokenizer: Tokenizer, longest: int) -> onnx.ModelProto:
     """Build the graph for the columns of a template; sources are truncated to `longest` tokens."""
     nodes = Nodes()
-    tokens = add_tokens(nodes, template, tokenizer, longest)
-    return graph.build_token_graph(nodes, tokens, list(dict.fromkeys(text.find_columns(template))))
+    inputs = graph.name_inputs(text.find_columns(template))
+    tokens = add_tokens(nodes, template, tokenizer, longest, inputs)
+    return graph.build_token_graph(nodes, tokens, inputs.values())

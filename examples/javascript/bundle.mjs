@@ -4,6 +4,11 @@
 //     import { Bundle } from "./bundle.mjs";
 //     const bundle = await Bundle.load(ort, async (file) => new Uint8Array(await (await fetch(`sentiment/${file}`)).arrayBuffer()));
 //     await bundle.answer([{ sentence: "The film is wonderful." }]);  // [{ label, probabilities, truncated }]
+//
+// The text of a row's value is the same as in Python (docs/deploy.md): a string is its characters, a number
+// String(number), a boolean "true" or "false". If the manifest's `missing` is "empty", a value that is null or missing
+// is an empty text, else it is an error. Errors are also: numbers that are not finite, integers beyond ±(2^53 - 1), lone
+// surrogates, and values of other types.
 
 import { Tokenizer } from "@huggingface/tokenizers";
 
@@ -57,10 +62,15 @@ export class Bundle {
     });
   }
 
+  // Return the source text of a row, or its two source texts, as a list.
+  source(row) {
+    return [this.manifest.text].flat().map((template) => render(template, row, this.manifest.missing));
+  }
+
   // Encode a row into token ids, truncated to max_source_tokens.
   encode(row) {
     const limit = MAX_CHARACTERS * this.manifest.max_source_tokens;
-    const texts = [this.manifest.text].flat().map((template) => render(template, row));
+    const texts = this.source(row);
     const prefixes = texts.map((text) => truncate(text, limit));
     const truncated = texts.some((text, index) => text.length > prefixes[index].length);
     const tokens = prefixes.map((text) => this.tokenizer.encode(text, { add_special_tokens: false }).ids);
@@ -81,14 +91,58 @@ export class Bundle {
   }
 }
 
-// Fill a template with the columns of a row, which are named in braces.
-function render(template, row) {
-  return template.replace(/\{\{|\}\}|\{(\w+)\}/g, (match, column) => {
-    if (column === undefined) return match[0];
-    if (typeof row[column] !== "string" && typeof row[column] !== "number")
-      throw new Error(`the row has no text or number in column ${column}`);
-    return String(row[column]);
-  });
+// Return the distinct columns of a template, or of a pair of templates, in order.
+export function findColumns(text) {
+  return [...new Set([text].flat().flatMap((template) => parseTemplate(template).map(([, column]) => column)))].filter(
+    (column) => column !== undefined,
+  );
+}
+
+// Parse a template with columns in braces, in which {{ and }} are literal braces, into pairs of a literal text and the
+// column after it; the last pair has no column.
+function parseTemplate(template) {
+  const pieces = [];
+  let literal = "";
+  for (const [match, column] of template.matchAll(/\{\{|\}\}|\{([^{}]*)\}|[^{}]+|./gs)) {
+    if (column === undefined) {
+      if (match === "{" || match === "}") throw new Error(`the text ${template} has a stray ${match}`);
+      literal += match === "{{" || match === "}}" ? match[0] : match;
+    } else {
+      if (!column.trim() || /[:!]/.test(column)) throw new Error(`the text ${template} has the invalid column {${column}}`);
+      pieces.push([literal, column]);
+      literal = "";
+    }
+  }
+  return [...pieces, [literal, undefined]];
+}
+
+// Fill a template with the values of a row.
+function render(template, row, missing) {
+  return parseTemplate(template)
+    .map(([literal, column]) => (column === undefined ? literal : literal + renderValue(row, column, missing)))
+    .join("");
+}
+
+function renderValue(row, column, missing) {
+  const value = Object.hasOwn(row, column) ? row[column] : undefined;
+  if ((value === undefined || value === null) && missing === "empty") return "";
+  const reason = refuse(value);
+  if (reason) throw new Error(`the row's ${JSON.stringify(column)} is ${reason}`);
+  return String(value);
+}
+
+// Return why a value has no text; an empty text if it has one.
+function refuse(value) {
+  if (value === undefined) return "missing; expected a string, a number or a boolean";
+  if (typeof value === "string")
+    return /\p{Surrogate}/u.test(value) ? "not valid Unicode; expected text without lone surrogates" : "";
+  if (typeof value === "boolean") return "";
+  if (typeof value !== "number")
+    return `${value === null ? "null" : `of type ${typeof value}`}; expected a string, a number or a boolean`;
+  if (!Number.isFinite(value)) return `${value}; expected a finite number`;
+  if (Number.isInteger(value) && !Number.isSafeInteger(value))
+    return `an integer beyond ±${Number.MAX_SAFE_INTEGER}; expected a smaller one. Write it as a string`;
+  return "";
 }
 
 // Return the first `limit` characters of a text; a character beyond U+FFFF has two units in a string.

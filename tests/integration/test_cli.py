@@ -245,7 +245,9 @@ def test_standard_input_is_read_and_csv_is_written(bundles, capsys, monkeypatch)
     table = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     expected = load(bundles / "mood").answer(ROWS)
     assert [row["label"] for row in table] == [answer.label for answer in expected]
-    assert [float(row["positive"]) for row in table] == pytest.approx([a.probabilities["positive"] for a in expected])
+    assert [float(row["probability_positive"]) for row in table] == pytest.approx(
+        [a.probabilities["positive"] for a in expected]
+    )
 
 
 def test_rows_before_an_invalid_one_are_answered_and_its_line_is_named(bundles, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import html
 import http.server
@@ -16,6 +17,8 @@ from urllib.parse import quote
 import pytest
 from toys import task_settings
 
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.text import render
 from hyperformer.runtime import load
 
 JAVASCRIPT = Path(__file__).parents[2] / "examples" / "javascript"
@@ -117,3 +120,79 @@ def test_a_browser_answers_as_the_runtime(bundles, rows_by_task, task, tmp_path)
     match = re.search(r'data-answer="([^"]*)"', done.stdout)
     assert match, done.stdout[-2000:]
     assert_same([json.loads(html.unescape(match[1]))], load(bundles / task).answer([row]))
+
+
+ODD_COLUMNS = [
+    *("Review Text", "row.label", "a/b", "😀", "__proto__", "toString", " x ", "two\nlines", '"<b>|`', "0", "$&", "ä"),
+]
+ODD_VALUES = [
+    *("", "a dull film", " {x} $& ", "😀", 0, 7.0, -0.0, -3, 0.1, 1e-05, 1e-06, 1e-07, -1.5e-09, 5e-324, 123456.789),
+    *(0.1 + 0.2, 1 / 3, 2**53 - 1, -(2**53) + 1, 4503599627370495.5, True, False),
+]
+REFUSED_VALUES = [None, 2**53, -(2**53), 1e21, 1.7e308, float("inf"), "\ud800", "a\udc00", [1], {"a": 1}, []]
+READ_SOURCES = """
+import { readFileSync } from "node:fs";
+import { Bundle } from "./bundle.mjs";
+const { manifests, rows } = JSON.parse(readFileSync(0));
+const read = (manifest, row) => {
+  try {
+    return new Bundle(null, null, null, manifest).source(row);
+  } catch (error) {
+    return error.message;
+  }
+};
+console.log(JSON.stringify(manifests.map((manifest) => rows.map((row) => read(manifest, row)))));
+"""
+
+
+def read_sources(manifests, rows):
+    """Return the texts of each row, or its error, in JavaScript."""
+    command = ["node", "--input-type=module", "-e", READ_SOURCES]
+    content = json.dumps({"manifests": manifests, "rows": rows}).replace("Infinity", "1e400")
+    done = subprocess.run(
+        command, input=content, capture_output=True, text=True, timeout=120, check=False, cwd=JAVASCRIPT
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_any_column_and_value_has_the_text_of_the_runtime():
+    template = "{{x}} " + " ".join(f"{{{column}}}" for column in ODD_COLUMNS) + "\n}}"
+    pair = ("{0}{{{0}", "}}{__proto__}{toString}.")
+    rows = [
+        {column: ODD_VALUES[(number + index) % len(ODD_VALUES)] for index, column in enumerate(ODD_COLUMNS)}
+        for number in range(len(ODD_VALUES))
+    ]
+    whole, pairs = read_sources([{"text": template, "missing": None}, {"text": pair, "missing": None}], rows)
+    assert whole == [[render(template, row)] for row in rows]
+    assert pairs == [[*render(pair, row)] for row in rows]
+
+
+@pytest.mark.parametrize("missing", [None, "empty"])
+def test_the_same_values_are_refused_as_by_the_runtime(missing):
+    def read(row):
+        with contextlib.suppress(HyperFormerError):
+            return [render("{toString}", row, missing)]
+
+    rows = [{}, {"tostring": "x"}, *({"toString": value} for value in [*ODD_VALUES, *REFUSED_VALUES])]
+    [texts] = read_sources([{"text": "{toString}", "missing": missing}], rows)
+    assert [text if isinstance(text, list) else None for text in texts] == [read(row) for row in rows]
+    assert texts.count([""]) == (4 if missing else 1)
+
+
+@pytest.mark.parametrize("text", ["{a", "a}", "{a}}", "{a:b}", "{a!r}", "{}", "{ }", "{{a}}{"])
+def test_an_invalid_template_is_refused(text):
+    [[message]] = read_sources([{"text": text, "missing": None}], [{"a": "x"}])
+    assert message.startswith(f"the text {text} has")
+
+
+def test_labels_may_have_any_name(bundles, tmp_path):
+    folder = shutil.copytree(bundles / "mood", tmp_path / "mood")
+    description = json.loads((folder / "manifest.json").read_text())
+    description |= {"labels": ["__proto__", "1\n"]}
+    (folder / "manifest.json").write_text(json.dumps(description))
+    command = ["node", JAVASCRIPT / "answer.mjs", folder]
+    row = {"sentence": "the film is dull"}
+    done = subprocess.run(command, input=json.dumps(row), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert_same([json.loads(done.stdout)], load(folder).answer([row]))

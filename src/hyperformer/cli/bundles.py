@@ -101,7 +101,7 @@ def _strings(options: argparse.Namespace) -> None:
     rows = _check_rows(load_bundle(options), options.rows)
     written = write_string_graph(Path(options.bundle), options.graph, rows, options.int8)
     print(
-        f"{options.graph}: {', '.join(written.columns)} -> {', '.join(written.outputs)}; tokens and answers match the "
+        f"{options.graph}: {', '.join(written.inputs)} -> {', '.join(written.outputs)}; tokens and answers match the "
         f"bundle's on {written.rows} rows"
     )
 

@@ -26,7 +26,8 @@ def _write_json(answer: Answer) -> None:
 
 def _make_csv_writer(bundle: Bundle) -> Callable[[Answer], None]:
     labels = bundle.manifest.labels
-    columns = ["label", *(["value"] if bundle.manifest.numbers else []), *labels, "truncated"]
+    probabilities = [f"probability_{label}" for label in labels]  # so that no label has the name of another column
+    columns = ["label", *(["value"] if bundle.manifest.numbers else []), *probabilities, "truncated"]
     table = csv.writer(sys.stdout)
     table.writerow(columns)
 

@@ -6,6 +6,7 @@ import json
 
 from hyperformer.core import text
 from hyperformer.core.manifest import ADAPTER, Manifest
+from hyperformer.core.markdown import format_code, format_template
 
 CLASSIFY = """from tokenizers import Tokenizer
 import numpy as np, onnxruntime
@@ -56,13 +57,13 @@ library_name: onnx
 base_model: {manifest.backbone}
 tags: [hyperformer, {manifest.kind}]
 ---
-# {manifest.task}
+# {format_code(manifest.task)}
 
 A {manifest.kind} task on the backbone `{manifest.backbone}`, trained with the method `{manifest.method}`.
 {_describe_files(manifest)}
 
-- Input: {text.format_template(manifest.text)}, truncated to {manifest.max_source_tokens} tokens
-- Output: {", ".join(manifest.labels) or "generated text"}
+- Input: {format_template(manifest.text)}, truncated to {manifest.max_source_tokens} tokens
+- Output: {", ".join(map(format_code, manifest.labels)) or "generated text"}
 - Test metrics (percent): {metrics}
 - Verified against PyTorch on {manifest.parity["rows"]:.0f} validation rows
 {_describe_int8(manifest)}

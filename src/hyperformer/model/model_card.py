@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from hyperformer.core import text
+from hyperformer.core.markdown import format_code, format_template
 from hyperformer.settings import BackboneSettings
 from hyperformer.tasks import Task
 
@@ -21,9 +21,11 @@ def render_card(backbone: BackboneSettings, method: str, tasks: Mapping[str, Tas
     """
     name, task = next(iter(tasks.items()))
     row = json.dumps(dict.fromkeys(task.text_columns, "…"), ensure_ascii=False)
-    chosen = f', task="{name}"' if models > 1 else ""
+    quoted = json.dumps(name, ensure_ascii=False)
+    chosen = f", task={quoted}" if models > 1 else ""
     lines = "\n".join(
-        f"- {name}: {task.settings.kind}, {text.format_template(task.settings.text)}" for name, task in tasks.items()
+        f"- {format_code(name)}: {task.settings.kind}, {format_template(task.settings.text)}"
+        for name, task in tasks.items()
     )
     return f"""---
 library_name: hyperformer
@@ -40,7 +42,7 @@ backbone has moved, pass its new path as `backbone=`.
 from hyperformer import MultiTaskModel
 
 model = MultiTaskModel.from_pretrained("path/to/this/folder or Hub name"{chosen})
-model.predict("{name}", {row})
+model.predict({quoted}, {row})
 ```
 
 ## Tasks

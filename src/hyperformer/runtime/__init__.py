@@ -33,9 +33,9 @@ def load(folder: str | Path, threads: int | None = None, precision: Precision = 
             folder of tasks, an error of one task is raised when the task is first used.
     """
     path = Path(folder)
-    if not (path / manifest.MANIFEST).exists() and find_bundles(path):
+    if not (path / manifest.MANIFEST).is_file() and find_bundles(path):
         return Bundles(path, threads, precision)
-    if (path / manifest.ADAPTER).exists():
+    if (path / manifest.ADAPTER).is_file():
         return SharedBundle(path, load_base(path.parent, threads, precision))
     return Bundle(path, threads, precision)
 

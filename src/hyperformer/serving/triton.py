@@ -7,6 +7,7 @@ describes.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -36,7 +37,8 @@ def write_repository(bundles: Sequence[Path], repository: Path, int8: bool = Fal
 
     Raises:
         HyperFormerError: the repository is not an empty folder; a bundle was changed after the export, uses a shared
-            base or has no graph of the requested precision; or all tasks are generative.
+            base, has no graph of the requested precision, or has a label with a line break; or all tasks
+            are generative.
     """
     if repository.exists() and (not repository.is_dir() or any(repository.iterdir())):
         raise HyperFormerError(f"{repository} is not an empty folder. Choose another path, or empty the folder.")
@@ -63,6 +65,12 @@ def _write_model(bundle: Path, repository: Path, int8: bool) -> str | None:
     if not description.labels:
         return None
     graph = choose_graph(bundle, description, int8)
+    broken = [label for label in description.labels if "\n" in label]
+    if broken:
+        raise HyperFormerError(
+            f"task {description.task!r} has the label {broken[0]!r}; expected labels without line breaks, because "
+            f"{LABELS} has one label per line. Change the label and train the task again, or use hyperformer serve."
+        )
     folder = repository / bundle.name
     (folder / VERSION).mkdir(parents=True)
     copies = {name: folder / VERSION / name for name in list_graph_files(graph, description.files)}
@@ -72,7 +80,7 @@ def _write_model(bundle: Path, repository: Path, int8: bool) -> str | None:
         if sha256(copy) != description.files[name]:
             raise HyperFormerError(f"{bundle / name} was replaced while it was copied. Run again.")
     description.write(folder)
-    (folder / LABELS).write_text("".join(f"{label}\n" for label in description.labels), encoding="utf-8")
+    (folder / LABELS).write_bytes("".join(f"{label}\n" for label in description.labels).encode())
     (folder / CONFIGURATION).write_text(render_configuration(bundle.name, description), encoding="utf-8")
     return bundle.name
 
@@ -93,6 +101,6 @@ def render_configuration(name: str, description: Manifest) -> str:
         values.append('  { name: "value" data_type: TYPE_FP32 dims: [ 1 ] reshape { shape: [ ] } }')
     outputs = ",\n".join(values)
     return (
-        f'name: "{name}"\nbackend: "onnxruntime"\nmax_batch_size: {LARGEST_BATCH}\n'
+        f'name: {json.dumps(name, ensure_ascii=False)}\nbackend: "onnxruntime"\nmax_batch_size: {LARGEST_BATCH}\n'
         f"input [\n{inputs}\n]\noutput [\n{outputs}\n]\ndynamic_batching {{ }}\n"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import (
 )
 from pydantic_core import InitErrorDetails
 
+from hyperformer.core.manifest import BASE, GRAPH, MANIFEST, TOKENIZER
 from hyperformer.core.types import Source
 from hyperformer.settings.base import Positive, SettingsModel
 from hyperformer.settings.registry import Registry, known_choices, raise_errors
@@ -114,6 +116,40 @@ def _parse_task(value: Any) -> Any:
     return TASK_SETTINGS[kind].model_validate(present)
 
 
+RESERVED_KEYS = {"mean": "the mean over tasks", "step": "the training step"}
+"""Names in the metrics and the history of a training run that stand beside the names of tasks."""
+RESERVED_FILES = (BASE, GRAPH, f"{GRAPH}.data", MANIFEST, TOKENIZER, "work.json")
+"""Names of files that stand beside the folders of tasks, or mark a folder as the bundle of a task.
+
+`work.json` stands beside the resume states of the tasks that a trained model is adapted to.
+"""
+MAX_BYTES = 200
+"""Maximum length of a task's name in UTF-8, in bytes; a file name has at most 255, some with a suffix."""
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or name.startswith(".") or any(c in "/\\" or not c.isprintable() for c in name):
+        raise ValueError(
+            f"got the task name {name!r}; expected the name of a folder: no slash or backslash, no leading "
+            "dot, no control character, and not blank"
+        )
+    if name in RESERVED_KEYS:
+        raise ValueError(
+            f"got the task name {name!r}, which is the key of {RESERVED_KEYS[name]} in the results; expected another "
+            "name. Rename the task"
+        )
+    if name.casefold() in RESERVED_FILES:
+        raise ValueError(
+            f"got the task name {name!r}, which is the name of a file beside the folders of tasks; "
+            "expected another name. Rename the task"
+        )
+    if len(name.encode()) > MAX_BYTES:
+        raise ValueError(
+            f"got the task name {name[:20]!r}… of {len(name.encode())} bytes; expected at most {MAX_BYTES}. Rename the "
+            "task"
+        )
+
+
 class Tasks(RootModel[dict[str, Annotated[SerializeAsAny[TaskSettings], BeforeValidator(_parse_task)]]]):
     """All tasks by name; a name must be valid as the name of a folder."""
 
@@ -121,10 +157,13 @@ class Tasks(RootModel[dict[str, Annotated[SerializeAsAny[TaskSettings], BeforeVa
 
     @model_validator(mode="after")
     def _check_names(self) -> Tasks:
+        names: dict[str, str] = {}
         for name in self.root:
-            if not name.strip() or name.startswith(".") or any(c in "/\\" or not c.isprintable() for c in name):
+            _check_name(name)
+            other = names.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+            if other != name:
                 raise ValueError(
-                    f"got the task name {name!r}; expected the name of a folder: no slash or backslash, no leading "
-                    "dot, no control character, and not blank"
+                    f"got the task names {other!r} and {name!r}, which the file system of macOS does not distinguish; "
+                    "expected names that differ in more than case and accents' encoding. Rename one"
                 )
         return self

@@ -250,7 +250,7 @@ def test_an_invalid_option_is_refused(bundles, options, message):
         (lambda bundle: bundle("good"), "got a str; expected a row"),
         (lambda bundle: bundle.answer({"sentence": "good"}), "got a single dict; expected a list of rows"),
         (lambda bundle: bundle.answer(SENTENCES, batch_size=0), "batch_size is 0"),
-        (lambda bundle: bundle({"sentence": "\ud800"}), "the row has an invalid character"),
+        (lambda bundle: bundle({"sentence": "\ud800"}), "the row's 'sentence' has an invalid character"),
     ],
 )
 def test_an_invalid_row_is_refused(bundles, ask, message):

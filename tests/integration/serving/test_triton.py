@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from toys import task_settings
 
 from hyperformer.cli import main
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.core.manifest import GRAPH
+from hyperformer.core.manifest import GRAPH, MANIFEST
 from hyperformer.runtime import load
 from hyperformer.serving.triton import write_repository
 
@@ -69,6 +70,25 @@ def test_the_command_writes_a_repository_and_never_overwrites_one(bundles, tmp_p
     assert f"3 models, {', '.join(TASKS)}" in capsys.readouterr().out
     assert main(["triton", str(bundles), str(tmp_path / "models")]) == 1
     assert "is not an empty folder. Choose another path, or empty the folder." in capsys.readouterr().err
+
+
+def copy_labelled(bundle, folder, labels):
+    shutil.copytree(bundle, folder)
+    description = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    (folder / MANIFEST).write_text(json.dumps({**description, "labels": labels}), encoding="utf-8")
+    return folder
+
+
+def test_names_and_labels_may_have_any_characters_but_line_breaks(bundles, model_config, tmp_path):
+    name, labels = "\"a\\'{b} ä🙂#", ['"', "a:b\r\x0b\u2028c"]
+    bundle = copy_labelled(bundles / "mood", tmp_path / name, labels)
+    assert write_repository([bundle], tmp_path / "models") == [name]
+    config = text_format.Parse((tmp_path / "models" / name / "config.pbtxt").read_text("utf-8"), model_config())
+    assert config.name == name
+    assert (tmp_path / "models" / name / "labels.txt").read_bytes() == "".join(f"{x}\n" for x in labels).encode()
+    broken = copy_labelled(bundles / "mood", tmp_path / "broken", ["good", "not\ngood"])
+    with pytest.raises(HyperFormerError, match=r"task 'mood' has the label 'not\\ngood'; expected labels without line"):
+        write_repository([broken], tmp_path / "others")
 
 
 def test_a_bundle_that_is_refused_leaves_no_partial_repository(bundles, shared_base, tmp_path):

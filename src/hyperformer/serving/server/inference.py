@@ -30,7 +30,7 @@ from hyperformer.serving.server.messages import (
     InferRequest,
     RequestTooLargeError,
 )
-from hyperformer.serving.server.metrics import Metrics
+from hyperformer.serving.server.metrics import UNKNOWN, Metrics
 from hyperformer.serving.server.registry import Registry
 from hyperformer.serving.server.settings import ServerSettings
 
@@ -121,7 +121,7 @@ class Inference:
             status = STATUS_CODES[ShutdownError]
             raise ShutdownError("the server shut down before it could respond. Use another server.") from None
         finally:
-            self.metrics.requests.labels(name if known else "unknown", status).inc()
+            self.metrics.requests.labels(name if known else UNKNOWN, status).inc()
 
     async def close(self) -> None:
         """Wait at most `CLOSE_SECONDS` until pending requests have got status 503, and end the threads."""
@@ -161,7 +161,7 @@ class Inference:
         columns, max_rows = text.find_columns(bundle.manifest.text), self.settings.rows
         request, tensors = requests.parse_request(body, json_length, max_rows * len(columns))
         requests.check_outputs(request, bundle.manifest)
-        rows = requests.extract_rows(request, tensors, columns, max_rows)
+        rows = requests.extract_rows(request, tensors, columns, max_rows, bundle.manifest.missing)
         check_texts(rows, self.settings.text_bytes)
         sources = [bundle.source(row) for row in rows]
         max_tokens = bundle.manifest.max_source_tokens

@@ -123,13 +123,13 @@ def describe_task(name: str, manifest: Manifest) -> ModelMetadata:
         versions=[VERSION],
         platform=PLATFORM,
         inputs=[
-            TensorMetadata(name=column, datatype="BYTES", shape=[-1])
-            for column in dict.fromkeys(text.find_columns(manifest.text))
+            TensorMetadata(name=column, datatype="BYTES", shape=[-1]) for column in text.find_columns(manifest.text)
         ],
         outputs=[TensorMetadata(name=output, datatype=kind, shape=shape) for output, kind, shape in outputs],
         parameters={
             "kind": manifest.kind,
             "labels": manifest.labels,
+            "missing": manifest.missing,
             "max_source_tokens": manifest.max_source_tokens,
             "method": manifest.method,
             "backbone": manifest.backbone,

@@ -10,6 +10,8 @@ TIME_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 
 """Upper bounds of the histogram of request times, in seconds."""
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 """Upper bounds of the histogram of batch sizes, in rows."""
+UNKNOWN = ""
+"""Label of all unknown tasks; no task has a blank name."""
 
 
 class Metrics:

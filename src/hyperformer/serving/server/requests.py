@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
@@ -50,9 +50,10 @@ def parse_request(body: bytes, json_length: str | None, max_texts: int) -> tuple
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         location = ".".join(map(str, first["loc"])) or "request body"
-        raise BadRequestError(
-            f"{location}: {first['msg']}. Send a request of the Open Inference Protocol, version 2."
-        ) from None
+        advice = "Send a request of the Open Inference Protocol, version 2"
+        if first["type"] == "string_type" and "data" in first["loc"]:
+            advice = 'Send the text of each value, such as "7" for the number 7, "true", or "" for null'
+        raise BadRequestError(f"{location}: {first['msg']}. {advice}.") from None
 
 
 def check_structure(body: bytes, max_texts: int) -> None:
@@ -76,7 +77,13 @@ def check_structure(body: bytes, max_texts: int) -> None:
         )
 
 
-def extract_rows(request: InferRequest, tensors: bytes, columns: Sequence[str], max_rows: int) -> list[dict[str, str]]:
+def extract_rows(
+    request: InferRequest,
+    tensors: bytes,
+    columns: Sequence[str],
+    max_rows: int,
+    missing: Literal["empty"] | None = None,
+) -> list[dict[str, str]]:
     """Return the rows of a request, each as a mapping of columns to texts.
 
     Args:
@@ -84,6 +91,7 @@ def extract_rows(request: InferRequest, tensors: bytes, columns: Sequence[str], 
         tensors: the binary tensors after the JSON.
         columns: the columns of the task's text, which are the names of its inputs.
         max_rows: the maximum number of rows.
+        missing: `empty` if an input may be missing, because the task reads a missing value as an empty text.
 
     Raises:
         BadRequestError: the inputs do not match the task's columns, each other, or their shapes.
@@ -100,9 +108,9 @@ def extract_rows(request: InferRequest, tensors: bytes, columns: Sequence[str], 
                 f"the request has {tensor.shape[0]} rows; expected at most {max_rows}. Split the request."
             )
         texts[tensor.name], tensors = _read_texts(tensor, tensors)
-    missing = [name for name in columns if name not in texts]
-    if missing:
-        raise BadRequestError(f"missing input {missing[0]!r}; expected the inputs {', '.join(columns)}")
+    absent = [name for name in columns if name not in texts]
+    if absent and missing is None:
+        raise BadRequestError(f"missing input {absent[0]!r}; expected the inputs {', '.join(columns)}")
     if tensors:
         raise BadRequestError(
             f"{len(tensors)} bytes follow the last tensor; expected none. Set {BINARY_SIZE} of each input to its size."

@@ -11,8 +11,9 @@ import onnx
 import onnxruntime
 import onnxruntime_extensions
 
+from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.core.types import Answer
+from hyperformer.core.types import Answer, Source
 from hyperformer.runtime import Bundle
 from hyperformer.runtime.bundle import FATAL
 from hyperformer.serving.string_graph.graph import LABEL, PROBABILITIES, TRUNCATED
@@ -61,13 +62,20 @@ def iterate_batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 class Comparison:
-    """A comparison of a token graph and a string graph with their bundle; it counts the compared rows."""
+    """A comparison of a token graph and a string graph with their bundle; it counts the compared rows.
+
+    Args:
+        bundle: the bundle.
+        inputs: the name of the graphs' input of each column.
+        token_graph: the graph that maps texts to token ids.
+        string_graph: the graph that maps texts to labels.
+    """
 
     def __init__(
-        self, bundle: Bundle, columns: Sequence[str], token_graph: onnx.ModelProto, string_graph: onnx.ModelProto
+        self, bundle: Bundle, inputs: Mapping[str, str], token_graph: onnx.ModelProto, string_graph: onnx.ModelProto
     ) -> None:
         self.rows = 0
-        self._bundle, self._columns = bundle, columns
+        self._bundle, self._inputs = bundle, inputs
         self._token_session, self._session = open_session(token_graph), open_session(string_graph)
 
     def __call__(self, batch: Sequence[Row]) -> None:
@@ -77,7 +85,10 @@ class Comparison:
             HyperFormerError: the tokens or the answer of a row differ.
         """
         sources = [self._bundle.source(row) for row in batch]
-        inputs = {column: np.array([str(row[column]) for row in batch], dtype=object) for column in self._columns}
+        inputs = {
+            name: np.array([self._render_value(row, column) for row in batch], dtype=object)
+            for column, name in self._inputs.items()
+        }
         ids, masks = self._token_session.run(None, inputs)
         expected, _ = self._bundle.encode(sources)
         for source, row_ids, mask, expected_ids in zip(sources, ids, masks, expected, strict=True):
@@ -97,6 +108,10 @@ class Comparison:
                     "token ids."
                 )
         self.rows += len(batch)
+
+    def _render_value(self, row: Row, column: str) -> Source:
+        """Return the text of a row's value, as in the bundle."""
+        return text.render(f"{{{column}}}", row, self._bundle.manifest.missing)
 
 
 def _is_same(label: str, probabilities: Sequence[float], truncated: bool, answer: Answer) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import string
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +25,14 @@ class Tokens:
     truncated: str
 
 
-def add_tokens(nodes: Nodes, template: Source, tokenizer: Tokenizer, longest: int) -> Tokens:
-    """Add nodes that encode the columns as the tokenizer does, into at most `longest` tokens per row."""
+def add_tokens(nodes: Nodes, template: Source, tokenizer: Tokenizer, longest: int, inputs: Mapping[str, str]) -> Tokens:
+    """Add nodes that encode the columns as the tokenizer does, into at most `longest` tokens per row.
+
+    `inputs` has the name of the graph's input of each column.
+    """
     templates = [template] if isinstance(template, str) else list(template)
     operators = choose_operators(tokenizer)
-    limited = [_limit(nodes, _render(nodes, t), longest) for t in templates]
+    limited = [_limit(nodes, _render(nodes, t, inputs), longest) for t in templates]
     texts = [operators.encode(nodes, characters) for characters, _ in limited]
     special = prefix.get_special_tokens(tokenizer, len(texts))
     largest = nodes.constant(prefix.CHARACTERS * longest)
@@ -66,13 +68,13 @@ def _limit(nodes: Nodes, texts: str, longest: int) -> tuple[str, str]:
     return joined, nodes("Greater", counts, largest)
 
 
-def _render(nodes: Nodes, template: str) -> str:
+def _render(nodes: Nodes, template: str, inputs: Mapping[str, str]) -> str:
     """Add nodes that insert the columns into a template; return the name of the texts [B]."""
-    shape = nodes("Shape", text.find_columns(template)[0])
+    shape = nodes("Shape", inputs[text.find_columns(template)[0]])
     rendered = ""
-    for literal, column, _, _ in string.Formatter().parse(template):
+    for literal, column in text.parse_template(template):
         values = [nodes("Expand", nodes.strings(literal), shape)] if literal else []
-        for value in [*values, *([column] if column else [])]:
+        for value in [*values, *([] if column is None else [inputs[column]])]:
             rendered = nodes.extension("StringConcat", rendered, value) if rendered else value
     return rendered
 

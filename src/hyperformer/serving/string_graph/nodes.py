@@ -21,10 +21,11 @@ class Nodes:
     outputs.
 
     Args:
-        prefix: prefix of the names of all nodes, constants and outputs.
+        prefix: prefix of the names of all nodes, constants and outputs. It contains a colon, which no column name has,
+            so that they differ from the names of columns.
     """
 
-    def __init__(self, prefix: str = "text/") -> None:
+    def __init__(self, prefix: str = "text:") -> None:
         self.prefix = prefix
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
@@ -57,6 +58,6 @@ class Nodes:
 
     def strings(self, *values: str) -> str:
         """Add a constant of strings [n] to the graph and return its name."""
-        name = self.new_name("words")
+        name = self.new_name("strings")
         self.constants.append(numpy_helper.from_array(np.array(values, dtype=object), name))
         return name

@@ -17,15 +17,15 @@ from hyperformer.runtime.bundle import open_tokenizer
 from hyperformer.runtime.files import choose_graph, list_graph_files, read_bundle
 from hyperformer.serving.string_graph.comparison import Comparison, Row, iterate_batches, iterate_probes
 from hyperformer.serving.string_graph.encoding import add_tokens
-from hyperformer.serving.string_graph.graph import build_string_graph, build_token_graph
+from hyperformer.serving.string_graph.graph import build_string_graph, build_token_graph, name_inputs
 from hyperformer.serving.string_graph.nodes import Nodes
 
 
 @dataclass(frozen=True)
 class StringGraph:
-    """The names of a string graph's columns and outputs, and the number of rows that it was compared on."""
+    """The names of a string graph's inputs and outputs, and the number of rows that it was compared on."""
 
-    columns: list[str]
+    inputs: list[str]
     outputs: list[str]
     rows: int
 
@@ -33,7 +33,8 @@ class StringGraph:
 def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8: bool = False) -> StringGraph:
     """Write a bundle's task as one graph that maps the strings [B] of each column to `label` [B].
 
-    The other outputs are the outputs of the bundle's graph, and `truncated` [B]: whether a row's text was truncated.
+    `name_inputs` names the input of each column. The other outputs are the outputs of the bundle's graph, and
+    `truncated` [B]: whether a row's text was truncated.
     The graph's tokens and answers are compared with the bundle's on `PROBES` and on `rows`; if any differ, the graph is
     not written.
 
@@ -44,12 +45,12 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
         int8: use the int8 graph.
 
     Returns:
-        The columns and outputs of the graph, and the number of compared rows.
+        The inputs and outputs of the graph, and the number of compared rows.
 
     Raises:
         HyperFormerError: the file would be in the bundle; the bundle was changed after the export, uses a shared base,
-            has no graph of this precision or stores it in several files; a column has the name of another value of the
-            graph; no operators support the tokenizer; a row is invalid; or the tokens or the answer of a row differ.
+            has no graph of this precision or stores it in several files; no operators support the tokenizer; a row is
+            invalid; or the tokens or the answer of a row differ.
     """
     if path.resolve().is_relative_to(folder.resolve()):
         raise HyperFormerError(f"{path} is inside the bundle; expected a path outside of it. Choose another path.")
@@ -63,15 +64,15 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
             f"{folder / graph} has external constants; expected a single file. Use the bundle's own graph, which takes "
             "token ids."
         )
-    columns, nodes = list(dict.fromkeys(text.find_columns(description.text))), Nodes()
+    inputs, nodes = name_inputs(text.find_columns(description.text)), Nodes()
     tokenizer = open_tokenizer(contents[manifest.TOKENIZER])
-    tokens = add_tokens(nodes, description.text, tokenizer, description.max_source_tokens)
+    tokens = add_tokens(nodes, description.text, tokenizer, description.max_source_tokens, inputs)
     classifier = onnx.load_model_from_string(contents[graph])
-    string_graph = build_string_graph(nodes, tokens, columns, classifier, description)
-    compare = Comparison(bundle, columns, build_token_graph(nodes, tokens, columns), string_graph)
-    for batch in iterate_batches(chain(iterate_probes(columns), rows)):
+    string_graph = build_string_graph(nodes, tokens, inputs.values(), classifier, description)
+    compare = Comparison(bundle, inputs, build_token_graph(nodes, tokens, inputs.values()), string_graph)
+    for batch in iterate_batches(chain(iterate_probes(list(inputs)), rows)):
         compare(batch)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
         onnx.save_model(string_graph, Path(temporary) / path.name)
         (Path(temporary) / path.name).replace(path)
-    return StringGraph(columns, [output.name for output in string_graph.graph.output], compare.rows)
+    return StringGraph(list(inputs.values()), [output.name for output in string_graph.graph.output], compare.rows)

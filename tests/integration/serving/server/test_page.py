@@ -201,7 +201,7 @@ def test_names_and_labels_are_always_shown_as_text(copied, rows, browser):
         browser.send("Page.navigate", url=f"http://{server.address}/")
         browser.wait("document.querySelector('textarea') !== null")
         browser.evaluate(f"location.hash = '#' + encodeURIComponent({json.dumps(ODD_NAME)})")
-        browser.wait("document.querySelector('textarea')?.name === 'sentence'")
+        browser.wait("document.querySelector('textarea')?.dataset.column === 'sentence'")
         assert browser.evaluate("document.getElementById('task').value") == ODD_NAME
         browser.enter(rows["mood"][0].values())
         _, percentages = browser.answer()

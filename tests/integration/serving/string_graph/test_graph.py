@@ -34,7 +34,7 @@ def open_session(path: Path) -> onnxruntime.InferenceSession:
 def test_strings_become_the_answers_of_the_bundle(bundles, tmp_path, task):
     written = write_string_graph(bundles / task, tmp_path / "task.onnx")
     bundle, session = Bundle(bundles / task), open_session(tmp_path / "task.onnx")
-    assert [value.name for value in session.get_inputs()] == written.columns == COLUMNS[task]
+    assert [value.name for value in session.get_inputs()] == written.inputs == COLUMNS[task]
     assert [value.name for value in session.get_outputs()] == written.outputs
     rows = [dict.fromkeys(COLUMNS[task], text) for text in ("the film is dull", "", "A FILM? " * 60)]
     inputs = {column: np.array([row[column] for row in rows], dtype=object) for column in COLUMNS[task]}
@@ -88,9 +88,6 @@ def test_a_bundle_that_cannot_be_one_graph_is_refused(bundles, shared_base, tmp_
     external = copy_changed(bundles / "mood", tmp_path / "external", {"model.onnx.data": b"0"})
     with pytest.raises(HyperFormerError, match=r"model.onnx has external constants; expected a single file"):
         write_string_graph(external, graph)
-    conflict = copy_changed(bundles / "mood", tmp_path / "conflict", {}, text="mood: {scores}")
-    with pytest.raises(HyperFormerError, match="column 'scores' has a reserved name; expected none of"):
-        write_string_graph(conflict, graph)
     tokenizer = json.loads((bundles / "mood" / TOKENIZER).read_text(encoding="utf-8"))
     tokenizer["pre_tokenizer"] = {"type": "Whitespace"}
     other = copy_changed(bundles / "mood", tmp_path / "other", {TOKENIZER: json.dumps(tokenizer).encode()})
@@ -103,7 +100,13 @@ def test_columns_may_have_the_names_of_inner_values_of_the_graph(bundles, tmp_pa
     inner = onnx.load(bundles / "mood" / "model.onnx").graph.node[0].output[0]
     assert inner.isidentifier()
     same = copy_changed(bundles / "mood", tmp_path / "same", {}, text=f"mood: {{{inner}}}")
-    assert write_string_graph(same, tmp_path / "same.onnx").columns == [inner]
+    assert write_string_graph(same, tmp_path / "same.onnx").inputs == [inner]
+
+
+def test_the_command_prints_the_names_of_the_inputs(bundles, tmp_path, capsys):
+    same = copy_changed(bundles / "mood", tmp_path / "same", {}, text="mood: {sentence} {scores}")
+    assert main(["strings", str(same), str(tmp_path / "same.onnx"), '{"sentence": 7.0, "scores": true}']) == 0
+    assert "same.onnx: sentence, column:scores -> label, scores, probabilities, truncated" in capsys.readouterr().out
 
 
 def test_the_files_of_the_bundle_are_never_overwritten(bundles, tmp_path, capsys):
@@ -116,7 +119,7 @@ def test_the_files_of_the_bundle_are_never_overwritten(bundles, tmp_path, capsys
 
 def test_a_text_may_use_a_column_twice(bundles, tmp_path):
     twice = copy_changed(bundles / "mood", tmp_path / "twice", {}, text="{sentence}. {sentence}")
-    assert write_string_graph(twice, tmp_path / "twice.onnx").columns == ["sentence"]
+    assert write_string_graph(twice, tmp_path / "twice.onnx").inputs == ["sentence"]
 
 
 def test_an_invalid_row_is_reported_with_its_line(bundles, tmp_path, capsys):
