@@ -102,7 +102,7 @@ def evaluate_baselines(
             _check_spread(features[0])
             scores[name] = _score(task, labels[2], _predict(task, features, labels))
         except ValueError as error:  # of this module, or of scikit-learn
-            notes[name] = f"left out: {first_line(error)}"
+            notes[name] = f"left out, because {first_line(error).rstrip('.')}"
     return scores, notes
 
 
@@ -255,7 +255,7 @@ def _predict(task: Task, features: Features, labels: Sequence[Sequence[Any]]) ->
 def _fit(task: Task, train: Any, labels: Sequence[Any], strength: float) -> Any:
     """Fit a ridge regression or a logistic regression to train."""
     if task.numbers is not None:
-        return Ridge(alpha=strength).fit(train, labels)
+        return Ridge(alpha=strength).fit(train.astype(np.float64, copy=False), labels)  # float32 is too coarse
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a fixed number of iterations is enough for a baseline
         return LogisticRegression(C=1.0 / strength, max_iter=MAX_ITERATIONS).fit(train, labels)

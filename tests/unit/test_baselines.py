@@ -18,8 +18,8 @@ from hyperformer.settings import Tasks
 from hyperformer.tasks import Task, make_tasks
 
 WORDS = [a + b for a in "bdfgklmn" for b in ("ado", "ile", "une", "ost", "err")]
-SAME_ANSWER = "left out: all training rows have the same answer"
-SAME_FEATURES = "left out: all training rows have the same features"
+SAME_ANSWER = "left out, because all training rows have the same answer"
+SAME_FEATURES = "left out, because all training rows have the same features"
 Results = tuple[dict[str, dict[str, float]], dict[str, str]]
 
 
@@ -140,7 +140,7 @@ CLASSES = {
 
 
 def make_unspaced(script: str, count: int, seed: int) -> Dataset:
-    """Make texts of one script: characters of the label's text, between digits that differ from row to row."""
+    """Make texts of one script: the text of the label, between random characters."""
     rng = Random(seed)
     labels = [i % 2 for i in range(count)]
     texts = [f"{CLASSES[script][n]}{''.join(rng.choices(CLASSES[script][0], k=3))}" for n in labels]
@@ -155,8 +155,8 @@ def test_a_script_without_spaces_is_read_by_its_characters(script: str, monkeypa
     assert results["tfidf"]["accuracy"] > 95.0
     monkeypatch.setattr(baselines, "count_characters", lambda texts: False)
     results, _ = evaluate(make_task(text="{first}"), train, test)
-    words = results.get("tfidf", results["majority"])  # emoji alone are no words
-    assert words["accuracy"] <= 60.0
+    of_words = results.get("tfidf", results["majority"])  # emoji alone are no words
+    assert of_words["accuracy"] <= 60.0
 
 
 @pytest.mark.parametrize(
@@ -266,7 +266,7 @@ def test_texts_without_a_difference_leave_words_out(texts: list[str], regression
     results, notes = evaluate(task, make_rows(texts, [0, 1, 0, 1]), make_rows(["new"], [1]), embed_randomly)
     assert list(results) == ["majority", "frozen"]
     assert list(notes) == ["tfidf"]
-    assert notes["tfidf"].startswith("left out: ")
+    assert notes["tfidf"].startswith("left out, because ")
 
 
 @pytest.mark.parametrize("texts", [["7", "8", "7", "8"], ["a", "i", "a", "i"], ["!", "?", "!", "?"], ["😀", "😁"] * 2])
@@ -280,7 +280,7 @@ def test_words_that_occur_once_in_many_rows_leave_words_out(monkeypatch: pytest.
     monkeypatch.setattr(baselines, "RARE_ROWS", 5)
     rows = make_rows(WORDS[:6], [0, 1] * 3)
     results, notes = evaluate(make_task(text="{first}"), rows, rows)
-    assert notes == {"tfidf": "left out: no word occurs in two training rows"}
+    assert notes == {"tfidf": "left out, because no word occurs in two training rows"}
     assert list(results) == ["majority", "frozen"]
 
 
@@ -300,7 +300,7 @@ def test_embeddings_that_are_no_numbers_are_left_out(number: float) -> None:
 
     results, notes = evaluate(make_task(), make_pairs(20, 1), make_pairs(20, 2), embed_some)
     assert list(results) == ["majority", "tfidf", "overlap"]
-    assert notes == {"frozen": "left out: the backbone's embeddings have NaN or infinite values"}
+    assert notes == {"frozen": "left out, because the backbone's embeddings have NaN or infinite values"}
 
 
 def test_constant_numbers_in_validation_and_test_are_no_error() -> None:
