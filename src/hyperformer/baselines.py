@@ -93,7 +93,8 @@ def evaluate_baselines(
     splits = [train, validation, test]
     labels = [[task.read_label(row) for row in rows] for rows in splits]
     common = _find_common(task, labels[0])
-    scores, notes = {"majority": _score(task, labels[2], [common] * len(test))}, {}
+    scores = {"majority": _score(task, labels[2], [common] * len(test))}
+    notes: dict[str, str] = {}
     for name, make_features in _list_features(task, splits, embed).items():
         try:
             if len(set(labels[0])) == 1:
@@ -164,7 +165,7 @@ def _list_features(task: Task, splits: Sequence[Rows], embed: Embed) -> dict[str
     tfidf = functools.cache(lambda: _compute_tfidf(joined))
     functions: dict[str, Callable[[], Features]] = {"tfidf": tfidf}
     if task.answers and is_pair:
-        functions["overlap"] = lambda: _append_overlap(tfidf(), *columns, in_characters=count_characters(joined[0]))
+        functions["overlap"] = lambda: _append_overlap(tfidf(), columns, count_characters(joined[0]))
     functions["frozen"] = lambda: _embed_splits(columns if is_pair else [joined], embed)
     return functions
 
@@ -200,11 +201,11 @@ def _compute_tfidf(texts: Texts) -> Features:
     return [train, *map(vectorizer.transform, texts[1:])]
 
 
-def _append_overlap(tfidf: Features, first: Texts, second: Texts, in_characters: bool) -> Features:
+def _append_overlap(tfidf: Features, columns: Sequence[Texts], in_characters: bool) -> Features:
     """Append standardized features of the overlap of two texts to TF-IDF."""
     overlap = [
         np.array([_compute_overlap(*pair, in_characters) for pair in zip(*split, strict=True)])
-        for split in zip(first, second, strict=True)
+        for split in zip(*columns, strict=True)
     ]
     return [
         sparse.hstack([ngrams, features]).tocsr() for ngrams, features in zip(tfidf, _standardize(overlap), strict=True)
