@@ -50,7 +50,7 @@ RARE_ROWS = 1_000
 """Number of training rows above which an n-gram must occur in two of them."""
 
 UNSPACED_SHARE = 0.2
-"""Share of the training texts' characters from which on n-grams are of characters; see `count_characters`."""
+"""Minimum share of characters in scripts without spaces, from which on n-grams are of characters; see `is_written_without_spaces`."""
 UNSPACED = re.compile(
     "[\u0e00-\u109f\u1780-\u17ff"  # Thai, Lao, Tibetan, Burmese, Khmer
     "\u3040-\u312f\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f"  # Japanese, Chinese
@@ -67,7 +67,7 @@ def evaluate_baselines(
     """Evaluate simple baselines on `test`: `majority`, `tfidf`, `overlap` and `frozen`.
 
     `majority` predicts the most frequent label or text, or the mean in a regression task. `tfidf` is logistic
-    regression on TF-IDF of one or two words, or of one to three characters (see `count_characters`); in a regression
+    regression on TF-IDF of one or two words, or of one to three characters (see `is_written_without_spaces`); in a regression
     task it is ridge regression, and in a generative task the text of the nearest training row. `overlap` adds features
     of the overlap of two texts to `tfidf`; it exists for classification and regression tasks with two text columns.
     `frozen` fits the same models to embeddings of the frozen backbone. With two text columns, whose embeddings are u
@@ -165,13 +165,13 @@ def _list_features(task: Task, splits: Sequence[Rows], embed: Embed) -> dict[str
     tfidf = functools.cache(lambda: _compute_tfidf(joined))
     functions: dict[str, Callable[[], Features]] = {"tfidf": tfidf}
     if task.answers and is_pair:
-        functions["overlap"] = lambda: _append_overlap(tfidf(), columns, count_characters(joined[0]))
+        functions["overlap"] = lambda: _append_overlap(tfidf(), columns, is_written_without_spaces(joined[0]))
     functions["frozen"] = lambda: _embed_splits(columns if is_pair else [joined], embed)
     return functions
 
 
-def count_characters(texts: Sequence[str]) -> bool:
-    """Return whether n-grams of these training texts are of characters instead of words.
+def is_written_without_spaces(texts: Sequence[str]) -> bool:
+    """Return whether training texts are written without spaces, so that their n-grams are of characters, not of words.
 
     They are if at least `UNSPACED_SHARE` of the letters, digits and emoji are emoji or belong to scripts without spaces
     between words, such as Chinese, Japanese and Thai, or if there are no letters, digits or emoji at all.
@@ -184,7 +184,7 @@ def count_characters(texts: Sequence[str]) -> bool:
 
 def _compute_tfidf(texts: Texts) -> Features:
     """Compute TF-IDF of n-grams: one or two words, or one to three characters."""
-    in_characters = count_characters(texts[0])
+    in_characters = is_written_without_spaces(texts[0])
     rows = 2 if len(texts[0]) > RARE_ROWS else 1
     vectorizer = TfidfVectorizer(
         analyzer="char" if in_characters else "word",
@@ -204,7 +204,7 @@ def _compute_tfidf(texts: Texts) -> Features:
 def _append_overlap(tfidf: Features, columns: Sequence[Texts], in_characters: bool) -> Features:
     """Append standardized features of the overlap of two texts to TF-IDF."""
     overlap = [
-        np.array([_compute_overlap(*pair, in_characters) for pair in zip(*split, strict=True)])
+        np.array([_compute_overlap(first, second, in_characters) for first, second in zip(*split, strict=True)])
         for split in zip(*columns, strict=True)
     ]
     return [

@@ -150,10 +150,10 @@ def make_unspaced(script: str, count: int, seed: int) -> Dataset:
 @pytest.mark.parametrize("script", CLASSES)
 def test_a_script_without_spaces_is_read_by_its_characters(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     train, test = make_unspaced(script, 40, 1), make_unspaced(script, 40, 2)
-    assert baselines.count_characters(train["first"][:])
+    assert baselines.is_written_without_spaces(train["first"][:])
     results, _ = evaluate(make_task(text="{first}"), train, test)
     assert results["tfidf"]["accuracy"] > 95.0
-    monkeypatch.setattr(baselines, "count_characters", lambda texts: False)
+    monkeypatch.setattr(baselines, "is_written_without_spaces", lambda texts: False)
     results, _ = evaluate(make_task(text="{first}"), train, test)
     of_words = results.get("tfidf", results["majority"])  # emoji alone are no words
     assert of_words["accuracy"] <= 60.0
@@ -174,7 +174,7 @@ def test_a_script_without_spaces_is_read_by_its_characters(script: str, monkeypa
 def test_n_grams_are_of_characters_where_a_fifth_of_the_letters_have_no_spaces(
     texts: list[str], expected: bool
 ) -> None:
-    assert baselines.count_characters(texts) is expected
+    assert baselines.is_written_without_spaces(texts) is expected
 
 
 def test_the_overlap_of_two_texts_without_spaces_is_that_of_their_characters() -> None:
