@@ -50,7 +50,7 @@ RARE_ROWS = 1_000
 """Number of training rows above which an n-gram must occur in two of them."""
 
 UNSPACED_SHARE = 0.2
-"""Minimum share of characters in scripts without spaces, from which on n-grams are of characters; see `is_written_without_spaces`."""
+"""Minimum share of characters of scripts without spaces in texts whose n-grams are of characters."""
 UNSPACED = re.compile(
     "[\u0e00-\u109f\u1780-\u17ff"  # Thai, Lao, Tibetan, Burmese, Khmer
     "\u3040-\u312f\u31f0-\u31ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f"  # Japanese, Chinese
@@ -67,12 +67,12 @@ def evaluate_baselines(
     """Evaluate simple baselines on `test`: `majority`, `tfidf`, `overlap` and `frozen`.
 
     `majority` predicts the most frequent label or text, or the mean in a regression task. `tfidf` is logistic
-    regression on TF-IDF of one or two words, or of one to three characters (see `is_written_without_spaces`); in a regression
-    task it is ridge regression, and in a generative task the text of the nearest training row. `overlap` adds features
-    of the overlap of two texts to `tfidf`; it exists for classification and regression tasks with two text columns.
-    `frozen` fits the same models to embeddings of the frozen backbone. With two text columns, whose embeddings are u
-    and v, the features are u, v, |u - v| and the elementwise product u · v (Conneau et al. 2017, section 3.1).
-    Otherwise, the feature vector is the embedding of the joined texts.
+    regression on TF-IDF of one or two words, or of one to three characters (see `is_written_without_spaces`). In a
+    regression task it is ridge regression, and in a generative task the text of the nearest training row. `overlap`
+    adds features of the overlap of two texts to `tfidf`; it exists for classification and regression tasks with two
+    text columns. `frozen` fits the same models to embeddings of the frozen backbone. With two text columns, whose
+    embeddings are u and v, the features are u, v, |u - v| and the elementwise product u · v (Conneau et al. 2017,
+    section 3.1). Otherwise, the feature vector is the embedding of the joined texts.
 
     Every regression is fitted to `train` once for each of `STRENGTHS`. The one with the highest mean of the task's
     metrics on `validation` is evaluated; of equal ones, the one with the strongest regularization.
