@@ -11,6 +11,7 @@ and is not computed again as long as it is up to date.
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import statistics
@@ -95,17 +96,23 @@ def table(runs: list[dict[str, Any]]) -> str:
                 for run in runs
             ]
             deviation = f" ± {statistics.stdev(values):.1f}" if column == "model" and len(values) > 1 else ""
-            texts.append(f"{statistics.mean(values):.1f}{deviation}")
+            mean = statistics.mean(values)
+            texts.append("left out" if math.isnan(mean) else f"{mean:.1f}{deviation}")
         lines.append(f"| {task} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
 
 def value(run: dict[str, Any], task: str, column: str) -> float:
-    """Return a task's mean metric of the model or of a baseline; `tfidf` stands in for a missing baseline."""
+    """Return a task's mean metric of the model or of a baseline; NaN if the baseline is left out.
+
+    A task with one text has no overlap between texts, so `tfidf` replaces this baseline.
+    """
     if column == "model":
         return float(run["metrics"]["test"][task]["mean"])
     baselines = run["baselines"][task]
-    return float(baselines.get(column, baselines["tfidf"])["mean"])
+    if column == "overlap" and column not in {*baselines, *baselines.get("notes", {})}:
+        column = "tfidf"
+    return float(baselines[column]["mean"]) if column in baselines else math.nan
 
 
 def main() -> None:

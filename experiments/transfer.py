@@ -6,7 +6,8 @@ This command computes the runs that are missing or outdated, one for each task, 
 several processes may share this work. It adapts the models of the comparison's first seed, which must have been trained
 on this machine. The baselines (`evaluate_baselines`) are the majority label, and logistic regression on TF-IDF, on
 TF-IDF with the overlap of two texts, and on the frozen backbone's embeddings. They are fitted to the training rows that
-the models are adapted to.
+the models are adapted to. The strength of their regularization is chosen on the validation rows, which the models do
+not use.
 """
 
 from __future__ import annotations
@@ -162,16 +163,20 @@ class Transfer:
         return {"started_from": initializations[task], "test": round(metrics["mean"], 3)}
 
     def score_regression(self, task: str, samples: int, seed: int) -> Run:
-        """Return the mean test metric of each baseline, fitted to the rows that the models are adapted to."""
-        from hyperformer.data.storage import sample_rows
-        from hyperformer.evaluation import evaluate_baselines
+        """Return the mean test metric of each baseline that is not left out, and the notes on the others.
+
+        The baselines are fitted to the rows that the models are adapted to.
+        """
+        from hyperformer.baselines import MAX_VALIDATION_ROWS, evaluate_baselines
+        from hyperformer.data.storage import read_first_rows, sample_rows
         from hyperformer.tasks import make_tasks
 
         train = sample_rows(self.rows, task, "train", samples, seed)
-        scores = evaluate_baselines(
-            make_tasks(self.settings.tasks)[task], train, self.test_rows(task), self.embed, seed
+        validation = read_first_rows(self.rows, task, "validation", MAX_VALIDATION_ROWS)
+        scores, notes = evaluate_baselines(
+            make_tasks(self.settings.tasks)[task], train, validation, self.test_rows(task), self.embed
         )
-        return {"test": {name: round(metrics["mean"], 3) for name, metrics in scores.items()}}
+        return {"test": {name: round(metrics["mean"], 3) for name, metrics in scores.items()}, "notes": notes}
 
     @cached_property
     def embed(self) -> Any:

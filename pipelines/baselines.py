@@ -13,8 +13,8 @@ from hyperformer.settings import BackboneSettings, EvaluationSettings, Tasks
 def score_baselines(
     rows: Path, tasks: Tasks, backbone: BackboneSettings, evaluation: EvaluationSettings, seed: int
 ) -> dict[str, Any]:
-    """Score simple methods on the test rows of each task."""
-    from hyperformer.evaluation import evaluate_all_baselines
+    """Fit simple methods to the train rows of each task, tune them on validation, and score them on test."""
+    from hyperformer.baselines import evaluate_all_baselines
     from hyperformer.model.inference import make_embedder
     from hyperformer.tasks import make_tasks
 

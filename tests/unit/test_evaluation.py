@@ -5,19 +5,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
-from numpy.typing import NDArray
 
 from hyperformer import evaluation
 from hyperformer.core.types import Answer
 from hyperformer.data.storage import write_rows
 from hyperformer.settings import Tasks
 from hyperformer.tasks import Task, make_tasks
-
-WORDS = [a + b for a in "bdfgklmn" for b in ("ado", "ile", "une", "ost", "err")]
 
 
 def make_task(**changes: Any) -> Task:
@@ -34,65 +30,6 @@ def make_task(**changes: Any) -> Task:
 
 def make_regression_task() -> Task:
     return make_task(kind="regression", minimum=0, maximum=5, step=1, metrics=["pearson", "spearman"])
-
-
-def make_pairs(count: int, seed: int, regression: bool = False) -> Dataset:
-    """Make pairs of texts of five words; the label is how many they share: 0 or 4, or any number for regression."""
-    rng = Random(seed)
-    rows = []
-    for _ in range(count):
-        drawn = rng.sample(WORDS, 10)
-        share = rng.randrange(6) if regression else rng.choice((0, 4))
-        second = drawn[:share] + drawn[5 : 10 - share]
-        rng.shuffle(second)
-        label = float(share) if regression else int(share > 0)
-        rows.append({"first": " ".join(drawn[:5]), "second": " ".join(second), "label": label})
-    return Dataset.from_list(rows)
-
-
-def embed(texts: Sequence[str]) -> NDArray[np.float32]:
-    """Count each word of a text."""
-    return np.array([[text.split().count(word) for word in WORDS] for text in texts], dtype=np.float32)
-
-
-def test_baselines_with_overlap_see_what_words_alone_do_not() -> None:
-    results = evaluation.evaluate_baselines(make_task(), make_pairs(300, 1), make_pairs(200, 2), embed, seed=0)
-    assert list(results) == ["majority", "tfidf", "overlap", "frozen"]
-    assert results["overlap"]["accuracy"] > 95.0
-    assert results["frozen"]["accuracy"] > 95.0  # of the products of two embeddings
-    assert results["tfidf"]["accuracy"] < 75.0
-
-
-def test_baselines_of_a_regression_task_see_overlap_too() -> None:
-    results = evaluation.evaluate_baselines(
-        make_regression_task(), make_pairs(300, 1, regression=True), make_pairs(200, 2, regression=True), embed, seed=0
-    )
-    assert results["majority"] == {"pearson": 0.0, "spearman": 0.0, "mean": 0.0}
-    assert results["overlap"]["pearson"] > 90.0
-    assert results["overlap"]["mean"] > results["tfidf"]["mean"] + 20.0
-
-
-def test_baselines_of_one_text_column_have_no_overlap() -> None:
-    results = evaluation.evaluate_baselines(
-        make_task(text="{first}"), make_pairs(40, 1), make_pairs(20, 2), embed, seed=0
-    )
-    assert list(results) == ["majority", "tfidf", "frozen"]
-
-
-def test_the_majority_baseline_predicts_the_most_frequent_training_label() -> None:
-    train = Dataset.from_list([{"first": f"w{i}", "second": "x", "label": int(i < 3)} for i in range(10)])
-    test = Dataset.from_list([{"first": f"w{i}", "second": "x", "label": int(i < 9)} for i in range(10)])
-    assert evaluation.evaluate_baselines(make_task(), train, test, embed, seed=0)["majority"] == {
-        "accuracy": 10.0,
-        "mean": 10.0,
-    }
-
-
-def test_baselines_give_the_same_numbers_again() -> None:
-    train, test = make_pairs(60, 1), make_pairs(40, 2)
-    assert evaluation.evaluate_baselines(make_task(), train, test, embed, 3) == evaluation.evaluate_baselines(
-        make_task(), train, test, embed, 3
-    )
 
 
 def test_the_standard_error_of_half_right_in_400_rows_is_two_and_a_half_points() -> None:
@@ -179,21 +116,6 @@ def test_a_generated_answer_has_no_probability(tmp_path: Path) -> None:
     assert list(table) == ["source", "truth", "answer"]
 
 
-def make_generation_task() -> Task:
-    return make_task(kind="generation", label_column="second", text="say {first}", metrics=["exact_match"])
-
-
-def test_baselines_of_a_generation_task_are_the_most_frequent_text_and_that_of_the_nearest_row() -> None:
-    train = Dataset.from_list([{"first": f"w{i} x", "second": "same" if i < 4 else f"t{i}"} for i in range(9)])
-    test = Dataset.from_list([{"first": f"w{i} y", "second": f"t{i}"} for i in range(4, 9)])
-    results = evaluation.evaluate_baselines(make_generation_task(), train, test, embed, seed=0)
-    assert {kind: result["mean"] for kind, result in results.items()} == {
-        "majority": 0.0,
-        "tfidf": 100.0,
-        "frozen": 0.0,
-    }
-
-
 def test_evaluate_returns_source_truth_and_answer_of_every_row() -> None:
     results, table = evaluation.evaluate(always_yes, make_task(), ROWS)
     assert results["accuracy"] == pytest.approx(100 / 3)
@@ -235,13 +157,3 @@ def test_evaluate_all_scores_validation_and_test_and_writes_every_prediction(tmp
 def test_the_mean_of_results_is_over_tasks_and_not_over_metrics() -> None:
     results = {"a": {"accuracy": 80.0, "f1": 90.0, "mean": 85.0}, "b": {"matthews": 15.0, "mean": 15.0}}
     assert evaluation.average_tasks(results) == 50.0
-
-
-def test_baselines_all_reads_the_rows_of_every_task(tmp_path: Path) -> None:
-    write_rows({"t": {"train": make_pairs(60, 1), "validation": make_pairs(10, 2), "test": make_pairs(40, 3)}})(
-        tmp_path / "rows"
-    )
-    results = evaluation.evaluate_all_baselines({"t": make_task()}, tmp_path / "rows", embed, seed=0)
-    assert results == {
-        "t": evaluation.evaluate_baselines(make_task(), make_pairs(60, 1), make_pairs(40, 3), embed, seed=0)
-    }

@@ -138,7 +138,7 @@ def _draw_scores(summary: Summary) -> Chart:
         return np.clip(list(values), low, 100.0)
 
     for kind, marker in MARKERS.items():
-        values = clip(score.baselines[kind] for score in scores.values())
+        values = clip(score.baselines.get(kind, np.nan) for score in scores.values())
         axes.plot(
             values, heights, marker, color=LIGHT["other"], markerfacecolor=LIGHT["card"], markersize=9,
             markeredgewidth=2, label=BASELINES[kind], clip_on=False, zorder=3,

@@ -19,8 +19,15 @@ class Table:
 
 
 def render_results(summary: Summary) -> str:
-    """Render test metrics, baselines and parameter counts as Markdown tables; metrics are in percent."""
-    return f"{to_markdown(build_score_table(summary))}\n{to_markdown(build_parameter_table(summary))}"
+    """Render test metrics, baselines and their notes, and parameter counts as Markdown; metrics are in percent."""
+    notes = "".join(f"- {note}\n" for note in list_notes(summary))
+    blocks = to_markdown(build_score_table(summary)), notes, to_markdown(build_parameter_table(summary))
+    return "\n".join(block for block in blocks if block)
+
+
+def list_notes(summary: Summary) -> list[str]:
+    """Return a sentence for each note on a baseline or on the rows that the baselines of a task use."""
+    return [f"{score.name}, {subject}: {note}." for score in summary.scores for subject, note in score.notes.items()]
 
 
 def to_markdown(table: Table) -> str:
@@ -77,7 +84,7 @@ def build_parameter_table(summary: Summary) -> Table:
 
 
 def _format_baselines(score: Score) -> list[str]:
-    return [f"{score.baselines[kind]:.1f}" for kind in BASELINES]
+    return [f"{score.baselines[kind]:.1f}" if kind in score.baselines else "left out" for kind in BASELINES]
 
 
 def _format_warnings(score: TaskScore) -> str:

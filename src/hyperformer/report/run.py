@@ -27,7 +27,7 @@ class Run:
     metrics: Mapping[str, Any]
     """Metrics by split and task, in percent."""
     baselines: Mapping[str, Any]
-    """Test metrics by task and baseline, in percent."""
+    """Test metrics by task and baseline, in percent; the key `notes` of a task has its notes by subject."""
     counts: Mapping[str, Any]
     """Row counts by task and split."""
     parameters: Mapping[str, float]

@@ -37,7 +37,7 @@ class Score:
     error: float
     """Standard error of `model`, in percentage points."""
     baselines: Mapping[str, float]
-    """Scores by the keys of `BASELINES`."""
+    """Scores by the keys of `BASELINES`, without those that are left out; the mean of one needs all tasks."""
 
     @property
     def best_baseline(self) -> str:
@@ -56,6 +56,8 @@ class TaskScore(Score):
     """True if all rows have the same prediction."""
     outside: int
     """Number of predictions that are not answers of the task."""
+    notes: Mapping[str, str]
+    """Notes on baselines, by the name of the baseline or split."""
 
 
 @dataclass(frozen=True)
@@ -218,17 +220,22 @@ def summarize(run: Run) -> Summary:
 
 
 def _summarize_score(run: Run, name: str, task: Task) -> TaskScore:
-    result, others, rows = run.metrics["test"][name], run.baselines[name], run.counts[name]["test"]["rows"]
+    result, rows = run.metrics["test"][name], run.counts[name]["test"]["rows"]
+    notes = run.baselines[name].get("notes", {})
+    baselines = {kind: run.baselines[name][kind]["mean"] for kind in BASELINES if kind in run.baselines[name]}
+    if "tfidf" in baselines and "overlap" not in notes:
+        # A task with one text has no overlap between texts, so TF-IDF replaces this baseline.
+        baselines.setdefault("overlap", baselines["tfidf"])
     return TaskScore(
         model=result["mean"],
         error=standard_error(task, result, rows),
-        # A task with one text has no overlap between texts, so TF-IDF replaces this baseline.
-        baselines={kind: others.get(kind, others["tfidf"])["mean"] for kind in BASELINES},
+        baselines=baselines,
         name=name,
         metrics=tuple(task.settings.metrics),
         rows=rows,
         collapsed=bool(result.get("collapsed")),
         outside=int(result.get("outside", 0)),
+        notes={BASELINES.get(subject, subject): note for subject, note in notes.items()},
     )
 
 
@@ -237,7 +244,11 @@ def _average_scores(scores: tuple[TaskScore, ...]) -> Score:
     return Score(
         model=sum(score.model for score in scores) / count,
         error=sum(score.error**2 for score in scores) ** 0.5 / count,
-        baselines={kind: sum(score.baselines[kind] for score in scores) / count for kind in BASELINES},
+        baselines={
+            kind: sum(score.baselines[kind] for score in scores) / count
+            for kind in BASELINES
+            if all(kind in score.baselines for score in scores)
+        },
     )
 
 

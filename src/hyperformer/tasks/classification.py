@@ -22,10 +22,14 @@ def _accuracy(truths: Sequence[int], predictions: Sequence[int], labels: int) ->
 
 
 def _f1(truths: Sequence[int], predictions: Sequence[int], labels: int) -> float:
-    """Return F1 of the second of two labels (as in GLUE), or macro F1 for more labels."""
+    """Return F1 of the second of two labels (as in GLUE), or macro F1 for more labels.
+
+    Macro F1 is the mean F1 of the labels that occur in truths or predictions, the default of scikit-learn's `f1_score`.
+    A prediction of `OUTSIDE` counts as a missed row of its true label, and is no label itself.
+    """
     from sklearn.metrics import f1_score
 
-    averaged = [1] if labels == 2 else range(labels)
+    averaged = [1] if labels == 2 else sorted({*truths, *predictions} - {OUTSIDE})
     return float(f1_score(truths, predictions, labels=averaged, average="macro", zero_division=0.0))
 
 

@@ -262,6 +262,34 @@ def test_sections_without_data_say_so(toy):
         assert text in page.text
 
 
+def test_a_baseline_that_is_left_out_has_no_score_and_a_note(toy, tmp_path):
+    notes = {"tfidf": "left out, because no word occurs", "overlap": "left out", "train": f"a sample {ODD}"}
+    baselines = {**toy.baselines, "likeness": {"majority": {"mean": 20.0}, "frozen": {"mean": 90.0}, "notes": notes}}
+    summary = summarize(replace(toy, baselines=baselines))
+    assert summary.scores[1].baselines == {"majority": 20.0, "frozen": 90.0}
+    assert dict(summary.mean.baselines) == pytest.approx({"majority": 80 / 3, "frozen": 50.0})
+    assert summary.behind == ("likeness",)
+    page, results = Reader(render_page(summary)).text, render_results(summary)
+    for sentence in (
+        "likeness, TF-IDF: left out, because no word occurs.",
+        "likeness, TF-IDF + overlap: left out.",
+        f"likeness, train: a sample {ODD}.",
+    ):
+        assert sentence in page
+        assert f"\n- {sentence}\n" in results
+    assert "| 20.0 | left out | left out | 90.0 |" in results
+    assert "| 26.7 | left out | left out | 50.0 |" in results
+    write_charts(summary, tmp_path)
+    assert "Notes on the baselines" not in Reader(render_page(summarize(toy))).text
+
+
+def test_the_overlap_of_a_task_with_one_text_is_left_out_with_its_words(toy):
+    only = {"majority": {"mean": 30.0}, "notes": {"tfidf": "left out, because no word occurs", "frozen": "left out"}}
+    summary = summarize(replace(toy, baselines=dict.fromkeys(toy.tasks, only)))
+    assert all(dict(score.baselines) == {"majority": 30.0} for score in (*summary.scores, summary.mean))
+    assert "the best baseline, majority, reaches 30.0" in " ".join(Reader(render_page(summary)).text.split())
+
+
 def test_many_labels_are_shown_by_their_most_frequent_confusions(toy):
     labels = {number: f"label {number}" for number in range(20)}
     task = make_tasks(Tasks({"many": {**task_settings()["mood"], "labels": labels}}))["many"]
