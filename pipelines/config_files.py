@@ -30,7 +30,7 @@ def parse_file(file: Path, content: bytes) -> DictConfig:
     """Parse a configuration file, without resolving its references `${...}`.
 
     Raises:
-        ConfigurationError: The file is not a mapping in valid YAML and UTF-8, or a key or value has an unsupported type.
+        ConfigurationError: The file is not a mapping in valid YAML, or a key or value has an unsupported type.
     """
     try:
         text = content.decode("utf-8-sig")

@@ -18,11 +18,11 @@ SUFFIXES = (".yml", ".yaml", ".json")
 
 
 class ConfigLoader(OmegaConfigLoader):
-    """Configuration loader that applies `--params`, setting by setting, after environments have been merged.
+    r"""Configuration loader that applies `--params`, setting by setting, after environments have been merged.
 
     A block of an environment replaces the same block of base. Kedro's loader merges `--params` into the environment
     first, so that a single setting would replace the whole block of base. References such as `${seed}` are resolved
-    once, after all of this, so that `\\${` is a literal `${` wherever it is written. The root of the catalog,
+    once, after all of this, so that `\${` is a literal `${` wherever it is written. The root of the catalog,
     `globals:data`, is `data` in base and local, and `data/<env>` in every other environment, so that only base and
     local share data.
     """
@@ -43,8 +43,8 @@ class ConfigLoader(OmegaConfigLoader):
             if key == "credentials":  # they are optional: Kedro catches this error
                 raise
             raise ConfigurationError(
-                f"{self.conf_source} has no file for the {key} in {self.base_env!r} or in {self.env or self.default_run_env!r}; expected "
-                f"{key}.yml. Add the file, or use another folder (--conf-source)."
+                f"neither {self.base_env!r} nor {self.env or self.default_run_env!r} in {self.conf_source} has a "
+                f"{key}.yml; expected one. Add the file, or use another folder (--conf-source)."
             ) from error
 
     def _read_dir_configs(
@@ -83,9 +83,8 @@ class ConfigLoader(OmegaConfigLoader):
         config = parse_file(file, content)
         for key in config:
             if not isinstance(key, str):
-                raise ConfigurationError(
-                    f"{file} has the key {key!r}, which YAML reads as a {type(key).__name__}; expected a name. Quote it."
-                )
+                kind = type(key).__name__
+                raise ConfigurationError(f"{file} has the key {key!r}, a YAML {kind}; expected a name. Quote it.")
         return config
 
     def _merge_and_resolve(self, key: str, config_per_file: Files) -> Any:
@@ -103,8 +102,8 @@ class ConfigLoader(OmegaConfigLoader):
             merged = OmegaConf.merge(blocks, overrides)
         except ConfigTypeError as error:
             raise ConfigurationError(
-                f"--params replaces a list by a mapping, or a mapping by a list ({first_line(error)}); expected a value "
-                "of the same type. Change the value."
+                f"--params replaces a list by a mapping, or a mapping by a list ({first_line(error)}); expected a "
+                "value of the same type. Change the value."
             ) from None
         with reference_errors({**base_configs, **env_configs, "--params": overrides}):
             return dict(OmegaConf.to_container(merged, resolve=True))  # type: ignore[arg-type]

@@ -89,14 +89,18 @@ def _check_runner(name: str, params: Mapping[str, Any]) -> None:
     except (ImportError, AttributeError, TypeError, ValueError):
         valid = False
     if not valid:
-        raise click.ClickException(f"cannot import the runner {name!r}; expected one of {', '.join(known)}, or a class.")
+        raise click.ClickException(
+            f"cannot import the runner {name!r}; expected one of {', '.join(known)}, or a class."
+        )
     _check_names("runner parameter", params, inspect.signature(runner).parameters, f" of {name}")
     try:
         if not isinstance(params.get("is_async", False), bool):
             raise TypeError("is_async is not a boolean")
         runner(**params)
     except (TypeError, ValueError) as error:
-        raise click.ClickException(f"invalid --runner-params {dict(params)} for {name} ({first_line(error)}). Change it.") from None
+        raise click.ClickException(
+            f"invalid --runner-params {dict(params)} for {name} ({first_line(error)}). Change it."
+        ) from None
 
 
 def _check_selection(options: Mapping[str, Any], chosen: Collection[str]) -> None:

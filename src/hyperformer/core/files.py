@@ -107,13 +107,16 @@ def report_damage(file: Path, *kinds: type[Exception]) -> Iterator[None]:
     Raises:
         HyperFormerError: if the file is missing or damaged.
     """
+    errors: tuple[type[Exception], ...] = (OSError, ValueError, *kinds)
     try:
+        if file.is_dir():  # which pyarrow would read as a dataset without rows
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         yield
-    except (OSError, ValueError, *kinds) as error:
+    except errors as error:
         if not is_damage(error):
             raise
-        reason = "it is a folder" if file.is_dir() else first_line(error) if file.exists() else "no such file"
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
         raise HyperFormerError(
-            f"{file} cannot be read ({reason}); expected the file that an earlier stage wrote. Remove it, then run that "
-            "stage again."
+            f"{file} cannot be read ({reason}); expected the file that an earlier stage wrote. Remove it, then run "
+            "that stage again."
         ) from None
