@@ -15,6 +15,7 @@ from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.cli.utils import KedroCliError
 from kedro.framework.project import LOGGING
 from kedro.framework.startup import ProjectMetadata
+from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hyperformer.core.errors import first_line
@@ -58,7 +59,10 @@ def _project_folder(ctx: click.Context) -> Iterator[None]:
     root = project.project_path if project else Path.cwd()
     if root != Path.cwd() and "KEDRO_LOGGING_CONFIG" not in os.environ:
         file = root / "conf" / "logging.yml"
-        LOGGING.configure(dict(parse_file(file, file.read_bytes())))  # type: ignore[arg-type]
+        try:
+            LOGGING.configure(OmegaConf.to_container(parse_file(file, file.read_bytes())))  # type: ignore[arg-type]
+        except ValueError as error:
+            raise click.ClickException(f"{file} is invalid: {first_line(error)}. Fix this file.") from None
     with contextlib.chdir(root):
         yield
 

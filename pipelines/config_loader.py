@@ -98,12 +98,13 @@ class ConfigLoader(OmegaConfigLoader):
             return super()._resolve_from_raw_config(key, base_configs, env_configs, *paths)
         blocks = {**merge(base_configs.values()), **merge(env_configs.values())}
         overrides = self.runtime_params or {}
+        sources = {**base_configs, **env_configs, "--params": overrides}
         try:
-            merged = OmegaConf.merge(blocks, overrides)
+            with reference_errors(sources):
+                merged = OmegaConf.to_container(OmegaConf.merge(blocks, overrides), resolve=True)
         except ConfigTypeError as error:
             raise ConfigurationError(
                 f"--params replaces a list by a mapping, or a mapping by a list ({first_line(error)}); expected a "
                 "value of the same type. Change the value."
             ) from None
-        with reference_errors({**base_configs, **env_configs, "--params": overrides}):
-            return dict(OmegaConf.to_container(merged, resolve=True))  # type: ignore[arg-type]
+        return dict(merged)  # type: ignore[arg-type]

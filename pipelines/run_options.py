@@ -41,11 +41,13 @@ def check_options(options: Mapping[str, Any]) -> None:
     Raises:
         click.ClickException: A name is unknown, the runner cannot be created, or no node is selected.
     """
-    conf, env = Path(options["conf_source"] or "conf"), options["env"] or os.environ.get("KEDRO_ENV")
-    if env and conf.is_dir():
-        _check_names("environment", [env], [folder.name for folder in conf.iterdir() if folder.is_dir()])
-    elif not conf.exists():
-        raise click.ClickException(f"the folder {conf} does not exist; expected the configuration. Restore it.")
+    conf, env = options["conf_source"] or "conf", options["env"] or os.environ.get("KEDRO_ENV")
+    if Path(conf).is_dir():
+        _check_names("environment", filter(None, [env]), [path.name for path in Path(conf).iterdir() if path.is_dir()])
+    elif "://" not in conf and not conf.endswith((".zip", ".tar.gz", ".tgz", ".tar")):
+        raise click.ClickException(
+            f"{conf} is not a folder; expected the configuration. Restore it, or change the path."
+        )
     chosen = [*(options["pipelines"] or []), *filter(None, [options["pipeline"]])]
     _check_names("pipeline", chosen, pipelines)
     _check_runner(options["runner"] or "SequentialRunner", options["runner_params"])
