@@ -95,6 +95,12 @@ def test_results_without_a_new_task_are_refused(copy):
     assert_one_sentence(kedro(copy, "--tags", "report"), "there are no metrics of the task 'again'; expected those of")
 
 
+def test_metrics_of_other_tasks_are_refused_by_the_export(copy):
+    (copy / "data/test/08_reporting/metrics.json").write_text('{"test": {}, "validation": {"sentiment": {}}}')
+    result = kedro(copy, "--tags", "export")
+    assert_one_sentence(result, "there are no test metrics of the task 'sentiment'; expected those of every task")
+
+
 def test_relative_paths_refer_to_the_project_from_every_folder(tree, tmp_path):
     (tmp_path / "options.yml").write_text("run: {tags: parameter_counts}")
     project = shutil.copytree(tree, tmp_path / "copy")
