@@ -1,16 +1,27 @@
-"""The command `kedro run`, with a short error message if an environment, pipeline or tag does not exist."""
+"""The command `kedro run`, which runs in the project's folder and reports mistakes of its user in one sentence."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import contextlib
+import copy
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import click
+import yaml
 from kedro.framework.cli.project import run as kedro_run
-from kedro.framework.project import pipelines
+from kedro.framework.cli.utils import KedroCliError
+from kedro.framework.project import LOGGING
+from kedro.framework.startup import ProjectMetadata
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from hyperformer.core.errors import suggest_name
+from hyperformer.core.errors import first_line
+from pipelines.config_files import parse_file
+from pipelines.hooks.error_messages import short_message
+from pipelines.run_options import check_file, check_options
 
 
 @click.group(name="hyperformer")
@@ -18,20 +29,75 @@ def cli() -> None:
     """Run the commands of this project."""
 
 
+class RunCommand(click.Command):
+    """Kedro's command `run`, whose errors are messages of one sentence."""
+
+    def make_context(self, *arguments: Any, **extra: Any) -> click.Context:
+        """Parse the command line."""
+        with _one_sentence():
+            return super().make_context(*arguments, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the pipeline in the project's folder, to which relative paths in settings refer."""
+        with _one_sentence(), _project_folder(ctx):
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        with short_message():
+            yield
+    except KedroCliError as error:  # it would also print the type of the error and a hint about --verbose
+        raise click.ClickException(" ".join(error.message.split())) from None
+
+
+@contextlib.contextmanager
+def _project_folder(ctx: click.Context) -> Iterator[None]:
+    """Change to the project's folder, and use the logging configuration that Kedro only finds there."""
+    project = ctx.find_object(ProjectMetadata)
+    root = project.project_path if project else Path.cwd()
+    if root != Path.cwd() and "KEDRO_LOGGING_CONFIG" not in os.environ:
+        file = root / "conf" / "logging.yml"
+        try:
+            LOGGING.configure(OmegaConf.to_container(parse_file(file, file.read_bytes())))  # type: ignore[arg-type]
+        except ValueError as error:
+            raise click.ClickException(f"{file} is invalid: {first_line(error)}. Fix this file.") from None
+    with contextlib.chdir(root):
+        yield
+
+
 def _run(**options: Any) -> Any:
-    conf = Path(options["conf_source"] or "conf")
-    if options["env"] and conf.is_dir():
-        _check_names("environment", [options["env"]], [folder.name for folder in conf.iterdir() if folder.is_dir()])
-    _check_names("pipeline", [*(options["pipelines"] or []), *filter(None, [options["pipeline"]])], pipelines)
-    tags = {tag for pipeline in pipelines.values() for node in pipeline.nodes for tag in node.tags}
-    _check_names("tag", options["tags"], tags)
+    check_options(options)
     return kedro_run.callback(**options)
 
 
-def _check_names(kind: str, names: Iterable[str], known: Collection[str]) -> None:
-    for name in names:
-        if name not in known:
-            raise click.ClickException(f"unknown {kind} {name!r}; {suggest_name(name, known)}")
+def _params() -> list[click.Parameter]:
+    """Return the options of Kedro's command, with callbacks whose errors are messages."""
+    params = [copy.copy(param) for param in kedro_run.params]
+    for param in params:
+        if param.name in ("params", "runner_params"):
+            param.callback = _parse_pairs
+        if param.name == "config":
+            param.callback = _parse_file
+    return params
 
 
-cli.add_command(click.Command("run", params=kedro_run.params, callback=_run, help=kedro_run.help))
+def _parse_pairs(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    try:
+        return _KEDRO[param.name](ctx, param, value)
+    except (yaml.YAMLError, OmegaConfBaseException, ValueError, TypeError, RecursionError) as error:
+        raise click.BadParameter(
+            f"cannot parse {value!r} ({first_line(error)}); expected name=value, separated by commas, with values in "
+            r"YAML that contain no comma. Quote a value with special characters, and write \${ for a literal ${."
+        ) from None
+
+
+def _parse_file(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    if value:
+        check_file(Path(value), [param.name for param in kedro_run.params if param.name != "config"])
+    return _KEDRO[param.name](ctx, param, value)
+
+
+_KEDRO: dict[str | None, Any] = {param.name: param.callback for param in kedro_run.params}
+cli.add_command(RunCommand("run", params=_params(), callback=_run, help=kedro_run.help))

@@ -23,7 +23,7 @@ from kedro_datasets import json as json_datasets
 from kedro_datasets import text as text_datasets
 
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.core.files import replace_file, replace_folder, write_text
+from hyperformer.core.files import replace_file, replace_folder, report_damage, write_text
 
 HTMLPreview = NewType("HTMLPreview", str)
 """Kedro-Viz recognizes a preview by the name of this return type."""
@@ -112,6 +112,16 @@ class WorkingFolderDataset(AbstractDataset[None, Path]):
 
 class JSONDataset(json_datasets.JSONDataset):
     """A JSON file that is replaced atomically."""
+
+    def load(self) -> Any:
+        """Read the data.
+
+        Raises:
+            HyperFormerError: The file is missing or damaged.
+        """
+        file = Path(self._filepath)
+        with report_damage(file):
+            return json.loads(file.read_text(encoding="utf-8"))
 
     def save(self, data: Any) -> None:
         """Write the data to a new file, which then replaces the previous file."""

@@ -76,12 +76,21 @@ def _exports(root: Path) -> Iterator[tuple[str, str, Stages, set[str]]]:
     for commit in _git(root, "log", "--reverse", "--format=%h", "--", *LOCKS).split():
         stages: dict[str, Any] = {}
         for lock in _git(root, "ls-tree", "--name-only", commit, *LOCKS).split():
-            stages |= yaml.safe_load(_git(root, "show", f"{commit}:{lock}"))["stages"]
+            stages |= _parse_stages(_git(root, "show", f"{commit}:{lock}"))
         for name, stage in stages.items():
             for out in stage.get("outs", []):
                 if BUNDLES in out["path"] and out["md5"] not in seen:
                     seen.add(out["md5"])
                     yield commit, name, stages, _files(root, commit, out["path"])
+
+
+def _parse_stages(lock: str) -> Stages:
+    """Return the stages of a dvc.lock; none if it was committed in a damaged state, such as with conflict markers."""
+    try:
+        stages = yaml.safe_load(lock)["stages"]
+    except (yaml.YAMLError, TypeError, KeyError):
+        return {}
+    return stages if isinstance(stages, dict) else {}
 
 
 def _files(root: Path, commit: str, folder: str) -> set[str]:
@@ -144,7 +153,7 @@ def main() -> None:
     parser.add_argument("bundle", type=Path, help="folder of an exported task")
     try:
         lineage = trace_bundle(parser.parse_args().bundle)
-    except HyperFormerError as error:
+    except (HyperFormerError, OSError) as error:
         raise SystemExit(f"Error: {error}") from None
     print(yaml.safe_dump(lineage, sort_keys=False, allow_unicode=True), end="")
 

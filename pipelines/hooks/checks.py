@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
-from yaml import YAMLError
+from kedro.io import DataCatalog, DatasetError
 
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.preflight import check_run
@@ -15,7 +17,6 @@ from pipelines.hooks.error_messages import short_message
 
 if TYPE_CHECKING:
     from kedro.framework.context import KedroContext
-    from kedro.io import DataCatalog
     from kedro.pipeline import Pipeline
 
 CHECKPOINT_DATASETS = ("checkpoint", "transfer_starts")
@@ -27,20 +28,26 @@ class RunChecks:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Validate all parameters, including those that no node reads, which Kedro would ignore."""
+        """Validate the catalog and all parameters, including those that no node reads, which Kedro would ignore."""
         with short_message():
-            try:
-                parameters = context.config_loader["parameters"]
-            except YAMLError as error:
-                raise HyperFormerError(f"{error} Fix the YAML in this file.".replace("\n", " ")) from None
-            self._settings = check_settings(parameters)
+            self._settings = check_settings(context.config_loader["parameters"])
+            with _catalog_errors():
+                DataCatalog.from_config(context.config_loader["catalog"], context._get_config_credentials())
 
     @hook_impl
-    def before_pipeline_run(self, pipeline: Pipeline, catalog: DataCatalog) -> None:
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check that the inputs of the pipeline exist, and that the settings that it uses are compatible."""
         inputs = sorted(name for name in pipeline.inputs() if not name.startswith("params:"))
         with short_message():
-            datasets = {name: catalog[name] for name in (*inputs, *CHECKPOINT_DATASETS)}
+            with _catalog_errors():
+                used = {name for name in pipeline.datasets() if not name.startswith("params:")}
+                datasets = {name: catalog[name] for name in sorted({*used, *CHECKPOINT_DATASETS})}
+            for name in run_params["load_versions"] or {}:
+                if getattr(catalog[name], "_version", None) is None:
+                    raise HyperFormerError(
+                        f"--load-versions names {name!r}, which has no versions in Kedro; expected a dataset with "
+                        "`versioned: true`. Restore an earlier version with git checkout and dvc checkout."
+                    )
             check_run(
                 self._settings,
                 pipeline.inputs(),
@@ -48,3 +55,17 @@ class RunChecks:
                 paths={name: get_path(dataset) for name, dataset in datasets.items()},
                 missing=[name for name in inputs if not datasets[name].exists()],
             )
+
+
+@contextmanager
+def _catalog_errors() -> Iterator[None]:
+    """Turn Kedro's errors in creating datasets into an error of one line."""
+    try:
+        yield
+    except (DatasetError, KeyError) as error:  # KeyError: unknown credentials
+        message = error.args[0] if isinstance(error, KeyError) else str(error)
+        lines = [line.strip() for line in message.splitlines() if not line.startswith(("Hint:", "https:"))]
+        reason = " ".join(filter(None, lines)).replace("An exception occurred when parsing config for", "")
+        raise HyperFormerError(
+            f"the catalog is invalid: {reason.strip().rstrip('.:')}. Fix this entry of catalog.yml."
+        ) from None

@@ -19,7 +19,7 @@ from hyperformer.backbones.encoder import EncoderBackbone
 from hyperformer.backbones.heads import AnswerHeads
 from hyperformer.backbones.t5 import SENTINELS, T5Backbone, create_backbone, train_tokenizer
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.core.files import files_sha256
+from hyperformer.core.files import files_sha256, is_damage
 from hyperformer.settings import BackboneSettings
 
 FAMILIES: dict[str, type[Backbone]] = {}
@@ -95,6 +95,8 @@ def _loading_errors(settings: BackboneSettings) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
+        if not is_damage(error):
+            raise
         reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")  # its first sentence has the cause
         raise HyperFormerError(
             f"cannot load a backbone from {settings.path!r} ({reason}). Set backbone.path to a folder with "

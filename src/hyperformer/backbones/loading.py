@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, normalizers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.errors import HyperFormerError, first_line
 from hyperformer.settings import BackboneSettings
 
 
@@ -45,12 +45,16 @@ def load_tokenizer(settings: BackboneSettings) -> PreTrainedTokenizerBase:
     """Load the tokenizer with transformers.
 
     Raises:
-        OSError: the backbone has no tokenizer.
+        OSError: the backbone has no tokenizer, or it is damaged.
     """
     try:
         return AutoTokenizer.from_pretrained(settings.path, revision=settings.revision)
-    except TypeError as error:  # raised when a vocabulary file is missing
+    except (TypeError, AttributeError) as error:  # raised when a vocabulary file is missing
         raise OSError("the tokenizer is missing") from error
+    except Exception as error:
+        if type(error) is Exception:  # the only type of errors that tokenizers raises
+            raise OSError(f"tokenizer.json is damaged: {first_line(error)}") from error
+        raise
 
 
 def prepare_tokenizer(

@@ -1,13 +1,19 @@
-"""Checksums of files and folders, and files that are replaced atomically."""
+"""Checksums of files and folders, files that are replaced atomically, and errors in reading files."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+
+from hyperformer.core.errors import HyperFormerError, first_line
+
+DAMAGE = {None, errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.EINVAL}
+"""Error numbers in reading a file that is missing or damaged; libraries in C++ raise errors without a number."""
 
 
 def sha256(path: Path) -> str:
@@ -83,3 +89,34 @@ def replace_folder(folder: Path) -> Iterator[Path]:
         folder.rename(old)
     new.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def is_damage(error: Exception) -> bool:
+    """Return whether a file is missing or damaged, and not its permissions, disk or network the cause of an error."""
+    return not isinstance(error, OSError) or error.errno in DAMAGE
+
+
+@contextmanager
+def report_damage(file: Path, *kinds: type[Exception]) -> Iterator[None]:
+    """Turn an error in reading a stage's output into an error that names the file.
+
+    Args:
+        file: the file.
+        kinds: types of errors of a damaged file, besides OSError and ValueError.
+
+    Raises:
+        HyperFormerError: if the file is missing or damaged.
+    """
+    errors: tuple[type[Exception], ...] = (OSError, ValueError, *kinds)
+    try:
+        if file.is_dir():  # which pyarrow would read as a dataset without rows
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        yield
+    except errors as error:
+        if not is_damage(error):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise HyperFormerError(
+            f"{file} cannot be read ({reason}); expected the file that an earlier stage wrote. Remove it, then run "
+            "that stage again."
+        ) from None

@@ -56,7 +56,9 @@ def record_duration(folder: Path, step: str, seconds: float) -> None:
 
 
 def read_durations(folder: Path) -> dict[str, float]:
-    """Return the duration of each step that `record_duration` recorded in a folder, in seconds."""
-    file = folder / STEPS
-    seconds: dict[str, float] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    """Return the duration of each step that `record_duration` recorded in a folder, in seconds; none if damaged."""
+    try:
+        seconds: dict[str, float] = json.loads((folder / STEPS).read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
     return seconds

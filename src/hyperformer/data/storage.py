@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,7 +14,8 @@ from datasets import Dataset, Features
 from numpy.typing import NDArray
 from pyarrow import ipc, parquet
 
-from hyperformer.core.errors import HyperFormerError, first_line
+from hyperformer.core import files
+from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.rng import make_rng
 from hyperformer.core.types import Split
 from hyperformer.tasks import Task
@@ -111,20 +112,13 @@ def _row_groups(schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> Iterato
         yield pa.Table.from_batches(pending, schema)
 
 
-@contextmanager
-def report_damage(file: Path) -> Iterator[None]:
-    """Turn an error in reading a stage's output into an error that names the file.
+def report_damage(file: Path) -> AbstractContextManager[None]:
+    """Turn an error in reading a stage's Parquet or Arrow file into an error that names the file.
 
     Raises:
         HyperFormerError: if the file is missing or damaged.
     """
-    try:
-        yield
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise HyperFormerError(
-            f"{file} cannot be read ({first_line(error)}); expected the file that an earlier stage wrote. Remove it, "
-            "then run that stage again."
-        ) from None
+    return files.report_damage(file, pa.ArrowException)
 
 
 def read_rows(folder: Path, task: str, split: Split) -> Rows:
@@ -189,11 +183,11 @@ def open_parquet(file: Path, limit: int | None = None) -> StoredRows:
     return StoredRows(read, schema, np.ones(rows if limit is None else min(rows, limit), bool))
 
 
-def open_arrow(files: Sequence[str], schema: pa.Schema, rows: int) -> StoredRows:
+def open_arrow(paths: Sequence[str], schema: pa.Schema, rows: int) -> StoredRows:
     """Return the rows of files that are Arrow streams, one file after another."""
 
     def read(columns: list[str]) -> Iterator[pa.RecordBatch]:
-        for file in files:
+        for file in paths:
             # Not memory-mapped: pages that only this process maps count as its memory.
             with pa.OSFile(file) as source, ipc.open_stream(source) as stream:
                 yield from stream

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def read_tokens(folder: Path, task: str) -> Dataset:
     file = folder / f"{task}.arrow"
     with report_damage(file):
         if not file.is_file():
-            raise FileNotFoundError("no such file")
+            raise FileNotFoundError(errno.ENOENT, "no such file")
         tokens = Dataset.from_file(str(file))
         if not tokens.data.schema.equals(TOKEN_SCHEMA):
             raise ValueError(f"its columns are {', '.join(tokens.column_names)}")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,6 +103,7 @@ def _export(
     evaluation: EvaluationSettings,
 ) -> Writer:
     """Return a function that writes each task with its target in `chosen`."""
+    _check_metrics(metrics, chosen)
     made_from = {
         "code": _hash_code(),
         "parameters": _hash([settings.model_dump(), evaluation.model_dump()]),
@@ -128,6 +129,16 @@ def _export(
             )  # fmt: skip
 
     return write
+
+
+def _check_metrics(metrics: Mapping[str, Any], tasks: Iterable[str]) -> None:
+    for name in tasks:
+        for split in ("validation", "test"):
+            if name not in metrics.get(split, {}):
+                raise HyperFormerError(
+                    f"there are no {split} metrics of the task {name!r}; expected those of every task of the "
+                    "checkpoint. Evaluate the checkpoint first (pipeline evaluate)."
+                )
 
 
 def _format_int8(int8: Mapping[str, float]) -> str:

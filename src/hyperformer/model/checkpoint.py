@@ -14,6 +14,7 @@ from huggingface_hub import snapshot_download
 from pydantic import ValidationError
 
 from hyperformer.core.errors import HyperFormerError, first_line
+from hyperformer.core.files import is_damage
 from hyperformer.settings import BackboneSettings, Methods, MethodSettings, Tasks, rename_settings
 
 CONFIGURATION = "configuration.json"
@@ -60,7 +61,7 @@ class Checkpoint:
         try:
             content = path.read_bytes()
         except OSError as error:
-            if path.exists():
+            if not is_damage(error):
                 raise HyperFormerError(f"cannot read {path} ({error}). Check its permissions.") from None
             raise _not_a_checkpoint(self.folder, path.name) from None
         if self.files and hashlib.sha256(content).hexdigest() != self.files[path.name]:
@@ -142,7 +143,9 @@ def _download(name: str, revision: str | None) -> Path:
 def _read_configuration(folder: Path) -> dict[str, Any]:
     try:
         configuration: dict[str, Any] = json.loads((folder / CONFIGURATION).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except OSError as error:
+        if not is_damage(error):
+            raise
         raise _not_a_checkpoint(folder, CONFIGURATION) from None
     except ValueError as error:
         raise damaged_error(folder, error) from None

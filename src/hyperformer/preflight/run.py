@@ -78,8 +78,9 @@ def _check_history(inputs: Collection[str], outputs: Collection[str], paths: Map
 
 def _check_inputs(paths: Mapping[str, str | None], missing: Sequence[str]) -> None:
     if missing:
+        place = paths[missing[0]] or "a path, but its entry in the catalog has none"
         raise HyperFormerError(
-            f"{missing[0]} is missing; expected it at {paths[missing[0]]}. Run the pipeline that creates it first, "
+            f"{missing[0]} is missing; expected it at {place}. Run the pipeline that creates it first, "
             "or run this one without --tags."
         )
 

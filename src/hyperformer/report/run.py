@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from hyperformer.core import manifest
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.files import report_damage
 from hyperformer.core.manifest import Manifest
 from hyperformer.model.checkpoint import CONFIGURATION, TASK_EMBEDDING, WEIGHTS
 from hyperformer.tasks import Task
@@ -44,6 +46,19 @@ class Run:
     tolerance: float
     """The setting `export.tolerance`."""
 
+    def __post_init__(self) -> None:
+        for name in self.tasks:
+            for results, kind in (
+                (self.metrics.get("test", {}), "metrics"),
+                (self.baselines, "baselines"),
+                (self.counts, "row counts"),
+            ):
+                if name not in results:
+                    raise HyperFormerError(
+                        f"there are no {kind} of the task {name!r}; expected those of every task in the settings. Run "
+                        "the pipelines that write them again."
+                    )
+
     def read_manifests(self) -> dict[str, Manifest]:
         """Read the manifests of the exported tasks, by task."""
         return {name: manifest.read(self.bundles / name) for name in self.tasks if (self.bundles / name).is_dir()}
@@ -54,14 +69,22 @@ class Run:
 
     def read_predictions(self, task: str) -> pd.DataFrame:
         """Read the test predictions of a task; texts such as `NA` and empty texts stay strings."""
-        table = pd.read_csv(self.predictions / task / "test.csv", dtype=str, keep_default_na=False)
+        file = self.predictions / task / "test.csv"
+        with report_damage(file):
+            table = pd.read_csv(file, dtype=str, keep_default_na=False)
+            if missing := {"truth", "answer"} - set(table.columns):
+                raise ValueError(f"it has no column {min(missing)!r}")
         for column in {"probability", "value"} & set(table.columns):
             table[column] = pd.to_numeric(table[column])
         return table
 
     def read_configuration(self) -> dict[str, Any]:
         """Read the settings that are saved in the checkpoint."""
-        settings: dict[str, Any] = json.loads((self.checkpoint / CONFIGURATION).read_text(encoding="utf-8"))
+        file = self.checkpoint / CONFIGURATION
+        with report_damage(file):
+            settings: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+            if missing := {"backbone", "groups", "method"} - set(settings):
+                raise ValueError(f"it has no {min(missing)!r}")
         return settings
 
     def read_task_embeddings(self) -> NDArray[np.float64] | None:
@@ -70,9 +93,9 @@ class Run:
         The tasks are those of the first group in the checkpoint's settings.
         """
         file = self.checkpoint / WEIGHTS  # a method with embeddings has one model for all tasks
-        if not file.is_file():
+        if not file.exists():
             return None
-        with safe_open(file, framework="numpy") as tensors:
+        with report_damage(file, SafetensorError), safe_open(file, framework="numpy") as tensors:
             if TASK_EMBEDDING not in tensors.keys():  # noqa: SIM118 - safe_open returns no mapping
                 return None
             return tensors.get_tensor(TASK_EMBEDDING).astype(np.float64)

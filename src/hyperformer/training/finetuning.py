@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import set_seed
 
 from hyperformer import backbones, methods, tasks
+from hyperformer.core.files import is_damage
 from hyperformer.data.storage import Rows, Writer, read_first_rows, stream_rows
 from hyperformer.data.tokens import read_tokens, write_tokens
 from hyperformer.model.multi_task import MultiTaskModel
@@ -128,6 +129,8 @@ def _read_best(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
+        if not is_damage(error):
+            raise
         raise damaged_file_error(path, error) from None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.core.files import folder_sha256, sha256, write_text
+from hyperformer.core.files import folder_sha256, is_damage, sha256, write_text
 
 log = logging.getLogger(__name__)
 
@@ -135,7 +135,9 @@ def _differences(state: Path, fingerprint: Mapping[str, Any]) -> list[str] | Non
     """Return how a state's fingerprint differs from `fingerprint`, or None if the state has none."""
     try:
         other = dict(json.loads((state / FINGERPRINT).read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError) as error:
+        if not is_damage(error):
+            raise
         return None
     current = json.loads(json.dumps(dict(fingerprint)))
     names = sorted(name for name in {*other, *fingerprint} if other.get(name) != current.get(name))
@@ -173,7 +175,9 @@ def _is_complete(folder: Path, ranks: int) -> bool:
     try:
         checksums = json.loads((folder / CHECKSUMS).read_text(encoding="utf-8"))
         complete = {name: sha256(folder / name) for name in _checked_files(folder)} == checksums
-    except (OSError, ValueError):
+    except (OSError, ValueError) as error:
+        if not is_damage(error):
+            raise
         return False
     return complete and (ranks == 1 or all((folder / f"rng_state_{rank}.pth").exists() for rank in range(ranks)))
 

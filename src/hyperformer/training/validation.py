@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from transformers import TrainerCallback
 
 from hyperformer import evaluation
-from hyperformer.core.files import replace_file, write_text
+from hyperformer.core.files import is_damage, replace_file, write_text
 from hyperformer.data.storage import Rows
 from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.model.tensors import trained_tensors
@@ -112,5 +112,7 @@ def read_history(path: Path) -> list[dict[str, float]]:
     try:
         history: list[dict[str, float]] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
+        if not is_damage(error):
+            raise
         raise damaged_file_error(path, error) from None
     return history

@@ -178,7 +178,7 @@ def test_invalid_yaml_is_reported_with_its_line(copy):
     (broken / "parameters.yml").write_text("seed: 0\ntraining: {steps: 3\n")
     result = kedro(copy, env="broken")
     assert result.returncode == 1
-    assert "conf/broken/parameters.yml, unable to read line 2" in result.stderr.splitlines()[-1]
+    assert "conf/broken/parameters.yml, line 3, column 1: expected ',' or '}'" in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stdout + result.stderr
 
 
