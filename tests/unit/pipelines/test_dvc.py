@@ -211,5 +211,5 @@ def test_no_layer_comes_both_before_and_after_another(catalog):
 def test_an_import_added_across_packages_is_reported(stages, catalog, graph):
     graph.add_import(importer="hyperformer.evaluation", imported="hyperformer.embedded.corpus")
     lines = list_differences(stages, catalog, graph)
-    assert "baselines: deps lacks src/hyperformer/embedded" in lines
+    assert "evaluate: deps lacks src/hyperformer/embedded" in lines
     assert not [line for line in lines if line.startswith("preprocess:")]
