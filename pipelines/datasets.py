@@ -13,6 +13,7 @@ must exist before the node returns. It is an input of the node, which receives t
 from __future__ import annotations
 
 import base64
+import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -73,7 +74,10 @@ class SVGFolderDataset(FolderDataset):
         images = []
         for path in sorted(self._folder.rglob("*.svg")):
             name, code = path.relative_to(self._folder).with_suffix(""), base64.b64encode(path.read_bytes()).decode()
-            images.append(f'<p><img alt="{name}" style="max-width: 100%" src="data:image/svg+xml;base64,{code}"></p>')
+            image = (
+                f'<img alt="{html.escape(str(name))}" style="max-width: 100%" src="data:image/svg+xml;base64,{code}">'
+            )
+            images.append(f"<p>{image}</p>")
         return HTMLPreview("".join(images))
 
 

@@ -76,5 +76,5 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 def _clean_name(text: str) -> str:
-    """Replace the characters that MLflow does not allow in names with underscores."""
-    return re.sub(r"[^\w\-./ ]", "_", text)
+    """Replace each character that MLflow does not allow in names by its code, so that names remain distinct."""
+    return re.sub(r"[^\w\-. ]", lambda character: f"_{ord(character[0]):x}_", text)

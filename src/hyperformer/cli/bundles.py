@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from hyperformer.cli.arguments import Row, load_bundle, missing_extra_error, read_rows
-from hyperformer.core import manifest, text
+from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.markdown import format_template
 from hyperformer.runtime import Bundle
 from hyperformer.runtime.files import read_base, read_bundle, read_valid_manifest
 from hyperformer.runtime.router import find_bundles
@@ -37,7 +38,7 @@ def _inspect(options: argparse.Namespace) -> None:
         missing = [name for name in description.files if not (folder / name).is_file()]
         lines = {
             "kind": description.kind,
-            "text": text.format_template(description.text),
+            "text": format_template(description.text),
             "answers": ", ".join(description.labels) or "any text",
             "longest text": f"{description.max_source_tokens} tokens",
             "backbone": description.backbone,

@@ -90,11 +90,6 @@ def _render_text(text: str, row: Mapping[str, Any], template: Source, missing: L
     return "".join(pieces)
 
 
-def format_template(template: Source) -> str:
-    """Format a template, or a pair of templates, as Markdown."""
-    return f"`{template}`" if isinstance(template, str) else " and ".join(map(format_template, template))
-
-
 def join_source(source: Source) -> str:
     """Return a source as one text; the texts of a pair are joined with a space."""
     return source if isinstance(source, str) else " ".join(source)

@@ -200,6 +200,6 @@ def _store_rows(rows: Iterable[TextRow | None], columns: list[str]) -> tuple[Sto
         except BaseException:
             file.unlink()
             raise
-    stored = open_arrow([str(file)], schema, count)
+    stored = open_arrow(file, schema, count)
     weakref.finalize(stored.read, file.unlink, missing_ok=True)
     return stored, dropped

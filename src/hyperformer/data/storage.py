@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features
+from datasets import Dataset
 from numpy.typing import NDArray
 from pyarrow import ipc, parquet
 
@@ -175,24 +175,22 @@ def open_parquet(file: Path, limit: int | None = None) -> StoredRows:
         # Memory-mapping or prefetching would keep a whole row group in memory.
         with parquet.ParquetFile(file, buffer_size=1 << 20, pre_buffer=False) as reader:
             for batch in reader.iter_batches(BATCH_ROWS, columns=columns, use_threads=False):
-                yield batch.select(columns).cast(pa.schema([schema.field(column) for column in columns]))
+                yield batch.select(columns)
 
     with parquet.ParquetFile(file) as reader:
-        schema = Features.from_arrow_schema(reader.schema_arrow).arrow_schema.remove_metadata()
-        rows = reader.metadata.num_rows
+        schema, rows = reader.schema_arrow.remove_metadata(), reader.metadata.num_rows
     return StoredRows(read, schema, np.ones(rows if limit is None else min(rows, limit), bool))
 
 
-def open_arrow(paths: Sequence[str], schema: pa.Schema, rows: int) -> StoredRows:
-    """Return the rows of files that are Arrow streams, one file after another."""
+def open_arrow(path: Path, schema: pa.Schema, rows: int) -> StoredRows:
+    """Return the rows of a file that is an Arrow stream."""
 
     def read(columns: list[str]) -> Iterator[pa.RecordBatch]:
-        for file in paths:
-            # Not memory-mapped: pages that only this process maps count as its memory.
-            with pa.OSFile(file) as source, ipc.open_stream(source) as stream:
-                yield from stream
+        # Not memory-mapped: pages that only this process maps count as its memory.
+        with pa.OSFile(str(path)) as source, ipc.open_stream(source) as stream:
+            yield from stream
 
-    return StoredRows(read, schema.remove_metadata(), np.ones(rows, bool))
+    return StoredRows(read, schema, np.ones(rows, bool))
 
 
 def mask_of(indices: NDArray[np.int64], rows: int) -> NDArray[np.bool_]:
@@ -206,7 +204,7 @@ def stream_training_texts(rows: Path, tasks: Mapping[str, Task]) -> Iterator[str
     """Yield every text of every task's training rows."""
     for name, task in tasks.items():
         for row in stream_rows(rows, name, "train"):
-            yield from (str(row[column]) for column in task.text_columns)
+            yield from (row[column] for column in task.text_columns)
 
 
 def iter_chunks(rows: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -9,7 +9,6 @@ from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.text import (
     combine,
     find_columns,
-    format_template,
     join_source,
     nearest_index,
     normalize_scores,
@@ -85,7 +84,6 @@ def test_two_templates_are_two_texts() -> None:
     assert render(template, {"q": "Who?", "s": "Mia."}) == ("q: Who?", "Mia. Who?")
     assert join_source(("Who?", "Mia.")) == "Who? Mia."
     assert join_source("Who?") == "Who?"
-    assert format_template(template) == "`q: {q}` and `{s} {q}`"
     with pytest.raises(HyperFormerError, match="no 's'; expected the columns q, s, got q"):
         render(template, {"q": "Who?"})
 
