@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
+import onnxruntime
 import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 from pyarrow import parquet
 
 from hyperformer.cli.arguments import read_rows
@@ -22,6 +26,10 @@ from hyperformer.data.sources import read_split
 from hyperformer.runtime import Bundle
 from hyperformer.serving.server.messages import InferRequest
 from hyperformer.serving.server.requests import extract_rows
+from hyperformer.serving.string_graph import encoding
+from hyperformer.serving.string_graph.comparison import open_session
+from hyperformer.serving.string_graph.graph import name_inputs
+from hyperformer.serving.string_graph.nodes import EXTENSIONS, Nodes
 from hyperformer.settings import DataSettings, Tasks
 from hyperformer.tasks import make_tasks
 
@@ -91,6 +99,38 @@ def read_served_texts(arguments: list[str], bundle: Bundle) -> list[Source]:
     )
     assert [bundle.source(row) for row in extract_rows(request, b"", columns, len(rows))] == sources
     return sources
+
+
+@cache
+def open_renderer(template: Source) -> onnxruntime.InferenceSession:
+    """Open a graph that renders a template, with the nodes of string graphs."""
+    nodes, inputs = Nodes(), name_inputs(text.find_columns(template))
+    templates = [template] if isinstance(template, str) else template
+    outputs = [encoding._render(nodes, part, inputs) for part in templates]
+    values = [helper.make_tensor_value_info(name, TensorProto.STRING, None) for name in outputs]
+    strings = [helper.make_tensor_value_info(name, TensorProto.STRING, ["batch"]) for name in inputs.values()]
+    graph = helper.make_graph(nodes.nodes, "texts", strings, values, nodes.constants)
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid(EXTENSIONS, 1)]
+    return open_session(helper.make_model(graph, opset_imports=opsets, ir_version=10))
+
+
+def read_graph_texts(template: Source, rows: list[dict[str, str]]) -> list[Source]:
+    """Return the source of each row that a string graph renders."""
+    inputs = {
+        name: np.array([row[column] for row in rows], dtype=object)
+        for column, name in name_inputs(text.find_columns(template)).items()
+    }
+    rendered = zip(*open_renderer(template).run(None, inputs), strict=True)
+    return [source if len(source) > 1 else source[0] for source in rendered]
+
+
+@fast
+@given(st.data(), st.sampled_from(TEMPLATES))
+def test_of_a_string_graph(data: st.DataObject, template: Source) -> None:
+    without_nul = json_values.filter(lambda value: "\0" not in str(value))  # it ends a string in the operators
+    rows = data.draw(st.lists(st.fixed_dictionaries({"a": without_nul, "b": without_nul}), min_size=1, max_size=4))
+    served = [{column: to_text(value, column) for column, value in row.items()} for row in rows]
+    assert read_graph_texts(template, served) == [text.render(template, row) for row in rows]
 
 
 @fast

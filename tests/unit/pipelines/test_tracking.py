@@ -61,7 +61,8 @@ def test_settings_metrics_curves_and_reports_are_logged(hooks, monkeypatch):
     recorder = log_run(hooks, Recorder(running=True), monkeypatch)
     assert recorder.params == {"seed": 3, "training.steps": 5, "training.mix.a b": 1}
     assert recorder.metrics == {
-        ("test.odd _28_1_29_.f1", None): 50, ("test.mean.mean", None): 2.5, ("curve.mean", 10): 1.0, ("curve.mean", 20): 2.0,
+        ("test.odd _28_1_29_.f1", None): 50, ("test.mean.mean", None): 2.5,
+        ("curve.mean", 10): 1.0, ("curve.mean", 20): 2.0,
     }  # fmt: skip
     assert [(path.rpartition("data/")[2], name) for path, name in recorder.artifacts] == [
         ("report.html", None), ("figures", "figures"),
