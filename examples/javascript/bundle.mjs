@@ -125,7 +125,7 @@ function render(template, row, missing) {
 
 function renderValue(row, column, missing) {
   const value = Object.hasOwn(row, column) ? row[column] : undefined;
-  if ((value === undefined || value === null) && missing === "empty") return "";
+  if ((value === undefined || value === null || Number.isNaN(value)) && missing === "empty") return "";
   const reason = refuse(value);
   if (reason) throw new Error(`the row's ${JSON.stringify(column)} is ${reason}`);
   return String(value);

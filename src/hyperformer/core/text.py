@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from hyperformer.core.errors import HyperFormerError, RowError
 from hyperformer.core.types import Answer, Source
-from hyperformer.core.values import to_text
+from hyperformer.core.values import is_missing, to_text
 
 _TOKEN = re.compile(r"(?P<brace>\{\{|\}\})|\{(?P<column>[^{}]*)\}|(?P<literal>[^{}]+)|(?P<stray>.)", re.DOTALL)
 
@@ -79,7 +79,7 @@ def _render_text(text: str, row: Mapping[str, Any], template: Source, missing: L
         pieces.append(literal)
         if name is not None:
             value = row.get(name)
-            if value is None and missing == "empty":
+            if missing == "empty" and is_missing(value):
                 continue
             if value is None and name not in row:
                 present = ", ".join(map(str, row)) or "none"

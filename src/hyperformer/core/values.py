@@ -14,11 +14,17 @@ SMALLEST_DECIMAL = 1e-6
 """JavaScript writes numbers that are closer to 0 with an exponent."""
 
 
+def is_missing(value: Any) -> bool:
+    """Return whether a value is null or NaN, which stands for null in data frames."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
 def to_text(value: Any, column: str) -> str:
     """Return the text of a value.
 
     A string is its characters. A number is its shortest decimal form, as in JavaScript (ECMA-262, Number::toString):
-    7.0 is "7", and 1e-05 is "0.00001". A boolean is "true" or "false".
+    7.0 is "7", and 1e-05 is "0.00001"; that of a number in single precision is the shortest that this precision needs.
+    A boolean is "true" or "false".
 
     Args:
         value: Value of a row.
@@ -31,14 +37,14 @@ def to_text(value: Any, column: str) -> str:
     if isinstance(value, str):
         return value if value.isascii() else _check_characters(value, column)
     if hasattr(value, "dtype") and hasattr(value, "item"):  # a scalar of NumPy
-        value = value.item()
+        value = float(str(value)) if value.dtype.kind == "f" else value.item()
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
         return _format_number(value, column)
     got = "null" if value is None else f"a {type(value).__name__}"
-    advice = "" if value is None else ". Convert it to a string"
-    raise HyperFormerError(f"the row's {column!r} is {got}, expected a string, a number or a boolean{advice}")
+    advice = "Fill it" if value is None else "Convert it to a string"
+    raise HyperFormerError(f"the row's {column!r} is {got}, expected a string, a number or a boolean. {advice}")
 
 
 def _check_characters(value: str, column: str) -> str:

@@ -9,6 +9,7 @@ from datasets import load_dataset
 
 from hyperformer.core.errors import HyperFormerError, first_line
 from hyperformer.data.storage import BATCH_ROWS
+from hyperformer.readers.parquet import list_rows
 from hyperformer.readers.texts import Missing, TextRow, check_columns, convert_row
 from hyperformer.settings.tasks import SourceSettings
 
@@ -50,7 +51,7 @@ class HubSplit:
         for table in self._load_tables():
             if not number:
                 check_columns(self.columns, table.column_names, self.path)
-            for row in table.select(self.columns).to_pylist():
+            for row in list_rows(table.select(self.columns)):
                 number += 1
                 try:
                     texts = convert_row(row, self.columns, self._missing)

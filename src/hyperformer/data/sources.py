@@ -23,7 +23,7 @@ from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import SPLITS
 from hyperformer.data.hub import HubSplit
 from hyperformer.data.storage import BATCH_ROWS, StoredRows, iter_chunks, open_arrow
-from hyperformer.readers import FORMATS, GZIP, RowFile, TextRow
+from hyperformer.readers import RowFile, TextRow, is_row_file
 from hyperformer.settings import DataSettings
 from hyperformer.settings.tasks import HALVE, HOLD_OUT
 from hyperformer.tasks import LabelError, Task
@@ -58,12 +58,15 @@ def _find_local_file(name: str, path: str, configuration: str | None, split: str
     _check_folder(name, path)
     if not folder.is_dir() and HUB_NAME.fullmatch(path):
         return None
-    suffixes = [suffix + compression for suffix in FORMATS for compression in ("", GZIP)]
-    files = [folder / f"{split}.{suffix}" for suffix in suffixes if (folder / f"{split}.{suffix}").is_file()]
+    names = sorted(file.name for file in folder.iterdir()) if folder.is_dir() else []
+    files = [folder / file for file in names if is_row_file(file, split)]
+    if len(files) == 1 and not files[0].is_file():
+        raise HyperFormerError(
+            f"task {name!r}: {files[0]} is a folder or a broken link; expected a file of rows. Replace it by the file."
+        )
     if len(files) != 1:
-        shown = sorted(file.name for file in folder.glob("*"))[:MAX_SHOWN]
-        names = ", ".join(file.name for file in files) or ", ".join(shown) or "no files"
-        state = f"has {names}" if folder.is_dir() else "does not exist"
+        shown = ", ".join([file.name for file in files] or names[:MAX_SHOWN]) or "no files"
+        state = f"has {shown}" if folder.is_dir() else "does not exist"
         raise HyperFormerError(
             f"task {name!r}: the folder {folder} {state}; expected one file {split}.csv, .tsv, .jsonl or .parquet, "
             "plain or .gz. Rename or add the file, set source.path, or set splits.<split> to another split, "
@@ -132,9 +135,16 @@ def read_split(name: str, task: Task, settings: DataSettings, embedded: Path, sp
     else:
         source = HubSplit(path, configuration, split, task.settings.source, columns, task.settings.missing)
     try:
-        return _store_rows(_check_rows(source, task), columns)
+        rows, dropped = _store_rows(_check_rows(source, task), columns)
+        if not len(rows):
+            names = " or ".join(map(repr, columns))
+            raise HyperFormerError(
+                f"{source.path}: a value of {names} is null or missing in each of the {dropped} rows, and "
+                "`missing: drop` leaves them out; expected some rows to remain. Fix the file or the columns."
+            )
     except HyperFormerError as error:
         raise HyperFormerError(f"task {name!r}: {error}") from None
+    return rows, dropped
 
 
 def _check_rows(source: RowFile | HubSplit, task: Task) -> Iterator[TextRow | None]:

@@ -4,8 +4,8 @@ Only the standard library is needed, and for Parquet pyarrow. Rows are read one 
 with a file. Every value comes as its text (`core.values.to_text`); nothing guesses types, an index or dates.
 """
 
-from hyperformer.readers.files import FORMATS, GZIP, RowFile, is_row_file
+from hyperformer.readers.files import FORMATS, RowFile, is_row_file
 from hyperformer.readers.jsonl import parse_row, read_jsonl
 from hyperformer.readers.texts import Missing, TextRow
 
-__all__ = ["FORMATS", "GZIP", "Missing", "RowFile", "TextRow", "is_row_file", "parse_row", "read_jsonl"]
+__all__ = ["FORMATS", "Missing", "RowFile", "TextRow", "is_row_file", "parse_row", "read_jsonl"]

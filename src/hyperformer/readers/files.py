@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, cast
+from typing import BinaryIO, cast
 
 from hyperformer.core.errors import HyperFormerError, first_line
 from hyperformer.readers.delimited import read_csv, read_tsv
@@ -21,12 +21,24 @@ from hyperformer.readers.texts import Missing, TextRow
 GZIP = ".gz"
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
 """The suffixes of files of rows; each may be followed by `.gz`."""
-BYTE_ORDER_MARKS = {b"\xff\xfe\x00\x00": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+BINARY_FORMATS = {
+    b"\xff\xfe\x00\x00": "text in UTF-32; expected UTF-8. Save it as UTF-8",
+    b"\xff\xfe": "text in UTF-16; expected UTF-8. Save it as UTF-8",
+    b"\xfe\xff": "text in UTF-16; expected UTF-8. Save it as UTF-8",
+    b"\x1f\x8b": "compressed with gzip; expected text. Add .gz to its name",
+    b"PK\x03\x04": "a ZIP file or a workbook; expected text. Save the sheet as CSV in UTF-8",
+    b"PAR1": "a Parquet file; expected text. Rename it to .parquet",
+    b"version https://git-lfs": "a pointer of Git LFS; expected rows. Download the file with git lfs pull",
+}
+"""Description of the files that begin with some bytes, and what to do."""
+SAMPLE = 1 << 16
+"""Number of bytes at the beginning of a file that are looked at before it is read."""
 
 
-def is_row_file(name: str) -> bool:
-    """Return whether the name has the suffix of a file of rows."""
-    return _format(name) in FORMATS
+def is_row_file(name: str, stem: str | None = None) -> bool:
+    """Return whether a name has the suffix of a file of rows and, if `stem` is not None, this stem before it."""
+    plain = Path(name.lower().removesuffix(GZIP))
+    return plain.suffix[1:] in FORMATS and stem in (None, name[: len(plain.stem)])
 
 
 def _format(name: str) -> str:
@@ -58,14 +70,19 @@ class RowFile:
             HyperFormerError: The file cannot be read exactly, or has no rows.
         """
         try:
-            with self._open() as file:
-                rows = self._read(file)
+            with self._open() as rows:
                 first = next(rows, None)
                 if first is None:
                     raise HyperFormerError(f"{self.path} has no rows; expected at least one. Use another file.")
                 yield first
                 yield from rows
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        except gzip.BadGzipFile as error:
+            if "Not a gzipped file" not in str(error):
+                raise HyperFormerError(f"{self.path} is damaged ({first_line(error)}). Copy it again.") from None
+            raise HyperFormerError(
+                f"{self.path} is not compressed with gzip. Remove .gz from its name, or compress it."
+            ) from None
+        except (EOFError, zlib.error) as error:
             raise HyperFormerError(f"{self.path} is damaged ({first_line(error)}). Copy it again.") from None
         except OSError as error:
             raise HyperFormerError(
@@ -74,30 +91,38 @@ class RowFile:
             ) from None
 
     @contextmanager
-    def _open(self) -> Iterator[BinaryIO | TextIO]:
-        is_compressed = self.path.name.lower().endswith(GZIP)
+    def _open(self) -> Iterator[Iterator[tuple[int, TextRow]]]:
+        if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
+            raise HyperFormerError(
+                f"{self.path} is a pipe or a device; expected a regular file. Copy the rows to a file."
+            )
+        name, is_compressed = str(self.path), self.path.name.lower().endswith(GZIP)
         with cast(BinaryIO, gzip.open(self.path)) if is_compressed else self.path.open("rb") as file:
             if self._format == "parquet" and is_compressed:  # its reader seeks
                 with tempfile.TemporaryFile() as copy:
                     shutil.copyfileobj(file, copy)
-                    yield copy
+                    yield read_parquet(copy, name, self.columns, self.missing)
             elif self._format == "parquet":
-                yield file
+                yield read_parquet(file, name, self.columns, self.missing)
             else:
-                start = file.read(4)
-                for mark, encoding in BYTE_ORDER_MARKS.items():
-                    if start.startswith(mark):
-                        raise HyperFormerError(f"{self.path} is in {encoding}; expected UTF-8. Save it as UTF-8.")
+                start = file.read(SAMPLE)
                 file.seek(0)
+                _check_text(start, self.path)
                 # Bytes that are not UTF-8 become surrogates, which are refused in the columns that are used.
-                newline = "\n" if self._format == "jsonl" else ""
+                newline = "\r" if b"\n" not in start and self._format != "jsonl" else "\n"
                 with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline) as text:
-                    yield text
+                    if self._format == "jsonl":
+                        yield read_jsonl(text, name, self.columns, self.missing)
+                    else:
+                        yield (read_csv if self._format == "csv" else read_tsv)(text, name, self.columns, newline)
 
-    def _read(self, file: Any) -> Iterator[tuple[int, TextRow]]:
-        name = str(self.path)
-        if self._format == "parquet":
-            return read_parquet(file, name, self.columns, self.missing)
-        if self._format == "jsonl":
-            return read_jsonl(file, name, self.columns, self.missing)
-        return (read_csv if self._format == "csv" else read_tsv)(file, name, self.columns)
+
+def _check_text(start: bytes, path: Path) -> None:
+    """Refuse a file that is not text in UTF-8, given its beginning."""
+    for signature, description in BINARY_FORMATS.items():
+        if start.startswith(signature):
+            raise HyperFormerError(f"{path} is {description}.")
+    if start.count(b"\0") > len(start) / 4:
+        raise HyperFormerError(f"{path} is text in UTF-16, or binary; expected text in UTF-8. Save it as UTF-8.")
+    if not start.strip(b"\xef\xbb\xbf\r\n\t "):
+        raise HyperFormerError(f"{path} is empty; expected at least one row. Use another file.")

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.readers.texts import Missing, TextRow, check_columns, convert_row
 
-EXAMPLE = '\'{"sentence": "…"}\''
+EXAMPLE = '\'{"sentence": "…"}\' (JSONL; in pandas, to_json with orient="records" and lines=True)'
 
 
 class _DuplicateKeys(dict[str, Any]):
@@ -45,6 +45,8 @@ def parse_row(line: str, columns: Sequence[str]) -> dict[str, Any]:
         row = _decode(line)
     except (ValueError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", str(error))
+        if "integer string conversion" in reason:
+            reason = "a number has thousands of digits"
         raise HyperFormerError(
             f"invalid JSON ({reason}): {line.strip()[:80]!r}; expected an object on a single line, such as {EXAMPLE}"
         ) from None

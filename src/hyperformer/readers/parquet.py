@@ -49,7 +49,7 @@ def read_parquet(
             for batch in reader.iter_batches(BATCH_ROWS, columns=list(columns), use_threads=False):
                 if number % (10 * BATCH_ROWS) == 0:
                     pa.default_memory_pool().release_unused()  # it would keep tens of megabytes of past batches
-                for row in batch.select(list(columns)).to_pylist():
+                for row in list_rows(batch.select(list(columns))):
                     number += 1
                     try:
                         texts = convert_row(row, columns, missing)
@@ -59,7 +59,24 @@ def read_parquet(
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:  # of the operating system, not of the file
             raise
+        if not number and "magic bytes" in str(error):
+            raise HyperFormerError(
+                f"{name} is not a Parquet file, or is incomplete. Copy it again, or correct its suffix."
+            ) from None
         raise HyperFormerError(f"{name} is damaged after row {number} ({first_line(error)}). Copy it again.") from None
+
+
+def list_rows(table: pa.RecordBatch | pa.Table) -> list[dict[str, Any]]:
+    """Return the rows of a table; a number in single precision is the float of its shortest decimal form."""
+    import pyarrow as pa
+
+    columns = {}
+    for name, values in zip(table.schema.names, table.columns, strict=True):
+        if pa.types.is_float32(values.type):
+            columns[name] = [None if text is None else float(text) for text in values.cast(pa.string()).to_pylist()]
+        else:
+            columns[name] = values.to_pylist()
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def _check_type(type_: pa.DataType, column: str, name: str) -> None:

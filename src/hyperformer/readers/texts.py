@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.core.values import to_text
+from hyperformer.core.values import is_missing, to_text
 
 Missing: TypeAlias = Literal["empty", "drop"] | None
 """How a reader returns a value that is null or missing: `empty`, as an empty text; `drop`, as None; None, as an error.
@@ -27,7 +27,7 @@ def convert_row(row: Mapping[str, Any], columns: Sequence[str], missing: Missing
     for column in columns:
         value = row.get(column)
         if type(value) is not str or not value.isascii():  # most values need no call
-            value = _convert_missing(row, column, missing) if value is None else to_text(value, column)
+            value = _convert_missing(row, column, missing) if is_missing(value) else to_text(value, column)
         texts.append(value)
     return tuple(texts)
 
@@ -38,8 +38,11 @@ def _convert_missing(row: Mapping[str, Any], column: str, missing: Missing) -> s
     if missing == "drop":
         return None
     if column in row:
-        raise HyperFormerError(f"{column!r} is null; expected a text. {ADVICE}")
-    raise HyperFormerError(f"the row has no {column!r}; {_describe_columns(column, row)} {ADVICE}")
+        got = "null" if row[column] is None else "NaN"
+        raise HyperFormerError(f"{column!r} is {got}; expected a text. {ADVICE}")
+    columns = _describe_columns(column, row)
+    advice = "Fix the task's `text` or `label_column`, or the names in the file" if columns.endswith("?") else ADVICE
+    raise HyperFormerError(f"the row has no {column!r}; {columns} {advice}")
 
 
 def _describe_columns(column: str, present: Iterable[str]) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from hyperformer.core.errors import suggest_name
+from hyperformer.core.errors import HyperFormerError, suggest_name
 from hyperformer.core.types import Answer
 from hyperformer.core.values import to_text
 from hyperformer.settings import TaskSettings
@@ -46,26 +47,35 @@ OUTSIDE = -1
 """Index of a generated answer that is none of the labels; it always counts as wrong."""
 
 
-Label: TypeAlias = str | int | bool | float
-"""A value of the label column as YAML reads it."""
+def _parse_label(label: Any) -> str:
+    """Return the text of a label, which YAML may have read as a number or a boolean.
+
+    Raises:
+        ValueError: The label has no exact text.
+    """
+    try:
+        return to_text(label, "labels")
+    except HyperFormerError:
+        raise ValueError(f"the label {label!r} has no exact text; quote it") from None
 
 
 def _parse_labels(value: Any) -> Any:
-    """Return a list of labels as a map in which each label is its own answer text."""
-    if not isinstance(value, list | tuple):
+    """Return labels as a map of texts; in a list, each label is its own answer text."""
+    if not isinstance(value, Mapping | list | tuple):
         return value
-    if any(not isinstance(label, Label) for label in value):
-        raise ValueError(f"expected a list of labels, or a map of labels to answer texts, got {value!r}")
-    labels = {label: to_text(label, "labels") for label in value}
-    if len(labels) < len(value):
-        raise ValueError("two labels are equal; list each label once")
-    return labels
+    texts = [_parse_label(label) for label in value]
+    if len(set(texts)) < len(texts):
+        raise ValueError("two labels are equal; list each label once, and quote labels that YAML reads as numbers")
+    return dict(zip(texts, value.values() if isinstance(value, Mapping) else texts, strict=True))
+
+
+Label = Annotated[str, BeforeValidator(_parse_label)]
 
 
 class ClassificationSettings(TaskSettings):
     """Settings of a classification task."""
 
-    labels: Annotated[dict[Label, Annotated[str, Field(min_length=1)]], BeforeValidator(_parse_labels)]
+    labels: Annotated[dict[str, Annotated[str, Field(min_length=1)]], BeforeValidator(_parse_labels)]
     """Maps each value of the label column to its answer text. A list stands for labels that are their own texts."""
     merge_labels: dict[str, Annotated[list[Label], Field(min_length=1)]] = Field(default={})
     """Maps an answer text to the values of the label column that have this answer instead of their own."""
@@ -76,38 +86,42 @@ class ClassificationSettings(TaskSettings):
             raise ValueError("a classification task must have at least two `labels`")
         if len(set(self.labels.values())) < len(self.labels):
             raise ValueError("two labels have the same answer text; give them different texts, or use `merge_labels`")
-        texts = [to_text(value, "labels") for value in self.labels]
-        if len(set(texts)) < len(texts):
-            raise ValueError("two labels have the same column value; use a different value for each")
-        merged = [to_text(value, "merge_labels") for values in self.merge_labels.values() for value in values]
-        for text in merged:
-            if text not in texts:
-                raise ValueError(f"`merge_labels` has {text!r}, which `labels` has not; {suggest_name(text, texts)}")
-            if merged.count(text) > 1:
-                raise ValueError(f"`merge_labels` has {text!r} twice; merge each label once")
+        merged = [label for labels in self.merge_labels.values() for label in labels]
+        for label in merged:
+            if label not in self.labels:
+                hint = suggest_name(label, self.labels)
+                raise ValueError(f"`merge_labels` has {label!r}, which `labels` has not; {hint}")
+            if merged.count(label) > 1:
+                raise ValueError(f"`merge_labels` has {label!r} twice; merge each label once")
         if len(set(self.answer_texts().values())) < 2:
             raise ValueError("`merge_labels` leaves a single answer; expected at least two")
         return self
 
-    def answer_texts(self) -> dict[Label, str]:
-        """Return the answer text of each value of the label column, after merging."""
-        answers = {to_text(value, ""): text for text, values in self.merge_labels.items() for value in values}
-        return {value: answers.get(to_text(value, ""), text) for value, text in self.labels.items()}
+    def answer_texts(self) -> dict[str, str]:
+        """Return the answer text of each label, after merging."""
+        answers = {label: text for text, labels in self.merge_labels.items() for label in labels}
+        return {label: answers.get(label, text) for label, text in self.labels.items()}
 
 
-BOOLEAN_TEXTS = {True: ("true", "True", "TRUE"), False: ("false", "False", "FALSE")}
-"""Texts that JSON, data frames and spreadsheets write for a boolean."""
+BOOLEAN_TEXTS = {"true": ("True", "TRUE"), "false": ("False", "FALSE")}
+"""Texts that data frames and spreadsheets write for a boolean."""
 YAML_BOOLEANS = ("y", "yes", "on", "true", "n", "no", "off", "false")
 """Words that YAML reads as booleans if they are not quoted."""
 NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 """The form of a number; other texts, such as 007, do not match a label that is a number."""
 
 
+def _simplify(label: str) -> str:
+    """Return a label without differences of case, spaces, invisible characters and Unicode normalization."""
+    visible = (char for char in unicodedata.normalize("NFKC", label) if char.isprintable() and not char.isspace())
+    return "".join(visible).casefold()
+
+
 class Classification(Task):
     """Classification task; the metrics compare the indices of answers.
 
-    A label that is a string matches the same text, a label that is a number matches any form of the number, such as 1
-    and 1.0, and a boolean matches the words for it that files have.
+    A label matches the same text. If no label does, a number matches any form of the number, such as 1 and 1.0, and
+    true and false match the words that files have for them.
     """
 
     settings: ClassificationSettings
@@ -118,12 +132,13 @@ class Classification(Task):
         answers = list(dict.fromkeys(texts.values()))
         self._index: dict[str, int] = {}
         self._numbers: dict[float, int] = {}
-        for value, answer in texts.items():
-            index = answers.index(answer)
-            spellings = BOOLEAN_TEXTS[value] if isinstance(value, bool) else (to_text(value, "labels"),)
-            self._index |= dict.fromkeys(spellings, index)
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                self._numbers[float(value)] = index
+        for label, answer in texts.items():
+            index = self._index[label] = answers.index(answer)
+            if NUMBER.fullmatch(label):
+                self._numbers[float(label)] = index
+        for label, spellings in BOOLEAN_TEXTS.items():
+            if label in texts:
+                self._index = dict.fromkeys(spellings, self._index[label]) | self._index
         return answers, None
 
     def answer_text(self, row: Mapping[str, Any]) -> str:
@@ -143,20 +158,26 @@ class Classification(Task):
         if index is None and self._numbers and NUMBER.fullmatch(label):
             index = self._numbers.get(float(label))
         if index is None:
-            known = ", ".join(to_text(value, column) for value in self.settings.labels)
+            known = ", ".join(self.settings.labels)
             raise LabelError(column, label, known, self._advise(label))
         return index
 
     def _advise(self, label: str) -> str:
         """Return the advice for an unknown label."""
-        is_true = label.lower() in YAML_BOOLEANS[:4]
-        if label.lower() in YAML_BOOLEANS and any(value is is_true for value in self.settings.labels):
-            return f'YAML reads the label {label} as {is_true} if it is not quoted; write "{label}" in `labels`'
-        if re.fullmatch(r"0\d+", label) and self._numbers:
+        boolean = "True" if label.lower() in YAML_BOOLEANS[:4] else "False"
+        if label.lower() in YAML_BOOLEANS and boolean.lower() in self.settings.labels:
+            return f'YAML reads the label {label} as {boolean} if it is not quoted; write "{label}" in `labels`'
+        if re.fullmatch(r"0[\d_]+|\d+(:\d+)+", label) and self._numbers:
             return f'YAML reads the label {label} as a number if it is not quoted; write "{label}" in `labels`'
         if label == "":
-            return "Fill the empty cells, or remove the rows"
-        return "Add each label to `labels`, or fix the rows"
+            return "Fill the empty labels, or remove the rows; for null, set `missing: drop`"
+        similar = [text for text in self.settings.labels if _simplify(text) == _simplify(label)]
+        if similar:
+            return (
+                f"{label!r} differs from {similar[0]!r} only in case, spaces or the encoding of characters: fix the "
+                "rows, or add it to `labels` and `merge_labels`"
+            )
+        return "Add each label to `labels`, in quotes, or fix the rows"
 
     def to_prediction(self, answer: Answer) -> int:
         """Return the index of the answer's label, or `OUTSIDE`."""

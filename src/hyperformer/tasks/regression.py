@@ -84,9 +84,10 @@ class Regression(Task):
         label = "" if value is None else to_text(value, column)
         number = float(label) if NUMBER.fullmatch(label) else math.nan
         if not low <= number <= high:
-            comma = " with a decimal point" if NUMBER.fullmatch(label.replace(",", ".", 1)) and "," in label else ""
+            comma = ", with a decimal point and no other separator" if "," in label else ""
             raise HyperFormerError(
-                f"the label in column {column!r} is {value!r}, expected a number from {low} to {high}{comma}"
+                f"the label in column {column!r} is {value!r}, expected a number from {low} to {high}{comma}. Fix the "
+                "row, or change `minimum` and `maximum`"
             )
         return number
 

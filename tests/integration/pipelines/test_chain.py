@@ -144,7 +144,7 @@ def test_a_second_training_gives_the_same_bytes(copy):
         ),
         (
             ["--params", "data.source=/nowhere"],
-            "task 'sentiment': the folder /nowhere does not exist; expected one of train.parquet",
+            "task 'sentiment': the folder /nowhere does not exist; expected one file train.csv",
         ),
         (["--pipelines", "trian"], "unknown pipeline 'trian'; did you mean 'train'?"),
         (["--tags", "export", "--env", "glue"], "checkpoint is missing; expected it at"),

@@ -205,7 +205,7 @@ def change_manifest(folder: Path, **changes) -> Path:
         ({"max_source_tokens": True}, "invalid value for 'max_source_tokens'"),
         ({"max_source_tokens": 10**30}, "invalid value for 'max_source_tokens'"),
         ({"max_source_tokens": (1 << 20) + 1}, "invalid value for 'max_source_tokens'"),
-        ({"text": "sentence: {sentence"}, "has a stray brace"),
+        ({"text": "sentence: {sentence"}, "has a stray '{'"),
         ({"text": "hello"}, "names no column"),
         ({"parity": {"rows": "many"}}, "invalid value for 'parity'"),
         ({"files": {}}, "does not list model.onnx"),

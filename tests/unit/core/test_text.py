@@ -76,6 +76,7 @@ def test_render_names_a_column_that_is_missing_or_empty(row: dict[str, str | Non
 def test_render_inserts_an_empty_text_for_a_missing_value_if_the_task_says_so(row: dict[str, str | None]) -> None:
     assert render("{a}-{b}.", row, "empty") == "x-."
     assert render(("{a}", "{b}"), row, "empty") == ("x", "")
+    assert render("{a}-{b}.", {"a": "x", "b": math.nan}, "empty") == "x-."
 
 
 def test_two_templates_are_two_texts() -> None:

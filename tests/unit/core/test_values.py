@@ -37,7 +37,7 @@ from hyperformer.core.values import MAX_INTEGER, to_text
         (False, "false"),
         (np.int64(3), "3"),
         (np.float64(2.5), "2.5"),
-        (np.float32(0.1), "0.10000000149011612"),
+        (np.float32(0.1), "0.1"),
         (np.bool_(True), "true"),
         (np.str_("x"), "x"),
     ],
@@ -49,7 +49,7 @@ def test_each_value_has_one_text(value: object, text: str) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "the row's 'a' is null, expected a string, a number or a boolean"),
+        (None, "the row's 'a' is null, expected a string, a number or a boolean. Fill it"),
         (math.nan, "is nan, expected a string or a finite number"),
         (-math.inf, "is -inf, expected a string or a finite number"),
         (MAX_INTEGER + 1, "is an integer beyond ±9007199254740991"),

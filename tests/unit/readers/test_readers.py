@@ -7,6 +7,7 @@ import datetime
 import decimal
 import gzip
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ ROW = [("007", "None")]
         ("dates.jsonl", '{"text": "2024-01-01", "label": "1e3"}', [("2024-01-01", "1e3")]),
         ("separators_of_lines.jsonl", '{"text": "a\u2028b\u0085c", "label": "x"}\n', [("a\u2028b\u0085c", "x")]),
         ("numbers.jsonl", '{"text": 7.0, "label": 0.5}\n{"text": 7, "label": true}', [("7", "0.5"), ("7", "true")]),
+        ("lines_in_quotes.tsv", 'text\tlabel\n"a\n""b"""\tx\n', [('a\n"b"', "x")]),
+        ("carriage_returns_in_quotes.csv", 'text,label\n"a\rb",x\nc,d\n', [("a\rb", "x"), ("c", "d")]),
         ("surrogate_pair.jsonl", '{"text": "\\ud83d\\ude00", "label": "x"}', [("😀", "x")]),
     ],
 )
@@ -89,7 +92,7 @@ def test_what_other_tools_write_is_read(
     ("name", "content", "message"),
     [
         ("a.csv", "text,label\na,b\na,b,c\n", "a.csv, line 3: 3 cells, more cells than the header has (2). Quote"),
-        ("a.csv", "text;label\na;b;c\n", "(2). Quote texts that contain semicolons."),
+        ("a.csv", "text;label\na;b;c\n", "(2). Quote texts that contain semicolons, without a space"),
         ("a.csv", 'text,label\n"a\nb",x\na\n', "a.csv, line 4: 1 cells, fewer cells than the header"),
         ("a.csv", 'text,label\na,b\n"She said \\"hi\\" loud",pos\n', 'line 3: a backslash before a quote (\\");'),
         ("a.csv", 'text,label\na,b\n"a,b\nc,d\n', "a.csv, line 3: a quote opens a cell and nothing closes it."),
@@ -100,24 +103,36 @@ def test_what_other_tools_write_is_read(
         ("a.csv", "text|label\na|b\n", "'text|label'; expected cells separated by commas, semicolons, tabs."),
         ("a.tsv", "text,label\na,b\n", "has the single column 'text,label'; expected cells separated by tabs."),
         ("a.csv", "text,label,text\na,b,c\n", "a.csv has two columns 'text'; expected each used column once."),
-        ("a.csv", "", "a.csv has no"),
+        ("a.csv", "", "a.csv is empty; expected at least one row."),
+        ("a.csv", "\ufeff\r\n\n", "a.csv is empty"),
         ("a.csv", "text,label\n", "a.csv has no rows; expected at least one."),
+        ("a.csv", '"text,label\na,b\n', "a.csv, line 1: a quote opens a cell and nothing closes it."),
+        ("a.csv", '"text" "label"\n"a" "b"\n', "a.csv, line 1: text follows the closing quote of a cell."),
+        ("a.csv", "text,label\na\rb,c\n", "a.csv, line 2: a carriage return in a cell that is not quoted. Quote"),
+        ("a.csv", "sep=;\ntext;label\na;b\n", "a.csv, line 1: 'sep='; expected the names of the columns. Remove"),
+        ("a.csv", "text,label\na,b\n".encode("utf-16-le"), "a.csv is text in UTF-16, or binary; expected text"),
+        ("a.csv", b"PK\x03\x04...", "a.csv is a ZIP file or a workbook; expected text. Save the sheet as CSV"),
+        ("a.csv", gzip.compress(b"text,label\na,b\n"), "a.csv is compressed with gzip; expected text. Add .gz"),
+        ("a.csv", b"PAR1...", "a.csv is a Parquet file; expected text. Rename it to .parquet."),
+        ("a.csv", "version https://git-lfs.github.com/spec/v1\noid", "a.csv is a pointer of Git LFS;"),
+        ("a.tsv", 'text\tlabel\n"Good\tpos\nBad"\tneg\n', "a.tsv, line 2: a quote opens a cell with a tab and a line"),
+        ("a.tsv", 'label\ttext\npos\t"Good\nneg\tBad"\n', "a.tsv, line 2: a quote opens a cell with a tab and a line"),
         ("a.csv", b"text,label\nok,x\ncaf\xe9,x\n", "a.csv, line 3: the row's 'text' has the byte 0xe9"),
-        ("a.csv", "text,label\na,b\n".encode("utf-16"), "a.csv is in UTF-16; expected UTF-8. Save it"),
-        ("a.jsonl", '{"text": "a"}'.encode("utf-16"), "a.jsonl is in UTF-16; expected UTF-8."),
+        ("a.csv", "text,label\na,b\n".encode("utf-16"), "a.csv is text in UTF-16; expected UTF-8. Save"),
+        ("a.jsonl", '{"text": "a"}'.encode("utf-16"), "a.jsonl is text in UTF-16; expected UTF-8."),
         ("a.jsonl", b'{"text": "caf\xe9", "label": "x"}\n', "'text' has the byte 0xe9 after 'caf', which is not"),
-        ("a.jsonl", "", "a.jsonl has no rows"),
+        ("a.jsonl", "", "a.jsonl is empty"),
         ("a.jsonl", '\n{"text": "a"}', "line 2: the row has no 'label'; its columns are 'text'. Fill it"),
         ("a.jsonl", '{"text": null, "label": "x"}', "is null; expected a text. Fill it, or set the task's"),
         ("a.jsonl", '{"text": "a", "label": "b", "text": "c"}', "line 1: duplicate key 'text'; expected each used"),
         ("a.jsonl", '[{"text": "a", "label": "b"}]', "a.jsonl, line 1: not a JSON object: "),
         ("a.jsonl", '{\n"text": "a"}', "a.jsonl, line 1: invalid JSON ("),
         ("a.jsonl", "{'text': 'a'}", "a.jsonl, line 1: invalid JSON ("),
-        ("a.jsonl", '{"text": NaN, "label": "x"}', "line 1: the row's 'text' is nan, expected"),
+        ("a.jsonl", '{"text": NaN, "label": "x"}', "line 1: 'text' is NaN; expected a text. Fill it, or set"),
         ("a.jsonl", '{"text": 9007199254740993, "label": "x"}', "line 1: the row's 'text' is an integer beyond"),
         ("a.jsonl", '{"text": ["a"], "label": "x"}', "a.jsonl, line 1: the row's 'text' is a list, expected a string"),
         ("a.jsonl", '{"text": "\\ud83d", "label": "x"}', "has an invalid character, half of a surrogate"),
-        ("a.parquet", "no parquet", "a.parquet is damaged after row 0"),
+        ("a.parquet", "no parquet", "a.parquet is not a Parquet file, or is incomplete. Copy it again"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_read_exactly_is_refused_with_its_cause(
@@ -135,13 +150,23 @@ def test_a_compressed_file_that_is_cut_is_damaged(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-2000])
     assert re.search(r"a\.csv\.gz is damaged \(.+\)\. Copy it again\.", error_of(path))
     path.write_text("text,label\n")
-    assert re.search(r"a\.csv\.gz is damaged \(Not a gzipped file.*\)", error_of(path))
+    assert "a.csv.gz is not compressed with gzip. Remove .gz from its name" in error_of(path)
 
 
 def test_the_operating_system_s_errors_are_not_blamed_on_the_file(tmp_path: Path) -> None:
     assert f"cannot read {tmp_path}/a.csv (No such file or directory)" in error_of(tmp_path / "a.csv")
     (tmp_path / "b.parquet").mkdir()
     assert f"cannot read {tmp_path}/b.parquet (Is a directory)" in error_of(tmp_path / "b.parquet")
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.csv")
+    assert "a.csv is a pipe or a device; expected a regular file." in error_of(tmp_path / "a.csv")
+
+
+def test_a_single_column_of_another_name_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path, "a.csv", "My Text\na\n")
+    assert "has no column 'my text'; its columns are 'My Text'. Did you mean 'My Text'?" in error_of(path, "my text")
 
 
 def test_a_blank_line_in_a_single_column_is_refused_and_at_the_end_it_is_not(tmp_path: Path) -> None:
@@ -206,7 +231,7 @@ def test_parquet_is_read_value_by_value_and_only_in_the_columns_that_are_used(tm
     columns = ["string", "large", "category", "integer", "float", "single", "boolean", "a.b"]
     assert read(path, *columns) == [
         ("a", "b", "b", "7", "7", "0.5", "true", "dot"),
-        ("2024-01-01", "c", "c", "-1", "0.5", "0.10000000149011612", "false", "dots"),
+        ("2024-01-01", "c", "c", "-1", "0.5", "0.1", "false", "dots"),
     ]
     assert read(path, "null", "string", missing="empty") == [("", "a"), ("", "2024-01-01")]
 

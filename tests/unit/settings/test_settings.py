@@ -64,7 +64,7 @@ def test_checked_settings_hold_what_was_written(base: dict[str, Any]) -> None:
     settings = check_settings(base)
     assert isinstance(settings, Settings)
     assert settings.training.steps == base["training"]["steps"]
-    assert settings.tasks.root["inference"].labels == {0: "entailment", 1: "neutral", 2: "contradiction"}
+    assert settings.tasks.root["inference"].labels == {"0": "entailment", "1": "neutral", "2": "contradiction"}
     assert settings.tasks.root["inference"].splits.test == "test"
 
 

@@ -52,7 +52,7 @@ def parse_request(body: bytes, json_length: str | None, max_texts: int) -> tuple
         location = ".".join(map(str, first["loc"])) or "request body"
         advice = "Send a request of the Open Inference Protocol, version 2"
         if first["type"] == "string_type" and "data" in first["loc"]:
-            advice = 'Send the text of each value, such as "7" for the number 7, "true", or "" for null'
+            advice = 'Send the text of each value, such as "7" for the number 7'
         raise BadRequestError(f"{location}: {first['msg']}. {advice}.") from None
 
 
