@@ -138,7 +138,7 @@ def test_an_empty_standard_input_is_refused(bundles, capsys, monkeypatch, conten
             "line 2: duplicate key 'sentence'",
         ),
         ("r.jsonl", b'{"sentence": "good"}\n{"sentence": [true]}\n', 1, "line 2: the row's 'sentence' is a list"),
-        ("r.jsonl", b'{"sentence": "good"}\n{"sentence": NaN}\n', 1, "line 2: the row's 'sentence' is nan"),
+        ("r.jsonl", b'{"sentence": "good"}\n{"sentence": NaN}\n', 1, "line 2: 'sentence' is NaN; expected a text"),
         (
             "r.jsonl",
             b'{"sentence": "good"}\n{"text": "x", "id": 1}\n',
@@ -264,7 +264,7 @@ def test_rows_before_an_invalid_one_are_answered_and_its_line_is_named(bundles, 
 def test_an_empty_file_is_refused(bundles, tmp_path, capsys, name):
     (tmp_path / name).write_text("sentence\n" if name.endswith("csv") else "\n")
     assert main(["predict", str(bundles / "mood"), str(tmp_path / name)]) == 1
-    assert "has no rows; expected at least one" in capsys.readouterr().err
+    assert "expected at least one" in capsys.readouterr().err
 
 
 def test_truncated_texts_are_marked_and_counted(bundles, capsys):

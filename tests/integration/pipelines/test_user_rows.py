@@ -118,7 +118,7 @@ REFUSED = {
     "a cell too many": (
         {"x": {**GENERATION, "text": "{question}"}},
         {"train_csv": "question,answer\n" + "question,answer,page 7\n" * 8},
-        "train.csv, line 2: 3 cells, more cells than the header has (2). Quote texts that contain commas.",
+        "train.csv, line 2: 3 cells, more cells than the header has (2). Quote texts that contain commas",
     ),
     "a backslash before a quote": (
         {"x": CLASSIFICATION},
@@ -168,7 +168,7 @@ def test_rows_that_cannot_be_read_exactly_are_refused_in_one_sentence(project: P
 
 
 OUTCOMES = {
-    "01_shift": "line 2: 3 cells, more cells than the header has (2). Quote texts that contain commas.",
+    "01_shift": "line 2: 3 cells, more cells than the header has (2). Quote texts that contain commas",
     "02_dates": [{"question": "when 0", "answer": "2024-01-01"}],
     "03_numbers": [{"text": "0.5", "label": "pos"}, {"text": "7", "label": "neg"}],
     "04_index": [{"text": "row 0", "label": "pos"}],

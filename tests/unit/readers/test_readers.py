@@ -112,7 +112,7 @@ def test_what_other_tools_write_is_read(
         ("a.csv", "sep=;\ntext;label\na;b\n", "a.csv, line 1: 'sep='; expected the names of the columns. Remove"),
         ("a.csv", "text,label\na,b\n".encode("utf-16-le"), "a.csv is text in UTF-16, or binary; expected text"),
         ("a.csv", b"PK\x03\x04...", "a.csv is a ZIP file or a workbook; expected text. Save the sheet as CSV"),
-        ("a.csv", gzip.compress(b"text,label\na,b\n", mtime=0), "a.csv is compressed with gzip; expected text. Add .gz"),
+        ("a.csv", gzip.compress(b"text,label\na,b\n", mtime=0), "a.csv is compressed with gzip; expected text. Add"),
         ("a.csv", b"PAR1...", "a.csv is a Parquet file; expected text. Rename it to .parquet."),
         ("a.csv", "version https://git-lfs.github.com/spec/v1\noid", "a.csv is a pointer of Git LFS;"),
         ("a.tsv", 'text\tlabel\n"Good\tpos\nBad"\tneg\n', "a.tsv, line 2: a quote opens a cell with a tab and a line"),
