@@ -38,6 +38,7 @@ def parse_file(file: Path, content: bytes) -> DictConfig:
         if root is not None and not isinstance(root, yaml.MappingNode):
             kind = "a list" if isinstance(root, yaml.SequenceNode) else "a single value"
             raise ConfigurationError(f"{file} is {kind}; expected a mapping. Write one `key: value` in each line.")
+        _check_equal_keys(file, root)
         return DictConfig({}) if root is None else OmegaConf.load(io.StringIO(text))  # type: ignore[return-value]
     except UnicodeDecodeError as error:
         raise ConfigurationError(
@@ -60,6 +61,26 @@ def parse_file(file: Path, content: bytes) -> DictConfig:
             f"{file} has an unsupported key or value{where} ({first_line(error)}); expected texts, numbers, booleans, "
             "null, lists and mappings. Quote the key or value."
         ) from None
+
+
+def _check_equal_keys(file: Path, node: yaml.Node | None) -> None:
+    """Refuse keys of one mapping that are written differently and are equal in Python, such as 1, 1.0 and true."""
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        keys: dict[Any, yaml.ScalarNode] = {}
+        for key, value in node.value:
+            children.append(value)
+            if isinstance(key, yaml.ScalarNode) and key.tag.rpartition(":")[2] in ("bool", "int", "float"):
+                other = keys.setdefault(yaml.SafeLoader(key.value).get_single_data(), key)
+                if other.value != key.value:
+                    raise ConfigurationError(
+                        f"{file}, line {key.start_mark.line + 1}: the keys {other.value} and {key.value} are equal in "
+                        "YAML; expected different keys. Quote them."
+                    )
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    for child in children:
+        _check_equal_keys(file, child)
 
 
 def _describe(error: yaml.YAMLError) -> str:

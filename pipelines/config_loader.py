@@ -14,6 +14,8 @@ from hyperformer.core.errors import first_line
 from hyperformer.settings import ConfigurationError
 from pipelines.config_files import Files, check_duplicates, merge, parse_file, reference_errors
 
+OTHER_FILES = ("dvc", "logging", "mlflow", "spark")
+"""Beginnings of the names of YAML files that Kedro's plugins and DVC read in the folder of an environment."""
 SUFFIXES = (".yml", ".yaml", ".json")
 
 
@@ -61,6 +63,8 @@ class ConfigLoader(OmegaConfigLoader):
                 f"the folder {conf_path} does not exist; expected the configuration of an environment. Create it, or "
                 "use another environment (--env) or configuration (--conf-source)."
             )
+        if key == "parameters":
+            self._check_file_names(conf_path)
         names = {name for pattern in patterns for name in self._fs.glob(f"{Path(conf_path).as_posix()}/{pattern}")}
         configs = {}
         for file in sorted(Path(name) for name in names if not (self.ignore_hidden and self._is_hidden(name))):
@@ -72,6 +76,16 @@ class ConfigLoader(OmegaConfigLoader):
         processed_files.update(configs)
         check_duplicates(configs)
         return configs
+
+    def _check_file_names(self, conf_path: str) -> None:
+        """Refuse a YAML file of an environment that would be ignored because of its name."""
+        known = (*self.config_patterns, *OTHER_FILES)
+        for file in sorted(Path(name) for name in self._fs.ls(conf_path, detail=False)):
+            if file.suffix in SUFFIXES and not file.name.startswith((*known, ".")):
+                raise ConfigurationError(
+                    f"{file} is never read; expected a name that begins with {', '.join(sorted(known))}. Rename it, "
+                    f"for example to parameters_{file.name}."
+                )
 
     def _parse(self, file: Path) -> Any:
         try:

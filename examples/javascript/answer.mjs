@@ -10,7 +10,14 @@ ort.env.wasm.numThreads = 1;
 const folder = process.argv[2];
 if (!folder) throw new Error("missing argument; expected the folder of an exported task");
 const bundle = await Bundle.load(ort, (file) => readFile(join(folder, file)));
+let number = 0;
 for await (const line of createInterface({ input: process.stdin })) {
-  const [answer] = await bundle.answer([JSON.parse(line)]);
-  console.log(JSON.stringify(answer));
+  number += 1;
+  try {
+    const [answer] = await bundle.answer([JSON.parse(line)]);
+    console.log(JSON.stringify(answer));
+  } catch (error) {
+    console.error(`line ${number}: ${error.message}`);
+    process.exit(1);
+  }
 }

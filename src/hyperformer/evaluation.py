@@ -69,7 +69,7 @@ def evaluate(answer: Answerer, task: Task, rows: Rows, split: Split = "test") ->
         raise HyperFormerError(f"task {task.name!r}, {split}, row {error.row + 1}: {error.reason}") from None
     table = pd.DataFrame(
         {
-            "source": [text.join_source(text.render(task.settings.text, row)) for row in rows],
+            "source": [text.join_source(text.render(task.settings.text, row, task.missing)) for row in rows],
             "truth": [task.answer_text(row) for row in rows],
             "answer": [answer.label for answer in answers],
             "probability": [answer.probabilities.get(answer.label) for answer in answers],

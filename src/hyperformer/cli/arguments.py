@@ -11,8 +11,7 @@ from typing import Any
 
 from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.readers import FORMATS, Missing, RowFile, is_row_file, parse_row, read_jsonl
-from hyperformer.readers.texts import TextRow
+from hyperformer.readers import FORMATS, Missing, RowFile, TextRow, is_row_file, parse_row, read_jsonl
 from hyperformer.runtime import Bundle, load
 
 Row = Mapping[str, Any]
@@ -55,12 +54,15 @@ def _read_standard_input(columns: list[str], missing: Missing) -> Iterator[tuple
     if sys.stdin is None:
         raise HyperFormerError("standard input is closed; expected rows in JSONL. Use a file instead.")
     file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
-    rows = read_jsonl(file, STANDARD_INPUT, columns, missing)
-    first = next(rows, None)
-    if first is None:
-        raise HyperFormerError(f"{STANDARD_INPUT} has no rows; expected at least one")
-    yield first
-    yield from rows
+    try:
+        rows = read_jsonl(file, STANDARD_INPUT, columns, missing)
+        first = next(rows, None)
+        if first is None:
+            raise HyperFormerError(f"{STANDARD_INPUT} has no rows; expected at least one")
+        yield first
+        yield from rows
+    finally:
+        file.detach()  # it would close standard input
 
 
 def load_bundle(options: argparse.Namespace) -> Bundle:

@@ -39,7 +39,7 @@ def _inspect(options: argparse.Namespace) -> None:
         lines = {
             "kind": description.kind,
             "text": format_template(description.text),
-            "answers": ", ".join(description.labels) or "any text",
+            "answers": ", ".join(map(_format_label, description.labels)) or "any text",
             "longest text": f"{description.max_source_tokens} tokens",
             "backbone": description.backbone,
             "method": description.method,
@@ -51,6 +51,11 @@ def _inspect(options: argparse.Namespace) -> None:
         print(description.task)
         for name, value in lines.items():
             print(f"  {name:12s}  {value}")
+
+
+def _format_label(label: str) -> str:
+    """Return a label, in quotes if it has a comma, a quote or an invisible character."""
+    return label if label.isprintable() and not set(",'\"") & set(label) else repr(label)
 
 
 def _format_files(folder: Path, files: Iterable[str]) -> str:

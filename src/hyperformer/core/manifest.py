@@ -127,7 +127,8 @@ def _read(folder: Path, name: str, schema: type[Manifest | Base], expected: int)
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise HyperFormerError(f"{folder} has no {name}; use the folder of an exported task") from None
+        state = f"has no {name}" if folder.is_dir() else "does not exist"
+        raise HyperFormerError(f"{folder} {state}; use the folder of an exported task") from None
     except ValueError as error:
         raise HyperFormerError(f"{path} is not valid JSON ({error}); export the task again") from None
     if not isinstance(values, dict) or values.get("format") != expected:

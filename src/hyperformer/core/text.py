@@ -39,9 +39,10 @@ def parse_template(template: str) -> tuple[tuple[str, str | None], ...]:
             literal += match["literal"] or match["brace"][0]
             continue
         if not name.strip() or ":" in name or "!" in name:
+            expected = " without ':' or '!'" if name.strip() else ""
             raise HyperFormerError(
-                f"the text {template!r} contains {{{name}}}; expected the name of a column without ':' or '!' in "
-                "braces. Rename the column, or write a literal brace as {{ or }}"
+                f"the text {template!r} contains {{{name}}}; expected the name of a column{expected} in braces. Rename "
+                "the column, or write a literal brace as {{ or }}"
             )
         pieces.append((literal, name))
         literal = ""

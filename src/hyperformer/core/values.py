@@ -16,7 +16,15 @@ SMALLEST_DECIMAL = 1e-6
 
 def is_missing(value: Any) -> bool:
     """Return whether a value is null or NaN, which stands for null in data frames."""
+    value = _unwrap(value)
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _unwrap(value: Any) -> Any:
+    """Return the Python value of a scalar of NumPy; of a float, that of its shortest decimal form."""
+    if getattr(value, "shape", None) != () or not hasattr(value, "item"):
+        return value
+    return float(str(value)) if value.dtype.kind == "f" else value.item()
 
 
 def to_text(value: Any, column: str) -> str:
@@ -36,8 +44,7 @@ def to_text(value: Any, column: str) -> str:
     """
     if isinstance(value, str):
         return value if value.isascii() else _check_characters(value, column)
-    if hasattr(value, "dtype") and hasattr(value, "item"):  # a scalar of NumPy
-        value = float(str(value)) if value.dtype.kind == "f" else value.item()
+    value = _unwrap(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):

@@ -58,6 +58,8 @@ class HubSplit:
                 except HyperFormerError as error:
                     raise HyperFormerError(f"{self.locate(number)}: {error}.") from None
                 yield number, texts
+                if number == self._source.rows:
+                    return
         if not number:
             raise HyperFormerError(f"{self.path} has no rows; expected at least one. Use another split.")
 
@@ -74,7 +76,7 @@ class HubSplit:
             yield from rows.with_format("arrow").iter(min(limit or BATCH_ROWS, BATCH_ROWS))
         except Exception as error:
             raise HyperFormerError(
-                f"cannot load split {self._split!r} of {self._name!r}, configuration {self._configuration!r} "
-                f"({first_line(error)}); expected a local folder, or a dataset on the Hub or in its cache. Set "
-                "data.source or the task's source."
+                f"cannot load split {self._split!r} of {self._name!r}, configuration "
+                f"{self._configuration or 'default'} ({first_line(error)}); expected a local folder, or a dataset on the "
+                "Hub or in its cache. Set data.source or the task's source."
             ) from error

@@ -13,7 +13,6 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -47,7 +46,7 @@ def _resolve_source(name: str, task: Task, settings: DataSettings, embedded: Pat
     return path, source.name
 
 
-def _find_local_file(name: str, path: str, configuration: str | None, split: str) -> Path | None:
+def _find_local_file(name: str, path: str, split: str) -> Path | None:
     """Return the file of a split in a local folder, or None if `path` is the name of a dataset on the Hub.
 
     Raises:
@@ -65,12 +64,14 @@ def _find_local_file(name: str, path: str, configuration: str | None, split: str
             f"task {name!r}: {files[0]} is a folder or a broken link; expected a file of rows. Replace it by the file."
         )
     if len(files) != 1:
+        shard = next((file for file in names if file.startswith(f"{split}-") and is_row_file(file)), None)
+        rename = "" if shard is None else f"Rename {shard} to {split}{Path(shard).suffix}. "
         shown = ", ".join([file.name for file in files] or names[:MAX_SHOWN]) or "no files"
         state = f"has {shown}" if folder.is_dir() else "does not exist"
         raise HyperFormerError(
             f"task {name!r}: the folder {folder} {state}; expected one file {split}.csv, .tsv, .jsonl or .parquet, "
-            "plain or .gz. Rename or add the file, set source.path, or set splits.<split> to another split, "
-            "halve_<split> or hold_out_<N>."
+            f"plain or .gz. {rename or 'Rename or add the file. '}Or set source.path, or set splits.<split> to another "
+            "split, halve_<split> or hold_out_<N>."
         )
     return files[0]
 
@@ -88,12 +89,21 @@ def _check_folder(name: str, path: str) -> None:
             f"task {name!r}: the source {str(folder)!r} is a file; expected a folder with a file for each split, such "
             f"as train.csv. Rename it so, and use {str(folder.parent)!r}."
         )
-    parent = folder.parent
-    if folder.is_dir() or parent == Path() or not parent.is_dir():
-        return
+    similar = None if folder.is_dir() else _find_similar_folder(folder)
+    if similar:
+        raise HyperFormerError(f"task {name!r}: no folder {str(folder)!r}; did you mean {str(similar)!r}?")
+
+
+def _find_similar_folder(folder: Path) -> Path | None:
+    """Return an existing folder whose path differs from that of a missing folder by a misspelt name."""
+    missing = next(path for path in reversed([folder, *folder.parents]) if not path.is_dir())
+    parent = missing.parent
     names = sorted(path.name for path in parent.iterdir() if path.is_dir())
-    if near := difflib.get_close_matches(folder.name, names, n=1):
-        raise HyperFormerError(f"task {name!r}: no folder {str(folder)!r}; did you mean {str(parent / near[0])!r}?")
+    for near in difflib.get_close_matches(missing.name, names, n=3):
+        similar = parent / near / folder.relative_to(missing)
+        if similar.is_dir() and similar != Path(near):
+            return similar
+    return None
 
 
 def check_sources(tasks: Mapping[str, Task], settings: DataSettings) -> None:
@@ -104,9 +114,9 @@ def check_sources(tasks: Mapping[str, Task], settings: DataSettings) -> None:
     """
     for name, task in tasks.items():
         if (task.settings.source.path or settings.source) != EMBEDDED:
-            path, configuration = _resolve_source(name, task, settings, Path())
+            path, _ = _resolve_source(name, task, settings, Path())
             for split in source_splits(task):
-                _find_local_file(name, path, configuration, split)
+                _find_local_file(name, path, split)
 
 
 def source_splits(task: Task) -> list[str]:
@@ -127,11 +137,11 @@ def read_split(name: str, task: Task, settings: DataSettings, embedded: Path, sp
             task, the file and the row.
     """
     path, configuration = _resolve_source(name, task, settings, embedded)
-    file = _find_local_file(name, path, configuration, split)
+    file = _find_local_file(name, path, split)
     columns = list(dict.fromkeys([*task.text_columns, task.settings.label_column]))
     source: RowFile | HubSplit
     if file is not None:
-        source = RowFile(file, columns, task.settings.missing)
+        source = RowFile(file, columns, task.settings.missing, task.settings.source.rows)
     else:
         source = HubSplit(path, configuration, split, task.settings.source, columns, task.settings.missing)
     try:
@@ -154,7 +164,7 @@ def _check_rows(source: RowFile | HubSplit, task: Task) -> Iterator[TextRow | No
         HyperFormerError: A row has no text or an invalid label. All unknown labels of a file are reported at once.
     """
     unknown: dict[str, _Unknown] = {}
-    for number, texts in islice(source, task.settings.source.rows):
+    for number, texts in source:
         if None in texts:
             yield None
             continue
@@ -205,7 +215,8 @@ def _store_rows(rows: Iterable[TextRow | None], columns: list[str]) -> tuple[Sto
                 for chunk in iter_chunks(rows, BATCH_ROWS):
                     kept = [texts for texts in chunk if texts is not None]
                     arrays = [pa.array(values, pa.string()) for values in zip(*kept, strict=True)]
-                    stream.write_table(pa.table(arrays, schema=schema)) if kept else None
+                    if kept:
+                        stream.write_table(pa.table(arrays, schema=schema))
                     count, dropped = count + len(kept), dropped + len(chunk) - len(kept)
         except BaseException:
             file.unlink()

@@ -1,4 +1,4 @@
-"""Check the rows of every task and divide them into disjoint splits."""
+"""Divide the rows of every task into disjoint splits."""
 
 from __future__ import annotations
 
@@ -56,8 +56,9 @@ def _build_splits(
     train = _select_half(read(policy["train"]), 0, seed, name) if policy["train"] in halved else read(policy["train"])
     order = make_rng(seed, "hold out", name).permutation(len(train))
     if sum(held) >= len(train):
+        rules = " and ".join(f"{HOLD_OUT}{count}" for count in held)
         raise HyperFormerError(
-            f"task {name!r}: hold_out_{held[0]} uses all of the {len(train)} training rows; expected some to remain. "
+            f"task {name!r}: {rules} hold out {sum(held)} of the {len(train)} training rows; expected some to remain. "
             "Hold out fewer rows."
         )
     splits: dict[Split, StoredRows] = {"train": train.select(mask_of(order[sum(held) :], len(train)))}

@@ -78,10 +78,14 @@ def _check_history(inputs: Collection[str], outputs: Collection[str], paths: Map
 
 def _check_inputs(paths: Mapping[str, str | None], missing: Sequence[str]) -> None:
     if missing:
-        place = paths[missing[0]] or "a path, but its entry in the catalog has none"
+        path = paths[missing[0]]
+        if path is None:
+            raise HyperFormerError(
+                f"{missing[0]} has no path in the catalog; expected `filepath` in its entry. Add it."
+            )
         raise HyperFormerError(
-            f"{missing[0]} is missing; expected it at {place}. Run the pipeline that creates it first, "
-            "or run this one without --tags."
+            f"{missing[0]} is missing; expected it at {path}. Run the pipeline that creates it first, "
+            "or run this one without --tags or --nodes."
         )
 
 

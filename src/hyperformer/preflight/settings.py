@@ -15,6 +15,13 @@ from hyperformer.settings.methods import METHOD_SETTINGS
 from hyperformer.settings.renamed import RENAMED_VALUES, generic_name, new_name
 from hyperformer.settings.tasks import TASK_SETTINGS
 
+EXPECTED = {
+    "list_type": "a list, such as [a, b]",
+    "tuple_type": "a list, such as [a, b]",
+    "dict_type": "a mapping, such as {name: value}",
+    "model_type": "a block of settings, such as {name: value}",
+}
+"""What an invalid setting should be, by the type of the error."""
 S = TypeVar("S", bound=RunSettings)
 
 
@@ -61,9 +68,13 @@ def _message(error: Any, schema: type[RunSettings]) -> str:
         return f"the setting {setting!r} is {error['input']!r}, which is now called {new!r}; rename it"
     if error["type"] == "literal_error":
         return f"the setting {setting!r} is {error['input']!r}; {suggest_name(str(error['input']), _choices(error))}"
-    if isinstance(error["input"], bool) and error["type"] == "string_type":
+    if error["type"] == "string_type" and isinstance(error["input"], bool):
         advice = "Quote yes, no, on, off, true and false in YAML"
         return f"the setting {setting!r} is the boolean {error['input']}; expected a string. {advice}"
+    if error["type"] == "string_type" and isinstance(error["input"], int | float):
+        return f"the setting {setting!r} is the number {error['input']}; expected a string. Quote it in YAML"
+    if error["type"] in EXPECTED:
+        return f"the setting {setting!r} is {error['input']!r}; expected {EXPECTED[error['type']]}"
     got = "" if error["type"] == "value_error" else f", got {error['input']!r}"
     return f"the setting {setting!r} is invalid: {error['msg'].removeprefix('Value error, ')}{got}"
 
@@ -90,6 +101,8 @@ def _resolve(loc: tuple[int | str, ...], schema: type[RunSettings]) -> tuple[lis
     path: list[str] = []
     names: list[str] = []
     for part in loc:
+        if part == "[key]":  # pydantic's name for the key of a mapping
+            continue
         fields = _fields(model)
         names, model = list(fields), fields.get(str(part))
         path.append(str(part))

@@ -76,12 +76,21 @@ class _Converter:
         """Return the texts of rows in the lines from `first` to `last`, each with its line."""
         is_row_a_line = len(rows) == last - first + 1
         lines: Iterable[int] = range(first, last + 1) if is_row_a_line else _locate_rows(rows, first, self._newline)
-        is_ambiguous = self._delimiter == "\t" and not is_row_a_line and any(map(_find_merged_lines, rows))
+        is_ambiguous = (
+            self._delimiter == "\t" and not is_row_a_line and any(self._find_merged_lines(row) for row in rows)
+        )
         if set(map(len, rows)) == {self._width} and self._blank_line is None and not is_ambiguous:
             selected = list(map(self._select, rows))
             if _is_utf8("".join(chain.from_iterable(selected))):
                 return zip(lines, selected, strict=False)
         return self._convert_each(zip(lines, rows, strict=False))
+
+    def _find_merged_lines(self, row: Sequence[str]) -> str | None:
+        """Return the cell of a row of a TSV file that has a tab and a line break, as rows have that a quote merges.
+
+        Databases write TSV without quotes, so that a quote at the beginning of a text may take in the rows after it.
+        """
+        return next((text for text in row if "\t" in text and self._newline in text), None)
 
     def _convert_each(self, rows: Iterable[tuple[int, list[str]]]) -> Iterator[tuple[int, TextRow]]:
         for line, row in rows:
@@ -97,7 +106,7 @@ class _Converter:
                     f"{self._name}, line {self._blank_line}: a blank line; expected a cell. Write a pair of quotes for "
                     "an empty text, or remove the line."
                 )
-            if self._delimiter == "\t" and (merged := _find_merged_lines(row)):
+            if self._delimiter == "\t" and (merged := self._find_merged_lines(row)):
                 raise HyperFormerError(
                     f"{location}: a quote opens a cell with a tab and a line break, {merged[:40]!r}, which may be "
                     "several rows; expected quotes that belong to the text to be doubled, in a quoted cell. Save "
@@ -110,14 +119,6 @@ class _Converter:
             except HyperFormerError as error:
                 raise HyperFormerError(f"{location}: {error}.") from None
             yield line, texts
-
-
-def _find_merged_lines(row: Sequence[str]) -> str | None:
-    """Return the cell of a row of a TSV file that has a tab and a line break, as rows have that a quote merges.
-
-    Databases write TSV without quotes, so that a quote at the beginning of a text may take in the rows after it.
-    """
-    return next((text for text in row if "\t" in text and "\n" in text), None)
 
 
 def _is_utf8(text: str) -> bool:
@@ -187,6 +188,8 @@ def _quotes_error(error: csv.Error, file: TextIO, name: str, first: int, last: i
     file.seek(0)
     if "limit" in str(error):
         reason = f"a cell has more than {MAX_CELL} characters; a quote may not be closed. Close the quote"
+    elif "end of data" in str(error):
+        reason = f"a quote opens a cell and nothing closes it. {ADVICE}"
     elif '\\"' in "".join(islice(file, first - 1, last)):
         reason = (
             'a backslash before a quote (\\"); expected quotes in a cell to be doubled (""). Write the file without an '
@@ -194,8 +197,6 @@ def _quotes_error(error: csv.Error, file: TextIO, name: str, first: int, last: i
         )
     elif "new-line" in str(error):
         reason = "a carriage return in a cell that is not quoted. Quote the cell, or remove the carriage return"
-    elif "end of data" in str(error):
-        reason = f"a quote opens a cell and nothing closes it. {ADVICE}"
     else:
         reason = f"text follows the closing quote of a cell. {ADVICE}"
     return HyperFormerError(f"{name}, line {first}: {reason}.")

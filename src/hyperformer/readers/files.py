@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import shutil
@@ -9,8 +10,9 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 from hyperformer.core.errors import HyperFormerError, first_line
 from hyperformer.readers.delimited import read_csv, read_tsv
@@ -21,6 +23,7 @@ from hyperformer.readers.texts import Missing, TextRow
 GZIP = ".gz"
 FORMATS = ("csv", "tsv", "jsonl", "parquet")
 """The suffixes of files of rows; each may be followed by `.gz`."""
+LFS_POINTER = b"version https://git-lfs"
 BINARY_FORMATS = {
     b"\xff\xfe\x00\x00": "text in UTF-32; expected UTF-8. Save it as UTF-8",
     b"\xff\xfe": "text in UTF-16; expected UTF-8. Save it as UTF-8",
@@ -28,7 +31,6 @@ BINARY_FORMATS = {
     b"\x1f\x8b": "compressed with gzip; expected text. Add .gz to its name",
     b"PK\x03\x04": "a ZIP file or a workbook; expected text. Save the sheet as CSV in UTF-8",
     b"PAR1": "a Parquet file; expected text. Rename it to .parquet",
-    b"version https://git-lfs": "a pointer of Git LFS; expected rows. Download the file with git lfs pull",
 }
 """Description of the files that begin with some bytes, and what to do."""
 SAMPLE = 1 << 16
@@ -52,10 +54,11 @@ class RowFile:
         path: A file whose name ends in one of `FORMATS`, or in `.gz` after it.
         columns: Columns to read; other columns are not looked at.
         missing: Meaning of a value that is null or missing in JSONL or Parquet; a cell of CSV is never missing.
+        limit: Number of rows to read, or None for all.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], missing: Missing = None) -> None:
-        self.path, self.columns, self.missing = path, list(columns), missing
+    def __init__(self, path: Path, columns: Sequence[str], missing: Missing = None, limit: int | None = None) -> None:
+        self.path, self.columns, self.missing, self.limit = path, list(columns), missing, limit
         self._format = _format(path.name)
         self.unit = "row" if self._format == "parquet" else "line"
 
@@ -75,7 +78,7 @@ class RowFile:
                 if first is None:
                     raise HyperFormerError(f"{self.path} has no rows; expected at least one. Use another file.")
                 yield first
-                yield from rows
+                yield from rows if self._format == "jsonl" or not self.limit else islice(rows, self.limit - 1)
         except gzip.BadGzipFile as error:
             if "Not a gzipped file" not in str(error):
                 raise HyperFormerError(f"{self.path} is damaged ({first_line(error)}). Copy it again.") from None
@@ -85,6 +88,8 @@ class RowFile:
         except (EOFError, zlib.error) as error:
             raise HyperFormerError(f"{self.path} is damaged ({first_line(error)}). Copy it again.") from None
         except OSError as error:
+            if error.errno == errno.ENOSPC:  # of temporary files
+                raise
             raise HyperFormerError(
                 f"cannot read {self.path} ({error.strerror or first_line(error)}). Check the path, its permissions and "
                 "the disk."
@@ -97,7 +102,9 @@ class RowFile:
                 f"{self.path} is a pipe or a device; expected a regular file. Copy the rows to a file."
             )
         name, is_compressed = str(self.path), self.path.name.lower().endswith(GZIP)
-        with cast(BinaryIO, gzip.open(self.path)) if is_compressed else self.path.open("rb") as file:
+        with cast(io.BufferedReader, gzip.open(self.path)) if is_compressed else self.path.open("rb") as file:
+            if file.peek(len(LFS_POINTER)).startswith(LFS_POINTER):
+                raise HyperFormerError(f"{name} is a pointer of Git LFS; expected rows. Run git lfs pull.")
             if self._format == "parquet" and is_compressed:  # its reader seeks
                 with tempfile.TemporaryFile() as copy:
                     shutil.copyfileobj(file, copy)
@@ -112,7 +119,7 @@ class RowFile:
                 newline = "\r" if b"\n" not in start and self._format != "jsonl" else "\n"
                 with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline) as text:
                     if self._format == "jsonl":
-                        yield read_jsonl(text, name, self.columns, self.missing)
+                        yield read_jsonl(text, name, self.columns, self.missing, self.limit)
                     else:
                         yield (read_csv if self._format == "csv" else read_tsv)(text, name, self.columns, newline)
 

@@ -60,7 +60,7 @@ def parse_row(line: str, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def read_jsonl(
-    file: TextIO, name: str, columns: Sequence[str], missing: Missing = None
+    file: TextIO, name: str, columns: Sequence[str], missing: Missing = None, limit: int | None = None
 ) -> Iterator[tuple[int, TextRow]]:
     """Yield the texts of each row's used columns, with the number of its line; blank lines are no rows.
 
@@ -69,11 +69,12 @@ def read_jsonl(
         name: Name of the file, for messages.
         columns: Columns to read.
         missing: Meaning of a value that is null or missing.
+        limit: Number of rows to read, or None for all.
 
     Raises:
         HyperFormerError: A line is not a JSON object, a value has no text, or no row has a column.
     """
-    unseen, row = set(columns), dict[str, Any]()
+    unseen, row, count = set(columns), dict[str, Any](), 0
     for number, line in enumerate(file, start=1):
         if line.isspace():
             continue
@@ -85,5 +86,8 @@ def read_jsonl(
         if unseen:
             unseen.difference_update(row)
         yield number, texts
+        count += 1
+        if count == limit:
+            break
     if row and unseen:
         check_columns(columns, list(row), name)

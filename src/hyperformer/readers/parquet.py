@@ -56,6 +56,10 @@ def read_parquet(
                     except HyperFormerError as error:
                         raise HyperFormerError(f"{name}, row {number}: {error}.") from None
                     yield number, texts
+    except UnicodeDecodeError:
+        raise HyperFormerError(
+            f"{name}, after row {number}: text that is not UTF-8; expected text in UTF-8. Write the file again."
+        ) from None
     except (pa.ArrowException, OSError) as error:
         if getattr(error, "errno", None) is not None:  # of the operating system, not of the file
             raise
@@ -87,9 +91,9 @@ def _check_type(type_: pa.DataType, column: str, name: str) -> None:
     while pa.types.is_dictionary(inner) or isinstance(inner, pa.BaseExtensionType):
         inner = inner.value_type if pa.types.is_dictionary(inner) else inner.storage_type
     is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    is_other = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null)
-    if not any(is_type(inner) for is_type in (*is_text, *is_other)):
+    is_number = (pa.types.is_integer, pa.types.is_float32, pa.types.is_float64)
+    if not any(is_type(inner) for is_type in (*is_text, *is_number, pa.types.is_boolean, pa.types.is_null)):
         raise HyperFormerError(
-            f"{name}: the column {column!r} has the type {type_}; expected strings, numbers or booleans. Convert the "
-            "column to strings."
+            f"{name}: the column {column!r} has the type {type_}; expected strings, numbers of 32 or 64 bits, or "
+            "booleans. Convert the column to strings."
         )

@@ -22,7 +22,7 @@ from hyperformer.settings.transfer import TransferSettings
 class RunSettings(SettingsModel):
     """Settings of training, evaluation and export on tasks whose rows exist."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)]
     """Seed of everything random: splits, initial weights and the order of rows."""
     backbone: BackboneSettings
     data: DataSettings

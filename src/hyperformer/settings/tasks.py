@@ -71,7 +71,8 @@ def _parse_source(value: Any) -> Source:
         return value
     if isinstance(value, list | tuple) and len(value) == 2 and all(isinstance(text, str) for text in value):
         return value[0], value[1]
-    raise ValueError(f"expected a string, or a list of two strings, got {value!r}")
+    advice = '. Quote a text that begins with a brace: "{column}"' if isinstance(value, Mapping) else ""
+    raise ValueError(f"expected a string, or a list of two strings, got {value!r}{advice}")
 
 
 class TaskSettings(SettingsModel):
@@ -106,11 +107,17 @@ def _parse_task(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     if "kind" not in value:
-        raise_errors("Tasks", [InitErrorDetails(type="missing", loc=("kind",), input=value)])
+        known = set(TASK_SETTINGS.fields())
+        unknown = [
+            InitErrorDetails(type="extra_forbidden", loc=(str(name),), input=setting)
+            for name, setting in value.items()
+            if name not in known
+        ]
+        raise_errors("Tasks", [InitErrorDetails(type="missing", loc=("kind",), input=value), *unknown])
     kind = value["kind"]
     if not isinstance(kind, str) or kind not in TASK_SETTINGS:
-        known = known_choices(TASK_SETTINGS)
-        raise_errors("Tasks", [InitErrorDetails(type="literal_error", loc=("kind",), input=kind, ctx=known)])
+        choices = known_choices(TASK_SETTINGS)
+        raise_errors("Tasks", [InitErrorDetails(type="literal_error", loc=("kind",), input=kind, ctx=choices)])
     other = set(TASK_SETTINGS.fields()) - TASK_SETTINGS[kind].model_fields.keys()
     present = {name: setting for name, setting in value.items() if setting is not None or name not in other}
     return TASK_SETTINGS[kind].model_validate(present)
@@ -157,6 +164,8 @@ class Tasks(RootModel[dict[str, Annotated[SerializeAsAny[TaskSettings], BeforeVa
 
     @model_validator(mode="after")
     def _check_names(self) -> Tasks:
+        if not self.root:
+            raise ValueError("there are no tasks; expected a block for each task. Add one under `tasks`")
         names: dict[str, str] = {}
         for name in self.root:
             _check_name(name)

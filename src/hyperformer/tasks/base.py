@@ -42,7 +42,10 @@ class Task(ABC):
 
     def __init__(self, name: str, settings: TaskSettings) -> None:
         self.name, self.settings = name, settings
-        self.text_columns = text.find_columns(settings.text)
+        try:
+            self.text_columns = text.find_columns(settings.text)
+        except HyperFormerError as error:
+            raise HyperFormerError(f"task {name!r}: {error}") from None
         unknown = [metric for metric in settings.metrics if metric not in self.METRICS]
         if unknown:
             known = ", ".join(self.METRICS)

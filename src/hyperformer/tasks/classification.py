@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -47,6 +48,16 @@ OUTSIDE = -1
 """Index of a generated answer that is none of the labels; it always counts as wrong."""
 
 
+BOOLEAN_TEXTS = {"true": ("True", "TRUE"), "false": ("False", "FALSE")}
+"""Texts that data frames and spreadsheets write for a boolean."""
+YAML_BOOLEANS = {**dict.fromkeys(("y", "yes", "on"), "true"), **dict.fromkeys(("n", "no", "off"), "false")}
+"""Words that YAML reads as booleans if they are not quoted, and the texts of the booleans."""
+YAML_NUMBER = re.compile(r"[-+]?\.?\d[\w:.+-]*")
+"""The form of texts that YAML may read as numbers, such as 007, +1, 0x1F and 12:30."""
+NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", re.ASCII)
+"""The form of a number; other texts, such as 007, do not match a label that is a number."""
+
+
 def _parse_label(label: Any) -> str:
     """Return the text of a label, which YAML may have read as a number or a boolean.
 
@@ -86,11 +97,16 @@ class ClassificationSettings(TaskSettings):
             raise ValueError("a classification task must have at least two `labels`")
         if len(set(self.labels.values())) < len(self.labels):
             raise ValueError("two labels have the same answer text; give them different texts, or use `merge_labels`")
+        numbers = [Decimal(label) for label in self.labels if NUMBER.fullmatch(label)]
+        if len(set(numbers)) < len(numbers):
+            raise ValueError("two labels are the same number; keep one of them")
         merged = [label for labels in self.merge_labels.values() for label in labels]
         for label in merged:
             if label not in self.labels:
                 hint = suggest_name(label, self.labels)
-                raise ValueError(f"`merge_labels` has {label!r}, which `labels` has not; {hint}")
+                raise ValueError(
+                    f"`merge_labels` has {label!r}, which `labels` has not; {hint}. `labels` has all labels"
+                )
             if merged.count(label) > 1:
                 raise ValueError(f"`merge_labels` has {label!r} twice; merge each label once")
         if len(set(self.answer_texts().values())) < 2:
@@ -101,14 +117,6 @@ class ClassificationSettings(TaskSettings):
         """Return the answer text of each label, after merging."""
         answers = {label: text for text, labels in self.merge_labels.items() for label in labels}
         return {label: answers.get(label, text) for label, text in self.labels.items()}
-
-
-BOOLEAN_TEXTS = {"true": ("True", "TRUE"), "false": ("False", "FALSE")}
-"""Texts that data frames and spreadsheets write for a boolean."""
-YAML_BOOLEANS = ("y", "yes", "on", "true", "n", "no", "off", "false")
-"""Words that YAML reads as booleans if they are not quoted."""
-NUMBER = re.compile(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
-"""The form of a number; other texts, such as 007, do not match a label that is a number."""
 
 
 def _simplify(label: str) -> str:
@@ -131,11 +139,11 @@ class Classification(Task):
         texts = self.settings.answer_texts()
         answers = list(dict.fromkeys(texts.values()))
         self._index: dict[str, int] = {}
-        self._numbers: dict[float, int] = {}
+        self._numbers: dict[Decimal, int] = {}
         for label, answer in texts.items():
             index = self._index[label] = answers.index(answer)
             if NUMBER.fullmatch(label):
-                self._numbers[float(label)] = index
+                self._numbers[Decimal(label)] = index
         for label, spellings in BOOLEAN_TEXTS.items():
             if label in texts:
                 self._index = dict.fromkeys(spellings, self._index[label]) | self._index
@@ -156,7 +164,7 @@ class Classification(Task):
         label = to_text(row.get(column), column)
         index = self._index.get(label)
         if index is None and self._numbers and NUMBER.fullmatch(label):
-            index = self._numbers.get(float(label))
+            index = self._numbers.get(Decimal(label))
         if index is None:
             known = ", ".join(self.settings.labels)
             raise LabelError(column, label, known, self._advise(label))
@@ -164,11 +172,15 @@ class Classification(Task):
 
     def _advise(self, label: str) -> str:
         """Return the advice for an unknown label."""
-        boolean = "True" if label.lower() in YAML_BOOLEANS[:4] else "False"
-        if label.lower() in YAML_BOOLEANS and boolean.lower() in self.settings.labels:
-            return f'YAML reads the label {label} as {boolean} if it is not quoted; write "{label}" in `labels`'
-        if re.fullmatch(r"0[\d_]+|\d+(:\d+)+", label) and self._numbers:
-            return f'YAML reads the label {label} as a number if it is not quoted; write "{label}" in `labels`'
+        boolean = YAML_BOOLEANS.get(label.lower())
+        if boolean in self.settings.labels:
+            kind = str(boolean).capitalize()
+        elif YAML_NUMBER.fullmatch(label) and not NUMBER.fullmatch(label) and self._numbers:
+            kind = "a number"
+        else:
+            kind = ""
+        if kind:
+            return f'YAML reads the label {label} as {kind} if it is not quoted; write "{label}" in `labels`'
         if label == "":
             return "Fill the empty labels, or remove the rows; for null, set `missing: drop`"
         similar = [text for text in self.settings.labels if _simplify(text) == _simplify(label)]

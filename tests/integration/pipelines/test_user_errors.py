@@ -31,7 +31,7 @@ def assert_one_sentence(result: CompletedProcess[str], message: str) -> None:
         ("rows: {type: MemoryDataset, credentials: me}", "Unable to find credentials 'me'"),
         (
             "rows: {type: MemoryDataset}",
-            "rows is missing; expected it at a path, but its entry in the catalog has none",
+            "rows has no path in the catalog; expected `filepath` in its entry. Add it",
         ),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.core.values import MAX_INTEGER, to_text
+from hyperformer.core.values import MAX_INTEGER, is_missing, to_text
 
 
 @pytest.mark.parametrize(
@@ -60,6 +60,7 @@ def test_each_value_has_one_text(value: object, text: str) -> None:
         (np.datetime64("2024-01-01"), "is a date,"),
         (decimal.Decimal("1.5"), "is a Decimal"),
         (["x"], "is a list"),
+        (np.array([7]), "is a ndarray"),
         ({"x": 1}, "is a dict"),
         (b"x", "is a bytes"),
         ("a\ud83d", r"half of a surrogate pair \(\\ud83d\)"),
@@ -69,6 +70,13 @@ def test_each_value_has_one_text(value: object, text: str) -> None:
 def test_a_value_without_an_exact_text_is_refused(value: object, message: str) -> None:
     with pytest.raises(HyperFormerError, match=message):
         to_text(value, "a")
+
+
+@pytest.mark.parametrize("value", [None, math.nan, np.float64("nan"), np.float32("nan")])
+def test_null_and_nan_are_missing(value: object) -> None:
+    assert is_missing(value)
+    assert not is_missing(0.0)
+    assert not is_missing("")
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False, max_value=MAX_INTEGER, min_value=-MAX_INTEGER))

@@ -298,7 +298,7 @@ def test_a_stream_that_breaks_off_is_an_error_and_its_copy_is_removed(
 
     monkeypatch.setattr("hyperformer.data.hub.load_dataset", lambda *_, **__: IterableDataset.from_generator(hub))
     message = error_of(DataSettings(source="org/name"), source={"rows": 2000})
-    assert "task 't': cannot load split 'train' of 'org/name', configuration None (" in message
+    assert "task 't': cannot load split 'train' of 'org/name', configuration default (" in message
     assert "the line is dead" in message
     assert not list((tmp_path / "temporary").glob("*.arrow"))
 
@@ -366,7 +366,7 @@ def test_the_rows_of_a_seed_are_always_the_same(tmp_path: Path) -> None:
 
 def test_holding_out_all_of_train_is_refused(tmp_path: Path) -> None:
     message = error_of(write_folder(tmp_path / "rows"), splits={"test": "hold_out_10"})
-    assert "hold_out_10 uses all of the 10 training rows" in message
+    assert "hold_out_10 hold out 10 of the 10 training rows" in message
 
 
 def test_rows_that_are_also_in_a_later_split_are_removed_and_counted(tmp_path: Path) -> None:

@@ -33,8 +33,14 @@ from hyperformer.serving.string_graph.nodes import EXTENSIONS, Nodes
 from hyperformer.settings import DataSettings, Tasks
 from hyperformer.tasks import make_tasks
 
+
+def is_in_any_file(value: str) -> bool:
+    """Return whether every format can hold a text; TSV refuses tabs beside line breaks, and NULs look like UTF-16."""
+    return "\0" not in value and not ("\t" in value and set("\r\n") & set(value))
+
+
 TEMPLATES: list[Source] = ["{a} {b}", "{{{b}}} of $5: {a}\n{a}", ("{a}", "second: {b}")]
-texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=12).filter(is_in_any_file)
 integers = st.integers(-MAX_INTEGER, MAX_INTEGER)
 floats = st.floats(-MAX_INTEGER, MAX_INTEGER, allow_nan=False)
 json_values = st.one_of(texts, integers, floats, st.booleans())
@@ -49,7 +55,9 @@ TYPES: dict[pa.DataType, st.SearchStrategy[Any]] = {
     pa.float64(): floats,
     pa.bool_(): st.booleans(),
 }
-fast = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+fast = settings(
+    max_examples=30, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+)
 
 
 @pytest.fixture
@@ -127,8 +135,7 @@ def read_graph_texts(template: Source, rows: list[dict[str, str]]) -> list[Sourc
 @fast
 @given(st.data(), st.sampled_from(TEMPLATES))
 def test_of_a_string_graph(data: st.DataObject, template: Source) -> None:
-    without_nul = json_values.filter(lambda value: "\0" not in str(value))  # it ends a string in the operators
-    rows = data.draw(st.lists(st.fixed_dictionaries({"a": without_nul, "b": without_nul}), min_size=1, max_size=4))
+    rows = data.draw(st.lists(st.fixed_dictionaries({"a": json_values, "b": json_values}), min_size=1, max_size=4))
     served = [{column: to_text(value, column) for column, value in row.items()} for row in rows]
     assert read_graph_texts(template, served) == [text.render(template, row) for row in rows]
 

@@ -34,9 +34,8 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
     """Write a bundle's task as one graph that maps the strings [B] of each column to `label` [B].
 
     `name_inputs` names the input of each column. The other outputs are the outputs of the bundle's graph, and
-    `truncated` [B]: whether a row's text was truncated.
-    The graph's tokens and answers are compared with the bundle's on `PROBES` and on `rows`; if any differ, the graph is
-    not written.
+    `truncated` [B]: whether a row's text was truncated. The graph's tokens and answers are compared with the bundle's
+    on `PROBES` and on `rows`; if any differ, the graph is not written.
 
     Args:
         folder: the bundle.
