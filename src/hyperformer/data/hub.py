@@ -77,6 +77,6 @@ class HubSplit:
         except Exception as error:
             raise HyperFormerError(
                 f"cannot load split {self._split!r} of {self._name!r}, configuration "
-                f"{self._configuration or 'default'} ({first_line(error)}); expected a local folder, or a dataset on the "
-                "Hub or in its cache. Set data.source or the task's source."
+                f"{self._configuration or 'default'} ({first_line(error)}); expected a local folder, or a dataset on "
+                "the Hub or in its cache. Set data.source or the task's source."
             ) from error
