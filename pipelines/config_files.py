@@ -64,18 +64,18 @@ def parse_file(file: Path, content: bytes) -> DictConfig:
 
 
 def _check_equal_keys(file: Path, node: yaml.Node | None) -> None:
-    """Refuse keys of one mapping that are written differently and are equal in Python, such as 1, 1.0 and true."""
+    """Refuse keys of one mapping that are equal in Python, such as 1, 1.0 and true: one would replace the other."""
     children: list[yaml.Node] = []
     if isinstance(node, yaml.MappingNode):
         keys: dict[Any, yaml.ScalarNode] = {}
         for key, value in node.value:
             children.append(value)
             if isinstance(key, yaml.ScalarNode) and key.tag.rpartition(":")[2] in ("bool", "int", "float"):
-                other = keys.setdefault(yaml.SafeLoader(key.value).get_single_data(), key)
-                if other.value != key.value:
+                other = keys.setdefault(yaml.safe_load(key.value), key)
+                if other is not key:
                     raise ConfigurationError(
                         f"{file}, line {key.start_mark.line + 1}: the keys {other.value} and {key.value} are equal in "
-                        "YAML; expected different keys. Quote them."
+                        "YAML; expected different keys. Quote or remove one."
                     )
     elif isinstance(node, yaml.SequenceNode):
         children = node.value

@@ -158,6 +158,45 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_a_misspelt_folder_above_is_answered_too(tmp_path: Path) -> None:
+    write_folder(tmp_path / "questions")
+    (tmp_path / "rows").mkdir()
+    write_folder(tmp_path / "rows/x")
+    message = error_of(DataSettings(source=str(tmp_path / "row/x")))
+    assert message == f"task 't': no folder '{tmp_path}/row/x'; did you mean '{tmp_path}/rows/x'?"
+
+
+def test_a_file_of_a_hub_is_to_be_renamed(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "rows", "parquet")
+    (tmp_path / "rows/train.parquet").rename(tmp_path / "rows/train-00000-of-00001.parquet")
+    assert "Rename train-00000-of-00001.parquet to train.parquet. Or set" in error_of(source)
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "rows", "parquet")
+    (tmp_path / "rows/train.parquet").unlink()
+    (tmp_path / "rows/train.parquet").mkdir()
+    assert "rows/train.parquet is a folder or a broken link; expected a file of rows" in error_of(source)
+
+
+def test_a_suffix_may_be_in_upper_case(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "rows", "csv")
+    (tmp_path / "rows/train.csv").rename(tmp_path / "rows/train.CSV")
+    assert len(prepare_task(source)[0]["train"]) == 10
+
+
+def test_rows_that_are_all_dropped_are_an_error(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "rows", train=[{"a": None, "b": "x", "label": "0"}] * 3)
+    message = error_of(source, missing="drop")
+    assert "a value of 'a' or 'b' or 'label' is null or missing in each of the 3 rows" in message
+
+
+def test_dropped_rows_are_counted(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "rows", train=[*make_rows(0, 3), {"a": "x", "label": "0"}])
+    _, counts = prepare_task(source, missing="drop")
+    assert counts["train"] == {"rows": 3, "removed": 0, "dropped": 1}
+
+
 def test_a_misspelt_folder_is_answered_with_its_sibling_and_not_looked_up_on_a_hub(tmp_path: Path) -> None:
     write_folder(tmp_path / "questions")
     message = error_of(DataSettings(source=str(tmp_path / "question")))
@@ -367,6 +406,9 @@ def test_the_rows_of_a_seed_are_always_the_same(tmp_path: Path) -> None:
 def test_holding_out_all_of_train_is_refused(tmp_path: Path) -> None:
     message = error_of(write_folder(tmp_path / "rows"), splits={"test": "hold_out_10"})
     assert "hold_out_10 hold out 10 of the 10 training rows" in message
+    splits = {"validation": "hold_out_4", "test": "hold_out_8"}
+    message = error_of(write_folder(tmp_path / "rows"), splits=splits)
+    assert "hold_out_4 and hold_out_8 hold out 12 of the 10 training rows; expected some to remain" in message
 
 
 def test_rows_that_are_also_in_a_later_split_are_removed_and_counted(tmp_path: Path) -> None:

@@ -41,6 +41,13 @@ def load_error(*arguments: Any, **options: Any) -> str:
         pytest.param("- a\n", " is a list; expected a mapping. Write", id="list"),
         pytest.param("hello\n", " is a single value; expected a mapping.", id="text"),
         pytest.param("a: 1\na: 2\n", ", line 2, column 1: found duplicate key a. Fix the YAML", id="duplicate"),
+        pytest.param(
+            "a: {1: b, true: c}\n", ", line 1: the keys 1 and true are equal in YAML; expected", id="1-and-true"
+        ),
+        pytest.param(
+            "a: [{1: b,\n 1.0: c}]\n", ", line 2: the keys 1 and 1.0 are equal in YAML; expected", id="1-and-1.0"
+        ),
+        pytest.param("a: {1: b, 1: c}\n", ", line 1: the keys 1 and 1 are equal in YAML; expected", id="1-twice"),
         pytest.param("a:\n\tb: 1\n", ", line 2, column 1: found character '\\t' that cannot start any token", id="tab"),
         pytest.param("a: &x {b: *x}\n", " an anchor contains itself; expected a finite mapping.", id="recursive"),
         pytest.param("a: &x [*x]\n", " an anchor contains itself; expected a finite mapping.", id="recursive-list"),
@@ -96,6 +103,16 @@ def test_a_path_that_is_no_file_is_reported(tmp_path):
     (tmp_path / "env/parameters.yml").rmdir()
     (tmp_path / "env/parameters.yml").symlink_to("nowhere")
     assert load_error(tmp_path, {}).startswith(f"{tmp_path}/env/parameters.yml is a broken link; expected a YAML file.")
+
+
+@pytest.mark.parametrize("name", ["tasks.yml", "paramters.yml", "my_parameters.yaml"])
+def test_a_file_that_would_never_be_read_is_reported(tmp_path, name):
+    message = load_error(tmp_path, {"base/parameters.yml": "a: 1\n", f"env/{name}": "b: 1\n"})
+    assert f"env/{name} is never read; expected a name that begins with catalog, credentials, " in message
+    assert message.endswith(f"Rename it, for example to parameters_{name}.")
+    others = {f"env/{name}": "" for name in ("mlflow.yml", "dvc.yaml", "catalog_more.yml", ".hidden.yml", "notes.md")}
+    (tmp_path / "env" / name).unlink()
+    assert load(tmp_path, {"base/parameters.yml": "a: 1\n", **others}) == {"a": 1}
 
 
 def test_a_missing_folder_or_file_is_reported(tmp_path):

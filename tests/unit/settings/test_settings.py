@@ -294,6 +294,39 @@ def test_an_answer_that_yaml_takes_for_a_truth_value_asks_for_quotes(tree: dict[
     )
 
 
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"labels": {0: 1, 1: "x"}}, "'tasks.sentiment.labels.0' is the number 1; expected a string. Quote it in YAML"),
+        ({"metrics": "accuracy"}, "'tasks.sentiment.metrics' is 'accuracy'; expected a list, such as [a, b]"),
+        ({"source": "rows"}, "'tasks.sentiment.source' is 'rows'; expected a block of settings, such as {name: value}"),
+        ({"merge_labels": {"x": "0"}}, "'tasks.sentiment.merge_labels.x' is '0'; expected a list, such as [a, b]"),
+        ({"merge_labels": {9: ["0"]}}, "'tasks.sentiment.merge_labels.9' is the number 9; expected a string. Quote it"),
+        ({"text": {"amount": None}}, 'Quote a text that begins with a brace: "{column}"'),
+    ],
+)
+def test_a_setting_of_another_type_says_what_is_expected(tree: dict[str, Any], change: Any, expected: str) -> None:
+    tree["tasks"]["sentiment"].update(change)
+    assert expected in error_of(tree)
+
+
+def test_no_tasks_are_refused(tree: dict[str, Any]) -> None:
+    tree["tasks"] = {}
+    assert "there are no tasks; expected a block for each task. Add one under `tasks`" in error_of(tree)
+
+
+def test_a_misspelt_kind_is_named(tree: dict[str, Any]) -> None:
+    tree["tasks"]["sentiment"]["kin"] = tree["tasks"]["sentiment"].pop("kind")
+    message = error_of(tree)
+    assert "'tasks.sentiment.kind' is missing" in message
+    assert "unknown setting 'tasks.sentiment.kin'; did you mean 'kind'?" in message
+
+
+def test_a_seed_that_is_a_float_is_refused(tree: dict[str, Any]) -> None:
+    tree["seed"] = 1e3
+    assert "'seed' is invalid: Input should be a valid integer, got 1000.0" in error_of(tree)
+
+
 def test_a_task_without_metrics_is_refused(tree: dict[str, Any]) -> None:
     tree["tasks"]["sentiment"]["metrics"] = []
     assert "'tasks.sentiment.metrics' is invalid" in error_of(tree)
