@@ -20,6 +20,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from hyperformer.core.errors import first_line
 from hyperformer.core.progress import track
@@ -101,7 +102,8 @@ def evaluate_baselines(
                 raise ValueError("all training rows have the same answer")
             features = make_features()
             _check_spread(features[0])
-            scores[name] = _score(task, labels[2], _predict(task, features, labels))
+            with threadpool_limits(1):  # the result must not depend on the number of threads
+                scores[name] = _score(task, labels[2], _predict(task, features, labels))
         except ValueError as error:  # of this module, or of scikit-learn
             notes[name] = f"left out, because {first_line(error).rstrip('.')}"
     return scores, notes
