@@ -119,5 +119,5 @@ def test_a_hub_dataset_is_read_offline_from_the_cache_of_datasets(tmp_path: Path
     assert results["org/name/cola[1:]"]["train"] == results["org/name/cola"]["train"][1:]
     for name, configuration in (("org/name", "rte"), ("org/unknown", "cola")):
         message = results[f"{name}/{configuration}"]
-        assert f"task 't': cannot load split 'train' of '{name}', configuration '{configuration}' (" in message
+        assert f"task 't': cannot load split 'train' of '{name}', configuration {configuration} (" in message
         assert "Set data.source or the task's source." in message

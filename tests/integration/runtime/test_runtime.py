@@ -111,7 +111,9 @@ def test_a_missing_file_is_named(copied, name):
 
 
 def test_a_folder_that_is_not_a_bundle_is_refused(tmp_path, checkpoint):
-    for folder in (tmp_path / "nowhere", tmp_path, checkpoint):
+    with pytest.raises(HyperFormerError, match="nowhere does not exist; use the folder of an exported task"):
+        load(tmp_path / "nowhere")
+    for folder in (tmp_path, checkpoint):
         with pytest.raises(HyperFormerError, match=f"{folder} has no {manifest.MANIFEST}"):
             load(folder)
 

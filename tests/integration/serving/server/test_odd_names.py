@@ -148,7 +148,7 @@ def test_a_missing_input_is_empty_and_a_number_is_to_be_sent_as_text(server):
     for value in (7, None, True):
         status, body, _ = server.infer("v2", [{"Review Text": value}])
         assert status == 400
-        assert 'Send the text of each value, such as "7" for the number 7, "true", or "" for null.' in body["error"]
+        assert 'Send the text of each value, such as "7" for the number 7.' in body["error"]
     status, body, _ = server.infer("v2", [{"no\n<b>": ""}])
     assert (status, body["error"].partition(";")[0]) == (400, r"unknown input 'no\n<b>'")
 
