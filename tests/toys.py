@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from hyperformer.methods.base import Method
+    from hyperformer.tasks import Task
 
 GOOD = "wonderful lovely bright clever charming honest".split()
 BAD = "terrible dull ugly clumsy boring wicked".split()
@@ -79,6 +80,22 @@ def task_settings() -> dict[str, Any]:
             "metrics": ["pearson"],
         },
     }
+
+
+def make_pair_task(**changes: Any) -> Task:
+    """Return a task of two text columns; classification, unless `kind` changes it."""
+    from hyperformer.settings import Tasks
+    from hyperformer.tasks import make_tasks
+
+    settings = {
+        "text": "first: {first} second: {second}",
+        "kind": "classification",
+        "label_column": "label",
+        "metrics": ["accuracy"],
+        **({} if "kind" in changes else {"labels": {0: "no", 1: "yes"}}),
+        **changes,
+    }
+    return make_tasks(Tasks.model_validate({"t": settings}))["t"]
 
 
 def train_settings(**changes: Any) -> Any:

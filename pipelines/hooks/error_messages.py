@@ -26,7 +26,7 @@ ADVICE = {
     **dict.fromkeys((errno.EADDRINUSE, errno.EADDRNOTAVAIL), "Use another address or port"),
     errno.ENOMEM: "Free memory",
 }
-"""What to do about errors of the operating system that are not about a file, by number."""
+"""Advice for errors of the operating system that are not about a file, by number."""
 
 
 class ErrorMessages:

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from datasets import Dataset
 from numpy.typing import NDArray
+from toys import make_pair_task
 
 from hyperformer import baselines
 from hyperformer.data.storage import write_rows
-from hyperformer.settings import Tasks
-from hyperformer.tasks import Task, make_tasks
+from hyperformer.tasks import Task
 
 WORDS = [a + b for a in "bdfgklmn" for b in ("ado", "ile", "une", "ost", "err")]
 SAME_ANSWER = "left out, because all training rows have the same answer"
@@ -23,24 +23,12 @@ SAME_FEATURES = "left out, because all training rows have the same features"
 Results = tuple[dict[str, dict[str, float]], dict[str, str]]
 
 
-def make_task(**changes: Any) -> Task:
-    settings = {
-        "text": "first: {first} second: {second}",
-        "kind": "classification",
-        "label_column": "label",
-        "metrics": ["accuracy"],
-        **({} if "kind" in changes else {"labels": {0: "no", 1: "yes"}}),
-        **changes,
-    }
-    return make_tasks(Tasks.model_validate({"t": settings}))["t"]
-
-
 def make_regression_task(**changes: Any) -> Task:
-    return make_task(kind="regression", minimum=0, maximum=5, step=1, metrics=["pearson", "spearman"], **changes)
+    return make_pair_task(kind="regression", minimum=0, maximum=5, step=1, metrics=["pearson", "spearman"], **changes)
 
 
 def make_generation_task() -> Task:
-    return make_task(kind="generation", label_column="second", text="say {first}", metrics=["exact_match"])
+    return make_pair_task(kind="generation", label_column="second", text="say {first}", metrics=["exact_match"])
 
 
 def make_pairs(count: int, seed: int, regression: bool = False) -> Dataset:
@@ -81,7 +69,7 @@ def evaluate(task: Task, train: Dataset, test: Dataset, embed: baselines.Embed =
 
 def test_baselines_with_overlap_see_what_words_alone_do_not() -> None:
     results, notes = baselines.evaluate_baselines(
-        make_task(), make_pairs(300, 1), make_pairs(60, 3), make_pairs(200, 2), embed
+        make_pair_task(), make_pairs(300, 1), make_pairs(60, 3), make_pairs(200, 2), embed
     )
     assert notes == {}
     assert list(results) == ["majority", "tfidf", "overlap", "frozen"]
@@ -100,7 +88,7 @@ def test_baselines_of_a_regression_task_see_overlap_too() -> None:
 
 
 def test_baselines_of_one_text_column_have_no_overlap() -> None:
-    results, notes = evaluate(make_task(text="{first}"), make_pairs(40, 1), make_pairs(20, 2))
+    results, notes = evaluate(make_pair_task(text="{first}"), make_pairs(40, 1), make_pairs(20, 2))
     assert list(results) == ["majority", "tfidf", "frozen"]
     assert notes == {}
 
@@ -108,7 +96,7 @@ def test_baselines_of_one_text_column_have_no_overlap() -> None:
 def test_the_majority_baseline_predicts_the_most_frequent_training_label() -> None:
     train = make_rows([f"w{i}" for i in range(10)], [int(i < 3) for i in range(10)])
     test = make_rows([f"w{i}" for i in range(10)], [int(i < 9) for i in range(10)])
-    results, _ = evaluate(make_task(text="{first}"), train, test)
+    results, _ = evaluate(make_pair_task(text="{first}"), train, test)
     assert results["majority"] == {"accuracy": 10.0, "mean": 10.0}
 
 
@@ -125,7 +113,7 @@ def test_baselines_of_a_generation_task_are_the_most_frequent_text_and_that_of_t
 
 
 def test_baselines_give_the_same_numbers_again() -> None:
-    first, second = (evaluate(make_task(), make_pairs(60, 1), make_pairs(40, 2)) for _ in range(2))
+    first, second = (evaluate(make_pair_task(), make_pairs(60, 1), make_pairs(40, 2)) for _ in range(2))
     assert first == second
 
 
@@ -151,10 +139,10 @@ def make_unspaced(script: str, count: int, seed: int) -> Dataset:
 def test_a_script_without_spaces_is_read_by_its_characters(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     train, test = make_unspaced(script, 40, 1), make_unspaced(script, 40, 2)
     assert baselines.is_written_without_spaces(train["first"][:])
-    results, _ = evaluate(make_task(text="{first}"), train, test)
+    results, _ = evaluate(make_pair_task(text="{first}"), train, test)
     assert results["tfidf"]["accuracy"] > 95.0
     monkeypatch.setattr(baselines, "is_written_without_spaces", lambda texts: False)
-    results, _ = evaluate(make_task(text="{first}"), train, test)
+    results, _ = evaluate(make_pair_task(text="{first}"), train, test)
     of_words = results.get("tfidf", results["majority"])  # emoji alone are no words
     assert of_words["accuracy"] <= 60.0
 
@@ -189,7 +177,7 @@ def test_the_overlap_of_two_texts_without_spaces_is_that_of_their_characters() -
             rows.append({"first": "".join(drawn[:6]), "second": "".join(second), "label": number % 2})
         return Dataset.from_list(rows)
 
-    results, _ = evaluate(make_task(), make(100, 1), make(60, 2), embed_randomly)
+    results, _ = evaluate(make_pair_task(), make(100, 1), make(60, 2), embed_randomly)
     assert results["overlap"]["accuracy"] > 95.0
 
 
@@ -214,7 +202,7 @@ def test_the_strength_of_the_regularization_is_that_which_is_best_on_validation(
 
     def score(validation: Dataset, test: Dataset, *strengths: float) -> float:
         monkeypatch.setattr(baselines, "STRENGTHS", strengths)
-        task = make_task(text="{first}")
+        task = make_pair_task(text="{first}")
         return baselines.evaluate_baselines(
             task, train, validation, test, lambda texts: np.stack([vectors[text] for text in texts])
         )[0]["frozen"]["mean"]
@@ -236,14 +224,14 @@ def test_of_equally_good_strengths_the_strongest_is_used(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(baselines, "_fit", fit)
     rows = make_rows(["good film", "bad film"] * 20, [1, 0] * 20)
-    evaluate(make_task(text="{first}"), rows, rows, lambda texts: np.zeros((len(texts), 1)))
+    evaluate(make_pair_task(text="{first}"), rows, rows, lambda texts: np.zeros((len(texts), 1)))
     assert fitted == [*baselines.STRENGTHS, baselines.STRENGTHS[0]]  # all on validation, and one on test
 
 
 # Rows with which a baseline cannot do anything
 
 
-@pytest.mark.parametrize("task", [make_task(text="{first}"), make_regression_task(text="{first}")])
+@pytest.mark.parametrize("task", [make_pair_task(text="{first}"), make_regression_task(text="{first}")])
 def test_one_answer_in_train_leaves_the_majority(task: Task) -> None:
     for count in (1, 4):
         results, notes = evaluate(task, make_rows(WORDS[:count], [1] * count), make_rows(WORDS[:4], [0, 1, 0, 1]))
@@ -252,7 +240,7 @@ def test_one_answer_in_train_leaves_the_majority(task: Task) -> None:
 
 
 def test_a_label_that_only_validation_and_test_have_is_never_predicted() -> None:
-    task = make_task(text="{first}", labels={0: "a", 1: "b", 2: "c"}, metrics=["accuracy", "f1", "matthews"])
+    task = make_pair_task(text="{first}", labels={0: "a", 1: "b", 2: "c"}, metrics=["accuracy", "f1", "matthews"])
     train, other = make_rows(["x y", "z w"] * 5, [0, 1] * 5), make_rows(["x y", "z w", "v"], [0, 1, 2])
     results, notes = baselines.evaluate_baselines(task, train, other, other, embed_randomly)
     assert results["tfidf"]["accuracy"] == pytest.approx(200 / 3)
@@ -262,7 +250,7 @@ def test_a_label_that_only_validation_and_test_have_is_never_predicted() -> None
 @pytest.mark.parametrize("texts", [["", "", "", ""], [" ", "  ", " ", " "], ["x", "x", "x", "x"]])
 @pytest.mark.parametrize("regression", [False, True])
 def test_texts_without_a_difference_leave_words_out(texts: list[str], regression: bool) -> None:
-    task = make_regression_task(text="{first}") if regression else make_task(text="{first}")
+    task = make_regression_task(text="{first}") if regression else make_pair_task(text="{first}")
     results, notes = evaluate(task, make_rows(texts, [0, 1, 0, 1]), make_rows(["new"], [1]), embed_randomly)
     assert list(results) == ["majority", "frozen"]
     assert list(notes) == ["tfidf"]
@@ -271,7 +259,9 @@ def test_texts_without_a_difference_leave_words_out(texts: list[str], regression
 
 @pytest.mark.parametrize("texts", [["7", "8", "7", "8"], ["a", "i", "a", "i"], ["!", "?", "!", "?"], ["😀", "😁"] * 2])
 def test_texts_of_single_characters_are_read(texts: list[str]) -> None:
-    results, notes = evaluate(make_task(text="{first}"), make_rows(texts, [0, 1] * 2), make_rows(texts, [0, 1] * 2))
+    results, notes = evaluate(
+        make_pair_task(text="{first}"), make_rows(texts, [0, 1] * 2), make_rows(texts, [0, 1] * 2)
+    )
     assert results["tfidf"]["accuracy"] == 100.0
     assert notes == {"frozen": SAME_FEATURES}
 
@@ -279,14 +269,14 @@ def test_texts_of_single_characters_are_read(texts: list[str]) -> None:
 def test_words_that_occur_once_in_many_rows_leave_words_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "RARE_ROWS", 5)
     rows = make_rows(WORDS[:6], [0, 1] * 3)
-    results, notes = evaluate(make_task(text="{first}"), rows, rows)
+    results, notes = evaluate(make_pair_task(text="{first}"), rows, rows)
     assert notes == {"tfidf": "left out, because no word occurs in two training rows"}
     assert list(results) == ["majority", "frozen"]
 
 
 def test_pairs_without_words_leave_overlap_out_too() -> None:
     rows = Dataset.from_dict({"first": [""] * 4, "second": [""] * 4, "label": [0, 1, 0, 1]})
-    results, notes = evaluate(make_task(), rows, rows)
+    results, notes = evaluate(make_pair_task(), rows, rows)
     assert list(results) == ["majority"]
     assert list(notes) == ["tfidf", "overlap", "frozen"]
 
@@ -298,7 +288,7 @@ def test_embeddings_that_are_no_numbers_are_left_out(number: float) -> None:
         vectors[-1, 3] = number
         return vectors
 
-    results, notes = evaluate(make_task(), make_pairs(20, 1), make_pairs(20, 2), embed_some)
+    results, notes = evaluate(make_pair_task(), make_pairs(20, 1), make_pairs(20, 2), embed_some)
     assert list(results) == ["majority", "tfidf", "overlap"]
     assert notes == {"frozen": "left out, because the backbone's embeddings have NaN or infinite values"}
 
@@ -339,9 +329,9 @@ def write_splits(folder: Path, train: int) -> Path:
 def test_baselines_of_all_tasks_read_their_rows(tmp_path: Path) -> None:
     rows = write_splits(tmp_path, 60)
     scores, notes = baselines.evaluate_baselines(
-        make_task(), make_pairs(60, 1), make_pairs(20, 2), make_pairs(40, 3), embed
+        make_pair_task(), make_pairs(60, 1), make_pairs(20, 2), make_pairs(40, 3), embed
     )
-    assert baselines.evaluate_all_baselines({"t": make_task()}, rows, embed, seed=0) == {
+    assert baselines.evaluate_all_baselines({"t": make_pair_task()}, rows, embed, seed=0) == {
         "t": {**scores, "notes": notes}
     }
 
@@ -356,11 +346,11 @@ def test_of_many_rows_a_sample_is_used_and_noted(tmp_path: Path, monkeypatch: py
         counts.append(len(texts))
         return embed(texts)
 
-    first = baselines.evaluate_all_baselines({"t": make_task()}, rows, count, seed=0)
+    first = baselines.evaluate_all_baselines({"t": make_pair_task()}, rows, count, seed=0)
     assert counts == [50 + 10 + 40] * 2
     assert first["t"]["notes"] == {
         "train": "a random sample of 50 of the 1,200 rows is used",
         "validation": "a random sample of 10 of the 20 rows is used",
     }
-    assert baselines.evaluate_all_baselines({"t": make_task()}, rows, embed, seed=0) == first
-    assert baselines.evaluate_all_baselines({"t": make_task()}, rows, embed, seed=1) != first
+    assert baselines.evaluate_all_baselines({"t": make_pair_task()}, rows, embed, seed=0) == first
+    assert baselines.evaluate_all_baselines({"t": make_pair_task()}, rows, embed, seed=1) != first

@@ -8,37 +8,25 @@ from typing import Any
 import pandas as pd
 import pytest
 from datasets import Dataset
+from toys import make_pair_task
 
 from hyperformer import evaluation
 from hyperformer.core.types import Answer
 from hyperformer.data.storage import write_rows
-from hyperformer.settings import Tasks
-from hyperformer.tasks import Task, make_tasks
-
-
-def make_task(**changes: Any) -> Task:
-    settings = {
-        "text": "first: {first} second: {second}",
-        "kind": "classification",
-        "label_column": "label",
-        "metrics": ["accuracy"],
-        **({} if "kind" in changes else {"labels": {0: "no", 1: "yes"}}),
-        **changes,
-    }
-    return make_tasks(Tasks.model_validate({"t": settings}))["t"]
+from hyperformer.tasks import Task
 
 
 def make_regression_task() -> Task:
-    return make_task(kind="regression", minimum=0, maximum=5, step=1, metrics=["pearson", "spearman"])
+    return make_pair_task(kind="regression", minimum=0, maximum=5, step=1, metrics=["pearson", "spearman"])
 
 
 def test_the_standard_error_of_half_right_in_400_rows_is_two_and_a_half_points() -> None:
-    assert evaluation.standard_error(make_task(), {"accuracy": 50.0, "mean": 50.0}, 400) == pytest.approx(2.5)
+    assert evaluation.standard_error(make_pair_task(), {"accuracy": 50.0, "mean": 50.0}, 400) == pytest.approx(2.5)
 
 
 @pytest.mark.parametrize("mean", [0.0, 100.0])
 def test_the_standard_error_of_all_or_nothing_is_zero(mean: float) -> None:
-    assert evaluation.standard_error(make_task(), {"accuracy": mean, "mean": mean}, 400) == 0.0
+    assert evaluation.standard_error(make_pair_task(), {"accuracy": mean, "mean": mean}, 400) == 0.0
 
 
 def test_the_standard_error_of_a_correlation_is_that_of_pearson() -> None:
@@ -47,7 +35,7 @@ def test_the_standard_error_of_a_correlation_is_that_of_pearson() -> None:
 
 
 def test_the_standard_error_of_matthews_at_zero_is_that_of_a_balanced_guess() -> None:
-    task = make_task(metrics=["matthews"])
+    task = make_pair_task(metrics=["matthews"])
     guessed = [score_guesses(task, seed) for seed in range(200)]
     mean = sum(guessed) / len(guessed)
     spread = (sum((score - mean) ** 2 for score in guessed) / (len(guessed) - 1)) ** 0.5
@@ -68,14 +56,14 @@ def always_yes(task: str, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
 
 
 def test_metrics_are_in_percent_with_their_mean() -> None:
-    task = make_task(metrics=["accuracy", "f1"])
+    task = make_pair_task(metrics=["accuracy", "f1"])
     results = evaluation.compute_metrics(task, ROWS, always_yes("t", ROWS))
     assert results == pytest.approx({"accuracy": 100 / 3, "f1": 50.0, "mean": (100 / 3 + 50) / 2, "collapsed": 1.0})
 
 
 def test_equal_answers_to_rows_of_equal_labels_are_no_collapse() -> None:
     rows = ROWS.select([0, 0])
-    assert evaluation.compute_metrics(make_task(), rows, always_yes("t", rows))["collapsed"] == 0.0
+    assert evaluation.compute_metrics(make_pair_task(), rows, always_yes("t", rows))["collapsed"] == 0.0
 
 
 def test_a_regression_task_has_collapsed_if_all_its_numbers_are_nearest_to_the_same() -> None:
@@ -92,13 +80,13 @@ def test_a_regression_task_has_collapsed_if_all_its_numbers_are_nearest_to_the_s
 
 def test_a_generated_answer_that_the_task_does_not_have_is_wrong_and_counted() -> None:
     answers = [Answer("yes", {}), Answer("maybe", {}), Answer("no", {})]
-    results = evaluation.compute_metrics(make_task(metrics=["accuracy", "f1", "matthews"]), ROWS, answers)
+    results = evaluation.compute_metrics(make_pair_task(metrics=["accuracy", "f1", "matthews"]), ROWS, answers)
     assert results["accuracy"] == pytest.approx(200 / 3)
     assert results["f1"] == pytest.approx(100.0)
     assert 0 < results["matthews"] < 100
     assert results["outside"] == 1.0
     assert evaluation.format_metrics(results).endswith("1 generated answers that the task does not have")
-    assert "outside" not in evaluation.compute_metrics(make_task(), ROWS, always_yes("t", ROWS))
+    assert "outside" not in evaluation.compute_metrics(make_pair_task(), ROWS, always_yes("t", ROWS))
 
 
 def test_a_generated_number_outside_the_grid_counts_as_the_farthest() -> None:
@@ -112,12 +100,12 @@ def test_a_generated_number_outside_the_grid_counts_as_the_farthest() -> None:
 
 
 def test_a_generated_answer_has_no_probability(tmp_path: Path) -> None:
-    _, table = evaluation.evaluate(lambda task, rows: [Answer("yes", {}) for _ in rows], make_task(), ROWS)
+    _, table = evaluation.evaluate(lambda task, rows: [Answer("yes", {}) for _ in rows], make_pair_task(), ROWS)
     assert list(table) == ["source", "truth", "answer"]
 
 
 def test_evaluate_returns_source_truth_and_answer_of_every_row() -> None:
-    results, table = evaluation.evaluate(always_yes, make_task(), ROWS)
+    results, table = evaluation.evaluate(always_yes, make_pair_task(), ROWS)
     assert results["accuracy"] == pytest.approx(100 / 3)
     assert table.to_dict("list") == {
         "source": ["first: a second: b", "first: c second: d", "first: e second: f"],
@@ -137,7 +125,7 @@ def test_evaluate_returns_the_number_of_a_regression_task() -> None:
 
 
 def test_evaluate_all_scores_validation_and_test_and_writes_every_prediction(tmp_path: Path) -> None:
-    tasks = {"one": make_task(), "two": make_task(labels={1: "yes", 0: "no"})}
+    tasks = {"one": make_pair_task(), "two": make_pair_task(labels={1: "yes", 0: "no"})}
     test = ROWS.select([0, 0])  # both right
     splits = {"train": ROWS, "validation": ROWS, "test": test}
     write_rows({"one": splits, "two": splits})(tmp_path / "rows")

@@ -21,7 +21,7 @@ EXPECTED = {
     "dict_type": "a mapping, such as {name: value}",
     "model_type": "a block of settings, such as {name: value}",
 }
-"""What an invalid setting should be, by the type of the error."""
+"""Description of the values that a setting may have, by the type of the error."""
 S = TypeVar("S", bound=RunSettings)
 
 

@@ -10,8 +10,7 @@ from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.values import is_missing, to_text
 
 Missing: TypeAlias = Literal["empty", "drop"] | None
-"""How a reader returns a value that is null or missing: `empty`, as an empty text; `drop`, as None; None, as an error.
-"""
+"""Result for a value that is null, NaN or missing: `empty`, an empty text; `drop`, None; None, an error."""
 TextRow: TypeAlias = tuple[str | None, ...]
 """Texts of a row in the order of the columns that are read."""
 ADVICE = "Fill it, or set the task's `missing`"
