@@ -20,3 +20,11 @@ class ExportSettings(SettingsModel):
     """Maximum difference between a score in the ONNX graph and in PyTorch, on nearly all texts. If the scores of two
     answers differ by at most this much, either may be the prediction.
     """
+    label_names: dict[str, dict[str, str]] = {}
+    """Task → trained label → label that the bundle shows instead; labels that are not listed keep their names. Only for
+    classification tasks. Changing it needs no training.
+    """
+    allow_below_majority: tuple[str, ...] = ()
+    """Tasks that may have a mean validation metric that is not above the majority baseline's (`hyperformer.quality`).
+    The bundles of other such tasks are not published, and the run fails after the report is written.
+    """

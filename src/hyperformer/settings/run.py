@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from hyperformer.settings.backbone import BackboneSettings
-from hyperformer.settings.base import SettingsModel
+from hyperformer.settings.base import Positive, SettingsModel
 from hyperformer.settings.data import DataSettings
 from hyperformer.settings.embedded import EmbeddedSettings
 from hyperformer.settings.evaluation import EvaluationSettings
@@ -24,6 +24,10 @@ class RunSettings(SettingsModel):
 
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)]
     """Seed of everything random: splits, initial weights and the order of rows."""
+    threads: Positive | None = None
+    """CPU threads of PyTorch; null: the number of CPUs that the process may use. Other numbers of threads round
+    differently, so that results are equal byte for byte only for equal numbers.
+    """
     backbone: BackboneSettings
     data: DataSettings
     tasks: Tasks

@@ -1,0 +1,42 @@
+"""The quality check: whether the model of a task is better than a guess."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hyperformer.tasks import Task
+
+MAJORITY = "majority"
+"""Key of the baseline that predicts the most frequent label or, in a regression task, the mean."""
+SPLIT = "validation"
+"""Split that the check compares on; the test split takes no part in decisions."""
+
+
+@dataclass(frozen=True)
+class BelowMajority:
+    """Mean validation metrics of a task whose model is not better than a guess, in percent."""
+
+    model: float
+    majority: float
+
+
+def find_below_majority(
+    metrics: Mapping[str, Any], baselines: Mapping[str, Any], tasks: Mapping[str, Task], allowed: Collection[str]
+) -> dict[str, BelowMajority]:
+    """Return the tasks whose mean validation metric is not above that of the majority baseline.
+
+    Args:
+        metrics: the model's metrics: split → task → metric → percent.
+        baselines: the baselines' metrics: split → task → baseline → metric → percent.
+        tasks: the tasks by name; generative tasks are not compared.
+        allowed: names of tasks that are left out of the result.
+    """
+    below = {}
+    for name, task in tasks.items():
+        model = metrics[SPLIT][name]["mean"]
+        majority = baselines[SPLIT][name][MAJORITY]["mean"]
+        if task.answers and name not in allowed and not model > majority:
+            below[name] = BelowMajority(model, majority)
+    return below
