@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +20,12 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from hyperformer.core.errors import first_line
+from hyperformer.settings.merge import list_values
 from pipelines.config_files import parse_file
+from pipelines.config_loader import ConfigLoader
 from pipelines.hooks.error_messages import short_message
-from pipelines.run_options import check_file, check_options
+from pipelines.run_options import check_environment, check_file, check_options
+from pipelines.settings import CONFIG_LOADER_ARGS
 
 
 @click.group(name="hyperformer")
@@ -99,5 +103,23 @@ def _parse_file(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return _KEDRO[param.name](ctx, param, value)
 
 
+@click.command(name="settings")
+@click.option("--env", "-e", default=None, help="Environment, a folder in conf; base and local if it is not set.")
+@click.option("--params", default="", callback=_parse_pairs, help="As in kedro run.")
+@click.pass_obj
+def show_settings(project: ProjectMetadata, env: str | None, params: dict[str, Any]) -> None:
+    """Print every setting of an environment with its value and its source."""
+    from hyperformer.preflight.settings import check_settings
+
+    conf = project.project_path / "conf"
+    check_environment(conf, env)
+    with _one_sentence(), contextlib.chdir(project.project_path):
+        loader = ConfigLoader(str(conf), env=env, runtime_params=params, **CONFIG_LOADER_ARGS)
+        settings = check_settings(loader["parameters"])
+        for name, value, source in list_values(settings.model_dump(mode="json"), loader.origins):
+            click.echo(f"{name}: {json.dumps(value, ensure_ascii=False)}  # {source}")
+
+
 _KEDRO: dict[str | None, Any] = {param.name: param.callback for param in kedro_run.params}
+cli.add_command(show_settings)
 cli.add_command(RunCommand("run", params=_params(), callback=_run, help=kedro_run.help))

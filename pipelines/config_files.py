@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
@@ -21,6 +21,7 @@ from omegaconf.errors import (
 
 from hyperformer.core.errors import first_line
 from hyperformer.settings import ConfigurationError
+from hyperformer.settings.merge import Layer
 
 Files = Mapping[Path, DictConfig]
 """Unresolved configuration of each file."""
@@ -178,6 +179,11 @@ def _find(key: str, sources: Mapping[Any, Any]) -> tuple[Any, str | None]:
     return next(reversed(sources), "the configuration"), None
 
 
-def merge(configs: Iterable[DictConfig]) -> dict[Any, Any]:
-    """Merge configurations that set different keys, without resolving their references."""
-    return OmegaConf.to_container(OmegaConf.unsafe_merge({}, *configs))  # type: ignore[return-value]
+def to_layer(files: Files) -> Layer:
+    """Return the settings of files by the path of the file, without resolving their references."""
+    return {_shorten(file): OmegaConf.to_container(config) for file, config in files.items()}  # type: ignore[misc]
+
+
+def _shorten(file: Path) -> str:
+    """Return a path relative to the working directory, if it is inside."""
+    return str(file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file)

@@ -8,11 +8,10 @@ from typing import Any
 
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigTypeError
 
-from hyperformer.core.errors import first_line
 from hyperformer.settings import ConfigurationError
-from pipelines.config_files import Files, check_duplicates, merge, parse_file, reference_errors
+from hyperformer.settings.merge import NOT_INHERITED, Layer, leave_out, merge_settings
+from pipelines.config_files import Files, check_duplicates, parse_file, reference_errors, to_layer
 
 OTHER_FILES = ("dvc", "logging", "mlflow", "spark")
 """Beginnings of the names of YAML files that Kedro's plugins and DVC read in the folder of an environment."""
@@ -22,9 +21,10 @@ SUFFIXES = (".yml", ".yaml", ".json")
 class ConfigLoader(OmegaConfigLoader):
     r"""Configuration loader that applies `--params`, setting by setting, after environments have been merged.
 
-    A block of an environment replaces the same block of base. Kedro's loader merges `--params` into the environment
-    first, so that a single setting would replace the whole block of base. References such as `${seed}` are resolved
-    once, after all of this, so that `\${` is a literal `${` wherever it is written. The root of the catalog,
+    Settings come together in this order, key by key: the defaults of the library, base, the preset of the backbone, the
+    environment, `--params`. An environment does not inherit the `tasks` and `preset` of base. References such as
+    `${seed}` are resolved once, after all of this, so that `\${` is a literal `${` wherever it is written. After
+    `parameters` is read, `origins` has the source of each setting. The root of the catalog,
     `globals:data`, is `data` in base and local, and `data/<env>` in every other environment, so that only base and
     local share data.
     """
@@ -37,8 +37,7 @@ class ConfigLoader(OmegaConfigLoader):
                 reference cannot be resolved.
         """
         if key == "globals":
-            named = self.env not in (None, self.base_env, self.default_run_env)
-            return {"data": f"data/{self.env}" if named else "data"}
+            return {"data": f"data/{self.env}" if self._is_named else "data"}
         try:
             return super().__getitem__(key)
         except MissingConfigException as error:
@@ -110,15 +109,36 @@ class ConfigLoader(OmegaConfigLoader):
     ) -> dict[str, Any]:
         if key != "parameters" or not (base_configs or env_configs):
             return super()._resolve_from_raw_config(key, base_configs, env_configs, *paths)
-        blocks = {**merge(base_configs.values()), **merge(env_configs.values())}
-        overrides = self.runtime_params or {}
-        sources = {**base_configs, **env_configs, "--params": overrides}
-        try:
-            with reference_errors(sources):
-                merged = OmegaConf.to_container(OmegaConf.merge(blocks, overrides), resolve=True)
-        except ConfigTypeError as error:
+        base, env, params = to_layer(base_configs), to_layer(env_configs), {"--params": self.runtime_params or {}}
+        if self._is_named:
+            before, after = [leave_out(base, NOT_INHERITED)], [env, params]
+            if not any("tasks" in settings for settings in (*env.values(), *params.values())):
+                self._check_tasks(base)
+        else:
+            replaced = {name for settings in env.values() for name in settings if name == "tasks"}
+            before, after = [], [leave_out(base, replaced), env, params]
+        with reference_errors({**base_configs, **env_configs, **params}):
+            tree, self.origins = merge_settings(before, after, _resolve_backbone)
+            return OmegaConf.to_container(OmegaConf.create(tree), resolve=True)  # type: ignore[return-value]
+
+    def _check_tasks(self, base: Layer) -> None:
+        """Refuse an environment without tasks, if base has some: they are not inherited."""
+        if any("tasks" in settings for settings in base.values()):
+            folder = f"{self.conf_source}/{self.env}"
             raise ConfigurationError(
-                f"--params replaces a list by a mapping, or a mapping by a list ({first_line(error)}); expected a "
-                "value of the same type. Change the value."
-            ) from None
-        return dict(merged)  # type: ignore[arg-type]
+                f"the files of {folder} set no `tasks`; expected a block for each task, because the tasks of "
+                f"{self.base_env} are not inherited. Add `tasks` to a file such as {folder}/parameters_tasks.yml."
+            )
+
+    @property
+    def _is_named(self) -> bool:
+        """Whether the environment is neither base nor local."""
+        return self.env not in (None, self.base_env, self.default_run_env)
+
+
+def _resolve_backbone(tree: dict[str, Any]) -> dict[str, Any]:
+    """Resolve the references in the settings of the backbone, and leave out all other blocks."""
+    config = OmegaConf.create(tree)
+    backbone = config.get("backbone")
+    resolved = OmegaConf.to_container(backbone, resolve=True) if OmegaConf.is_config(backbone) else backbone
+    return {"preset": config.get("preset"), "backbone": resolved}

@@ -43,7 +43,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     conf, env = options["conf_source"] or "conf", options["env"] or os.environ.get("KEDRO_ENV")
     if Path(conf).is_dir():
-        _check_names("environment", filter(None, [env]), [path.name for path in Path(conf).iterdir() if path.is_dir()])
+        check_environment(Path(conf), env)
     elif "://" not in conf and not conf.endswith((".zip", ".tar.gz", ".tgz", ".tar")):
         raise click.ClickException(
             f"{conf} is not a folder; expected the configuration. Restore it, or change the path."
@@ -52,6 +52,15 @@ def check_options(options: Mapping[str, Any]) -> None:
     _check_names("pipeline", chosen, pipelines)
     _check_runner(options["runner"] or "SequentialRunner", options["runner_params"])
     _check_selection(options, chosen or ["__default__"])
+
+
+def check_environment(conf: Path, env: str | None) -> None:
+    """Check the name of an environment.
+
+    Raises:
+        click.ClickException: The configuration folder has no such environment.
+    """
+    _check_names("environment", filter(None, [env]), [path.name for path in conf.iterdir() if path.is_dir()])
 
 
 def check_file(file: Path, known: Collection[str]) -> None:

@@ -23,36 +23,12 @@ from hyperformer.preflight.run import check_label_scoring
 from hyperformer.preflight.settings import check_blocks
 from hyperformer.runtime import Bundles
 from hyperformer.settings import EvaluationSettings, ExportSettings, RunSettings
+from hyperformer.settings.merge import merge_settings
 from hyperformer.tasks import Task, make_tasks
 from hyperformer.training import encode, remove_states
 from hyperformer.training import train as train_models
 from hyperformer.training.states import lock_states
 
-METHOD = {
-    "reduction_factor": 16,
-    "adapter_init": "identity",
-    "task_embedding_dim": 64,
-    "projector": {"hidden_dim": 128, "output_dim": 64},
-}
-DEFAULTS: dict[str, Any] = {
-    "seed": 0,
-    "backbone": {"max_source_tokens": 128},
-    "data": {"source": "embedded"},
-    "method": "hyperformer_plus_plus",
-    "methods": {"hyperformer_plus_plus": METHOD},
-    "training": {
-        "steps": 500,
-        "batch_size": 32,
-        "learning_rate": 3e-4,
-        "warmup_steps": 50,
-        "temperature": 10,
-        "evaluate_every": 50,
-        "validation_rows": 250,
-    },
-    "evaluation": {"batch_size": 64},
-    "export": {"opset": 18, "tolerance": 1e-4},
-}
-"""Settings of `train` that its arguments do not set."""
 METRICS = "metrics.json"
 
 
@@ -68,8 +44,9 @@ def train(
         folder: the folder to write `rows`, `tokens`, `checkpoint` and `metrics.json` into.
         tasks: settings of each task, as in `parameters_tasks.yml`; `source.path` is where its rows are.
         backbone: path or Hub name of the backbone, or its settings.
-        **settings: other settings as in `parameters.yml`: `seed`, `data`, `method`, and the blocks `methods`,
-            `training`, `evaluation` and `export`. A setting of a block replaces the one in `DEFAULTS`.
+        **settings: other settings as in `parameters.yml`: `seed`, `threads`, `data`, `preset`, `method`, and the blocks
+            `methods`, `training`, `evaluation` and `export`. Each replaces the default of the library or of the
+            backbone's preset (`hyperformer.settings.presets`), setting by setting.
 
     Returns:
         The trained models by task.
@@ -79,7 +56,8 @@ def train(
     """
     folder = Path(folder)
     chosen = {"tasks": dict(tasks), "backbone": {"path": backbone} if isinstance(backbone, str) else backbone}
-    blocks = check_blocks(_merge(DEFAULTS, {**chosen, **settings}), RunSettings)
+    tree, _ = merge_settings([], [{"arguments of train": {**chosen, **settings}}])
+    blocks = check_blocks(tree, RunSettings)
     by_name = make_tasks(blocks.tasks)
     check_targets(by_name)
     check_label_scoring(blocks.evaluation, by_name)
@@ -137,15 +115,3 @@ def export_bundles(folder: str | Path) -> Bundles:
 def _write(folder: Path, write: Writer) -> None:
     with replace_folder(folder) as new:
         write(new)
-
-
-def _merge(defaults: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `chosen` completed by the defaults, setting by setting; `methods` and `tasks` are never merged."""
-    merged = {**defaults, **chosen}
-    for name, block in defaults.items():
-        if isinstance(block, Mapping) and isinstance(chosen.get(name), Mapping) and name != "methods":
-            merged[name] = {**block, **chosen[name]}
-    training = chosen.get("training")
-    if isinstance(training, Mapping) and "batch_tokens" in training and "batch_size" not in training:
-        del merged["training"]["batch_size"]
-    return merged

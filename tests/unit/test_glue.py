@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
-from kedro.config import OmegaConfigLoader
 from pyarrow import parquet
 
 from hyperformer.data.splits import prepare
 from hyperformer.preflight.settings import check_settings
 from hyperformer.settings import DataSettings, Settings
 from hyperformer.tasks import Task, make_tasks
+from pipelines.settings import CONFIG_LOADER_ARGS, ConfigLoader
 
 ROOT = Path(__file__).resolve().parents[2]
 GLUE = Path(os.environ.get("HYPERFORMER_SHARED", ROOT.parent / "shared")) / "data" / "glue"
@@ -26,7 +26,7 @@ real_rows = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def settings() -> Settings:
-    loader = OmegaConfigLoader(conf_source=str(ROOT / "conf"), env="glue", base_env="base", default_run_env="local")
+    loader = ConfigLoader(conf_source=str(ROOT / "conf"), env="glue", **CONFIG_LOADER_ARGS)
     return check_settings(loader["parameters"])
 
 

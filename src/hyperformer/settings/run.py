@@ -13,6 +13,7 @@ from hyperformer.settings.embedded import EmbeddedSettings
 from hyperformer.settings.evaluation import EvaluationSettings
 from hyperformer.settings.export import ExportSettings
 from hyperformer.settings.methods import Methods, MethodSettings
+from hyperformer.settings.presets import Preset
 from hyperformer.settings.pretraining import PretrainingSettings
 from hyperformer.settings.tasks import Tasks
 from hyperformer.settings.training import TrainingSettings
@@ -24,6 +25,10 @@ class RunSettings(SettingsModel):
 
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)]
     """Seed of everything random: splits, initial weights and the order of rows."""
+    preset: Preset | None = None
+    """Defaults that depend on the kind of backbone; null: those of the backbone's `model_type`. Other environments do
+    not inherit this setting of base.
+    """
     threads: Positive | None = None
     """CPU threads of PyTorch; null: the number of CPUs that the process may use. Other numbers of threads round
     differently, so that results are equal byte for byte only for equal numbers.

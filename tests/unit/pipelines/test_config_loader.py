@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from hyperformer.settings import ConfigurationError
+from hyperformer.settings.merge import list_values, merge_layers
+from hyperformer.settings.presets import LIBRARY, PRESETS
 from pipelines.config_loader import ConfigLoader
 from pipelines.settings import CONFIG_LOADER_ARGS
 
@@ -15,12 +17,15 @@ from pipelines.settings import CONFIG_LOADER_ARGS
 def load(
     conf: Path, files: dict[str, str | bytes], key: str = "parameters", params: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Write the files of a configuration, and load one kind of them in the environment `env`."""
+    """Write the files of a configuration, and load one kind of them in `env`, without the defaults of the library."""
     for folder in ("base", "env"):
         (conf / folder).mkdir(exist_ok=True)
     for name, content in files.items():
         (conf / name).write_bytes(content.encode() if isinstance(content, str) else content)
-    return ConfigLoader(str(conf), env="env", runtime_params=params, **CONFIG_LOADER_ARGS)[key]
+    loader = ConfigLoader(str(conf), env="env", runtime_params=params, **CONFIG_LOADER_ARGS)
+    tree = loader[key]
+    defaults, _ = merge_layers([{"library": LIBRARY}])
+    return {name: value for name, value in tree.items() if name not in defaults or value != defaults[name]}
 
 
 def load_error(*arguments: Any, **options: Any) -> str:
@@ -172,6 +177,58 @@ def test_references_are_resolved_after_environments_and_params_are_merged(tmp_pa
     }
 
 
-def test_params_that_replace_a_mapping_by_a_list_are_reported(tmp_path):
-    message = load_error(tmp_path, {"base/parameters.yml": "a: {x: 1}"}, params={"a": [1]})
-    assert message.startswith("--params replaces a list by a mapping, or a mapping by a list")
+def test_every_block_but_the_tasks_is_merged_key_by_key(tmp_path):
+    files = {
+        "base/parameters.yml": "training: {learning_rate: 1.0, precision: fp32}\ntasks: {x: {kind: a}}\npreset: t5",
+        "env/parameters.yml": "training: {learning_rate: 2.0}\nbackbone: {path: p}\npreset: encoder",
+        "env/parameters_tasks.yml": "tasks: {y: {kind: b}}",
+    }
+    tree = load(tmp_path, files, params={"training": {"seed": 1}, "tasks": {"y": {"text": "c"}}})
+    assert tree["tasks"] == {"y": {"kind": "b", "text": "c"}}
+    expected = {"learning_rate": 2.0, "precision": "fp32", "seed": 1, "temperature": 10}
+    assert tree["training"] == PRESETS["encoder"]["training"] | expected
+    assert tree["preset"] == "encoder"
+
+
+def test_the_preset_replaces_base_but_not_base_as_the_environment(tmp_path):
+    files = {"base/parameters.yml": "training: {learning_rate: 1.0}\nbackbone: {path: p}\npreset: t5"}
+    env = load(tmp_path, files | {"env/parameters.yml": "preset: t5"})
+    base = ConfigLoader(str(tmp_path), env="base", **CONFIG_LOADER_ARGS)["parameters"]
+    assert base["training"]["learning_rate"] == 1.0
+    assert env["training"]["learning_rate"] == PRESETS["t5"]["training"]["learning_rate"]
+
+
+def test_an_environment_without_tasks_does_not_train_those_of_base(tmp_path):
+    files = {"base/parameters.yml": "tasks: {x: {kind: a}}", "env/parameters.yml": "seed: 1"}
+    message = load_error(tmp_path, files)
+    assert message.startswith(f"the files of {tmp_path}/env set no `tasks`; expected a block for each task, because")
+
+
+def test_local_adds_to_base_and_replaces_its_tasks(tmp_path):
+    files = {"base/parameters.yml": "tasks: {x: {kind: a}}\ntraining: {steps: 1, seed: 2}", "env/parameters.yml": ""}
+    load(tmp_path, files, params={"tasks": {"z": {}}})
+    (tmp_path / "local").mkdir()
+    (tmp_path / "local/parameters.yml").write_text("training: {steps: 3}")
+    tree = ConfigLoader(str(tmp_path), **CONFIG_LOADER_ARGS)["parameters"]
+    assert tree["tasks"] == {"x": {"kind": "a"}}
+    assert tree["training"] == {"temperature": 10, "steps": 3, "seed": 2}
+    (tmp_path / "local/parameters.yml").write_text("tasks: {y: {kind: b}}")
+    assert ConfigLoader(str(tmp_path), **CONFIG_LOADER_ARGS)["parameters"]["tasks"] == {"y": {"kind": "b"}}
+
+
+def test_the_source_of_each_setting_is_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = {
+        "base/parameters.yml": "seed: 1\nbackbone: {path: p}",
+        "env/parameters.yml": "preset: encoder",
+        "env/parameters_tasks.yml": "tasks: {y: {labels: {0: a}}}",
+    }
+    load(tmp_path, files)
+    params = {"training": {"epochs": 2}}
+    loader = ConfigLoader(str(tmp_path), env="env", runtime_params=params, **CONFIG_LOADER_ARGS)
+    sources = {name: source for name, _, source in list_values(loader["parameters"], loader.origins)}
+    assert sources["seed"] == "base/parameters.yml"
+    assert sources["tasks.y.labels.0"] == "env/parameters_tasks.yml"
+    assert sources["training.epochs"] == "--params"
+    assert sources["training.learning_rate"] == "preset encoder"
+    assert sources["training.temperature"] == "library"

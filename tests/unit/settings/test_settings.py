@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 import yaml
-from kedro.config import OmegaConfigLoader
 
 from hyperformer.methods import METHODS
 from hyperformer.preflight.settings import check_settings
 from hyperformer.settings import ConfigurationError, Settings, rename_settings
 from hyperformer.settings.renamed import RENAMED, RENAMED_VALUES
 from hyperformer.tasks import make_tasks
+from pipelines.settings import CONFIG_LOADER_ARGS, ConfigLoader
 
 CONF = Path(__file__).resolve().parents[3] / "conf"
 ENVIRONMENTS = sorted(
@@ -21,8 +21,8 @@ ENVIRONMENTS = sorted(
 
 
 def shipped(environment: str) -> dict[str, Any]:
-    """Return the parameters of an environment, merged as Kedro merges them."""
-    loader = OmegaConfigLoader(conf_source=str(CONF), env=environment, base_env="base", default_run_env="local")
+    """Return the parameters of an environment."""
+    loader = ConfigLoader(conf_source=str(CONF), env=environment, **CONFIG_LOADER_ARGS)
     parameters: dict[str, Any] = loader["parameters"]
     return parameters
 
