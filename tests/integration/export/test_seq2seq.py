@@ -93,7 +93,10 @@ def bundle(model: MultiTaskModel, tmp_path_factory: pytest.TempPathFactory) -> P
         partial(model.answer, settings=evaluation_settings), model.tasks, folder / "rows"
     )
     (folder / "onnx").mkdir()
-    export(folder / "checkpoint", folder / "rows", metrics, export_settings, evaluation_settings)(folder / "onnx")
+    baselines = make_baselines(["echo"], mean=101.0)
+    export(folder / "checkpoint", folder / "rows", metrics, baselines, export_settings, evaluation_settings)(
+        folder / "onnx"
+    )
     return folder / "onnx" / "echo"
 
 

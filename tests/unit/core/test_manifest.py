@@ -27,6 +27,8 @@ MANIFEST = Manifest(
     int8={},
     parity={"largest": 1e-6},
     metrics={"pearson": 87.5},
+    baselines={"majority": 0.0},
+    published=True,
     made_from={"code": "cd" * 32},
 )
 

@@ -29,7 +29,7 @@ def test_the_card_of_a_bundle_names_everything_in_code() -> None:
     manifest = Manifest(
         format=FORMAT, task=NAME, kind="classification", text=TEXT, missing=None, labels=LABELS, numbers=None,
         max_source_tokens=8, opset=18, backbone="backbone", method="adapters", files={}, parity={"rows": 3.0}, int8={},
-        metrics={"mean": 50.0}, made_from={},
+        metrics={"mean": 50.0}, baselines={"majority": 25.0}, published=True, made_from={},
     )  # fmt: skip
     card = render_bundle_card(manifest)
     assert list_text(card)[:3] == [
