@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -77,10 +77,8 @@ def export(
     """
     trained = TaskModels.from_pretrained(checkpoint)
     chosen = _choose_shared(trained) if shared_base else _choose_separate(trained)
-    for name, results in (("metrics", metrics), ("baselines", baselines)):
-        _check_results(name, results, chosen)
     tasks = {name: trained.tasks[name] for name in chosen}
-    below = find_below_majority(metrics, baselines, tasks, settings.allow_below_majority)
+    results = _collect_results(metrics, baselines, tasks, settings.allow_below_majority)
     made_from = {
         "code": _hash_code(),
         "parameters": _hash([settings.model_dump(), evaluation.model_dump()]),
@@ -97,14 +95,8 @@ def export(
             began = time.monotonic()
             (folder / name).mkdir()
             hashes = {**made_from, "data": folder_sha256(rows / name), **shared[kind]}
-            results = Results(
-                metrics["validation"][name],
-                metrics["test"][name],
-                {baseline: scores["mean"] for baseline, scores in baselines["test"][name].items()},
-                name not in below,
-            )
-            bundle = _write_bundle(targets[kind], tasks[name], rows, results, hashes, folder / name)
-            _log_bundle(folder / name, bundle, time.monotonic() - began, below.get(name))
+            bundle = _write_bundle(targets[kind], tasks[name], rows, results[name], hashes, folder / name)
+            _log_bundle(folder / name, bundle, time.monotonic() - began, results[name].below)
 
     return write
 
@@ -115,13 +107,36 @@ export_shared_base = partial(export, shared_base=True)
 
 @dataclass(frozen=True)
 class Results:
-    """The metrics of a task that decide about its bundle or are written into it, in percent."""
+    """The metrics of a task that its bundle is checked with, published by or described with, in percent."""
 
     validation: Mapping[str, float]
     test: Mapping[str, float]
     baselines: dict[str, float]
     """Mean test metric of each baseline."""
-    published: bool
+    below: BelowMajority | None
+    """The means that are the reason not to publish the bundle; None if it is published."""
+
+
+def _collect_results(
+    metrics: Mapping[str, Any], baselines: Mapping[str, Any], tasks: Mapping[str, Task], allowed: Collection[str]
+) -> dict[str, Results]:
+    """Return the results of each task.
+
+    Raises:
+        HyperFormerError: metrics or baselines of a task are missing.
+    """
+    _check_results("metrics", metrics, tasks, "Evaluate the checkpoint first (pipeline evaluate).")
+    _check_results("baselines", baselines, tasks, "Compute them first (pipeline baselines).")
+    below = find_below_majority(metrics, baselines, tasks, allowed)
+    return {
+        name: Results(
+            metrics["validation"][name],
+            metrics["test"][name],
+            {baseline: scores["mean"] for baseline, scores in baselines["test"][name].items()},
+            below.get(name),
+        )
+        for name in tasks
+    }
 
 
 def _choose_separate(trained: TaskModels) -> dict[str, type[Target]]:
@@ -143,18 +158,14 @@ def _choose_shared(trained: TaskModels) -> dict[str, type[Target]]:
     return targets
 
 
-def _check_results(kind: str, results: Mapping[str, Any], tasks: Iterable[str]) -> None:
-    """Check that there are metrics, or baselines, of each task on validation and test."""
-    advice = {
-        "metrics": "Evaluate the checkpoint first (pipeline evaluate).",
-        "baselines": "Compute the baselines first (pipeline baselines).",
-    }
+def _check_results(kind: str, results: Mapping[str, Any], tasks: Iterable[str], advice: str) -> None:
+    """Check that there are results of each task on validation and test."""
     for name in tasks:
         for split in ("validation", "test"):
             if name not in results.get(split, {}):
                 raise HyperFormerError(
                     f"there are no {split} {kind} of the task {name!r}; expected those of every task of the "
-                    f"checkpoint. {advice[kind]}"
+                    f"checkpoint. {advice}"
                 )
 
 
@@ -187,7 +198,7 @@ def _write_bundle(
     description = replace(
         target.describe(task, folder, results.test, made_from),
         baselines=results.baselines,
-        published=results.published,
+        published=results.below is None,
     )
     validation = list(read_rows(rows, task.name, "validation"))
     checks = target.check(task, folder, validation, results.validation, description)

@@ -81,6 +81,6 @@ def _describe(difference: Difference, checkpoint: str) -> str:
     is_label = path[0] == "tasks" and path[2:3] == ["labels"]
     rename = ", or set export.label_names to show another label" if is_label else ""
     return (
-        f"{setting} is {current} in the settings and {trained} in the checkpoint {checkpoint}; expected the settings of "
-        f"the training. Train again, or restore the {'task' if is_task else 'value'}{rename}."
+        f"{setting} is {current} in the settings and {trained} in the checkpoint {checkpoint}; expected the settings "
+        f"of the training. Train again, or restore the {'task' if is_task else 'value'}{rename}."
     )

@@ -30,11 +30,8 @@ def check_task_names(settings: ExportSettings, tasks: Mapping[str, Task]) -> Non
         HyperFormerError: A task or label does not exist, a task has no labels to rename, or two of its labels would be
             equal.
     """
-    for setting, names in (
-        ("allow_below_majority", settings.allow_below_majority),
-        ("label_names", settings.label_names),
-    ):
-        for name in names:
+    for setting in ("allow_below_majority", "label_names"):
+        for name in getattr(settings, setting):
             if name not in tasks:
                 raise HyperFormerError(f"export.{setting} has the unknown task {name!r}; {suggest_name(name, tasks)}")
     for name, labels in settings.label_names.items():

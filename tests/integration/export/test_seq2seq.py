@@ -13,7 +13,7 @@ import pytest
 import torch
 from datasets import Dataset
 from processes import run_fork
-from toys import method_settings
+from toys import make_baselines, method_settings
 from transformers import (
     AutoTokenizer,
     MT5Config,
@@ -137,6 +137,7 @@ def test_every_file_is_listed_and_the_runtime_names_the_library_that_loads_it(bu
     manifest.verify(bundle, description.files)
     assert all(name.startswith(f"{GENERATION}/") or name == MODEL_CARD for name in description.files)
     assert description.labels == []
+    assert description.published  # a generative task is not compared with the majority baseline
     with pytest.raises(HyperFormerError, match=r"task 'echo' is generative\. Load .*generation with optimum's"):
         load(bundle)
 

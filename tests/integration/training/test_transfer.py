@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from toys import GOOD, method_settings, task_settings, toy_sentences, train_settings
+from toys import GOOD, make_baselines, method_settings, task_settings, toy_sentences, train_settings
 
 from hyperformer import evaluation
 from hyperformer.core.errors import HyperFormerError
