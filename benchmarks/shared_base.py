@@ -91,10 +91,11 @@ def write_models(folder: Path, sizes: str) -> None:
     split = dict.fromkeys(("train", "validation", "test"), Dataset.from_list(rows))
     write_rows(dict.fromkeys(tasks, split))(folder / "rows")
     metrics, _ = evaluate_all(model.answer, model.tasks, folder / "rows")
+    baselines = {name: {task: {"majority": {"mean": -100.0}} for task in tasks} for name in ("validation", "test")}
     settings = ExportSettings(opset=18, tolerance=1e-3)
     for name, write in (("onnx", export), ("onnx_shared", export_shared_base)):
         (folder / name).mkdir()
-        write(folder / "checkpoint", folder / "rows", metrics, settings, DEFAULT_EVALUATION)(folder / name)
+        write(folder / "checkpoint", folder / "rows", metrics, baselines, settings, DEFAULT_EVALUATION)(folder / name)
     write_mixed(model.eval(), folder / "mixed.onnx")
 
 

@@ -30,11 +30,11 @@ def register_pipelines() -> dict[str, Pipeline]:
     rows = language.create_pipeline() + preprocess.create_pipeline()
     trained = rows + train.create_pipeline()
     evaluated = trained + evaluate.create_pipeline()
-    exported = evaluated + export.create_pipeline()
-    adapted = rows + transfer.create_pipeline() + evaluate.create_pipeline() + export.create_pipeline()
-    compared = rows + baselines.create_pipeline()
+    scored = baselines.create_pipeline()
+    exported = evaluated + scored + export.create_pipeline()
+    adapted = rows + transfer.create_pipeline() + evaluate.create_pipeline() + scored + export.create_pipeline()
     counted = parameter_counts.create_pipeline()
-    everything = exported + compared + counted + report.create_pipeline()
+    everything = exported + counted + report.create_pipeline()
     return {
         "language": language.create_pipeline(),
         "preprocess": rows,
@@ -42,9 +42,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         "pretrain": rows + pretrain.create_pipeline(),
         "train": trained,
         "evaluate": evaluated,
-        "baselines": compared,
+        "baselines": rows + scored,
         "export": exported,
-        "shared_base": evaluated + shared_base.create_pipeline(),
+        "shared_base": evaluated + scored + shared_base.create_pipeline(),
         "transfer": adapted,
         "parameter_counts": counted,
         "report": everything,

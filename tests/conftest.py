@@ -251,7 +251,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, toy_rows
     model = MultiTaskModel.from_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
     folder = tmp_path_factory.mktemp("bundles")
-    export(checkpoint, toy_rows, metrics, export_settings, DEFAULT_EVALUATION)(folder)
+    export(checkpoint, toy_rows, metrics, toys.make_baselines(model.tasks), export_settings, DEFAULT_EVALUATION)(folder)
     return folder
 
 
@@ -270,7 +270,7 @@ def encoder_bundles(
     checkpoint, folder = tmp_path_factory.mktemp("checkpoint"), tmp_path_factory.mktemp("bundles")
     model.save_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
-    export(checkpoint, toy_rows, metrics, export_settings, DEFAULT_EVALUATION)(folder)
+    export(checkpoint, toy_rows, metrics, toys.make_baselines(model.tasks), export_settings, DEFAULT_EVALUATION)(folder)
     return folder
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,12 @@ def train_settings(**changes: Any) -> Any:
     return TrainingSettings(**{**defaults, **changes})
 
 
+def make_baselines(tasks: Iterable[str], mean: float = -100.0) -> dict[str, Any]:
+    """Return baselines of each task whose only figure is the mean metric; no model is below the default."""
+    scores = {task: {"majority": {"mean": mean}} for task in tasks}
+    return {"validation": scores, "test": scores, "notes": {}}
+
+
 def export_shared_base(checkpoint: Path, rows: Path, settings: Any, folder: Path) -> None:
     """Evaluate a checkpoint and export its tasks on a shared base."""
     from hyperformer import evaluation
@@ -125,7 +132,7 @@ def export_shared_base(checkpoint: Path, rows: Path, settings: Any, folder: Path
     model = TaskModels.from_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, rows)
     folder.mkdir(exist_ok=True)
-    export(checkpoint, rows, metrics, settings, DEFAULT_EVALUATION)(folder)
+    export(checkpoint, rows, metrics, make_baselines(model.tasks), settings, DEFAULT_EVALUATION)(folder)
 
 
 def disable_dropout(model: Any) -> None:

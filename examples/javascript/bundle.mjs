@@ -12,15 +12,21 @@
 
 import { Tokenizer } from "@huggingface/tokenizers";
 
-const FORMAT = 4;
+const FORMAT = 5;
 const MAX_CHARACTERS = 32; // per token of max_source_tokens, as in hyperformer/prefix.py
 
 export class Bundle {
-  // Load a bundle; `read` returns the bytes of a file in its folder.
-  static async load(ort, read) {
+  // Load a bundle; `read` returns the bytes of a file in its folder. `allowUnpublished`: also load a bundle that is not
+  // published, because its model is no better than the majority baseline.
+  static async load(ort, read, { allowUnpublished = false } = {}) {
     const json = async (file) => JSON.parse(new TextDecoder().decode(await read(file)));
     const manifest = await json("manifest.json");
     if (manifest.format !== FORMAT) throw new Error(`the bundle has format ${manifest.format}; expected ${FORMAT}`);
+    if (manifest.published !== true && !allowUnpublished)
+      throw new Error(
+        `${manifest.task} is not published, because its model is no better than the majority baseline on validation. ` +
+          "Train a better model, or allow it with allowUnpublished",
+      );
     if (manifest.labels.length === 0 || !("model.onnx" in manifest.files))
       throw new Error(`${manifest.task} has no classifier graph; expected a classification or regression task`);
     const graph = await read("model.onnx");

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from hyperformer.baselines import evaluate_all_baselines
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.files import replace_folder, write_text
 from hyperformer.data.sources import check_sources
@@ -16,10 +17,10 @@ from hyperformer.data.storage import Writer, write_rows
 from hyperformer.evaluation import evaluate_all
 from hyperformer.export import check_targets
 from hyperformer.export.bundle import export
-from hyperformer.model.inference import move_to_gpu
+from hyperformer.model.inference import make_embedder, move_to_gpu
 from hyperformer.model.task_models import TaskModels
+from hyperformer.preflight.export import check_label_scoring, check_task_names
 from hyperformer.preflight.model import check_model
-from hyperformer.preflight.run import check_label_scoring
 from hyperformer.preflight.settings import check_blocks
 from hyperformer.runtime import Bundles
 from hyperformer.settings import EvaluationSettings, ExportSettings, RunSettings
@@ -61,6 +62,7 @@ def train(
     by_name = make_tasks(blocks.tasks)
     check_targets(by_name)
     check_label_scoring(blocks.evaluation, by_name)
+    check_task_names(blocks.export, by_name)
     check_sources(by_name, blocks.data)
     check_model(blocks)
     with lock_states(folder / ".run"):
@@ -85,8 +87,10 @@ def _train(folder: Path, blocks: RunSettings, by_name: Mapping[str, Task]) -> Ta
     _write(folder / "checkpoint", checkpoint)
     models = move_to_gpu(TaskModels.from_pretrained(folder / "checkpoint"))
     metrics, _ = evaluate_all(partial(models.answer, settings=blocks.evaluation), by_name, folder / "rows")
+    embed = make_embedder(blocks.backbone, blocks.evaluation.batch_size)
+    baselines = evaluate_all_baselines(by_name, folder / "rows", embed, blocks.seed)
     saved = {name: getattr(blocks, name).model_dump(mode="json") for name in ("evaluation", "export")}
-    write_text(folder / METRICS, json.dumps({"metrics": metrics, **saved}, indent=1) + "\n")
+    write_text(folder / METRICS, json.dumps({"metrics": metrics, "baselines": baselines, **saved}, indent=1) + "\n")
     remove_states(folder / ".states")
     return models
 
@@ -98,7 +102,7 @@ def export_bundles(folder: str | Path) -> Bundles:
         folder: the folder that `train` wrote; the bundles are written to `onnx/<task>/` in it.
 
     Returns:
-        The bundles by task.
+        The bundles by task; a task that is not published raises an error when it is first used (`hyperformer.load`).
 
     Raises:
         HyperFormerError: the folder has no finished training, or an exported task differs from PyTorch.
@@ -107,8 +111,11 @@ def export_bundles(folder: str | Path) -> Bundles:
     if not (folder / METRICS).is_file():
         raise HyperFormerError(f"{folder} has no {METRICS}; expected the folder of a finished training. Train first.")
     saved = json.loads((folder / METRICS).read_text(encoding="utf-8"))
+    if "baselines" not in saved:
+        raise HyperFormerError(f"{folder / METRICS} has no baselines; expected them beside the metrics. Train again.")
     evaluation, settings = EvaluationSettings(**saved["evaluation"]), ExportSettings(**saved["export"])
-    _write(folder / "onnx", export(folder / "checkpoint", folder / "rows", saved["metrics"], settings, evaluation))
+    results = saved["metrics"], saved["baselines"]
+    _write(folder / "onnx", export(folder / "checkpoint", folder / "rows", *results, settings, evaluation))
     return Bundles(folder / "onnx")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hyperformer.cli import main
+from hyperformer.core.manifest import MANIFEST
 from hyperformer.runtime import load
 
 ROWS = [{"sentence": "the film is dull"}, {"sentence": "a lovely café"}]
@@ -287,6 +288,26 @@ def test_a_folder_of_tasks_is_inspected_and_verified_as_a_whole(bundles, capsys)
         "contains the tasks likeness, mood, mood3; expected one task. Use the folder of a single task."
         in capsys.readouterr().err
     )
+
+
+def test_a_task_that_is_not_published_answers_only_if_allowed_and_is_always_verified(bundles, tmp_path, capsys):
+    folder = shutil.copytree(bundles / "mood", tmp_path / "mood")
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**content, "published": False}))
+    assert main(["predict", str(folder), json.dumps(ROWS[0])]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == (
+        f"hyperformer: {folder} is not published, because the model of task 'mood' is no better than the majority "
+        "baseline on validation. Train a better model, or allow it with --allow-unpublished on the command line, or "
+        "allow_unpublished=True in Python.\n"
+    )
+    assert main(["predict", "--allow-unpublished", str(folder), json.dumps(ROWS[0])]) == 0
+    assert json.loads(capsys.readouterr().out)["label"] == load(bundles / "mood")(ROWS[0]).label
+    assert main(["verify", str(folder)]) == 0
+    assert capsys.readouterr().out.endswith(" files match their checksums, not published\n")
+    assert main(["inspect", str(folder)]) == 0
+    assert "published     no, because it is no better" in capsys.readouterr().out
 
 
 def test_a_changed_file_fails_verification(bundles, tmp_path, capsys):

@@ -86,7 +86,7 @@ def test_two_texts_are_paired_and_truncated_as_by_the_runtime(encoder_bundles):
             lambda folder: (folder / "model.onnx").write_bytes(b"x"),
             "model.onnx does not match its sha256 in the manifest",
         ),
-        (lambda folder: (folder / "manifest.json").write_text('{"format": 2}'), "the bundle has format 2; expected 4"),
+        (lambda folder: (folder / "manifest.json").write_text('{"format": 2}'), "the bundle has format 2; expected 5"),
     ],
 )
 def test_a_damaged_bundle_is_refused(bundles, tmp_path, damage, message):
@@ -96,6 +96,24 @@ def test_a_damaged_bundle_is_refused(bundles, tmp_path, damage, message):
     done = subprocess.run(command, input="", capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert message in done.stderr
+
+
+def test_a_bundle_that_is_not_published_answers_only_if_allowed(bundles, tmp_path):
+    folder = shutil.copytree(bundles / "mood", tmp_path / "mood")
+    content = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**content, "published": False}))
+    row = {"sentence": "the film is dull"}
+    refused, allowed = (
+        subprocess.run(
+            ["node", JAVASCRIPT / "answer.mjs", *options, folder],
+            input=json.dumps(row), capture_output=True, text=True, timeout=120, check=False,
+        )
+        for options in ([], ["--allow-unpublished"])
+    )  # fmt: skip
+    assert refused.returncode == 1
+    assert "mood is not published, because its model is no better than the majority baseline" in refused.stderr
+    assert allowed.returncode == 0, allowed.stderr
+    assert_same([json.loads(allowed.stdout)], load(bundles / "mood").answer([row]))
 
 
 @pytest.mark.skipif(not BROWSER, reason="needs Chromium")

@@ -43,12 +43,13 @@ def test_the_example_trains_exports_and_answers(reviews, texts, tmp_path):
     code = (ROOT / "examples" / "train.py").read_text()
     assert code.partition('"""\n\n')[2] in (ROOT / "README.md").read_text()
     backbone = save_backbone(tmp_path / "bert", "bert", texts, max_position_embeddings=130)
+    allowed = {"allow_below_majority": ["kind_of_question"]}
     methods = {"hyperformer_plus_plus": {"reduction_factor": 4, "task_embedding_dim": 8, "projector": None}}
     for old, new in {
         "data/minilm/06_models/backbone": str(backbone),
         "data/from_python": str(tmp_path / "run"),
         "examples/questions": str(ROOT / "examples" / "questions"),
-        'training={"steps": 150, "batch_size": 16}': f"training={TRAINING}, methods={methods}",
+        'training={"steps": 150, "batch_size": 16}': f"training={TRAINING}, methods={methods}, export={allowed}",
     }.items():
         assert old in code
         code = code.replace(old, new)
@@ -69,6 +70,12 @@ def test_what_cannot_be_trained_or_exported_is_refused_before_anything_is_writte
     tasks = {"mood": {**TASK, "source": {"path": str(reviews)}}}
     with pytest.raises(HyperFormerError, match=r"unknown setting 'training.step'; did you mean 'steps'\?"):
         hyperformer.train(tmp_path / "run", tasks, backbone_settings.path, training={"step": 1})
+    for export, message in (
+        ({"allow_below_majority": ["moods"]}, r"unknown task 'moods'; did you mean 'mood'\?"),
+        ({"label_names": {"mood": {"postive": "good"}}}, r"unknown label 'postive'; did you mean 'positive'\?"),
+    ):
+        with pytest.raises(HyperFormerError, match=message):
+            hyperformer.train(tmp_path / "run", tasks, backbone_settings.path, export=export)
     with pytest.raises(HyperFormerError, match="Train first"):
         hyperformer.export_bundles(tmp_path / "run")
     assert not (tmp_path / "run").exists()
@@ -86,7 +93,8 @@ task = {"source": {"path": reviews}, "text": "{sentence}", "kind": "yes_no", "la
         "metrics": ["accuracy"]}
 lengths = {"path": backbone, "max_source_tokens": 32}
 models = hyperformer.train(folder, {"mood": task}, lengths, method="shared_adapter",
-                           methods={"shared_adapter": {"bottleneck": 4}}, training=json.loads(training))
+                           methods={"shared_adapter": {"bottleneck": 4}}, training=json.loads(training),
+                           export={"allow_below_majority": ["mood"]})
 bundles = hyperformer.export_bundles(folder)
 row = {"sentence": "the film is wonderful"}
 print(json.dumps([bundles["mood"](row).probabilities, models.predict("mood", row).probabilities]))

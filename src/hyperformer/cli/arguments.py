@@ -13,6 +13,7 @@ from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.readers import FORMATS, Missing, RowFile, TextRow, is_row_file, parse_row, read_jsonl
 from hyperformer.runtime import Bundle, load
+from hyperformer.runtime.bundle import Precision
 
 Row = Mapping[str, Any]
 STANDARD_INPUT = "standard input"
@@ -65,9 +66,19 @@ def _read_standard_input(columns: list[str], missing: Missing) -> Iterator[tuple
         file.detach()  # it would close standard input
 
 
+def add_unpublished_option(command: argparse.ArgumentParser) -> None:
+    """Add the option `--allow-unpublished`."""
+    command.add_argument(
+        "--allow-unpublished",
+        action="store_true",
+        help="also use tasks that are not published, because their models are no better than the majority baseline",
+    )
+
+
 def load_bundle(options: argparse.Namespace) -> Bundle:
     """Load the bundle of a command, which must be a single task."""
-    bundle = load(options.bundle, precision="int8" if options.int8 else "float32")
+    precision: Precision = "int8" if options.int8 else "float32"
+    bundle = load(options.bundle, precision=precision, allow_unpublished=options.allow_unpublished)
     if not isinstance(bundle, Bundle):
         raise HyperFormerError(
             f"{options.bundle} contains the tasks {', '.join(bundle)}; expected one task. Use the folder of a single "

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hyperformer.cli.arguments import Row, load_bundle, missing_extra_error, read_rows
+from hyperformer.cli.arguments import Row, add_unpublished_option, load_bundle, missing_extra_error, read_rows
 from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.markdown import format_template
@@ -43,7 +43,9 @@ def _inspect(options: argparse.Namespace) -> None:
             "longest text": f"{description.max_source_tokens} tokens",
             "backbone": description.backbone,
             "method": description.method,
-            "metrics": ", ".join(f"{name} {value:.2f}" for name, value in description.metrics.items()),
+            "metrics": _format_metrics(description.metrics),
+            "baselines": _format_metrics(description.baselines),
+            "published": "yes" if description.published else "no, because it is no better than the majority baseline",
             "parity": ", ".join(f"{name} {value:g}" for name, value in description.parity.items()),
             "files": _format_files(folder, description.files),
             **({"missing": ", ".join(missing)} if missing else {}),
@@ -51,6 +53,10 @@ def _inspect(options: argparse.Namespace) -> None:
         print(description.task)
         for name, value in lines.items():
             print(f"  {name:12s}  {value}")
+
+
+def _format_metrics(metrics: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.2f}" for name, value in metrics.items())
 
 
 def _format_label(label: str) -> str:
@@ -77,13 +83,14 @@ def _verify(options: argparse.Namespace) -> None:
             errors.append(str(error))
     for folder in _find_bundles(options):
         try:
-            bundle, _ = read_bundle(folder)
+            bundle, _ = read_bundle(folder, allow_unpublished=True)
             unlisted = manifest.unlisted_files(folder, bundle)
             if unlisted:
                 raise HyperFormerError(
                     f"{folder} contains {', '.join(unlisted)}, which its manifest does not list. Remove unlisted files."
                 )
-            print(f"{bundle.task}: {len(bundle.files)} files match their checksums")
+            note = "" if bundle.published else ", not published"
+            print(f"{bundle.task}: {len(bundle.files)} files match their checksums{note}")
         except HyperFormerError as error:
             errors.append(str(error))
     if errors:
@@ -91,7 +98,7 @@ def _verify(options: argparse.Namespace) -> None:
 
 
 def _triton(options: argparse.Namespace) -> None:
-    names = write_repository(_find_bundles(options), options.repository, options.int8)
+    names = write_repository(_find_bundles(options), options.repository, options.int8, options.allow_unpublished)
     print(f"{options.repository}: {len(names)} models, {', '.join(names)}")
 
 
@@ -105,7 +112,8 @@ def _strings(options: argparse.Namespace) -> None:
             f"cannot write {options.graph}; expected a file name that ends in .onnx, in an existing folder"
         )
     rows = _check_rows(load_bundle(options), options.rows)
-    written = write_string_graph(Path(options.bundle), options.graph, rows, options.int8)
+    bundle = Path(options.bundle)
+    written = write_string_graph(bundle, options.graph, rows, options.int8, options.allow_unpublished)
     print(
         f"{options.graph}: {', '.join(written.inputs)} -> {', '.join(written.outputs)}; tokens and answers match the "
         f"bundle's on {written.rows} rows"
@@ -135,6 +143,7 @@ def add_bundle_commands(commands: Any) -> None:
     triton.add_argument("bundle", help="folder of an exported task, or of several tasks")
     triton.add_argument("repository", type=Path, help="folder to write; it must be empty or not exist")
     triton.add_argument("--int8", action="store_true", help="use the int8 graphs")
+    add_unpublished_option(triton)
     triton.set_defaults(run=_triton)
 
 
@@ -148,4 +157,5 @@ def add_strings_command(command: argparse.ArgumentParser) -> None:
         help="rows on which the graph's answers are compared with the task's, in the formats of predict",
     )
     command.add_argument("--int8", action="store_true", help="use the int8 graph")
+    add_unpublished_option(command)
     command.set_defaults(run=_strings)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
 
-from hyperformer.cli.arguments import Row, load_bundle, read_rows
+from hyperformer.cli.arguments import Row, add_unpublished_option, load_bundle, read_rows
 from hyperformer.core.errors import HyperFormerError, RowError
 from hyperformer.core.types import Answer
 from hyperformer.runtime import Bundle
@@ -103,6 +103,7 @@ def add_predict_command(command: argparse.ArgumentParser) -> None:
         help="a JSON object, a file (CSV, TSV, JSONL or Parquet, plain or .gz), or - for JSONL on standard input",
     )
     command.add_argument("--int8", action="store_true", help="use the int8 graph")
+    add_unpublished_option(command)
     command.add_argument(
         "--chunk",
         type=_parse_positive_integer,

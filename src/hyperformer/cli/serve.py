@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hyperformer.cli.arguments import missing_extra_error
+from hyperformer.cli.arguments import add_unpublished_option, missing_extra_error
 
 SERVE_OPTIONS = {
     "host": "set the address to bind to",
@@ -40,6 +40,7 @@ def add_serve_command(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command `serve`."""
     command.add_argument("root", type=Path, help="folder of exported tasks, as bundles or on a shared base")
     command.add_argument("--int8", action="store_true", help="use the int8 graphs")
+    add_unpublished_option(command)
     for name, description in SERVE_OPTIONS.items():
         command.add_argument(f"--{name}", type=OPTION_TYPES.get(name, int), default=argparse.SUPPRESS, help=description)
     command.set_defaults(run=_serve)
@@ -54,4 +55,5 @@ def _serve(options: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s  %(message)s", stream=sys.stderr)
     names = [name.replace("-", "_") for name in SERVE_OPTIONS]
     settings = {name: vars(options)[name] for name in names if name in options}
+    settings["allow_unpublished"] = options.allow_unpublished
     run(ServerSettings(options.root, precision="int8" if options.int8 else "float32", **settings))

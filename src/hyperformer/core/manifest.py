@@ -13,7 +13,7 @@ from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.files import sha256
 from hyperformer.core.types import Source
 
-FORMAT = 4
+FORMAT = 5
 """Version of the manifest's format."""
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
@@ -52,6 +52,9 @@ class Manifest:
         int8: `metric` and `float32`, the validation metrics of the int8 and the float32 graph, in percent, and
             `published`, 1 if the int8 graph was published and 0 if not. Empty if no int8 graph was created.
         metrics: Test metrics of the task, as returned by `evaluation.compute_metrics`.
+        baselines: Mean test metric of each baseline, in percent.
+        published: False if the model is no better than the majority baseline on validation and
+            `export.allow_below_majority` does not list the task. The runtime loads such a bundle only if asked to.
         made_from: Hashes of the inputs of the export, such as code, parameters, checkpoint and data.
     """
 
@@ -70,6 +73,8 @@ class Manifest:
     parity: dict[str, float]
     int8: dict[str, float]
     metrics: dict[str, float]
+    baselines: dict[str, float]
+    published: bool
     made_from: dict[str, str]
 
     def write(self, folder: Path) -> None:
@@ -96,8 +101,9 @@ _FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("task", "kind", "backbone", "method"), str),
     "text": (str, list),
     **dict.fromkeys(("max_source_tokens", "opset"), int),
-    **dict.fromkeys(("files", "parity", "int8", "metrics", "made_from"), dict),
+    **dict.fromkeys(("files", "parity", "int8", "metrics", "baselines", "made_from"), dict),
     "labels": list,
+    "published": bool,
     "numbers": (list, type(None)),
     "missing": (str, type(None)),
 }

@@ -6,8 +6,9 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from hyperformer.data.storage import Writer, read_rows
 from hyperformer.export import TARGETS, SharedBaseTarget
 from hyperformer.export.target import Target
 from hyperformer.model.task_models import TaskModels
+from hyperformer.quality import BelowMajority, find_below_majority
 from hyperformer.settings import EvaluationSettings, ExportSettings
 from hyperformer.tasks import Task
 
@@ -33,6 +35,7 @@ CODE_PATHS = (
     "export",
     "methods",
     "model",
+    "quality.py",
     "runtime",
     "settings",
     "tasks",
@@ -41,69 +44,41 @@ CODE_PATHS = (
 
 
 def export(
-    checkpoint: Path, rows: Path, metrics: Mapping[str, Any], settings: ExportSettings, evaluation: EvaluationSettings
+    checkpoint: Path,
+    rows: Path,
+    metrics: Mapping[str, Any],
+    baselines: Mapping[str, Any],
+    settings: ExportSettings,
+    evaluation: EvaluationSettings,
+    shared_base: bool = False,
 ) -> Writer:
-    """Export every task of a checkpoint to a separate bundle.
+    """Export every task of a checkpoint to a separate bundle, or to bundles with one shared graph.
+
+    A task whose model is no better than the majority baseline on validation is exported, but not published, unless
+    `settings.allow_below_majority` lists it.
 
     Args:
         checkpoint: a checkpoint folder.
         rows: the folder of each task's rows; the graphs are compared with PyTorch on every validation row.
         metrics: the checkpoint's metrics: split → task → metric → percent.
+        baselines: the baselines' metrics: split → task → baseline → metric → percent.
         settings: settings of the graphs and of their comparison with PyTorch.
         evaluation: settings of the evaluation that computed the metrics; the graphs predict with the same settings.
+        shared_base: export the classification and regression tasks on one shared graph, and no generative tasks.
 
     Returns:
-        A function that writes a folder `<task>/` for each task; it raises `HyperFormerError` if an exported task
-        differs from PyTorch.
-    """
-    trained = TaskModels.from_pretrained(checkpoint)
-    targets = {name: TARGETS[task.settings.kind] for name, task in trained.tasks.items()}
-    return _export(trained, targets, checkpoint, rows, metrics, settings, evaluation)
-
-
-def export_shared_base(
-    checkpoint: Path, rows: Path, metrics: Mapping[str, Any], settings: ExportSettings, evaluation: EvaluationSettings
-) -> Writer:
-    """Export the classification and regression tasks of a checkpoint to bundles with one shared graph.
-
-    Args:
-        checkpoint: a checkpoint folder.
-        rows: the folder of each task's rows; the graph is compared with PyTorch on every validation row.
-        metrics: the checkpoint's metrics: split → task → metric → percent.
-        settings: settings of the graphs and of their comparison with PyTorch.
-        evaluation: settings of the evaluation that computed the metrics; the graph predicts with the same settings.
-
-    Returns:
-        A function that writes the shared graph, and a folder `<task>/` for each task; it raises `HyperFormerError` if
-        the checkpoint's method trains the backbone, or if an exported task differs from PyTorch.
+        A function that writes a folder `<task>/` for each task and, with `shared_base`, the shared graph; it raises
+        `HyperFormerError` if an exported task differs from PyTorch, or if the checkpoint's method trains the backbone
+        that the tasks are to share.
 
     Raises:
-        HyperFormerError: the checkpoint has fewer than two classification and regression tasks.
+        HyperFormerError: metrics or baselines of a task are missing; or, with `shared_base`, the checkpoint has fewer
+            than two classification and regression tasks.
     """
     trained = TaskModels.from_pretrained(checkpoint)
-    targets: dict[str, type[Target]] = dict.fromkeys(trained.first.answers, SharedBaseTarget)
-    if len(targets) < 2:
-        raise HyperFormerError(
-            f"classification and regression tasks in the checkpoint: {len(targets)}; expected at least 2 for a shared "
-            "base. Export separate bundles instead."
-        )
-    left_out = [name for name in trained.tasks if name not in targets]
-    if left_out:
-        log.info("%s: not exported to the shared base, because generative tasks cannot use it", ", ".join(left_out))
-    return _export(trained, targets, checkpoint, rows, metrics, settings, evaluation)
-
-
-def _export(
-    trained: TaskModels,
-    chosen: Mapping[str, type[Target]],
-    checkpoint: Path,
-    rows: Path,
-    metrics: Mapping[str, Any],
-    settings: ExportSettings,
-    evaluation: EvaluationSettings,
-) -> Writer:
-    """Return a function that writes each task with its target in `chosen`."""
-    _check_metrics(metrics, chosen)
+    chosen = _choose_shared(trained) if shared_base else _choose_separate(trained)
+    tasks = {name: trained.tasks[name] for name in chosen}
+    results = _collect_results(metrics, baselines, tasks, settings.allow_below_majority)
     made_from = {
         "code": _hash_code(),
         "parameters": _hash([settings.model_dump(), evaluation.model_dump()]),
@@ -113,32 +88,100 @@ def _export(
 
     def write(folder: Path) -> None:
         shared = {
-            kind: target.write_shared([trained.tasks[name] for name in chosen if chosen[name] is kind], folder)
+            kind: target.write_shared([task for name, task in tasks.items() if chosen[name] is kind], folder)
             for kind, target in targets.items()
         }
         for name, kind in track(chosen.items(), "exporting", len(chosen)):
             began = time.monotonic()
             (folder / name).mkdir()
             hashes = {**made_from, "data": folder_sha256(rows / name), **shared[kind]}
-            bundle = _write_bundle(targets[kind], trained.tasks[name], rows, metrics, hashes, folder / name)
-            size = sum(path.stat().st_size for path in (folder / name).rglob("*.onnx*")) / 1e6
-            log.info(
-                "%s: %.1f MB, %d rows equal to PyTorch within %.0e, %d ties%s, %.1f s",
-                name, size, bundle.parity["rows"], bundle.parity["largest_difference"], bundle.parity["ties"],
-                _format_int8(bundle.int8), time.monotonic() - began,
-            )  # fmt: skip
+            bundle = _write_bundle(targets[kind], tasks[name], rows, results[name], hashes, folder / name)
+            _log_bundle(folder / name, bundle, time.monotonic() - began, results[name].below)
 
     return write
 
 
-def _check_metrics(metrics: Mapping[str, Any], tasks: Iterable[str]) -> None:
+export_shared_base = partial(export, shared_base=True)
+"""Export the classification and regression tasks of a checkpoint to bundles with one shared graph."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """The metrics of a task that its bundle is checked with, published by or described with, in percent."""
+
+    validation: Mapping[str, float]
+    test: Mapping[str, float]
+    baselines: dict[str, float]
+    """Mean test metric of each baseline."""
+    below: BelowMajority | None
+    """The means that are the reason not to publish the bundle; None if it is published."""
+
+
+def _collect_results(
+    metrics: Mapping[str, Any], baselines: Mapping[str, Any], tasks: Mapping[str, Task], allowed: Collection[str]
+) -> dict[str, Results]:
+    """Return the results of each task.
+
+    Raises:
+        HyperFormerError: metrics or baselines of a task are missing.
+    """
+    _check_results("metrics", metrics, tasks, "Evaluate the checkpoint first (pipeline evaluate).")
+    _check_results("baselines", baselines, tasks, "Compute them first (pipeline baselines).")
+    below = find_below_majority(metrics, baselines, tasks, allowed)
+    return {
+        name: Results(
+            metrics["validation"][name],
+            metrics["test"][name],
+            {baseline: scores["mean"] for baseline, scores in baselines["test"][name].items()},
+            below.get(name),
+        )
+        for name in tasks
+    }
+
+
+def _choose_separate(trained: TaskModels) -> dict[str, type[Target]]:
+    """Return the export target of each task without a shared base."""
+    return {name: TARGETS[task.settings.kind] for name, task in trained.tasks.items()}
+
+
+def _choose_shared(trained: TaskModels) -> dict[str, type[Target]]:
+    """Return the export target of each task on a shared base."""
+    targets: dict[str, type[Target]] = dict.fromkeys(trained.first.answers, SharedBaseTarget)
+    if len(targets) < 2:
+        raise HyperFormerError(
+            f"classification and regression tasks in the checkpoint: {len(targets)}; expected at least 2 for a shared "
+            "base. Export separate bundles instead."
+        )
+    left_out = [name for name in trained.tasks if name not in targets]
+    if left_out:
+        log.info("%s: not exported to the shared base, because generative tasks cannot use it", ", ".join(left_out))
+    return targets
+
+
+def _check_results(kind: str, results: Mapping[str, Any], tasks: Iterable[str], advice: str) -> None:
+    """Check that there are results of each task on validation and test."""
     for name in tasks:
         for split in ("validation", "test"):
-            if name not in metrics.get(split, {}):
+            if name not in results.get(split, {}):
                 raise HyperFormerError(
-                    f"there are no {split} metrics of the task {name!r}; expected those of every task of the "
-                    "checkpoint. Evaluate the checkpoint first (pipeline evaluate)."
+                    f"there are no {split} {kind} of the task {name!r}; expected those of every task of the "
+                    f"checkpoint. {advice}"
                 )
+
+
+def _log_bundle(folder: Path, bundle: Manifest, seconds: float, below: BelowMajority | None) -> None:
+    size = sum(path.stat().st_size for path in folder.rglob("*.onnx*")) / 1e6
+    log.info(
+        "%s: %.1f MB, %d rows equal to PyTorch within %.0e, %d ties%s, %.1f s",
+        bundle.task, size, bundle.parity["rows"], bundle.parity["largest_difference"], bundle.parity["ties"],
+        _format_int8(bundle.int8), seconds,
+    )  # fmt: skip
+    if below:
+        log.warning(
+            "%s: not published, because its mean validation metric is %.2f and the majority baseline's is %.2f; add "
+            "rows, train longer, or list the task in export.allow_below_majority",
+            bundle.task, below.model, below.majority,
+        )  # fmt: skip
 
 
 def _format_int8(int8: Mapping[str, float]) -> str:
@@ -149,13 +192,21 @@ def _format_int8(int8: Mapping[str, float]) -> str:
 
 
 def _write_bundle(
-    target: Target, task: Task, rows: Path, metrics: Mapping[str, Any], made_from: dict[str, str], folder: Path
+    target: Target, task: Task, rows: Path, results: Results, made_from: dict[str, str], folder: Path
 ) -> Manifest:
     target.write(task, folder)
-    description = target.describe(task, folder, metrics["test"][task.name], made_from)
+    description = replace(
+        target.describe(task, folder, results.test, made_from),
+        baselines=results.baselines,
+        published=results.below is None,
+    )
     validation = list(read_rows(rows, task.name, "validation"))
-    results = target.check(task, folder, validation, metrics["validation"][task.name], description)
-    return target.finish(folder, replace(description, parity=results["parity"], int8=results.get("int8", {})))
+    checks = target.check(task, folder, validation, results.validation, description)
+    names = target.settings.label_names.get(task.name, {})
+    labels = [names.get(label, label) for label in description.labels]  # the check needs the trained labels
+    return target.finish(
+        folder, replace(description, labels=labels, parity=checks["parity"], int8=checks.get("int8", {}))
+    )
 
 
 def _hash_code() -> str:

@@ -61,18 +61,18 @@ tags: [hyperformer, {manifest.kind}]
 
 A {manifest.kind} task on the backbone `{manifest.backbone}`, trained with the method `{manifest.method}`.
 {_describe_files(manifest)}
-
+{_describe_publication(manifest)}
 - Input: {format_template(manifest.text)}, truncated to {manifest.max_source_tokens} tokens
 - Output: {", ".join(map(format_code, manifest.labels)) or "generated text"}
 - Test metrics (percent): {metrics}
-- Verified against PyTorch on {manifest.parity["rows"]:.0f} validation rows
+{_describe_baselines(manifest)}- Verified against PyTorch on {manifest.parity["rows"]:.0f} validation rows
 {_describe_int8(manifest)}
 Run it with hyperformer:
 
 ```python
 from hyperformer.runtime import load
 
-load(".")({json.dumps(row, ensure_ascii=False)})
+load("."{"" if manifest.published else ", allow_unpublished=True"})({json.dumps(row, ensure_ascii=False)})
 ```
 
 Or without hyperformer:
@@ -86,6 +86,25 @@ def _describe_files(manifest: Manifest) -> str:
     if ADAPTER in manifest.files:
         return f"`{ADAPTER}` holds the task's weights; all tasks share the graph `../model.onnx`."
     return "It is exported as plain ONNX, with all of its weights."
+
+
+def _describe_publication(manifest: Manifest) -> str:
+    if manifest.published:
+        return ""
+    return (
+        "\n**Not published**: the model is no better than the majority baseline on validation, so that the bundle is "
+        "loaded only with `allow_unpublished=True`.\n"
+    )
+
+
+def _describe_baselines(manifest: Manifest) -> str:
+    """Return the line of the best baseline on test; empty if there are no baselines."""
+    if not manifest.baselines:
+        return ""
+    best = max(manifest.baselines, key=manifest.baselines.__getitem__)
+    baseline, model = manifest.baselines[best], manifest.metrics["mean"]
+    comparison = "**below** it" if model < baseline else "equal to it" if model == baseline else "above it"
+    return f"- Best baseline: {format_code(best)}, mean test metric {baseline:.2f}; the model is {comparison}\n"
 
 
 def _describe_int8(manifest: Manifest) -> str:

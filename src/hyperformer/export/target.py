@@ -47,7 +47,7 @@ class Target(ABC):
         """Write the files of a task into its folder: the graphs and the tokenizer, or the adapter."""
 
     def describe(self, task: Task, folder: Path, metrics: Mapping[str, float], made_from: dict[str, str]) -> Manifest:
-        """Describe the files of a task in a manifest, without the results of `check`.
+        """Describe the files of a task in a manifest, without baselines and the results of `check`.
 
         Args:
             task: the exported task.
@@ -72,6 +72,8 @@ class Target(ABC):
             parity={},
             int8={},
             metrics=dict(metrics),
+            baselines={},
+            published=True,
             made_from=made_from,
         )
 

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.settings import EvaluationSettings, Settings
-
-if TYPE_CHECKING:
-    from hyperformer.tasks import Task
+from hyperformer.settings import Settings
 
 
 def check_run(
@@ -34,11 +30,19 @@ def check_run(
     Raises:
         HyperFormerError: The run cannot succeed.
     """
+    from hyperformer.preflight.export import check_label_scoring, check_task_names
     from hyperformer.tasks import make_tasks
 
     _check_history(inputs, outputs, paths)
     _check_inputs(paths, missing)
     tasks = make_tasks(settings.tasks)
+    if "params:export" in inputs:
+        check_task_names(settings.export, tasks)
+    if "checkpoint" in inputs and paths["checkpoint"] is not None:
+        from hyperformer.preflight.checkpoint import check_checkpoint
+
+        starts = paths["transfer_starts"]
+        check_checkpoint(settings, paths["checkpoint"], adapted=starts is not None and Path(starts).exists())
     if "params:data" in inputs:
         from hyperformer.data.sources import check_sources
 
@@ -86,18 +90,4 @@ def _check_inputs(paths: Mapping[str, str | None], missing: Sequence[str]) -> No
         raise HyperFormerError(
             f"{missing[0]} is missing; expected it at {path}. Run the pipeline that creates it first, "
             "or run this one without --tags or --nodes."
-        )
-
-
-def check_label_scoring(evaluation: EvaluationSettings, tasks: Mapping[str, Task]) -> None:
-    """Check that the exported graphs can predict as the evaluation does.
-
-    Raises:
-        HyperFormerError: The answers of a classification or regression task are generated.
-    """
-    if evaluation.label_scoring == "generated" and any(task.answers for task in tasks.values()):
-        raise HyperFormerError(
-            "evaluation.label_scoring is 'generated'; expected 'constrained' or 'likelihood', because exported "
-            "graphs score the answers of classification and regression tasks. Change the setting, or evaluate "
-            "without export (--tags evaluate or --pipelines evaluate)."
         )

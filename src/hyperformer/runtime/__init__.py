@@ -15,29 +15,36 @@ from hyperformer.runtime.router import Bundles, find_bundles
 from hyperformer.runtime.shared import SharedBundle, load_base
 
 
-def load(folder: str | Path, threads: int | None = None, precision: Precision = "float32") -> Bundle | Bundles:
+def load(
+    folder: str | Path,
+    threads: int | None = None,
+    precision: Precision = "float32",
+    allow_unpublished: bool = False,
+) -> Bundle | Bundles:
     """Load an exported task, or a folder of exported tasks.
 
     Args:
         folder: a folder that an export wrote.
         threads: number of threads of onnxruntime; None for its default.
         precision: the graph to load, `float32` or `int8`.
+        allow_unpublished: also load a bundle that is not published, because its model is no better than the majority
+            baseline.
 
     Returns:
         The bundle of the task; or, for a folder of tasks, a mapping of the names of the tasks' folders to bundles, each
         of which is loaded when it is first used.
 
     Raises:
-        HyperFormerError: the folder is neither an exported task nor a folder of exported tasks, a file is missing or
-            was changed after the export, the task is generative, an option is invalid, or there is no int8 graph. In a
-            folder of tasks, an error of one task is raised when the task is first used.
+        HyperFormerError: the folder is neither an exported task nor a folder of exported tasks, the bundle is not
+            published, a file is missing or was changed after the export, the task is generative, an option is invalid,
+            or there is no int8 graph. In a folder of tasks, an error of one task is raised when the task is first used.
     """
     path = Path(folder)
     if not (path / manifest.MANIFEST).is_file() and find_bundles(path):
-        return Bundles(path, threads, precision)
+        return Bundles(path, threads, precision, allow_unpublished)
     if (path / manifest.ADAPTER).is_file():
-        return SharedBundle(path, load_base(path.parent, threads, precision))
-    return Bundle(path, threads, precision)
+        return SharedBundle(path, load_base(path.parent, threads, precision), allow_unpublished=allow_unpublished)
+    return Bundle(path, threads, precision, allow_unpublished=allow_unpublished)
 
 
 __all__ = ["Bundle", "Bundles", "load"]

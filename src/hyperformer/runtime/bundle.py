@@ -103,11 +103,12 @@ class Bundle:
         threads: number of threads of onnxruntime; None for its default.
         precision: the graph to load, `float32` or `int8`.
         description: the manifest, if it is not in the folder yet; None: it is read from the folder.
+        allow_unpublished: also load a bundle that is not published.
 
     Raises:
-        HyperFormerError: the folder is not a bundle, one of its files is missing or was changed after the export, the
-            bundle has no graph of this precision or uses a shared base, the task is generative, or `threads` is
-            invalid.
+        HyperFormerError: the folder is not a bundle, the bundle is not published, one of its files is missing or was
+            changed after the export, the bundle has no graph of this precision or uses a shared base, the task is
+            generative, or `threads` is invalid.
     """
 
     def __init__(
@@ -116,6 +117,7 @@ class Bundle:
         threads: int | None = None,
         precision: Precision = "float32",
         description: Manifest | None = None,
+        allow_unpublished: bool = False,
     ) -> None:
         check_options(threads, precision)
         self.folder = Path(folder)
@@ -127,6 +129,7 @@ class Bundle:
                 manifest.TOKENIZER,
             ],
             description,
+            allow_unpublished,
         )
         graph = self.folder / choose_graph(self.folder, self.manifest, int8)
         self._session = open_session(graph, contents, threads)

@@ -23,6 +23,7 @@ def read_bundle(
     folder: Path,
     select: Callable[[Manifest], Sequence[str]] = lambda description: (),
     description: Manifest | None = None,
+    allow_unpublished: bool = False,
 ) -> tuple[Manifest, Contents]:
     """Read a bundle's manifest, verify all of its files, and return the bytes of selected files.
 
@@ -30,13 +31,14 @@ def read_bundle(
         folder: the bundle.
         select: called with the manifest; returns the names of the files whose bytes are returned.
         description: the manifest, if it is not in the folder yet; None: it is read from the folder.
+        allow_unpublished: also read a bundle that is not published. A given `description` is always accepted.
 
     Returns:
         The manifest, and the bytes of the selected files.
 
     Raises:
-        HyperFormerError: the folder is not a bundle, a value of the manifest is invalid, a file is missing or was
-            changed after the export, or the manifest does not list a required file.
+        HyperFormerError: the folder is not a bundle, the bundle is not published, a value of the manifest is invalid, a
+            file is missing or was changed after the export, or the manifest does not list a required file.
     """
 
     def required(description: Manifest) -> list[str]:
@@ -46,7 +48,18 @@ def read_bundle(
             else []
         )
 
-    read = read_valid_manifest if description is None else lambda _: description
+    def read(folder: Path) -> Manifest:
+        if description is not None:
+            return description
+        read_from_folder = read_valid_manifest(folder)
+        if not (read_from_folder.published or allow_unpublished):
+            raise HyperFormerError(
+                f"{folder} is not published, because the model of task {read_from_folder.task!r} is no better than the "
+                "majority baseline on validation. Train a better model, or allow it with --allow-unpublished on the "
+                "command line, or allow_unpublished=True in Python."
+            )
+        return read_from_folder
+
     return _read(folder, read, manifest.MANIFEST, required, select)
 
 
@@ -118,7 +131,7 @@ def read_valid_manifest(folder: Path) -> Manifest:
             "files": all(isinstance(sha256, str) for sha256 in description.files.values()),
             **{
                 name: all(type(value) in (int, float) for value in getattr(description, name).values())
-                for name in ("metrics", "parity", "int8")
+                for name in ("metrics", "baselines", "parity", "int8")
             },
         }.items()
         if not is_valid

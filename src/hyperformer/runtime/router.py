@@ -27,8 +27,15 @@ def find_bundles(root: Path) -> list[Path]:
 class Bundles(Mapping[str, Bundle]):
     """The exported tasks of a folder, by subfolder name; each task is loaded when it is first used."""
 
-    def __init__(self, folder: Path, threads: int | None = None, precision: Precision = "float32") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        threads: int | None = None,
+        precision: Precision = "float32",
+        allow_unpublished: bool = False,
+    ) -> None:
         self._folder, self._threads, self._precision = folder, threads, precision
+        self._allow_unpublished = allow_unpublished
         self._base = load_base(folder, threads, precision) if (folder / manifest.BASE).is_file() else None
         self._folders = {path.name: path for path in find_bundles(folder)}
         self._loaded: dict[str, Bundle] = {}
@@ -44,7 +51,9 @@ class Bundles(Mapping[str, Bundle]):
         return self._loaded[task]
 
     def _load(self, folder: Path) -> Bundle:
-        return SharedBundle(folder, self._base) if self._base else Bundle(folder, self._threads, self._precision)
+        if self._base:
+            return SharedBundle(folder, self._base, allow_unpublished=self._allow_unpublished)
+        return Bundle(folder, self._threads, self._precision, allow_unpublished=self._allow_unpublished)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._folders)

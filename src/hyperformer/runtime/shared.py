@@ -55,15 +55,22 @@ class SharedBundle(Bundle):
         folder: the task's folder.
         base: the shared base that the task was exported with.
         description: the manifest, if it is not in the folder yet; None: it is read from the folder.
+        allow_unpublished: also load a bundle that is not published.
 
     Raises:
-        HyperFormerError: the folder is not a bundle or has no adapter, a file is missing or was changed after the
-            export, or the task was exported with another base.
+        HyperFormerError: the folder is not a bundle or has no adapter, the bundle is not published, a file is missing
+            or was changed after the export, or the task was exported with another base.
     """
 
-    def __init__(self, folder: Path, base: SharedBase, description: Manifest | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        base: SharedBase,
+        description: Manifest | None = None,
+        allow_unpublished: bool = False,
+    ) -> None:
         self.folder = folder
-        self.manifest, contents = read_bundle(folder, lambda _: [manifest.ADAPTER], description)
+        self.manifest, contents = read_bundle(folder, lambda _: [manifest.ADAPTER], description, allow_unpublished)
         if manifest.ADAPTER not in self.manifest.files:
             raise HyperFormerError(
                 f"{folder / manifest.MANIFEST} does not list {manifest.ADAPTER}. Export the tasks again."

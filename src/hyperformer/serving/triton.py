@@ -24,21 +24,24 @@ LARGEST_BATCH = 64
 """Triton's `max_batch_size`, in rows."""
 
 
-def write_repository(bundles: Sequence[Path], repository: Path, int8: bool = False) -> list[str]:
+def write_repository(
+    bundles: Sequence[Path], repository: Path, int8: bool = False, allow_unpublished: bool = False
+) -> list[str]:
     """Write a Triton model for each bundle of a classification or regression task; if one fails, write no model.
 
     Args:
         bundles: folders of exported tasks; generative tasks are skipped.
         repository: the folder to write; it must be an empty folder or not exist.
         int8: use the int8 graphs.
+        allow_unpublished: also write models of bundles that are not published.
 
     Returns:
         The names of the models, which are the names of the bundles' folders.
 
     Raises:
-        HyperFormerError: the repository is not an empty folder; a bundle was changed after the export, uses a shared
-            base, has no graph of the requested precision, or has a label with a line break; or all tasks
-            are generative.
+        HyperFormerError: the repository is not an empty folder; a bundle is not published, was changed after the
+            export, uses a shared base, has no graph of the requested precision, or has a label with a line break; or
+            all tasks are generative.
     """
     if repository.exists() and (not repository.is_dir() or any(repository.iterdir())):
         raise HyperFormerError(f"{repository} is not an empty folder. Choose another path, or empty the folder.")
@@ -46,7 +49,7 @@ def write_repository(bundles: Sequence[Path], repository: Path, int8: bool = Fal
     with tempfile.TemporaryDirectory(dir=repository.parent, prefix=f".{repository.name}.") as temporary:
         partial = Path(temporary) / "repository"
         partial.mkdir()
-        names = [name for bundle in bundles if (name := _write_model(bundle, partial, int8))]
+        names = [name for bundle in bundles if (name := _write_model(bundle, partial, int8, allow_unpublished))]
         if not names:
             raise HyperFormerError(
                 "all tasks are generative; expected at least one classification or regression task. Run generative "
@@ -59,9 +62,9 @@ def write_repository(bundles: Sequence[Path], repository: Path, int8: bool = Fal
     return names
 
 
-def _write_model(bundle: Path, repository: Path, int8: bool) -> str | None:
+def _write_model(bundle: Path, repository: Path, int8: bool, allow_unpublished: bool) -> str | None:
     """Write a model and return its name, or None if the task is generative."""
-    description, _ = read_bundle(bundle)
+    description, _ = read_bundle(bundle, allow_unpublished=allow_unpublished)
     if not description.labels:
         return None
     graph = choose_graph(bundle, description, int8)

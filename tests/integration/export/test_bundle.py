@@ -8,7 +8,7 @@ import shutil
 
 import pytest
 from processes import run_python
-from toys import task_settings
+from toys import make_baselines, task_settings
 
 from hyperformer import evaluation
 from hyperformer.core import manifest
@@ -57,7 +57,7 @@ def test_the_model_card_has_code_that_answers_with_onnxruntime_alone(bundles, ta
 def test_a_second_export_elsewhere_gives_the_same_bytes(bundles, checkpoint, toy_rows, export_settings, tmp_path):
     model = MultiTaskModel.from_pretrained(checkpoint)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
-    export(checkpoint, toy_rows, metrics, export_settings, DEFAULT_EVALUATION)(tmp_path)
+    export(checkpoint, toy_rows, metrics, make_baselines(TASKS), export_settings, DEFAULT_EVALUATION)(tmp_path)
     assert folder_sha256(tmp_path) == folder_sha256(bundles)
 
 

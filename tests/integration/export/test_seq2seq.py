@@ -13,7 +13,7 @@ import pytest
 import torch
 from datasets import Dataset
 from processes import run_fork
-from toys import method_settings
+from toys import make_baselines, method_settings
 from transformers import (
     AutoTokenizer,
     MT5Config,
@@ -93,7 +93,10 @@ def bundle(model: MultiTaskModel, tmp_path_factory: pytest.TempPathFactory) -> P
         partial(model.answer, settings=evaluation_settings), model.tasks, folder / "rows"
     )
     (folder / "onnx").mkdir()
-    export(folder / "checkpoint", folder / "rows", metrics, export_settings, evaluation_settings)(folder / "onnx")
+    baselines = make_baselines(["echo"], mean=101.0)
+    export(folder / "checkpoint", folder / "rows", metrics, baselines, export_settings, evaluation_settings)(
+        folder / "onnx"
+    )
     return folder / "onnx" / "echo"
 
 
@@ -134,6 +137,7 @@ def test_every_file_is_listed_and_the_runtime_names_the_library_that_loads_it(bu
     manifest.verify(bundle, description.files)
     assert all(name.startswith(f"{GENERATION}/") or name == MODEL_CARD for name in description.files)
     assert description.labels == []
+    assert description.published  # a generative task is not compared with the majority baseline
     with pytest.raises(HyperFormerError, match=r"task 'echo' is generative\. Load .*generation with optimum's"):
         load(bundle)
 

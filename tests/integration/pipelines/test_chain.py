@@ -147,7 +147,7 @@ def test_a_second_training_gives_the_same_bytes(copy):
             "task 'sentiment': the folder /nowhere does not exist; expected one file train.csv",
         ),
         (["--pipelines", "trian"], "unknown pipeline 'trian'; did you mean 'train'?"),
-        (["--tags", "export", "--env", "glue"], "checkpoint is missing; expected it at"),
+        (["--tags", "export", "--env", "glue"], "baselines is missing; expected it at"),
         (["--params", "evaluation.label_scoring=generated"], "expected 'constrained' or 'likelihood', because"),
         (
             ["--pipelines", "shared_base", "--params", "method=fine_tuning_multi_task"],

@@ -195,6 +195,26 @@ def change_manifest(folder: Path, **changes) -> Path:
     return folder
 
 
+def test_a_bundle_that_is_not_published_is_loaded_only_if_asked_for(copied, bundles):
+    change_manifest(copied, published=False)
+    with pytest.raises(HyperFormerError, match=r"mood is not published, because the model of task 'mood' is no better"):
+        load(copied)
+    assert load(copied, allow_unpublished=True).answer(SENTENCES) == load(bundles / "mood").answer(SENTENCES)
+
+
+@pytest.mark.parametrize("exported", ["bundles", "shared_base"])
+def test_an_unpublished_task_of_a_folder_does_not_affect_the_others(exported, request, tmp_path):
+    root = shutil.copytree(request.getfixturevalue(exported), tmp_path / "all")
+    change_manifest(root / "mood", published=False)
+    tasks = load(root)
+    assert tasks["mood3"](SENTENCES[0]).label
+    for load_task in (lambda: tasks["mood"], lambda: load(root / "mood")):
+        with pytest.raises(HyperFormerError, match=r"with --allow-unpublished .* or allow_unpublished=True in Python"):
+            load_task()
+    answer = load(root, allow_unpublished=True)["mood"](SENTENCES[0])
+    assert answer == load(root / "mood", allow_unpublished=True)(SENTENCES[0])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -210,6 +230,8 @@ def change_manifest(folder: Path, **changes) -> Path:
         ({"text": "sentence: {sentence"}, "has a stray '{'"),
         ({"text": "hello"}, "names no column"),
         ({"parity": {"rows": "many"}}, "invalid value for 'parity'"),
+        ({"baselines": {"majority": "low"}}, "invalid value for 'baselines'"),
+        ({"published": "no"}, "invalid type for 'published'"),
         ({"files": {}}, "does not list model.onnx"),
     ],
 )

@@ -56,6 +56,16 @@ def test_the_configuration_matches_the_inputs_and_outputs_of_the_graph(repositor
     assert labels == load(bundles)[task].manifest.labels
 
 
+def test_a_bundle_that_is_not_published_becomes_a_model_only_if_allowed(bundles, tmp_path):
+    copied = shutil.copytree(bundles / "mood", tmp_path / "mood")
+    content = json.loads((copied / MANIFEST).read_text())
+    (copied / MANIFEST).write_text(json.dumps({**content, "published": False}))
+    with pytest.raises(HyperFormerError, match="mood is not published"):
+        write_repository([bundles / "mood3", copied], tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+    assert main(["triton", str(copied), str(tmp_path / "models"), "--allow-unpublished"]) == 0
+
+
 def test_the_model_answers_as_the_bundle(repository, bundles):
     bundle = load(bundles)["mood"]
     [ids], _ = bundle.encode([bundle.source({"sentence": "the film is dull"})])

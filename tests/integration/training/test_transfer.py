@@ -9,7 +9,7 @@ import pytest
 import torch
 from datasets import Dataset
 from safetensors.torch import load_file
-from toys import GOOD, method_settings, task_settings, toy_sentences, train_settings
+from toys import GOOD, make_baselines, method_settings, task_settings, toy_sentences, train_settings
 
 from hyperformer import evaluation
 from hyperformer.core.errors import HyperFormerError
@@ -189,7 +189,7 @@ def test_adapted_tasks_are_exported_as_any_other(adapted, new_rows, export_setti
     _, folder = adapted()
     model = TaskModels.from_pretrained(folder)
     metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, new_rows)
-    export(folder, new_rows, metrics, export_settings, DEFAULT_EVALUATION)(tmp_path)
+    export(folder, new_rows, metrics, make_baselines(model.tasks), export_settings, DEFAULT_EVALUATION)(tmp_path)
     row = read_rows(new_rows, "praise", "test")[0]
     answer, expected = load(tmp_path / "praise")(row), model.predict("praise", row)
     assert answer.label == expected.label

@@ -27,6 +27,8 @@ MANIFEST = Manifest(
     int8={},
     parity={"largest": 1e-6},
     metrics={"pearson": 87.5},
+    baselines={"majority": 0.0},
+    published=True,
     made_from={"code": "cd" * 32},
 )
 
@@ -65,7 +67,7 @@ def test_a_manifest_that_is_no_json_is_refused(tmp_path: Path, content: bytes) -
         read(tmp_path)
 
 
-@pytest.mark.parametrize(("number", "got"), [(1, "1"), ("2", "'2'"), (..., "None")])
+@pytest.mark.parametrize(("number", "got"), [(1, "1"), (4, "4"), ("2", "'2'"), (..., "None")])
 def test_a_manifest_of_another_format_is_refused(tmp_path: Path, number: object, got: str) -> None:
     write_altered(tmp_path, format=number)
     with pytest.raises(HyperFormerError, match=f"format {got}, expected {FORMAT}"):
@@ -130,7 +132,13 @@ def test_folder_checksum_ignores_python_caches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "named"), [({"labels": "good"}, "'labels': str"), ({"files": []}, "'files': list")]
+    ("changes", "named"),
+    [
+        ({"labels": "good"}, "'labels': str"),
+        ({"files": []}, "'files': list"),
+        ({"published": 1}, "'published': int"),
+        ({"baselines": [50.0]}, "'baselines': list"),
+    ],
 )
 def test_a_value_of_another_type_is_named(tmp_path: Path, changes: dict[str, object], named: str) -> None:
     write_altered(tmp_path, **changes)

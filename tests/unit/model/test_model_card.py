@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
+
+import pytest
 
 from hyperformer.core.manifest import FORMAT, Manifest
 from hyperformer.export.card import render_card as render_bundle_card
@@ -13,6 +16,11 @@ from hyperformer.tasks import make_tasks
 NAME = "a|`b` \"'{c} **d** <e>"
 TEXT = '```\n{two\nlines|`"} {__proto__} {{x}}'
 LABELS = ["a|b", "`c`\n# d", "{e}"]
+MANIFEST = Manifest(
+    format=FORMAT, task=NAME, kind="classification", text=TEXT, missing=None, labels=LABELS, numbers=None,
+    max_source_tokens=8, opset=18, backbone="backbone", method="adapters", files={}, parity={"rows": 3.0}, int8={},
+    metrics={"mean": 50.0}, baselines={"majority": 25.0}, published=True, made_from={},
+)  # fmt: skip
 BACKBONE = BackboneSettings(path="backbone", max_source_tokens=8, max_target_tokens=8)
 
 
@@ -26,12 +34,7 @@ def list_text(card: str) -> list[str]:
 
 
 def test_the_card_of_a_bundle_names_everything_in_code() -> None:
-    manifest = Manifest(
-        format=FORMAT, task=NAME, kind="classification", text=TEXT, missing=None, labels=LABELS, numbers=None,
-        max_source_tokens=8, opset=18, backbone="backbone", method="adapters", files={}, parity={"rows": 3.0}, int8={},
-        metrics={"mean": 50.0}, made_from={},
-    )  # fmt: skip
-    card = render_bundle_card(manifest)
+    card = render_bundle_card(MANIFEST)
     assert list_text(card)[:3] == [
         f"# ``{NAME}``",
         '- Input: ```` ```\\n{two\\nlines|`"} {__proto__} {{x}} ````, truncated to 8 tokens',
@@ -41,6 +44,26 @@ def test_the_card_of_a_bundle_names_everything_in_code() -> None:
     assert ast.literal_eval(call.partition('load(".")(')[2][:-1]) == {'two\nlines|`"': "…", "__proto__": "…"}
     assert str(LABELS) in script
     ast.parse(script)
+
+
+@pytest.mark.parametrize(
+    ("baselines", "line"),
+    [
+        ({"majority": 25.0, "tfidf": 40.0}, "`tfidf`, mean test metric 40.00; the model is above it"),
+        ({"majority": 25.0, "tfidf": 50.0}, "`tfidf`, mean test metric 50.00; the model is equal to it"),
+        ({"frozen": 60.5, "tfidf": 40.0}, "`frozen`, mean test metric 60.50; the model is **below** it"),
+    ],
+)
+def test_the_card_of_a_bundle_compares_the_model_with_its_best_baseline(baselines: dict[str, float], line: str) -> None:
+    card = render_bundle_card(replace(MANIFEST, baselines=baselines))
+    assert f"- Best baseline: {line}\n" in card
+    assert "published" not in card
+
+
+def test_the_card_of_an_unpublished_bundle_says_so_and_its_code_loads_it() -> None:
+    card = render_bundle_card(replace(MANIFEST, published=False))
+    assert "**Not published**: the model is no better than the majority baseline on validation" in card
+    assert 'load(".", allow_unpublished=True)(' in code_blocks(card)[0]
 
 
 def test_the_card_of_a_checkpoint_names_everything_in_code() -> None:

@@ -67,6 +67,13 @@ def test_the_first_missing_input_is_reported_before_incompatible_settings():
         ("", "shared_base", {"method": "fine_tuning_multi_task"}, "trains the backbone; expected a method with a"),
         ("", "bundles", {"evaluation": {"label_scoring": "generated"}}, "expected 'constrained' or 'likelihood'"),
         ("", "shared_base", {"evaluation": {"label_scoring": "generated"}}, "expected 'constrained' or 'likelihood'"),
+        ("params:export", "", {"export": {"allow_below_majority": ["no"]}}, "unknown task 'no'; expected one of"),
+        (
+            "params:export",
+            "",
+            {"export": {"label_names": {"sentimen": {}}}},
+            "task 'sentimen'; did you mean 'sentiment'",
+        ),
     ],
 )
 def test_only_what_a_run_uses_is_checked(inputs, outputs, changes, message):

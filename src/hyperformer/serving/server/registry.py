@@ -49,6 +49,7 @@ class Registry:
         threads: number of threads of ONNX Runtime for each bundle or the shared base; None for ONNX Runtime's default.
         precision: the precision of each bundle.
         on_reload: called with the name of each task that was added or changed after startup, and whether it was loaded.
+        allow_unpublished: also load tasks that are not published; otherwise they cannot be loaded.
 
     Raises:
         HyperFormerError: the folder contains no tasks, none can be loaded, or the shared base cannot be loaded.
@@ -60,9 +61,10 @@ class Registry:
         threads: int | None,
         precision: Precision,
         on_reload: Callable[[str, bool], None] = lambda name, loaded: None,
+        allow_unpublished: bool = False,
     ) -> None:
         self.root = root.absolute()  # absolute, so that `_reason` can remove it from errors
-        self._threads, self._precision = threads, precision
+        self._threads, self._precision, self._allow_unpublished = threads, precision, allow_unpublished
         self._entries: dict[str, Entry] = {}
         self._base: tuple[Fingerprint, SharedBase] | None = None
         self._failed_base: Fingerprint = ()
@@ -141,8 +143,10 @@ class Registry:
                 self._base_error = reason
         base = self._base
         if base is None:
-            return lambda folder: Bundle(folder, self._threads, self._precision)
-        return lambda folder: SharedBundle(folder, base[1])
+            return lambda folder: Bundle(
+                folder, self._threads, self._precision, allow_unpublished=self._allow_unpublished
+            )
+        return lambda folder: SharedBundle(folder, base[1], allow_unpublished=self._allow_unpublished)
 
     def _load(
         self,

@@ -29,6 +29,8 @@ class ServerSettings:
     threads: int | None = None
     """Number of threads of ONNX Runtime; None for its default."""
     precision: Precision = "float32"
+    allow_unpublished: bool = False
+    """Also serve tasks that are not published, because their models are no better than the majority baseline."""
     batch: int = 32
     """Maximum number of rows in a batch, from any number of requests; 1 disables batching."""
     queue: int = 1024

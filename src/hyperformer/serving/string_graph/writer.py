@@ -30,7 +30,9 @@ class StringGraph:
     rows: int
 
 
-def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8: bool = False) -> StringGraph:
+def write_string_graph(
+    folder: Path, path: Path, rows: Iterable[Row] = (), int8: bool = False, allow_unpublished: bool = False
+) -> StringGraph:
     """Write a bundle's task as one graph that maps the strings [B] of each column to `label` [B].
 
     `name_inputs` names the input of each column. The other outputs are the outputs of the bundle's graph, and
@@ -42,20 +44,23 @@ def write_string_graph(folder: Path, path: Path, rows: Iterable[Row] = (), int8:
         path: the file to write, outside the bundle, in an existing folder.
         rows: rows to compare in addition to `PROBES`.
         int8: use the int8 graph.
+        allow_unpublished: also write the graph of a bundle that is not published.
 
     Returns:
         The inputs and outputs of the graph, and the number of compared rows.
 
     Raises:
-        HyperFormerError: the file would be in the bundle; the bundle was changed after the export, uses a shared base,
-            has no graph of this precision or stores it in several files; no operators support the tokenizer; a row is
-            invalid; or the tokens or the answer of a row differ.
+        HyperFormerError: the file would be in the bundle; the bundle is not published, was changed after the export,
+            uses a shared base, has no graph of this precision or stores it in several files; no operators support the
+            tokenizer; a row is invalid; or the tokens or the answer of a row differ.
     """
     if path.resolve().is_relative_to(folder.resolve()):
         raise HyperFormerError(f"{path} is inside the bundle; expected a path outside of it. Choose another path.")
-    bundle = Bundle(folder, precision="int8" if int8 else "float32")
+    bundle = Bundle(folder, precision="int8" if int8 else "float32", allow_unpublished=allow_unpublished)
     graph = choose_graph(folder, bundle.manifest, int8)
-    description, contents = read_bundle(folder, lambda _: [graph, manifest.TOKENIZER])
+    description, contents = read_bundle(
+        folder, lambda _: [graph, manifest.TOKENIZER], allow_unpublished=allow_unpublished
+    )
     if description != bundle.manifest:
         raise HyperFormerError(f"{folder} was replaced while it was read. Run again.")
     if len(list_graph_files(graph, description.files)) > 1:

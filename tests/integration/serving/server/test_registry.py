@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 
 import pytest
 
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.core.manifest import ADAPTER, BASE, GRAPH
+from hyperformer.core.manifest import ADAPTER, BASE, GRAPH, MANIFEST
 from hyperformer.serving.server.registry import Registry
 
 
@@ -90,6 +91,43 @@ def test_a_folder_without_a_task_that_can_be_loaded_is_refused(copied, tmp_path)
         graph.unlink()
     with pytest.raises(HyperFormerError, match=r"no task of .* can be loaded: .* has no model\.onnx"):
         Registry(copied, 1, "float32")
+
+
+def write_published(folder, published):
+    """Write the field `published` of a bundle's manifest."""
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**content, "published": published}))
+
+
+@pytest.mark.parametrize("exported", ["bundles", "shared_base"])
+def test_a_task_that_is_not_published_is_unavailable_unless_allowed(exported, request, tmp_path, caplog):
+    root = shutil.copytree(request.getfixturevalue(exported), tmp_path / "root")
+    write_published(root / "mood", False)
+    registry = Registry(root, 1, "float32")
+    assert registry["mood"] is None
+    assert registry.index()["mood"][1].startswith("mood is not published, because the model of task 'mood' is no")
+    assert "cannot load task mood: mood is not published" in caplog.text
+    assert registry["mood3"]
+    assert Registry(root, 1, "float32", allow_unpublished=True)["mood"]
+
+
+def test_a_folder_without_a_published_task_is_refused(copied):
+    for folder in copied.iterdir():
+        write_published(folder, False)
+    with pytest.raises(HyperFormerError, match=r"no task of .* can be loaded: likeness is not published"):
+        Registry(copied, 1, "float32")
+
+
+def test_a_served_task_stays_when_it_is_replaced_by_one_that_is_not_published(registry, copied, reloads):
+    before = registry["mood"]
+    write_published(copied / "mood", False)
+    registry.refresh()
+    assert registry["mood"] is before
+    assert "is not published" in registry.index()["mood"][1]
+    write_published(copied / "mood", True)
+    registry.refresh()
+    assert registry.index()["mood"][1] == ""
+    assert reloads == [("mood", False), ("mood", True)]
 
 
 def test_tasks_on_a_shared_base_are_reloaded_with_it(shared_base, tmp_path):

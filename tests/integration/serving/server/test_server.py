@@ -25,6 +25,7 @@ from serving import Running, running
 from toys import task_settings
 
 from hyperformer.cli import main
+from hyperformer.core.manifest import MANIFEST
 from hyperformer.runtime import load
 from hyperformer.runtime.bundle import Bundle
 
@@ -51,6 +52,17 @@ def test_it_describes_itself_and_its_tasks(server):
     assert metadata["inputs"] == [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in ("a", "b")]
     assert {output["name"]: output["shape"] for output in metadata["outputs"]}["probabilities"] == [-1, 4]
     assert metadata["parameters"]["labels"] == ["0", "1", "2", "3"]
+
+
+def test_a_renamed_label_is_in_metadata_and_answers(bundles, rows, tmp_path):
+    root = shutil.copytree(bundles, tmp_path / "root")
+    content = json.loads((root / "mood" / MANIFEST).read_text())
+    (root / "mood" / MANIFEST).write_text(json.dumps({**content, "labels": ["bad", "good"]}))
+    expected = [answer.label for answer in load(bundles)["mood"].answer(rows["mood"])]
+    with running(root) as server:
+        assert server.send("GET", "/v2/models/mood")[1]["parameters"]["labels"] == ["bad", "good"]
+        labels = labels_of(server.infer("mood", rows["mood"])[1])
+    assert labels == [{"negative": "bad", "positive": "good"}[label] for label in expected]
 
 
 def test_the_client_of_triton_lists_describes_and_infers(root, rows):

@@ -134,10 +134,10 @@ def test_a_manifest_that_cannot_be_sent_makes_its_task_unavailable(copied, chang
 def test_an_unexpected_error_affects_one_task_only(copied, monkeypatch):
     initialize = Bundle.__init__
 
-    def fail(self, folder, *arguments):
+    def fail(self, folder, *arguments, **options):
         if folder.name == "mood":
             raise IndexError("list index out of range")
-        initialize(self, folder, *arguments)
+        initialize(self, folder, *arguments, **options)
 
     monkeypatch.setattr(Bundle, "__init__", fail)
     registry = Registry(copied, 1, "float32")

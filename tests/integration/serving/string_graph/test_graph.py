@@ -47,6 +47,16 @@ def test_strings_become_the_answers_of_the_bundle(bundles, tmp_path, task):
             assert outputs["value"][number] == pytest.approx(answer.value, abs=1e-4)
 
 
+def test_a_bundle_that_is_not_published_becomes_a_string_graph_only_if_allowed(bundles, tmp_path, capsys):
+    folder = shutil.copytree(bundles / "mood", tmp_path / "mood")
+    content = json.loads((folder / MANIFEST).read_text())
+    (folder / MANIFEST).write_text(json.dumps({**content, "published": False}))
+    command = ["strings", str(folder), str(tmp_path / "mood.onnx")]
+    assert main(command) == 1
+    assert "mood is not published, because the model of task 'mood'" in capsys.readouterr().err
+    assert main([*command, "--allow-unpublished"]) == 0
+
+
 def test_the_same_bundle_is_the_same_bytes(bundles, tmp_path):
     for name in ("first.onnx", "second.onnx"):
         write_string_graph(bundles / "mood", tmp_path / name)
