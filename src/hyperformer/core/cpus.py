@@ -15,7 +15,8 @@ OMP_THREADS = "OMP_NUM_THREADS"
 """Environment variable of the number of threads of OpenMP, and so of PyTorch."""
 WAIT_POLICY = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 """Environment variables of how OpenMP's threads wait; the user's choice if one of them is set."""
-_user_threads = os.environ.get(OMP_THREADS, "")  # before `use_threads` overwrites it
+_replaced: dict[str, str] = {}
+"""Value of `OMP_THREADS` that `use_threads` has set last → the user's value, which it has replaced."""
 
 
 def use_passive_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -35,8 +36,12 @@ def use_threads(threads: int | None) -> int:
     Args:
         threads: the number; None: the first number in `OMP_NUM_THREADS` or, if it is not set, `count_cpus`.
     """
-    first = _user_threads.partition(",")[0].strip()
+    current = os.environ.get(OMP_THREADS, "")
+    user = _replaced.get(current, current)
+    first = user.partition(",")[0].strip()
     number = threads or (int(first) if first.isdecimal() else 0) or count_cpus()
+    _replaced.clear()
+    _replaced[str(number)] = user
     os.environ[OMP_THREADS] = str(number)
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(number)

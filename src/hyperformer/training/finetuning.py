@@ -202,8 +202,8 @@ def _fit_model(
     job = build_mixture_job(model, mixture, training, run.seed)
     if not run_loop(job, training, run.seed, state, [best], training.evaluate_every, curve, best.is_finished):
         best.show()
-    steps = int(best.history[-1]["step"])  # the last step, which is always validated
     if get_rank() == 0:
+        steps = int(read_history(state / HISTORY)[-1]["step"])  # the last step, which is always validated
         write_record(state, TrainingRecord.of(steps, run.threads, count_passes(job, steps)))
 
 

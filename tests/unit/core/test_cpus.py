@@ -67,7 +67,9 @@ def test_a_quota_that_is_not_understood_is_ignored(root, quota):
 def environment(monkeypatch):
     """Restore the number of threads of PyTorch and of the environment after the test."""
     before = torch.get_num_threads()
-    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    monkeypatch.setattr(cpus, "_replaced", {})
+    monkeypatch.setattr(cpus, "count_cpus", lambda: 5)
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
     yield monkeypatch
     torch.set_num_threads(before)
 
@@ -76,15 +78,14 @@ def environment(monkeypatch):
     ("setting", "variable", "expected"), [(None, "", 5), (None, "3", 3), (None, "3,2", 3), (2, "3", 2), (None, "x", 5)]
 )
 def test_the_setting_comes_before_the_users_variable_and_that_before_the_cpus(setting, variable, expected, environment):
-    environment.setattr(cpus, "_user_threads", variable)
-    environment.setattr(cpus, "count_cpus", lambda: 5)
+    environment.setenv("OMP_NUM_THREADS", variable)
     assert use_threads(setting) == torch.get_num_threads() == int(os.environ["OMP_NUM_THREADS"]) == expected
 
 
 def test_a_number_that_an_earlier_run_has_set_is_not_taken_for_the_users(environment):
-    environment.setattr(cpus, "_user_threads", "")
-    environment.setattr(cpus, "count_cpus", lambda: 2)
-    assert [use_threads(threads) for threads in (1, None)] == [1, 2]
+    assert [use_threads(threads) for threads in (1, None)] == [1, 5]
+    environment.setenv("OMP_NUM_THREADS", "3")
+    assert [use_threads(threads) for threads in (None, 2, None, None)] == [3, 2, 3, 3]
 
 
 def test_threads_wait_passively_unless_the_user_decides():
