@@ -255,7 +255,7 @@ def compare_processes(batch_size: int) -> str:
         speeds = []
         for processes in (1, 2):
             training = settings(processes=processes, batch_size=batch_size)
-            launch(fit, FitArguments(folder, training), training)
+            launch(fit, FitArguments(folder, training), training, torch.get_num_threads())
             speeds.append(100 * batch_size / float((folder / "seconds").read_text()))
             threads = max(1, torch.get_num_threads() // processes)
             lines.append(f"| {processes} | {threads} | {speeds[-1]:.0f} | {speeds[-1] / speeds[0]:.2f} |")

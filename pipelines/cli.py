@@ -6,6 +6,8 @@ import contextlib
 import copy
 import json
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ from hyperformer.settings.merge import list_values
 from pipelines.config_files import parse_file
 from pipelines.config_loader import ConfigLoader
 from pipelines.hooks.error_messages import short_message
+from pipelines.hooks.interruption import PROGRESS
 from pipelines.run_options import check_environment, check_file, check_options
 from pipelines.settings import CONFIG_LOADER_ARGS
 
@@ -43,8 +46,18 @@ class RunCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the pipeline in the project's folder, to which relative paths in settings refer."""
-        with _one_sentence(), _project_folder(ctx):
+        with _interruptible(), _one_sentence(), _project_folder(ctx):
             return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Exit with a message and the status of shells, 130, if Ctrl-C interrupts the block."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo(f"\n{PROGRESS.describe_interruption(sys.argv[1:])}", err=True)
+        raise SystemExit(128 + signal.SIGINT) from None
 
 
 @contextlib.contextmanager

@@ -24,13 +24,18 @@ def build_corpus(pretraining: PretrainingSettings, tasks: Tasks, rows: Path, see
 
 
 def pretrain_backbone(
-    corpus: Sequence[dict[str, str]], pretraining: PretrainingSettings, rows: Path, seed: int, resume_states: Path
+    corpus: Sequence[dict[str, str]],
+    pretraining: PretrainingSettings,
+    rows: Path,
+    seed: int,
+    resume_states: Path,
+    threads: int | None,
 ) -> Callable[[Path], None]:
     """Pretrain a backbone on the corpus."""
     from hyperformer.training import pretrain
 
     inputs = {"rows": rows, **({"text": Path(pretraining.text_file)} if pretraining.text_file else {})}
-    return pretrain(corpus, pretraining, inputs, seed, resume_states / "pretrain")
+    return pretrain(corpus, pretraining, inputs, seed, resume_states / "pretrain", threads)
 
 
 def create_pipeline() -> Pipeline:
@@ -56,6 +61,7 @@ def create_pipeline() -> Pipeline:
                     "rows": "rows",
                     "seed": "params:seed",
                     "resume_states": "resume_states",
+                    "threads": "params:threads",
                 },
                 outputs="pretrained_backbone",
                 name="pretrain_backbone",

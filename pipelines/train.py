@@ -31,12 +31,13 @@ def train_model(
     seed: int,
     resume_states: Path,
     curves: Path,
+    threads: int | None,
 ) -> tuple[Callable[[Path], None], list[dict[str, float]]]:
     """Train the configured method on all tasks."""
     from hyperformer.training import train
 
     settings, start = methods.get_method(method), partial(start_curves, curves)
-    return train(rows, tokens, tasks, backbone, settings, training, seed, resume_states / "train", start)
+    return train(rows, tokens, tasks, backbone, settings, training, seed, resume_states / "train", start, threads)
 
 
 def create_pipeline() -> Pipeline:
@@ -66,6 +67,7 @@ def create_pipeline() -> Pipeline:
                     "seed": "params:seed",
                     "resume_states": "resume_states",
                     "curves": "curves",
+                    "threads": "params:threads",
                 },
                 outputs=["checkpoint", "history"],
                 name="train_model",

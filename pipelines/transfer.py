@@ -14,12 +14,18 @@ from pipelines.curves import start_curves
 
 
 def adapt_model(
-    rows: Path, tasks: Tasks, transfer: TransferSettings, seed: int, resume_states: Path, curves: Path
+    rows: Path,
+    tasks: Tasks,
+    transfer: TransferSettings,
+    seed: int,
+    resume_states: Path,
+    curves: Path,
+    threads: int | None,
 ) -> tuple[Callable[[Path], None], dict[str, str]]:
     """Adapt a trained checkpoint to each task separately, on sampled training rows of that task."""
     from hyperformer.training import adapt
 
-    return adapt(rows, tasks, transfer, seed, resume_states / "transfer", partial(start_curves, curves))
+    return adapt(rows, tasks, transfer, seed, resume_states / "transfer", partial(start_curves, curves), threads)
 
 
 def create_pipeline() -> Pipeline:
@@ -35,6 +41,7 @@ def create_pipeline() -> Pipeline:
                     "seed": "params:seed",
                     "resume_states": "resume_states",
                     "curves": "curves",
+                    "threads": "params:threads",
                 },
                 outputs=["checkpoint", "transfer_starts"],
                 name="adapt_model",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from hyperformer.core.cpus import use_passive_waiting
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from hyperformer.workflow import export_bundles, train
 
     __version__: str
+
+use_passive_waiting()  # here, because it must come before the first import of PyTorch
 
 _LAZY = {
     "Bundle": "hyperformer.runtime",

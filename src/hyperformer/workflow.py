@@ -83,6 +83,7 @@ def _train(folder: Path, blocks: RunSettings, by_name: Mapping[str, Task]) -> Ta
         blocks.training,
         blocks.seed,
         folder / ".states",
+        threads=blocks.threads,
     )
     _write(folder / "checkpoint", checkpoint)
     models = move_to_gpu(TaskModels.from_pretrained(folder / "checkpoint"))

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,26 @@ TASK_EMBEDDING = "method.task_embedding.weight"
 
 
 @dataclass(frozen=True)
+class TrainingRecord:
+    """What the training of a checkpoint amounted to.
+
+    Attributes:
+        steps: number of steps until the training ended, also if it stopped early; several models are summed.
+        threads: number of CPU threads, which the bytes of the tensors depend on.
+        passes: for each task, the number of passes over its training rows in these steps.
+    """
+
+    steps: int
+    threads: int
+    passes: Mapping[str, float]
+
+    @classmethod
+    def of(cls, steps: int, threads: int, passes: Mapping[str, float]) -> TrainingRecord:
+        """Create a record with rounded passes."""
+        return cls(steps, threads, {task: round(value, 4) for task, value in passes.items()})
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A folder of trained tensors, and the settings that they were trained with.
 
@@ -40,6 +60,7 @@ class Checkpoint:
         tasks: settings of the tasks.
         groups: names of the tasks of each model.
         files: sha256 of each file of tensors; empty in checkpoints of version 0.1.
+        training: the record of its training; None if the checkpoint has none.
     """
 
     name: str
@@ -50,6 +71,7 @@ class Checkpoint:
     tasks: Tasks
     groups: Sequence[Sequence[str]]
     files: Mapping[str, str]
+    training: TrainingRecord | None = None
 
     def read_weights(self, group: Sequence[str]) -> bytes:
         """Read the file of a model's tensors once, and verify its checksum if the checkpoint has one.
@@ -106,12 +128,13 @@ def read_checkpoint(name: str | Path, revision: str | None = None, backbone: str
             tasks=Tasks(configuration["tasks"]),
             groups=groups,
             files=files,
+            training=TrainingRecord(**configuration["training"]) if configuration.get("training") else None,
         )
 
 
 def write_configuration(checkpoint: Checkpoint) -> None:
     """Write the configuration into the checkpoint's folder."""
-    configuration = {
+    configuration: dict[str, Any] = {
         "backbone": {**checkpoint.backbone.model_dump(), "sha256": checkpoint.backbone_sha256},
         "method": checkpoint.method.name,
         "methods": {checkpoint.method.name: checkpoint.method.settings.model_dump()},
@@ -119,6 +142,8 @@ def write_configuration(checkpoint: Checkpoint) -> None:
         "groups": checkpoint.groups,
         "files": checkpoint.files,
     }
+    if checkpoint.training is not None:
+        configuration["training"] = asdict(checkpoint.training)
     text = json.dumps(configuration, indent=2) + "\n"
     (checkpoint.folder / CONFIGURATION).write_text(text, encoding="utf-8")
 

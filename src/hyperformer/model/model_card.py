@@ -6,11 +6,18 @@ import json
 from collections.abc import Mapping
 
 from hyperformer.core.markdown import format_code, format_template
+from hyperformer.model.checkpoint import TrainingRecord
 from hyperformer.settings import BackboneSettings
 from hyperformer.tasks import Task
 
 
-def render_card(backbone: BackboneSettings, method: str, tasks: Mapping[str, Task], models: int) -> str:
+def render_card(
+    backbone: BackboneSettings,
+    method: str,
+    tasks: Mapping[str, Task],
+    models: int,
+    record: TrainingRecord | None = None,
+) -> str:
     """Render the model card of a checkpoint in Markdown.
 
     Args:
@@ -18,6 +25,7 @@ def render_card(backbone: BackboneSettings, method: str, tasks: Mapping[str, Tas
         method: name of the method.
         tasks: the tasks by name.
         models: number of models of the checkpoint; a method that trains a model per task has several.
+        record: the record of the training, if it is known.
     """
     name, task = next(iter(tasks.items()))
     row = json.dumps(dict.fromkeys(task.text_columns, "…"), ensure_ascii=False)
@@ -36,7 +44,7 @@ tags: [adapters, multi-task, {method}]
 
 Trained with {method} by hyperformer. Only the trained weights are stored here. The backbone is
 loaded from `{backbone.path}` (revision {backbone.revision or "not pinned"}), and its checksum is verified. If the
-backbone has moved, pass its new path as `backbone=`.
+backbone has moved, pass its new path as `backbone=`.{_describe_training(record)}
 
 ```python
 from hyperformer import MultiTaskModel
@@ -49,3 +57,11 @@ model.predict({quoted}, {row})
 
 {lines}
 """
+
+
+def _describe_training(record: TrainingRecord | None) -> str:
+    """Return a paragraph with the steps and passes of the training; nothing if they are not known."""
+    if record is None:
+        return ""
+    passes = ", ".join(f"{format_code(task)} {value:.1f}" for task, value in record.passes.items())
+    return f"\n\nTrained for {record.steps:,} steps; passes over the training rows: {passes}."

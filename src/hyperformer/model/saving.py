@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from hyperformer import backbones
 from hyperformer.core.errors import HyperFormerError, first_line
 from hyperformer.core.files import sha256
-from hyperformer.model.checkpoint import CARD, Checkpoint, weights_name, write_configuration
+from hyperformer.model.checkpoint import CARD, Checkpoint, TrainingRecord, weights_name, write_configuration
 from hyperformer.model.model_card import render_card
 from hyperformer.model.tensors import trained_tensors
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from hyperformer.model.multi_task import MultiTaskModel
 
 
-def save(models: Sequence[MultiTaskModel], folder: Path) -> None:
+def save(models: Sequence[MultiTaskModel], folder: Path, record: TrainingRecord | None = None) -> None:
     """Write the trained tensors of models with the same settings, their configuration and the model card."""
     folder.mkdir(parents=True, exist_ok=True)
     first, groups = models[0], [model.group for model in models]
@@ -40,17 +40,20 @@ def save(models: Sequence[MultiTaskModel], folder: Path) -> None:
         tasks=first.task_settings,
         groups=groups,
         files=files,
+        training=record,
     )
     write_configuration(checkpoint)
-    card = render_card(first.backbone_settings, first.method_settings.name, first.tasks, len(groups))
+    card = render_card(first.backbone_settings, first.method_settings.name, first.tasks, len(groups), record)
     (folder / CARD).write_text(card, encoding="utf-8")
 
 
-def push(models: Sequence[MultiTaskModel], repository: str, private: bool | None) -> None:
+def push(
+    models: Sequence[MultiTaskModel], repository: str, private: bool | None, record: TrainingRecord | None = None
+) -> None:
     """Upload the files that `save` writes; see `MultiTaskModel.push_to_hub`."""
     api = HfApi()
     with tempfile.TemporaryDirectory() as folder:
-        save(models, Path(folder))
+        save(models, Path(folder), record)
         try:
             api.create_repo(repository, private=private, exist_ok=True)
             api.upload_folder(repo_id=repository, folder_path=folder)

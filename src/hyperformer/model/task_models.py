@@ -11,7 +11,7 @@ from torch import Tensor
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer
 from hyperformer.model import saving
-from hyperformer.model.checkpoint import read_checkpoint
+from hyperformer.model.checkpoint import TrainingRecord, read_checkpoint
 from hyperformer.model.multi_task import DEFAULT_EVALUATION, MultiTaskModel, read_tensors
 from hyperformer.model.tensors import restore
 from hyperformer.settings import EvaluationSettings
@@ -30,6 +30,8 @@ class TaskModels(Mapping[str, MultiTaskModel]):
 
     def __init__(self, models: Sequence[MultiTaskModel]) -> None:
         self.models = list(models)
+        self.record: TrainingRecord | None = None
+        """The record of the training of all models, if it is known."""
         self._by_task = {name: model for model in models for name in model.group}
 
     @classmethod
@@ -88,11 +90,11 @@ class TaskModels(Mapping[str, MultiTaskModel]):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write trained tensors, configuration and model card; the backbone is stored as a path with its checksum."""
-        saving.save(self.models, Path(folder))
+        saving.save(self.models, Path(folder), self.record)
 
     def push_to_hub(self, repository: str, private: bool | None = None) -> None:
         """Upload the files of `save_pretrained` to the Hub; see `MultiTaskModel.push_to_hub`."""
-        saving.push(self.models, repository, private)
+        saving.push(self.models, repository, private, self.record)
 
     @classmethod
     def from_pretrained(cls, name: str | Path, revision: str | None = None, backbone: str | None = None) -> TaskModels:
@@ -110,5 +112,9 @@ class TaskModels(Mapping[str, MultiTaskModel]):
         checkpoint = read_checkpoint(name, revision, backbone)
         model = MultiTaskModel.from_checkpoint(checkpoint, checkpoint.groups[0])
         if len(checkpoint.groups) == 1:
-            return cls([model])
-        return cls.assemble(model, checkpoint.groups, (read_tensors(checkpoint, group) for group in checkpoint.groups))
+            models = cls([model])
+        else:
+            tensors = (read_tensors(checkpoint, group) for group in checkpoint.groups)
+            models = cls.assemble(model, checkpoint.groups, tensors)
+        models.record = checkpoint.training
+        return models

@@ -13,15 +13,11 @@ from pydantic import (
 from hyperformer.settings.base import Fraction, Positive, SettingsModel
 
 
-class LoopSettings(SettingsModel):
-    """Settings of the training loop that pretraining, training and transfer share."""
+class OptimizerSettings(SettingsModel):
+    """Settings of the optimizer that pretraining, training and transfer share."""
 
-    steps: Positive
-    """Number of optimizer steps."""
     learning_rate: Annotated[float, Field(gt=0, lt=100)]
-    """Peak learning rate, reached after the warm-up."""
-    warmup_steps: Annotated[int, Field(ge=0)]
-    """Steps of linear warm-up; the learning rate then decays linearly to 0 at the last step."""
+    """Peak learning rate, reached after the warm-up; it then decays linearly to 0 at the last step."""
     label_smoothing: Fraction = 0.0
     """Label smoothing of the cross-entropy loss, from 0 (off) to below 1."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
@@ -34,9 +30,31 @@ class LoopSettings(SettingsModel):
     """Recompute the activations of each block in the backward pass: less memory, more time."""
 
 
-class TrainingSettings(LoopSettings):
-    """Settings of multi-task training."""
+class LoopSettings(OptimizerSettings):
+    """Settings of a training loop with a fixed number of steps."""
 
+    steps: Positive
+    """Number of optimizer steps."""
+    warmup_steps: Annotated[int, Field(ge=0)]
+    """Steps of linear warm-up."""
+
+
+class TrainingSettings(OptimizerSettings):
+    """Settings of multi-task training.
+
+    Its length is either `epochs` or `steps`, and its warm-up either `warmup_ratio` or `warmup_steps`.
+    """
+
+    epochs: Positive | None = None
+    """Number of epochs. One epoch has as many rows as the training splits of all tasks together or, with
+    `batch_tokens`, as many source tokens. Needs `warmup_ratio`; validation takes place once per epoch.
+    """
+    steps: Positive | None = None
+    """Number of optimizer steps."""
+    warmup_ratio: Fraction | None = None
+    """Linear warm-up, as a fraction of all steps."""
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    """Linear warm-up in steps; only with `steps`."""
     batch_size: Positive | None = None
     """Rows per batch, summed over all processes. Set either `batch_size` or `batch_tokens`."""
     batch_tokens: Positive | None = None
@@ -45,8 +63,14 @@ class TrainingSettings(LoopSettings):
     """Temperature T of task sampling: the probability of a task is proportional to weight · rows^(1/T).
     With equal weights, T = 1 samples in proportion to the number of rows; a high T samples all tasks almost equally.
     """
-    evaluate_every: Positive
-    """Steps between validations. The checkpoint with the best mean metric is kept."""
+    min_passes: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    """Sample small tasks more often, so that every task is expected to get at least this number of passes over its
+    training rows; for this reason alone, a task never gets more than an equal share of all sampled rows.
+    """
+    evaluate_every: Positive | None = None
+    """Steps between validations; null: ten validations in the run. The checkpoint with the best mean metric is kept.
+    Only with `steps`.
+    """
     validation_rows: Positive
     """Use at most this many validation rows per task during training."""
     patience: Positive | None = None
@@ -61,6 +85,23 @@ class TrainingSettings(LoopSettings):
     """Folder of resume states in another location, from which training resumes; rejected if the states were written
     with other code, settings or data.
     """
+
+    @model_validator(mode="after")
+    def _check_budget(self) -> TrainingSettings:
+        if (self.epochs is None) == (self.steps is None):
+            got = "neither epochs nor steps" if self.steps is None else "both epochs and steps"
+            raise ValueError(f"got {got}; expected one of them. Set epochs or steps, and the other to null")
+        by_steps = ("warmup_steps", "evaluate_every")
+        if self.epochs is not None and (names := [name for name in by_steps if getattr(self, name) is not None]):
+            raise ValueError(
+                f"{' and '.join(names)} cannot be combined with epochs; expected warmup_ratio, and validation once per "
+                f"epoch. Remove {' and '.join(names)}, or set steps instead of epochs"
+            )
+        if (self.warmup_ratio is None) == (self.warmup_steps is None):
+            got = "neither warmup_ratio nor" if self.warmup_steps is None else "both warmup_ratio and"
+            advice = "Set warmup_ratio" if self.epochs is not None else "Set one, and the other to null"
+            raise ValueError(f"got {got} warmup_steps; expected one of them. {advice}")
+        return self
 
     @model_validator(mode="after")
     def _check_batches(self) -> TrainingSettings:

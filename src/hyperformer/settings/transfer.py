@@ -19,8 +19,8 @@ class TransferSettings(LoopSettings):
     """Training rows per task, sampled with the seed; null: all rows."""
     initialize_from: Literal["nearest", "mean", "random"] = "nearest"
     """Initial task-specific weights of a new task (its embedding; for Adapters†, its adapters). `nearest`: the weights
-    of the trained task with the lowest loss on the new task's rows; `mean`: the mean of all trained tasks' weights;
-    `random`: new random weights.
+    of the trained task with the lowest loss on the new task's rows, or `mean` if that loss is not lower than that of
+    guessing; `mean`: the mean of all trained tasks' weights; `random`: new random weights.
     """
     train: Literal["all", "task_specific"] = "all"
     """Weights to train: all that the method trains, or only the task-specific ones."""

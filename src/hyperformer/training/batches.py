@@ -29,12 +29,14 @@ class TrainingJob:
         rows: returns the rows of a step's batch, a pure function of the step.
         collate: converts rows to the model's input tensors.
         tasks: names of the tasks; the `task` of a row is an index in it.
+        count_passes: returns each task's number of passes over its rows in the first steps; None if nobody asks.
     """
 
     model: nn.Module
     rows: Callable[[int], list[TrainingRow]]
     collate: Callable[[Sequence[TrainingRow]], dict[str, Tensor]]
     tasks: Sequence[str]
+    count_passes: Callable[[int], dict[str, float]] | None = None
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from hyperformer.training.distributed import all_gather
 from hyperformer.training.states import complete_state
 
 log = logging.getLogger(__name__)
-DIVERGENCE_ADVICE = "Use a lower learning_rate, more warmup_steps or precision: fp32."
+DIVERGENCE_ADVICE = "Use a lower learning_rate, a longer warm-up or precision: fp32."
 Curve = Callable[[int, dict[str, float]], None]
 """A function (step, values by name) that records the values."""
 

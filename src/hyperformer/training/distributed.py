@@ -12,13 +12,13 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-import torch
 from torch import distributed as dist
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure, record
 from torch.distributed.elastic.rendezvous import RendezvousError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+from hyperformer.core.cpus import use_threads
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.settings import TrainingSettings
 
@@ -31,17 +31,19 @@ CAUSE = "hyperformer/cause"
 RESUME_ADVICE = "Run the same command again to resume from the last resume state."
 
 
-def launch(function: Callable[..., None], argument: Any, settings: TrainingSettings) -> None:
+def launch(function: Callable[..., None], argument: Any, settings: TrainingSettings, threads: int) -> None:
     """Run `function(argument)` in this process, or in every process of a distributed run.
 
     Args:
         function: the function; it must be picklable, so it must be defined at the top level of a module.
         argument: the argument of the function; it must be picklable.
         settings: the training settings; `processes`, `machines` and `rendezvous` are used.
+        threads: CPU threads on this machine, which its processes share.
 
     Raises:
         HyperFormerError: if a process fails (the message has its error), the machines cannot connect, a signal stops
             the run, or a launcher such as torchrun started this process.
+        KeyboardInterrupt: on Ctrl-C.
         SystemExit: with status 0, on every machine but the first.
     """
     if is_distributed():
@@ -70,10 +72,12 @@ def launch(function: Callable[..., None], argument: Any, settings: TrainingSetti
         log.info("waiting at %s for the other machines, at most %d minutes", settings.rendezvous, JOIN_SECONDS // 60)
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its errors are reported below
     try:
-        results = elastic_launch(config, _run_rank)(function, argument)
+        results = elastic_launch(config, _run_rank)(function, argument, threads)
     except ChildFailedError as error:
         raise HyperFormerError(_failure_message(error.failures, settings)) from None
     except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from None
         name = signal.Signals(error.sigval).name
         raise HyperFormerError(f"training was stopped by {name}. {RESUME_ADVICE}") from None
     except RendezvousError as error:
@@ -88,14 +92,13 @@ def launch(function: Callable[..., None], argument: Any, settings: TrainingSetti
 
 
 @record
-def _run_rank(function: Callable[..., None], argument: Any) -> None:
+def _run_rank(function: Callable[..., None], argument: Any, threads: int) -> None:
     """Run the function in one process of the run."""
     threading.Thread(target=_exit_with, args=(os.getppid(),), daemon=True).start()
     first = os.environ["RANK"] == "0"
     logging.basicConfig(format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("hyperformer").setLevel(logging.INFO if first else logging.ERROR)
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ["LOCAL_WORLD_SIZE"])))
+    use_threads(max(1, threads // int(os.environ["LOCAL_WORLD_SIZE"])))
     try:
         function(argument)
     except Exception as error:

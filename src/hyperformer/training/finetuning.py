@@ -16,17 +16,21 @@ from torch import Tensor
 from transformers import set_seed
 
 from hyperformer import backbones, methods, tasks
+from hyperformer.core.cpus import use_threads
 from hyperformer.core.files import is_damage
 from hyperformer.data.storage import Rows, Writer, read_first_rows, stream_rows
 from hyperformer.data.tokens import read_tokens, write_tokens
+from hyperformer.model.checkpoint import TrainingRecord
 from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.model.task_models import TaskModels
 from hyperformer.settings import BackboneSettings, MethodSettings, Tasks, TrainingSettings
 from hyperformer.tasks import Task
 from hyperformer.training.callbacks import Curve
 from hyperformer.training.distributed import get_rank, launch
-from hyperformer.training.jobs import build_mixture_job
-from hyperformer.training.sampling import compute_task_shares
+from hyperformer.training.jobs import build_mixture_job, count_passes, source_lengths
+from hyperformer.training.records import merge_records, read_record, write_record
+from hyperformer.training.sampling import compute_task_shares, raise_shares
+from hyperformer.training.schedule import ScheduledSettings, count_steps, schedule_training
 from hyperformer.training.states import compute_fingerprint, damaged_file_error, lock_states, prepare_state
 from hyperformer.training.trainer import run_loop
 from hyperformer.training.validation import BEST, HISTORY, BestCheckpoint, read_history
@@ -61,6 +65,7 @@ class _Run:
     seed: int
     state: Path
     curves: Callable[[], Curve] | None
+    threads: int
 
     @property
     def groups(self) -> list[list[str]]:
@@ -82,11 +87,12 @@ def train(
     seed: int,
     states: Path,
     curves: Callable[[], Curve] | None = None,
+    threads: int | None = None,
 ) -> tuple[Writer, list[dict[str, float]]]:
-    """Train the method's models, resuming an interrupted run of the same settings, rows and code.
+    """Train the method's models, resuming an interrupted run of the same settings, rows, threads and code.
 
     If a method trains several models, the steps, the warm-up steps and the steps between validations of each model are
-    its tasks' share of the settings. Every task is then trained on about as many rows as in one model for all tasks.
+    its tasks' share of the schedule. Every task is then trained on about as many rows as in one model for all tasks.
 
     Args:
         rows: the folder of checked rows; the first `validation_rows` rows of each validation split serve to choose the
@@ -100,6 +106,7 @@ def train(
         states: the folder for resume states, which stay until `remove_states`.
         curves: returns a curve that records losses and validations; `curves` must be picklable. None: nothing is
             recorded.
+        threads: number of CPU threads, see `RunSettings.threads`.
 
     Returns:
         A function that writes a checkpoint, with the tensors of each model at its best mean validation metric; and a
@@ -111,17 +118,19 @@ def train(
             resume state is damaged, or `training.resume_from` is incompatible.
         SystemExit: with status 0, on every machine but the first.
     """
+    used = use_threads(threads)
     blocks = {"tasks": settings, "backbone": backbone, "method": method, "training": training}
     inputs = {"rows": rows, "tokens": tokens, "weights": Path(backbone.path)}
-    fingerprint = compute_fingerprint(blocks, inputs, seed)
+    fingerprint = compute_fingerprint(blocks, inputs, seed, used if training.machines == 1 else threads)
     resume_from = Path(training.resume_from) if training.resume_from else None
     with lock_states(states) if training.machines == 1 else nullcontext():  # several machines share the folder
         state = prepare_state(states, fingerprint, resume_from)
-        run = _Run(rows, tokens, settings, backbone, method, training, seed, state, curves)
-        launch(_fit, run, training)
+        run = _Run(rows, tokens, settings, backbone, method, training, seed, state, curves, used)
+        launch(_fit, run, training, used)
         model = MultiTaskModel(backbone, method, settings, group=run.groups[0])
         folders = [run.state_folder(group) for group in range(len(run.groups))]
         models = TaskModels.assemble(model, run.groups, (_read_best(folder / BEST) for folder in folders))
+        models.record = merge_records([read_record(folder) for folder in folders])
         return models.save_pretrained, _merge_histories([read_history(folder / HISTORY) for folder in folders])
 
 
@@ -137,9 +146,7 @@ def _read_best(path: Path) -> dict[str, Tensor]:
 def _fit(run: _Run) -> None:
     """Train every model of a run, in a single process or as one rank of several."""
     encoded = {name: read_tokens(run.tokens, name) for name in run.settings.root}
-    counts = {name: len(tokens) for name, tokens in encoded.items()}
-    weights = {name: task.weight for name, task in run.settings.root.items()}
-    shares = compute_task_shares(counts, weights, run.training.temperature)
+    size, shares = _compute_shares(run, encoded)
     curve = run.curves() if run.curves and get_rank() == 0 else None
     steps = 0
     for number, group in enumerate(run.groups):
@@ -149,7 +156,7 @@ def _fit(run: _Run) -> None:
         set_seed(run.seed)
         model = MultiTaskModel(run.backbone, run.method, run.settings, run.training.label_smoothing, group)
         mixture = {name: (encoded[name], shares[name] / share) for name in group}
-        training = _scale_steps(run.training, share)
+        training = schedule_training(run.training, size, share)
         _fit_model(model, mixture, run, training, run.state_folder(number), curve and offset_curve(steps, curve))
         steps += training.steps
 
@@ -159,25 +166,34 @@ def offset_curve(steps: int, curve: Curve) -> Curve:
     return lambda step, values: curve(steps + step, values)
 
 
-def _scale_steps(training: TrainingSettings, share: float) -> TrainingSettings:
-    """Return the settings of a model that gets this share of the steps."""
-    steps = {
-        "steps": max(1, round(share * training.steps)),
-        "warmup_steps": round(share * training.warmup_steps),
-        "evaluate_every": max(1, round(share * training.evaluate_every)),
-    }
-    return training.model_copy(update=steps)
+def _compute_shares(run: _Run, encoded: Mapping[str, Rows]) -> tuple[int, dict[str, float]]:
+    """Return the size of an epoch, in rows or source tokens, and each task's share of the sampled rows."""
+    training = run.training
+    counts = {name: len(tokens) for name, tokens in encoded.items()}
+    weights = {name: task.weight for name, task in run.settings.root.items()}
+    shares = compute_task_shares(counts, weights, training.temperature)
+    if training.batch_size is not None:
+        size = sum(counts.values())
+        draws: float = count_steps(training, size) * training.batch_size
+    else:
+        assert training.batch_tokens is not None  # checked by the settings
+        lengths = dict(zip(encoded, source_lengths(encoded), strict=True))
+        size = sum(int(task_lengths.sum()) for task_lengths in lengths.values())
+        mean_tokens = sum(share * float(lengths[name].mean()) for name, share in shares.items())
+        draws = count_steps(training, size) * training.batch_tokens / mean_tokens
+    minimums = {name: min(training.min_passes * count / draws, 1 / len(counts)) for name, count in counts.items()}
+    return size, raise_shares(shares, minimums)
 
 
 def _fit_model(
     model: MultiTaskModel,
     mixture: Mapping[str, tuple[Rows, float]],
     run: _Run,
-    training: TrainingSettings,
+    training: ScheduledSettings,
     state: Path,
     curve: Curve | None,
 ) -> None:
-    """Train one model on a mixture of its tasks; write its best tensors and its history into `state`."""
+    """Train one model on a mixture of its tasks; write its best tensors, history and record into `state`."""
     validation = {name: read_first_rows(run.rows, name, "validation", training.validation_rows) for name in mixture}
     state.mkdir(exist_ok=True)
     if training.gradient_checkpointing:
@@ -186,6 +202,9 @@ def _fit_model(
     job = build_mixture_job(model, mixture, training, run.seed)
     if not run_loop(job, training, run.seed, state, [best], training.evaluate_every, curve, best.is_finished):
         best.show()
+    if get_rank() == 0:
+        steps = int(read_history(state / HISTORY)[-1]["step"])  # the last step, which is always validated
+        write_record(state, TrainingRecord.of(steps, run.threads, count_passes(job, steps)))
 
 
 def _merge_histories(histories: Sequence[list[dict[str, float]]]) -> list[dict[str, float]]:

@@ -13,15 +13,15 @@ from torch import Tensor
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.data.storage import Rows
 from hyperformer.model.multi_task import MultiTaskModel
-from hyperformer.settings import TrainingSettings
 from hyperformer.training.batches import TrainingJob, TrainingRow
 from hyperformer.training.sampling import TaskSampler
+from hyperformer.training.schedule import ScheduledSettings
 
 log = logging.getLogger(__name__)
 
 
 def build_mixture_job(
-    model: MultiTaskModel, mixture: Mapping[str, tuple[Rows, float]], settings: TrainingSettings, seed: int
+    model: MultiTaskModel, mixture: Mapping[str, tuple[Rows, float]], settings: ScheduledSettings, seed: int
 ) -> TrainingJob:
     """Return the training job of a model, whose batches have rows of all tasks in `mixture`.
 
@@ -46,7 +46,21 @@ def build_mixture_job(
     listed = ", ".join(f"{name} {share:.0%}" for name, share in zip(mixture, shares, strict=True))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     log.info("training %d parameters on %d tasks (%s)", trained, len(mixture), listed)
-    return build_job(model, tokens, sampler)
+    job = build_job(model, tokens, sampler)
+    log_passes(job, settings.steps, {name: len(rows) for name, rows in tokens.items()})
+    return job
+
+
+def log_passes(job: TrainingJob, steps: int, rows: Mapping[str, int]) -> None:
+    """Log the number of passes of each task in a run of `steps` steps, given its number of training rows."""
+    for name, passes in count_passes(job, steps).items():
+        log.info("%s: %.1f passes over %s rows", name, passes, f"{rows[name]:,}")
+
+
+def count_passes(job: TrainingJob, steps: int) -> dict[str, float]:
+    """Return each task's number of passes over its training rows in the first `steps` steps of a job."""
+    assert job.count_passes is not None  # `build_job` sets it
+    return job.count_passes(steps)
 
 
 def _check_ids(task: str, tokens: Rows, vocabulary: int) -> None:
@@ -81,4 +95,7 @@ def build_job(model: MultiTaskModel, tokens: Mapping[str, Rows], sampler: TaskSa
         tensors = model.backbone.collate([row.tokens for row in rows])
         return {"task_ids": torch.tensor([row.task for row in rows]), **tensors}
 
-    return TrainingJob(model, rows, collate, list(tokens))
+    def count_passes(steps: int) -> dict[str, float]:
+        return dict(zip(tokens, sampler.count_passes(steps), strict=True))
+
+    return TrainingJob(model, rows, collate, list(tokens), count_passes)

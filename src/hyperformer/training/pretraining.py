@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast, set_seed
 
 from hyperformer import backbones
+from hyperformer.core.cpus import use_threads
 from hyperformer.core.progress import track
 from hyperformer.core.rng import make_rng
 from hyperformer.data.storage import Rows, Writer, collect_rows
@@ -39,7 +40,12 @@ class _LanguageModel(nn.Module):
 
 
 def pretrain(
-    corpus: Rows, settings: PretrainingSettings, inputs: Mapping[str, Path], seed: int, states: Path
+    corpus: Rows,
+    settings: PretrainingSettings,
+    inputs: Mapping[str, Path],
+    seed: int,
+    states: Path,
+    threads: int | None = None,
 ) -> Writer:
     """Train a small T5 and its tokenizer from text, resuming an interrupted run.
 
@@ -50,6 +56,7 @@ def pretrain(
         inputs: files and folders that the corpus was generated from, by name, for the run's fingerprint.
         seed: seed of all random choices.
         states: the folder for resume states, which stay until `remove_states`.
+        threads: number of CPU threads, see `RunSettings.threads`.
 
     Returns:
         A function that writes the backbone in transformers' format and half precision, with its model card.
@@ -58,8 +65,9 @@ def pretrain(
         HyperFormerError: if the loss or a weight is no longer finite, another run uses `states`, or a resume state
             cannot be read.
     """
+    used = use_threads(threads)
     with lock_states(states):
-        fingerprint = compute_fingerprint({"pretraining": settings}, inputs, seed)
+        fingerprint = compute_fingerprint({"pretraining": settings}, inputs, seed, used)
         return _pretrain(corpus, settings, seed, prepare_state(states, fingerprint))
 
 

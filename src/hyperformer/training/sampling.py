@@ -43,6 +43,25 @@ def compute_task_shares(rows: Mapping[str, int], weights: Mapping[str, float], t
     return dict(zip(rows, (shares / shares.sum()).tolist(), strict=True))
 
 
+def raise_shares(shares: Mapping[str, float], minimums: Mapping[str, float]) -> dict[str, float]:
+    """Raise the shares of tasks to their minimums, and reduce the shares of all other tasks in proportion.
+
+    Args:
+        shares: each task's share; they sum to 1.
+        minimums: each task's minimum share; at most an equal share, so that they sum to at most 1.
+
+    Returns:
+        The shares, which sum to 1; unchanged if none is below its minimum.
+    """
+    raised: set[str] = set()
+    factor = 1.0
+    while low := {task for task in shares if task not in raised and shares[task] * factor < minimums[task]}:
+        raised |= low
+        others = sum(share for task, share in shares.items() if task not in raised)
+        factor = (1.0 - sum(minimums[task] for task in raised)) / others if others else 0.0
+    return {task: minimums[task] if task in raised else share * factor for task, share in shares.items()}
+
+
 class TaskSampler:
     """Draws the rows of each step: first a task in proportion to `shares`, then the next row of that task.
 
@@ -113,6 +132,11 @@ class TaskSampler:
         """Return the (task, row) pairs of a step's batch."""
         batch = slice(self._starts[step], self._starts[step + 1])
         return list(zip(self.tasks[batch].tolist(), self.rows[batch].tolist(), strict=True))
+
+    def count_passes(self, steps: int) -> list[float]:
+        """Return, for each task, the number of passes over its rows in the first `steps` steps."""
+        draws = np.bincount(self.tasks[: self._starts[steps]], minlength=len(self._lengths))
+        return [count / len(lengths) for count, lengths in zip(draws.tolist(), self._lengths, strict=True)]
 
 
 def group_by_length(lengths: Sequence[int], batch_size: int, seed: int) -> Integers:

@@ -31,14 +31,17 @@ CODE = Path(__file__).parents[1]
 LOCATION_SETTINGS = {"resume_from", "rendezvous"}  # not part of a fingerprint: they do not change the result
 
 
-def compute_fingerprint(settings: Mapping[str, BaseModel], inputs: Mapping[str, Path], seed: int) -> dict[str, Any]:
-    """Return, by dotted name, the values that identify a run: settings, seed, and hashes of inputs and code.
+def compute_fingerprint(
+    settings: Mapping[str, BaseModel], inputs: Mapping[str, Path], seed: int, threads: int | None
+) -> dict[str, Any]:
+    """Return, by dotted name, the values that identify a run: settings, seed, threads, and hashes of inputs and code.
 
-    The settings in `LOCATION_SETTINGS` and inputs that do not exist are left out.
+    `threads` is None for several machines, which may have different numbers of CPUs. The settings in
+    `LOCATION_SETTINGS` and inputs that do not exist are left out.
     """
     values = {name: block.model_dump(mode="json", exclude=LOCATION_SETTINGS) for name, block in settings.items()}
     hashes = {name: folder_sha256(path) for name, path in inputs.items() if path.exists()}
-    return dict(_leaves({**values, **hashes, "code": folder_sha256(CODE), "seed": seed}))
+    return dict(_leaves({**values, **hashes, "code": folder_sha256(CODE), "seed": seed, "threads": threads}))
 
 
 def _leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -191,6 +194,12 @@ def _list_states(state: Path) -> list[Path]:
 def step_of(folder: Path) -> int:
     """Return the step of a resume state."""
     return int(folder.name.removeprefix(PREFIX))
+
+
+def find_newest_state(states: Path) -> Path | None:
+    """Return the complete resume state that was written last, at any depth of a folder; None if there is none."""
+    checksums = [path for path in states.rglob(CHECKSUMS) if path.parent.name.startswith(PREFIX)]
+    return max(checksums, key=lambda path: path.stat().st_mtime).parent if checksums else None
 
 
 def find_last_state(state: Path, ranks: int) -> Path | None:

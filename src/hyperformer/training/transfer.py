@@ -6,18 +6,21 @@ No validation rows are used: the number of steps is set in advance, and the mode
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import set_seed
 
+from hyperformer.core.cpus import use_threads
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.data.storage import Rows, Writer, collect_rows, read_rows, sample_rows
 from hyperformer.data.tokens import TOKEN_SCHEMA
 from hyperformer.methods.base import Method
-from hyperformer.model.checkpoint import Checkpoint, read_checkpoint
+from hyperformer.model.checkpoint import Checkpoint, TrainingRecord, read_checkpoint
 from hyperformer.model.inference import move_to_gpu
 from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.model.task_models import TaskModels
@@ -25,7 +28,7 @@ from hyperformer.model.tensors import trained_tensors
 from hyperformer.settings import Tasks, TransferSettings
 from hyperformer.training.callbacks import Curve
 from hyperformer.training.finetuning import offset_curve
-from hyperformer.training.jobs import build_job, source_lengths
+from hyperformer.training.jobs import build_job, count_passes, log_passes, source_lengths
 from hyperformer.training.sampling import TaskSampler
 from hyperformer.training.states import compute_fingerprint, lock_states, prepare_state
 from hyperformer.training.trainer import run_loop
@@ -69,6 +72,7 @@ def adapt(
     seed: int,
     states: Path,
     curves: Callable[[], Curve] | None = None,
+    threads: int | None = None,
 ) -> tuple[Writer, dict[str, str]]:
     """Adapt a trained model to each of the tasks independently.
 
@@ -79,6 +83,7 @@ def adapt(
         seed: seed of all random choices.
         states: the folder for resume states, which stay until `remove_states`.
         curves: returns a curve that records losses. None: nothing is recorded.
+        threads: number of CPU threads, see `RunSettings.threads`.
 
     Returns:
         A function that writes the checkpoint of all tasks; and, for each task, the origin of its initial task-specific
@@ -88,15 +93,19 @@ def adapt(
         HyperFormerError: if the trained checkpoint cannot be loaded or adapted, a task has fewer rows than `samples`,
             the loss or a weight is no longer finite, another run uses `states`, or a resume state cannot be read.
     """
+    used = use_threads(threads)
     checkpoint = read_trained_checkpoint(settings)
     trained = MultiTaskModel.from_checkpoint(checkpoint, checkpoint.groups[0])
     check_task_specific(settings, checkpoint.method.name, trained.method)
     blocks = {"tasks": tasks, "backbone": trained.backbone_settings, "transfer": settings}
-    fingerprint = compute_fingerprint(blocks, {"rows": rows, "checkpoint": Path(settings.checkpoint)}, seed)
+    fingerprint = compute_fingerprint(blocks, {"rows": rows, "checkpoint": Path(settings.checkpoint)}, seed, used)
     method, backbone = trained.method_settings.name, trained.backbone_settings.path
     log.info("adapting %s (%s on %s)", settings.checkpoint, method, backbone)
     with lock_states(states):
-        return _adapt_tasks(trained, rows, tasks, settings, seed, prepare_state(states, fingerprint), curves)
+        state = prepare_state(states, fingerprint)
+        models, passes, origins = _adapt_tasks(trained, rows, tasks, settings, seed, state, curves)
+    models.record = TrainingRecord.of(settings.steps * len(passes), used, passes)
+    return models.save_pretrained, origins
 
 
 def _adapt_tasks(
@@ -107,10 +116,12 @@ def _adapt_tasks(
     seed: int,
     state: Path,
     curves: Callable[[], Curve] | None,
-) -> tuple[Writer, dict[str, str]]:
+) -> tuple[TaskModels, dict[str, float], dict[str, str]]:
+    """Return the models, and by task the number of passes and the origin of the initial weights."""
     groups = [[name] for name in tasks.root]
     curve = curves() if curves else None
     origins: dict[str, str] = {}
+    passes: dict[str, float] = {}
     adapted: list[dict[str, Tensor]] = []
     for number, (name,) in enumerate(groups):
         set_seed(seed)
@@ -118,11 +129,12 @@ def _adapt_tasks(
             MultiTaskModel(trained.backbone_settings, trained.method_settings, tasks, settings.label_smoothing, [name])
         )
         tokens = encode_samples(model, name, rows, settings, seed)
-        origins[name] = initialize(model, trained, tokens, settings.initialize_from)
+        origins[name] = initialize(model, trained, name, tokens, settings.initialize_from)
         log.info("adapting to %s on %d rows, initialized from %s", name, len(tokens), origins[name])
         task_curve = curve and offset_curve(number * settings.steps, curve)
-        adapted.append(_fit(model, name, tokens, settings, seed, state / name, task_curve))
-    return TaskModels.assemble(model, groups, adapted).save_pretrained, origins
+        tensors, passes[name] = _fit(model, name, tokens, settings, seed, state / name, task_curve)
+        adapted.append(tensors)
+    return TaskModels.assemble(model, groups, adapted), passes, origins
 
 
 def encode_samples(model: MultiTaskModel, task: str, rows: Path, settings: TransferSettings, seed: int) -> Rows:
@@ -139,12 +151,15 @@ def encode_samples(model: MultiTaskModel, task: str, rows: Path, settings: Trans
     return collect_rows(model.backbone.encode_examples(examples, model.backbone_settings), TOKEN_SCHEMA)
 
 
-def initialize(model: MultiTaskModel, trained: MultiTaskModel, tokens: Rows, start: str) -> str:
+def initialize(model: MultiTaskModel, trained: MultiTaskModel, task: str, tokens: Rows, start: str) -> str:
     """Copy the trained tensors into the model of a new task, and return the origin of its task-specific weights.
+
+    The nearest trained task is used only if its loss is lower than that of guessing; otherwise the mean is used.
 
     Args:
         model: the new task's model.
         trained: the trained model.
+        task: the new task.
         tokens: the new task's encoded samples; the nearest trained task is the one with the lowest loss on them.
         start: the value of `initialize_from`.
     """
@@ -156,21 +171,50 @@ def initialize(model: MultiTaskModel, trained: MultiTaskModel, tokens: Rows, sta
     if start == "random":
         _copy_into(model, {name: tensor for name, tensor in tensors.items() if name not in specific})
         return "random"
-    if start == "mean":
-        _copy_into(model, {name: t.mean(0, keepdim=True) if name in specific else t for name, t in tensors.items()})
-        return "mean"
+    if start == "nearest" and (nearest := _copy_nearest(model, trained, task, tokens, specific)):
+        return nearest
+    _copy_into(model, {name: t.mean(0, keepdim=True) if name in specific else t for name, t in tensors.items()})
+    return "mean"
+
+
+def _copy_nearest(
+    model: MultiTaskModel, trained: MultiTaskModel, task: str, tokens: Rows, specific: Set[str]
+) -> str | None:
+    """Copy the weights of the nearest trained task, and return it; None if its loss is not below that of guessing."""
+    tensors = trained_tensors(trained)
 
     def tensors_of(number: int) -> dict[str, Tensor]:
         return {name: t[number : number + 1] if name in specific else t for name, t in tensors.items()}
 
     losses = {}
-    for number, task in enumerate(trained.tasks):
+    for number, name in enumerate(trained.tasks):
         _copy_into(model, tensors_of(number))
-        losses[task] = _loss(model, tokens)
-    nearest = min(losses, key=lambda task: losses[task])
-    log.info("loss of the samples: %s", ", ".join(f"{task} {loss:.3f}" for task, loss in losses.items()))
+        losses[name] = _loss(model, tokens)
+    nearest = min(losses, key=lambda name: losses[name])
+    log.info("loss of the samples: %s", ", ".join(f"{name} {loss:.3f}" for name, loss in losses.items()))
+    guess = compute_guess_loss(tokens["labels"]) if model.tasks[task].answers else math.inf
+    if losses[nearest] >= guess:
+        log.info(
+            "%s: the loss of the nearest trained task, %s, is %.3f, and that of guessing is %.3f; using the mean of "
+            "all trained tasks instead",
+            *(task, nearest, losses[nearest], guess),
+        )
+        return None
     _copy_into(model, tensors_of(list(losses).index(nearest)))
     return nearest
+
+
+def compute_guess_loss(answers: Iterable[Sequence[int]]) -> float:
+    """Return the mean loss of rows if every answer's probability is its share of the rows.
+
+    The loss of a row is a mean over the tokens of its answer, as in `Backbone.loss`.
+
+    Args:
+        answers: the token ids of each row's answer.
+    """
+    counts = Counter(map(tuple, answers))
+    rows = counts.total()
+    return sum(count / rows * -math.log(count / rows) / len(answer) for answer, count in counts.items())
 
 
 @torch.no_grad()
@@ -184,14 +228,16 @@ def _copy_into(model: MultiTaskModel, tensors: Mapping[str, Tensor]) -> None:
 
 @torch.no_grad()
 def _loss(model: MultiTaskModel, tokens: Rows, batch_size: int = 64) -> float:
-    """Return the mean loss of a task's rows."""
+    """Return the mean loss of a task's rows, without label smoothing."""
     model.eval()
+    smoothing, model.label_smoothing = model.label_smoothing, 0.0
     device = next(model.parameters()).device
     total = 0.0
     for start in range(0, len(tokens), batch_size):
         rows = [tokens[i] for i in range(start, min(start + batch_size, len(tokens)))]
         tensors = {name: tensor.to(device) for name, tensor in model.backbone.collate(rows).items()}
         total += float(model.row_losses(torch.zeros(len(rows), dtype=torch.long, device=device), tensors).sum())
+    model.label_smoothing = smoothing
     return total / len(tokens)
 
 
@@ -203,8 +249,8 @@ def _fit(
     seed: int,
     state: Path,
     curve: Curve | None,
-) -> dict[str, Tensor]:
-    """Train the model of one task to the last step, and return its trained tensors."""
+) -> tuple[dict[str, Tensor], float]:
+    """Train the model of one task to the last step; return its trained tensors and the passes over its rows."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     specific = {METHOD_PREFIX + name for name in model.method.task_specific_names()}
     if settings.train == "task_specific":
@@ -215,7 +261,10 @@ def _fit(
     sampler = TaskSampler(source_lengths(rows), [1.0], seed, settings.steps, settings.batch_size)
     if settings.gradient_checkpointing:
         model.backbone.enable_gradient_checkpointing()
-    run_loop(build_job(model, rows, sampler), settings, seed, state, curve=curve)
+    job = build_job(model, rows, sampler)
+    log_passes(job, settings.steps, {task: len(tokens)})
+    run_loop(job, settings, seed, state, curve=curve)
     for parameter in trained:
         parameter.requires_grad_()
-    return {name: tensor.clone() for name, tensor in trained_tensors(model).items()}
+    tensors = {name: tensor.clone() for name, tensor in trained_tensors(model).items()}
+    return tensors, count_passes(job, settings.steps)[task]

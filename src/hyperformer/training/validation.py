@@ -17,9 +17,9 @@ from hyperformer.core.files import is_damage, replace_file, write_text
 from hyperformer.data.storage import Rows
 from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.model.tensors import trained_tensors
-from hyperformer.settings import TrainingSettings
 from hyperformer.training.callbacks import Curve, check_finite
 from hyperformer.training.distributed import all_gather, get_rank
+from hyperformer.training.schedule import ScheduledSettings
 from hyperformer.training.states import damaged_file_error
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class BestCheckpoint(TrainerCallback):
         self,
         model: MultiTaskModel,
         validation: Mapping[str, Rows],
-        settings: TrainingSettings,
+        settings: ScheduledSettings,
         state: Path,
         curve: Curve | None = None,
     ) -> None:

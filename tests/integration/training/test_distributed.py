@@ -109,7 +109,7 @@ def make_run(tmp_path, toy_tokens, backbone_settings, tasks):
 def test_two_processes_have_the_gradient_and_the_losses_of_a_single_one(make_run):
     single, shared = make_run("single", steps=50), make_run("shared", steps=50, processes=2)
     for run in (single, shared):
-        launch(fit, run, run.training)
+        launch(fit, run, run.training, 1)
     expected, gradients = (load_file(run.folder / "gradient.safetensors") for run in (single, shared))
     assert expected.keys() == gradients.keys()
     for name, gradient in expected.items():
@@ -131,7 +131,7 @@ def test_two_processes_have_the_gradient_and_the_losses_of_a_single_one(make_run
 def test_the_failure_of_a_process_ends_the_run_with_its_error(make_run, failure, message):
     run = make_run("run", steps=10_000, processes=2, failure=failure)
     with pytest.raises(HyperFormerError, match=message):
-        launch(fit, run, run.training)
+        launch(fit, run, run.training, 1)
     end = time.time()
     last_write = max(path.stat().st_mtime for path in (run.folder / "state").rglob("*") if path.is_file())
     assert end - last_write < 30
@@ -160,7 +160,7 @@ def test_a_process_that_a_launcher_started_is_refused(monkeypatch, make_run):
     with pytest.raises(
         HyperFormerError, match="is one of 4 that a launcher started; expected one start on each machine"
     ):
-        launch(fit, run, run.training)
+        launch(fit, run, run.training, 1)
 
 
 @pytest.mark.timeout(120)
@@ -174,4 +174,4 @@ def test_a_machine_that_no_other_joins_is_an_error(monkeypatch, make_run):
         HyperFormerError,
         match=rf"cannot connect the machines at training\.rendezvous, localhost:{port} .*its port is free",
     ):
-        launch(fit, run, run.training)
+        launch(fit, run, run.training, 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import shutil
 
 import pytest
@@ -21,7 +23,7 @@ from hyperformer.model.task_models import TaskModels
 from hyperformer.model.tensors import trained_tensors
 from hyperformer.runtime import load
 from hyperformer.settings import Tasks, TransferSettings
-from hyperformer.training import adapt
+from hyperformer.training import adapt, transfer
 
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
 
@@ -87,13 +89,21 @@ def tensors(folder, task):
     return load_file(folder / f"trained-{task}.safetensors")
 
 
-def test_a_task_is_initialized_from_the_one_with_the_lowest_loss_on_its_samples(adapted):
+@pytest.fixture
+def bad_guess(monkeypatch):
+    """Let the toy model, whose loss is high, be better than guessing."""
+    monkeypatch.setattr(transfer, "compute_guess_loss", lambda answers: 9.0)
+
+
+def test_a_task_is_initialized_from_the_one_with_the_lowest_loss_on_its_samples(adapted, bad_guess):
     origins, _ = adapted()
     assert origins["again"] == "mood"
 
 
 @pytest.mark.parametrize("start", ["nearest", "mean", "random"])
-def test_shared_weights_start_as_trained_and_task_specific_ones_as_the_setting_says(start, adapted, checkpoint):
+def test_shared_weights_start_as_trained_and_task_specific_ones_as_the_setting_says(
+    start, adapted, checkpoint, bad_guess
+):
     origins, folder = adapted(initialize_from=start, learning_rate=1e-30)
     before, after = trained_tensors(MultiTaskModel.from_pretrained(checkpoint)), tensors(folder, "again")
     embeddings = before.pop(EMBEDDING)
@@ -110,6 +120,32 @@ def test_shared_weights_start_as_trained_and_task_specific_ones_as_the_setting_s
     else:
         assert distances.min() > 0.1
         assert (embedding[0] - embeddings.mean(0)).abs().max() > 0.1
+
+
+def test_a_task_whose_nearest_trained_task_is_no_better_than_guessing_is_initialized_from_the_mean(adapted, caplog):
+    caplog.set_level("INFO", logger="hyperformer")
+    origins, folder = adapted(label_smoothing=0.2, learning_rate=1e-30)
+    assert origins == {"again": "mean", "praise": "mean"}
+    expected, _ = adapted("mean", states="more states", initialize_from="mean", learning_rate=1e-30)
+    assert expected == origins
+    for task in origins:
+        torch.testing.assert_close(tensors(folder, task), tensors(folder.with_name("mean"), task), rtol=0, atol=1e-6)
+    (line,) = [message for message in caplog.messages if message.startswith("again: the loss of the nearest")]
+    assert re.search(r"task, mood, is \d\.\d{3}, and that of guessing is 0\.\d{3}; using the mean of all", line)
+
+
+def test_guessing_spreads_the_entropy_of_the_labels_over_the_tokens_of_an_answer():
+    assert transfer.compute_guess_loss([[0], [1], [0], [1]]) == pytest.approx(math.log(2))
+    assert transfer.compute_guess_loss([[5, 1]] * 3 + [[6, 7, 8, 1]]) == pytest.approx(
+        0.75 * math.log(4 / 3) / 2 + 0.25 * math.log(4) / 4
+    )
+    assert transfer.compute_guess_loss([[3]] * 5) == 0
+
+
+def test_an_adapted_checkpoint_records_steps_threads_and_passes_of_its_own_tasks(adapted):
+    _, folder = adapted()
+    record = json.loads((folder / CONFIGURATION).read_text())["training"]
+    assert record == {"steps": 8, "threads": 1, "passes": {"again": 1.0, "praise": 1.0}}  # 4 steps of 4 of 16 rows each
 
 
 @pytest.mark.parametrize("method", MULTI_TASK[:3])
@@ -141,8 +177,6 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_others(adapted):
 
 
 def test_an_interrupted_adaptation_resumes_to_the_same_bytes(adapted, monkeypatch):
-    from hyperformer.training import transfer
-
     _, straight = adapted("straight", states="other states")
     run_loop, calls = transfer.run_loop, []
 

@@ -187,7 +187,9 @@ def test_a_misspelt_choice_is_answered_with_the_nearest(tree: dict[str, Any]) ->
     assert error_of(tree) == "the setting 'methods.hyperformer.layer_norm' is 'condtional'; did you mean 'conditional'?"
 
 
-@pytest.mark.parametrize("setting", ["seed", "training.steps", "pretraining.sizes.d_model", "tasks.sentiment.text"])
+@pytest.mark.parametrize(
+    "setting", ["seed", "training.temperature", "pretraining.sizes.d_model", "tasks.sentiment.text"]
+)
 def test_a_missing_key_is_named(tree: dict[str, Any], setting: str) -> None:
     node, keys = tree, setting.split(".")
     for key in keys[:-1]:

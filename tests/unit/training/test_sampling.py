@@ -14,6 +14,7 @@ from hyperformer.training.sampling import (
     TaskSampler,
     compute_task_shares,
     group_by_length,
+    raise_shares,
 )
 
 ROWS = [400, 40, 7]
@@ -139,3 +140,43 @@ def test_a_row_over_the_budget_is_a_separate_batch():
 def test_a_batch_of_many_short_rows_is_full_in_every_step():
     sampler = TaskSampler([np.full(7, 2), np.full(9, 2)], [0.5, 0.5], 0, 6, batch_tokens=80)
     assert [len(sampler[step]) for step in range(6)] == [40] * 6
+
+
+def test_a_sampler_draws_the_rows_of_recorded_runs():
+    """The runs in `experiments/runs` stay reproducible only if the same seed, rows and steps draw the same rows."""
+    shares = compute_task_shares({"a": 400, "b": 40, "c": 7}, {"a": 1.0, "b": 2.0, "c": 1.0}, 10)
+    assert raise_shares(shares, dict.fromkeys(shares, 0.0)) == shares
+    assert shares == {"a": 0.30713192351983565, "b": 0.4879271172739682, "c": 0.20494095920619618}
+    sampler = TaskSampler([np.full(count, 9) for count in ROWS], list(shares.values()), 3, 50, 6)
+    assert sampler[0] == [(0, 395), (0, 2), (1, 28), (2, 4), (0, 350), (2, 5)]
+    assert sampler[49] == [(0, 99), (0, 151), (1, 39), (1, 27), (1, 38), (0, 13)]
+    lengths = [np.arange(count) % 5 + 3 for count in ROWS]
+    sampler = TaskSampler(lengths, list(shares.values()), 3, 50, batch_tokens=30)
+    assert sampler[49] == [(0, 130), (1, 31), (2, 6), (0, 128), (2, 3), (0, 189)]
+
+
+@pytest.mark.parametrize(
+    ("shares", "minimums", "expected"),
+    [
+        ([0.7, 0.2, 0.1], [0.1, 0.1, 0.1], [0.7, 0.2, 0.1]),
+        ([0.7, 0.2, 0.1], [0.0, 0.0, 0.28], [0.56, 0.16, 0.28]),
+        (
+            [0.7, 0.2, 0.1],
+            [0.0, 0.17, 0.28],
+            [0.55, 0.17, 0.28],
+        ),  # 0.2 falls below its minimum only in the second round
+        ([0.9, 0.1], [0.5, 0.5], [0.5, 0.5]),
+        ([0.5, 0.5], [0.5, 0.5], [0.5, 0.5]),
+    ],
+)
+def test_small_tasks_are_raised_to_their_minimum_and_the_others_reduced_in_proportion(shares, minimums, expected):
+    raised = raise_shares(*(dict(zip("abc", values, strict=False)) for values in (shares, minimums)))
+    assert list(raised.values()) == pytest.approx(expected)
+    assert sum(raised.values()) == pytest.approx(1)
+
+
+def test_passes_are_counted_in_the_steps_that_were_run():
+    sampler = make_sampler()
+    for steps in (0, 7, 60):
+        draws = Counter(task for step in range(steps) for task, _ in sampler[step])
+        assert sampler.count_passes(steps) == [draws[task] / count for task, count in enumerate(ROWS)]

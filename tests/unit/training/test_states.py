@@ -19,7 +19,7 @@ def test_the_state_of_the_same_run_is_reused_and_incompatible_states_are_removed
     (rows / "a.txt").write_text("1")
 
     def state(seed=0, **changes):
-        fingerprint = compute_fingerprint({"training": train_settings(**changes)}, {"rows": rows}, seed)
+        fingerprint = compute_fingerprint({"training": train_settings(**changes)}, {"rows": rows}, seed, 1)
         return prepare_state(tmp_path / "states", fingerprint)
 
     first = state()
@@ -39,7 +39,7 @@ def make_fingerprint(tmp_path, **changes):
     rows = tmp_path / "rows"
     rows.mkdir(exist_ok=True)
     (rows / "a.txt").write_text("1")
-    return compute_fingerprint({"training": train_settings(**changes)}, {"rows": rows}, 0)
+    return compute_fingerprint({"training": train_settings(**changes)}, {"rows": rows}, 0, 1)
 
 
 def test_the_differences_of_an_incompatible_state_are_logged(tmp_path, caplog):
