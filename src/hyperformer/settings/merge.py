@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from hyperformer.settings.presets import LIBRARY, PRESETS, choose_preset
+from hyperformer.settings.presets import LIBRARY, PRESETS, WARMUP_RATIO, choose_preset
 
 Layer = Mapping[str, Mapping[str, Any]]
 """Parameter trees by the name of their source, such as a file; no two of them set the same key."""
@@ -25,6 +25,8 @@ REPLACED = {
     "warmup_ratio": ("warmup_steps",),
 }
 """Settings of `training` that exclude each other: a setting of a later layer removes these of earlier layers."""
+REPLACED_BY = {("epochs", "warmup_steps"): {"warmup_ratio": WARMUP_RATIO}}
+"""Settings that replace a removed one."""
 NOT_INHERITED = ("tasks", "preset")
 """Settings of base that other environments do not inherit."""
 
@@ -42,10 +44,7 @@ def merge_layers(layers: Iterable[Layer]) -> tuple[dict[str, Any], Origins]:
         sources: Origins = {}
         for source, settings in layer.items():
             _merge(values, sources, settings, _label(settings, source))
-        for name in values.get("training", {}) if isinstance(values.get("training"), Mapping) else ():
-            for other in REPLACED.get(name, ()):
-                if values["training"][name] is not None and other not in values["training"]:
-                    tree.get("training", {}).pop(other, None)
+        _remove_excluded(tree, values)
         _merge(tree, origins, values, sources)
     return tree, origins
 
@@ -92,6 +91,17 @@ def list_values(tree: Mapping[Any, Any], origins: Any, path: str = "") -> Iterat
             yield from list_values(value, {} if source is None else source, name)
         else:
             yield name, value, source if isinstance(source, str) else "library"
+
+
+def _remove_excluded(tree: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Remove the settings of `training` that the values of the next layer exclude."""
+    inherited, chosen = tree.get("training"), values.get("training")
+    if not isinstance(inherited, dict) or not isinstance(chosen, Mapping):
+        return
+    for name, value in chosen.items():
+        for other in REPLACED.get(name, ()):
+            if value is not None and other not in chosen and inherited.pop(other, None) is not None:
+                inherited.update(REPLACED_BY.get((name, other), {}))
 
 
 def _merge(tree: dict[Any, Any], origins: Origins, values: Mapping[Any, Any], sources: Origins) -> None:

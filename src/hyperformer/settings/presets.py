@@ -18,6 +18,7 @@ ADAPTER_METHODS = ("hyperformer_plus_plus", "hyperformer", "adapters_multi_task"
 
 LIBRARY: Mapping[str, Any] = {
     "seed": 0,
+    "threads": None,
     "data": {"source": "embedded"},
     "method": "hyperformer_plus_plus",
     "methods": {
@@ -35,12 +36,14 @@ LIBRARY: Mapping[str, Any] = {
     "export": {"opset": 18, "tolerance": 1e-4},
 }
 """Settings of every backbone; base, the preset, the environment and `--params` replace them key by key."""
+WARMUP_RATIO = 0.1
+"""Warm-up of a run whose length is set in epochs, as a fraction of its steps."""
 BUDGET = {
     "epochs": 8,
     "min_passes": 3,
     "patience": 2,
     "batch_size": 32,
-    "warmup_ratio": 0.1,
+    "warmup_ratio": WARMUP_RATIO,
     "label_smoothing": 0.0,
     "learning_rate": 3e-4,
     "validation_rows": 500,

@@ -28,7 +28,9 @@ def merged_training(*blocks: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("inherited", "chosen", "expected"),
     [
-        ({"steps": 9, "warmup_steps": 1, "evaluate_every": 2}, {"epochs": 3}, {"epochs": 3}),
+        ({"steps": 9, "warmup_steps": 1, "evaluate_every": 2}, {"epochs": 3}, {"epochs": 3, "warmup_ratio": 0.1}),
+        ({"steps": 9, "warmup_ratio": 0.2}, {"epochs": 3}, {"epochs": 3, "warmup_ratio": 0.2}),
+        ({"steps": 9, "warmup_steps": 1}, {"epochs": 3, "warmup_ratio": 0.2}, {"epochs": 3, "warmup_ratio": 0.2}),
         ({"epochs": 3, "warmup_ratio": 0.1}, {"steps": 9}, {"steps": 9, "warmup_ratio": 0.1}),
         ({"epochs": 3, "warmup_ratio": 0.1}, {"warmup_steps": 2}, {"epochs": 3, "warmup_steps": 2}),
         ({"steps": 9, "warmup_steps": 2}, {"warmup_ratio": 0.1}, {"steps": 9, "warmup_ratio": 0.1}),
