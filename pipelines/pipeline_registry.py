@@ -10,6 +10,7 @@ from kedro.pipeline import Pipeline
 
 from pipelines import (
     baselines,
+    check_quality,
     data_profile,
     evaluate,
     export,
@@ -34,7 +35,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     adapted = rows + transfer.create_pipeline() + evaluate.create_pipeline() + export.create_pipeline()
     compared = rows + baselines.create_pipeline()
     counted = parameter_counts.create_pipeline()
-    everything = exported + compared + counted + report.create_pipeline()
+    reported = exported + baselines.create_pipeline(after=["metrics"]) + counted + report.create_pipeline()
+    everything = reported + check_quality.create_pipeline()
     return {
         "language": language.create_pipeline(),
         "preprocess": rows,
@@ -48,6 +50,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "transfer": adapted,
         "parameter_counts": counted,
         "report": everything,
+        "check_quality": everything,
         "times": times.create_pipeline(),
         "__default__": everything,
     }

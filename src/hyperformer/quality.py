@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hyperformer.core.errors import HyperFormerError
 from hyperformer.tasks import Task
 
 MAJORITY = "majority"
@@ -40,3 +41,20 @@ def find_below_majority(
         if task.answers and name not in allowed and not model > majority:
             below[name] = BelowMajority(model, majority)
     return below
+
+
+def check_quality(
+    metrics: Mapping[str, Any], baselines: Mapping[str, Any], tasks: Mapping[str, Task], allowed: Collection[str]
+) -> None:
+    """Check that no task is below the majority; the arguments are those of `find_below_majority`.
+
+    Raises:
+        HyperFormerError: the mean validation metric of a task is not above that of the majority baseline.
+    """
+    below = find_below_majority(metrics, baselines, tasks, allowed)
+    if below:
+        listed = ", ".join(f"{name} {task.model:.2f} (majority {task.majority:.2f})" for name, task in below.items())
+        raise HyperFormerError(
+            f"Tasks not above the majority on validation: {listed}; expected a higher mean metric, in percent. Add "
+            "rows, train longer (training.epochs or training.steps), or list the task in export.allow_below_majority."
+        )
