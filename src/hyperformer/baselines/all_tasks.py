@@ -32,7 +32,7 @@ MAX_TRAIN_ROWS = 20_000
 MAX_VALIDATION_ROWS = 2_000
 """Maximum number of rows that the strength of the regularization is chosen on."""
 PACKAGE = Path(__file__).parents[1]
-CODE_PATHS = ("backbones", "baselines", "core", "data", "methods", "model", "settings", "tasks")
+CODE_PATHS = ("backbones", "baselines", "core", "data", "model", "settings", "tasks")
 """Modules and packages of `hyperformer` whose code can change the scores."""
 LIBRARIES = ("numpy", "scikit-learn", "scipy", "tokenizers", "torch", "transformers")
 """Distributions whose versions can change the scores."""

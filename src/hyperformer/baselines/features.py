@@ -40,8 +40,17 @@ WORD = r"[\w\u0300-\u036f\u0591-\u06ed\u0900-\u109f]+"
 """A word: letters, digits, and the combining marks of European, Middle Eastern and South Asian scripts."""
 
 
-def list_features(task: Task, splits: Sequence[Rows], embed: Embed) -> dict[str, Callable[[], Features]]:
-    """Return, by baseline, a function that computes its features, and raises ValueError if there are none."""
+def list_features(
+    task: Task, splits: Sequence[Rows], embedded: Sequence[int], embed: Embed
+) -> dict[str, Callable[[], Features]]:
+    """Return, by baseline, a function that computes its features, and raises ValueError if there are none.
+
+    Args:
+        task: the task.
+        splits: the rows of train, validation and test.
+        embedded: indices of the training rows that are embedded; the other features are those of all training rows.
+        embed: computes the backbone's embeddings of texts, [texts, d].
+    """
     columns = [[[str(row[column]) for row in rows] for rows in splits] for column in task.text_columns]
     joined = [[" ".join(texts) for texts in zip(*split, strict=True)] for split in zip(*columns, strict=True)]
     is_pair = len(columns) == 2
@@ -49,7 +58,8 @@ def list_features(task: Task, splits: Sequence[Rows], embed: Embed) -> dict[str,
     functions: dict[str, Callable[[], Features]] = {"tfidf": tfidf}
     if task.answers and is_pair:
         functions["overlap"] = lambda: _append_overlap(tfidf(), columns, is_written_without_spaces(joined[0]))
-    functions["frozen"] = lambda: _embed_splits(columns if is_pair else [joined], embed)
+    texts = [[[split[0][row] for row in embedded], *split[1:]] for split in (columns if is_pair else [joined])]
+    functions["frozen"] = lambda: _embed_splits(texts, embed)
     return functions
 
 

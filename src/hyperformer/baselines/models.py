@@ -25,6 +25,8 @@ Scores = dict[str, Metrics]
 """Metrics by baseline, in percent."""
 EVALUATED = SPLITS[1:]
 """The splits that baselines are evaluated on: validation and test."""
+MAX_EMBEDDED_ROWS = 5_000
+"""Maximum number of training rows that are embedded; embedding takes nearly all the time of the baselines."""
 MAX_ITERATIONS = 200
 """Maximum number of iterations of a logistic regression."""
 STRENGTHS = (100.0, 10.0, 1.0, 0.1, 0.01)
@@ -42,7 +44,8 @@ def evaluate_baselines(
     adds features of the overlap of two texts to `tfidf`; it exists for classification and regression tasks with two
     text columns. `frozen` fits the same models to embeddings of the frozen backbone. With two text columns, whose
     embeddings are u and v, the features are u, v, |u - v| and the elementwise product u · v (Conneau et al. 2017,
-    section 3.1). Otherwise, the feature vector is the embedding of the joined texts.
+    section 3.1). Otherwise, the feature vector is the embedding of the joined texts. At most `MAX_EMBEDDED_ROWS` of the
+    training rows are embedded, at equal distances.
 
     Every regression is fitted to `train` once for each of `STRENGTHS`. The one with the highest mean of the task's
     metrics on `validation` is evaluated; of equal ones, the one with the strongest regularization. The scores of
@@ -59,20 +62,24 @@ def evaluate_baselines(
         embed: computes the backbone's embeddings of texts, [texts, d].
 
     Returns:
-        split → baseline → metric → percent, and a note for each baseline that is left out.
+        split → baseline → metric → percent, and a note for each baseline that is left out or fitted to fewer rows.
     """
     splits = [train, validation, test]
     labels = [[task.read_label(row) for row in rows] for rows in splits]
     scores = evaluate_majority(task, *labels)
     notes: dict[str, str] = {}
-    for name, make_features in list_features(task, splits, embed).items():
+    embedded = np.unique(np.linspace(0, len(train) - 1, min(len(train), MAX_EMBEDDED_ROWS)).astype(int)).tolist()
+    if len(embedded) < len(train):
+        notes["frozen"] = f"fitted to {len(embedded):,} of the {len(train):,} rows"
+    for name, make_features in list_features(task, splits, embedded, embed).items():
         try:
-            if len(set(labels[0])) == 1:
+            fitted = [labels[0][row] for row in embedded] if name == "frozen" else labels[0]
+            if len(set(fitted)) == 1:
                 raise ValueError("all training rows have the same answer")
             features = make_features()
             _check_spread(features[0])
             with threadpool_limits(1):  # the result must not depend on the number of threads
-                predictions = _predict(task, features, labels)
+                predictions = _predict(task, features, [fitted, *labels[1:]])
             for split, truths, answers in zip(EVALUATED, labels[1:], predictions, strict=True):
                 scores[split][name] = _score(task, truths, answers)
         except ValueError as error:  # of this module, or of scikit-learn
