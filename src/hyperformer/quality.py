@@ -33,9 +33,18 @@ def find_below_majority(
         baselines: the baselines' metrics: split → task → baseline → metric → percent.
         tasks: the tasks by name; generative tasks are not compared.
         allowed: names of tasks that are left out of the result.
+
+    Raises:
+        HyperFormerError: there are no metrics or no baselines of a task, as in files of an earlier version.
     """
     below = {}
     for name, task in tasks.items():
+        for results, kind in ((metrics, "metrics"), (baselines, "baselines")):
+            if name not in results.get(SPLIT, {}):
+                raise HyperFormerError(
+                    f"there are no {kind} of the task {name!r} on {SPLIT}; expected those of every task. Run the "
+                    "pipelines that write them again."
+                )
         model = metrics[SPLIT][name]["mean"]
         majority = baselines[SPLIT][name][MAJORITY]["mean"]
         if task.answers and name not in allowed and not model > majority:
