@@ -55,10 +55,11 @@ def run(name: str) -> None:
             untrain(tree / BACKBONE, int(seed))
         kedro(tree, "--tags", STAGES, "--params", f"seed={seed}")
         report = tree / "data" / "08_reporting"
+        scores = json.loads((report / "baselines.json").read_text())
         result = {
             "made_from": made_from,
             "metrics": json.loads((report / "metrics.json").read_text()),
-            "baselines": json.loads((report / "baselines.json").read_text()),
+            "baselines": {task: {**test, "notes": scores["notes"][task]} for task, test in scores["test"].items()},
         }
     RUNS.mkdir(exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")

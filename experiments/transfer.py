@@ -176,7 +176,8 @@ class Transfer:
         scores, notes = evaluate_baselines(
             make_tasks(self.settings.tasks)[task], train, validation, self.test_rows(task), self.embed
         )
-        return {"test": {name: round(metrics["mean"], 3) for name, metrics in scores.items()}, "notes": notes}
+        test = {name: round(metrics["mean"], 3) for name, metrics in scores["test"].items()}
+        return {"test": test, "notes": notes}
 
     @cached_property
     def embed(self) -> Any:

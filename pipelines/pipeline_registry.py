@@ -10,6 +10,7 @@ from kedro.pipeline import Pipeline
 
 from pipelines import (
     baselines,
+    check_quality,
     data_profile,
     evaluate,
     export,
@@ -30,11 +31,11 @@ def register_pipelines() -> dict[str, Pipeline]:
     rows = language.create_pipeline() + preprocess.create_pipeline()
     trained = rows + train.create_pipeline()
     evaluated = trained + evaluate.create_pipeline()
-    scored = baselines.create_pipeline()
+    scored = baselines.create_pipeline(after=["metrics"])
     exported = evaluated + scored + export.create_pipeline()
     adapted = rows + transfer.create_pipeline() + evaluate.create_pipeline() + scored + export.create_pipeline()
     counted = parameter_counts.create_pipeline()
-    everything = exported + counted + report.create_pipeline()
+    everything = exported + counted + report.create_pipeline() + check_quality.create_pipeline()
     return {
         "language": language.create_pipeline(),
         "preprocess": rows,
@@ -48,6 +49,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "transfer": adapted,
         "parameter_counts": counted,
         "report": everything,
+        "check_quality": everything,
         "times": times.create_pipeline(),
         "__default__": everything,
     }

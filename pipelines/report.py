@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import ExportSettings, Tasks
+
+log = logging.getLogger(__name__)
 
 
 def write_report(
@@ -27,7 +30,7 @@ def write_report(
     """Render the results as Markdown and HTML, and return a function that writes the charts to a folder."""
     from functools import partial
 
-    from hyperformer.report import Run, render_page, render_results, summarize, write_charts
+    from hyperformer.report import Run, list_behind, render_page, render_results, summarize, write_charts
     from hyperformer.tasks import make_tasks
 
     run = Run(
@@ -42,8 +45,11 @@ def write_report(
         checkpoint,
         seed,
         export.tolerance,
+        export.label_names,
     )
     summary = summarize(run)
+    for sentence in list_behind(summary):
+        log.warning(sentence)
     return render_results(summary), render_page(summary), partial(write_charts, summary)
 
 

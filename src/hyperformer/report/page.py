@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hyperformer.report.charts import draw_charts
 from hyperformer.report.html import render_document
-from hyperformer.report.results import build_parameter_table, build_score_table, list_notes
+from hyperformer.report.results import build_parameter_table, build_score_table, list_behind, list_notes
 from hyperformer.report.statistics import BINS, PERCENTILES
 from hyperformer.report.summary import BASELINES, Summary
 
@@ -39,6 +39,7 @@ def render_page(summary: Summary) -> str:
         score_table=build_score_table(summary),
         parameter_table=build_parameter_table(summary),
         baselines=BASELINES,
+        behind=list_behind(summary),
         notes=list_notes(summary),
         bins=BINS,
         percentiles=[f"{percentile}th percentile" for percentile in PERCENTILES],

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from hyperformer.report.summary import BASELINES, Score, Summary, TaskScore
 
+MODEL, FIRST_BASELINE = 3, 5
+"""Indices of columns in the table of scores: the model's score, and the first baseline's score."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -14,15 +17,25 @@ class Table:
 
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
-    bold: int | None = None
-    """Index of the column that is set in bold."""
+    bold: Sequence[int] | None = None
+    """Index of the column that is set in bold, of each row; None: nothing is bold."""
 
 
 def render_results(summary: Summary) -> str:
-    """Render test metrics, baselines and their notes, and parameter counts as Markdown; metrics are in percent."""
+    """Render test metrics, tasks behind their best baseline, notes, and parameter counts as Markdown, in percent."""
+    behind = "".join(f"- {sentence}\n" for sentence in list_behind(summary))
     notes = "".join(f"- {note}\n" for note in list_notes(summary))
-    blocks = to_markdown(build_score_table(summary)), notes, to_markdown(build_parameter_table(summary))
+    blocks = to_markdown(build_score_table(summary)), behind, notes, to_markdown(build_parameter_table(summary))
     return "\n".join(block for block in blocks if block)
+
+
+def list_behind(summary: Summary) -> list[str]:
+    """Return a sentence with both figures for each task that does not beat its best baseline."""
+    return [
+        f"{score.name}: the model ({score.model:.1f}) does not beat the best baseline, {BASELINES[score.best_baseline]}"
+        f" ({score.baselines[score.best_baseline]:.1f})."
+        for score in summary.behind
+    ]
 
 
 def list_notes(summary: Summary) -> list[str]:
@@ -37,12 +50,18 @@ def to_markdown(table: Table) -> str:
         escaped = (entry.replace("|", "\\|") for entry in entries)
         return f"| {' | '.join(escaped)} |"
 
-    body = [[f"**{entry}**" if index == table.bold else entry for index, entry in enumerate(row)] for row in table.rows]
+    body = [
+        [f"**{entry}**" if table.bold and index == table.bold[number] else entry for index, entry in enumerate(row)]
+        for number, row in enumerate(table.rows)
+    ]
     return "\n".join(map(line, [table.header, ["---"] * len(table.header), *body])) + "\n"
 
 
 def build_score_table(summary: Summary) -> Table:
-    """Build the table of test metrics by task, with baselines and export checks; metrics are in percent."""
+    """Build the table of test metrics by task, with baselines and export checks; metrics are in percent.
+
+    The bold entry of a row is the score of the model if it beats every baseline, otherwise that of the best baseline.
+    """
     parities = {bundle.name: bundle.parity for bundle in summary.bundles}
     rows = []
     for score in summary.scores:
@@ -61,7 +80,12 @@ def build_score_table(summary: Summary) -> Table:
     rows.append(["mean", "", "", f"{summary.mean.model:.1f}", "", *_format_baselines(summary.mean), ""])
     names = BASELINES.values()
     header = ["task", "metrics", "test rows", summary.method, "± standard error", *names, "export check: rows (ties)"]
-    return Table(header, rows, bold=3)
+    baselines = list(BASELINES)
+    bold = [
+        FIRST_BASELINE + baselines.index(score.best_baseline) if score.is_behind else MODEL
+        for score in (*summary.scores, summary.mean)
+    ]
+    return Table(header, rows, bold)
 
 
 def build_parameter_table(summary: Summary) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ class Run:
     metrics: Mapping[str, Any]
     """Metrics by split and task, in percent."""
     baselines: Mapping[str, Any]
-    """Test metrics by task and baseline, in percent; the key `notes` of a task has its notes by subject."""
+    """Metrics by split, task and baseline, in percent; the key `notes` has the notes by task and subject."""
     counts: Mapping[str, Any]
     """Row counts by task and split."""
     parameters: Mapping[str, float]
@@ -45,12 +45,14 @@ class Run:
     seed: int
     tolerance: float
     """The setting `export.tolerance`."""
+    label_names: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The setting `export.label_names`: names of labels, other than those that were trained, by task and label."""
 
     def __post_init__(self) -> None:
         for name in self.tasks:
             for results, kind in (
                 (self.metrics.get("test", {}), "metrics"),
-                (self.baselines, "baselines"),
+                (self.baselines.get("test", {}), "baselines"),
                 (self.counts, "row counts"),
             ):
                 if name not in results:
@@ -68,7 +70,7 @@ class Run:
         return {name: (self.bundles / task / name).stat().st_size / 1e6 for name in files}
 
     def read_predictions(self, task: str) -> pd.DataFrame:
-        """Read the test predictions of a task; texts such as `NA` and empty texts stay strings."""
+        """Read the test predictions of a task, with labels as trained; `NA` and empty texts stay strings."""
         file = self.predictions / task / "test.csv"
         with report_damage(file):
             table = pd.read_csv(file, dtype=str, keep_default_na=False)

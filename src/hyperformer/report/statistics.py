@@ -53,23 +53,27 @@ class ConfusionMatrix:
         return len(self.labels) <= MAX_MATRIX_LABELS
 
 
-def build_confusion_matrix(truths: Sequence[str], answers: Sequence[str], labels: Sequence[str]) -> ConfusionMatrix:
+def build_confusion_matrix(
+    truths: Sequence[str], answers: Sequence[str], labels: Sequence[str], shown: Sequence[str] | None = None
+) -> ConfusionMatrix:
     """Count the predictions of a classification task by true label.
 
     Args:
         truths: The true label of each row.
         answers: The prediction of each row; any text.
         labels: The labels of the task, in the order of the matrix.
+        shown: The names of the labels in the matrix; None: the labels.
     """
+    shown = labels if shown is None else shown
     indices = pd.Index(labels)
     codes = [indices.get_indexer(pd.Index(texts, dtype=indices.dtype)) for texts in (truths, answers)]  # -1: no label
     counts = confusion_matrix(*codes, labels=[*range(len(labels)), -1])[:-1]
-    names = [*labels, *([NO_LABEL] if counts[:, -1].any() else [])]
+    names = [*shown, *([NO_LABEL] if counts[:, -1].any() else [])]
     counts = counts[:, : len(names)]
     totals = counts.sum(axis=1)
     pairs = sorted(((i, j) for i, j in np.argwhere(counts).tolist() if i != j), key=lambda pair: (-counts[pair], pair))
     return ConfusionMatrix(
-        tuple(labels),
+        tuple(shown),
         tuple(names),
         counts,
         counts / np.maximum(totals, 1)[:, None],

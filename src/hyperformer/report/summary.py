@@ -44,6 +44,11 @@ class Score:
         """Key of the baseline with the highest score."""
         return max(self.baselines, key=self.baselines.__getitem__)
 
+    @property
+    def is_behind(self) -> bool:
+        """True if the model does not beat the best baseline; an equal score does not beat it."""
+        return self.model <= self.baselines[self.best_baseline]
+
 
 @dataclass(frozen=True)
 class TaskScore(Score):
@@ -168,6 +173,8 @@ class Summary:
     """Mean over tasks; its standard error assumes independent tasks."""
     learning: Learning | None
     """None if training recorded no validation scores."""
+    training: Mapping[str, Any] | None
+    """The `steps`, `threads` and `passes` by task that the checkpoint records; None if it records none."""
     predictions: tuple[Predictions, ...]
     embedded_tasks: int
     """Number of tasks that have an embedding."""
@@ -177,9 +184,9 @@ class Summary:
     lineage: Lineage
 
     @property
-    def behind(self) -> tuple[str, ...]:
-        """Names of the tasks that do not beat their best baseline."""
-        return tuple(score.name for score in self.scores if score.model <= score.baselines[score.best_baseline])
+    def behind(self) -> tuple[TaskScore, ...]:
+        """Scores of the tasks that do not beat their best baseline."""
+        return tuple(score for score in self.scores if score.is_behind)
 
     @property
     def most_mistakes(self) -> Predictions | None:
@@ -211,7 +218,8 @@ def summarize(run: Run) -> Summary:
         scores=scores,
         mean=_average_scores(scores),
         learning=_summarize_learning(run) if run.history else None,
-        predictions=tuple(_summarize_predictions(task, run.read_predictions(name)) for name, task in run.tasks.items()),
+        training=configuration.get("training"),
+        predictions=tuple(_summarize_predictions(run, task) for task in run.tasks.values()),
         embedded_tasks=len(names),
         similarity=similarity,
         bundles=tuple(_summarize_bundle(run, name, item, lineage) for name, item in manifests.items()),
@@ -221,8 +229,9 @@ def summarize(run: Run) -> Summary:
 
 def _summarize_score(run: Run, name: str, task: Task) -> TaskScore:
     result, rows = run.metrics["test"][name], run.counts[name]["test"]["rows"]
-    notes = run.baselines[name].get("notes", {})
-    baselines = {kind: run.baselines[name][kind]["mean"] for kind in BASELINES if kind in run.baselines[name]}
+    notes = run.baselines.get("notes", {}).get(name, {})
+    scores = run.baselines["test"][name]
+    baselines = {kind: scores[kind]["mean"] for kind in BASELINES if kind in scores}
     if "tfidf" in baselines and "overlap" not in notes:
         # A task with one text has no overlap between texts, so TF-IDF replaces this baseline.
         baselines.setdefault("overlap", baselines["tfidf"])
@@ -263,7 +272,8 @@ def _summarize_learning(run: Run) -> Learning:
     )
 
 
-def _summarize_predictions(task: Task, table: pd.DataFrame) -> Predictions:
+def _summarize_predictions(run: Run, task: Task) -> Predictions:
+    table, label_names = run.read_predictions(task.name), run.label_names.get(task.name, {})
     right = table["truth"] == table["answer"]
     matrix = calibration = numbers = None
     groups: tuple[ValueGroup, ...] = ()
@@ -271,17 +281,18 @@ def _summarize_predictions(task: Task, table: pd.DataFrame) -> Predictions:
         numbers = tuple(task.numbers)
         groups = tuple(statistics.group_by_truth(table, task.answers, task.numbers))
     elif task.answers:
-        matrix = statistics.build_confusion_matrix(table["truth"].tolist(), table["answer"].tolist(), task.answers)
+        truths, answers = (table[column].tolist() for column in ("truth", "answer"))
+        shown = [label_names.get(label, label) for label in task.answers]
+        matrix = statistics.build_confusion_matrix(truths, answers, task.answers, shown)
         if "probability" in table:
             scored = table["probability"].notna()
             probabilities = table["probability"][scored].to_numpy(dtype=np.float64)
             calibration = statistics.measure_calibration(probabilities, right[scored].to_numpy())
-    return Predictions(
-        task.name, float((~right).mean()), _select_examples(task, table), matrix, calibration, numbers, groups
-    )
+    examples = _select_examples(task, table, label_names)
+    return Predictions(task.name, float((~right).mean()), examples, matrix, calibration, numbers, groups)
 
 
-def _select_examples(task: Task, table: pd.DataFrame) -> tuple[Example, ...]:
+def _select_examples(task: Task, table: pd.DataFrame, label_names: Mapping[str, str]) -> tuple[Example, ...]:
     numbers = dict(zip(task.answers, task.numbers, strict=True)) if task.numbers is not None else None
 
     def read(line: Mapping[str, Any], column: str) -> float | None:
@@ -290,8 +301,8 @@ def _select_examples(task: Task, table: pd.DataFrame) -> tuple[Example, ...]:
     return tuple(
         Example(
             line["source"],
-            line["truth"],
-            line["answer"],
+            label_names.get(line["truth"], line["truth"]),
+            label_names.get(line["answer"], line["answer"]),
             read(line, "value"),
             read(line, "probability") if numbers is None else None,
         )

@@ -10,8 +10,8 @@ from kedro.framework.project import configure_project, pipelines
 from kedro.pipeline import Node
 
 VERBS = (
-    "adapt", "build", "count", "encode", "evaluate", "export", "generate", "measure", "prepare", "pretrain", "profile",
-    "remove", "score", "train", "write",
+    "adapt", "build", "check", "count", "encode", "evaluate", "export", "generate", "measure", "prepare", "pretrain",
+    "profile", "remove", "score", "train", "write",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,7 +19,7 @@ from toys import task_settings
 
 from hyperformer.core.manifest import FORMAT, Manifest
 from hyperformer.model.checkpoint import CONFIGURATION, TASK_EMBEDDING, WEIGHTS
-from hyperformer.report import Run, render_page, render_results, statistics, summarize, write_charts
+from hyperformer.report import Run, list_behind, render_page, render_results, statistics, summarize, write_charts
 from hyperformer.report.results import Table, to_markdown
 from hyperformer.settings import Tasks
 from hyperformer.tasks import make_tasks
@@ -90,6 +91,7 @@ def toy(tmp_path) -> Run:
     save_file({TASK_EMBEDDING: vectors, "other": vectors}, checkpoint / WEIGHTS)
     metrics = {name: {"mean": 60.0 + index, "accuracy": 60.0 + index} for index, name in enumerate(tasks)}
     baselines = {name: {kind: {"mean": 30.0} for kind in ("majority", "tfidf", "frozen")} for name in tasks}
+    baselines = {"test": baselines, "notes": {name: {} for name in tasks}}
     counts = {"backbone": 1000, "added": 50, "trained": 60, "total_ratio": 1.05, "trained_percent_per_task": 2.0}
     history = [{"step": step, "mean": step / 2, **dict.fromkeys(tasks, step / 2)} for step in (50, 100)]
     return Run(
@@ -265,11 +267,12 @@ def test_sections_without_data_say_so(toy):
 
 def test_a_baseline_that_is_left_out_has_no_score_and_a_note(toy, tmp_path):
     notes = {"tfidf": "left out, because no word occurs", "overlap": "left out", "train": f"a sample {ODD}"}
-    baselines = {**toy.baselines, "likeness": {"majority": {"mean": 20.0}, "frozen": {"mean": 90.0}, "notes": notes}}
+    scores = {**toy.baselines["test"], "likeness": {"majority": {"mean": 20.0}, "frozen": {"mean": 90.0}}}
+    baselines = {"test": scores, "notes": {"likeness": notes}}
     summary = summarize(replace(toy, baselines=baselines))
     assert summary.scores[1].baselines == {"majority": 20.0, "frozen": 90.0}
     assert dict(summary.mean.baselines) == pytest.approx({"majority": 80 / 3, "frozen": 50.0})
-    assert summary.behind == ("likeness",)
+    assert [score.name for score in summary.behind] == ["likeness"]
     page, results = Reader(render_page(summary)).text, render_results(summary)
     for sentence in (
         "likeness, TF-IDF: left out, because no word occurs.",
@@ -278,17 +281,82 @@ def test_a_baseline_that_is_left_out_has_no_score_and_a_note(toy, tmp_path):
     ):
         assert sentence in page
         assert f"\n- {sentence}\n" in results
-    assert "| 20.0 | left out | left out | 90.0 |" in results
+    assert "| 20.0 | left out | left out | **90.0** |" in results
     assert "| 26.7 | left out | left out | 50.0 |" in results
     write_charts(summary, tmp_path)
     assert "Notes on the baselines" not in Reader(render_page(summarize(toy))).text
 
 
 def test_the_overlap_of_a_task_with_one_text_is_left_out_with_its_words(toy):
-    only = {"majority": {"mean": 30.0}, "notes": {"tfidf": "left out, because no word occurs", "frozen": "left out"}}
-    summary = summarize(replace(toy, baselines=dict.fromkeys(toy.tasks, only)))
+    notes = {"tfidf": "left out, because no word occurs", "frozen": "left out"}
+    scores = {name: {"majority": {"mean": 30.0}} for name in toy.tasks}
+    only = {"test": scores, "notes": dict.fromkeys(toy.tasks, notes)}
+    summary = summarize(replace(toy, baselines=only))
     assert all(dict(score.baselines) == {"majority": 30.0} for score in (*summary.scores, summary.mean))
     assert "the best baseline, majority, reaches 30.0" in " ".join(Reader(render_page(summary)).text.split())
+
+
+@pytest.mark.parametrize(
+    ("model", "row"),
+    [
+        (90.1, "**90.1** | 4.0 | 20.0 | 90.0 | 90.0 | 30.0 |"),
+        (90.0, "90.0 | 4.1 | 20.0 | **90.0** | 90.0 | 30.0 |"),  # an equal score does not beat a baseline
+        (40.0, "40.0 | 42.0 | 20.0 | **90.0** | 90.0 | 30.0 |"),
+    ],
+)
+def test_the_better_of_model_and_best_baseline_is_bold_and_a_task_behind_is_named(toy, model, row):
+    name = "likeness"
+    scores = {"majority": {"mean": 20.0}, "tfidf": {"mean": 90.0}, "frozen": {"mean": 30.0}}
+    summary = summarize(
+        replace(
+            toy,
+            metrics={"test": {**toy.metrics["test"], name: {"mean": model}}},
+            baselines={"test": {**toy.baselines["test"], name: scores}},
+        )
+    )
+    results, page = render_results(summary), render_page(summary)
+    cells = [
+        cell.strip() for line in results.splitlines() if line.startswith(f"| {name} |") for cell in line.split("|")
+    ]
+    expected = [cell.strip() for cell in row.split("|")]
+    assert [cells[4], *cells[6:10]] == [expected[0], *expected[2:6]]
+    sentence = f"{name}: the model ({model:.1f}) does not beat the best baseline, TF-IDF (90.0)."
+    behind = model <= 90.0
+    assert (f"\n- {sentence}\n" in results) == (sentence in Reader(page).text) == behind
+    assert list_behind(summary) == ([sentence] if behind else [])
+    assert (f"<td><strong>{max(model, 90.0):.1f}</strong></td>" in page) is True
+
+
+def test_the_report_names_its_labels_as_the_bundles_do(toy, tmp_path):
+    odd = next(iter(toy.tasks))
+    renamed = replace(toy, label_names={odd: {"NA": "unknown", ODD: "known"}})
+    html = render_page(summarize(renamed))
+    assert 'The most frequent confusion: "unknown" predicted as "known" in 1 of 2 rows' in Reader(html).text
+    assert "<dt>expected</dt><dd>unknown</dd>\n<dt>predicted</dt><dd>known (85.0%)</dd>" in html
+    write_charts(summarize(renamed), tmp_path)
+    assert {"unknown", "known"} <= set(read_texts(tmp_path / "confusion" / f"{odd}.svg"))
+
+
+def test_a_prediction_that_happens_to_be_a_new_label_name_stays_wrong(toy):
+    odd = next(iter(toy.tasks))
+    folder = toy.predictions.with_name("generated")
+    write_predictions(folder, odd, source=list("ab"), truth=["NA", ODD], answer=["known", ODD])
+    less = replace(toy, tasks={odd: toy.tasks[odd]}, predictions=folder, label_names={odd: {"NA": "known"}})
+    (predictions,) = summarize(less).predictions
+    assert predictions.error_rate == 0.5
+    assert predictions.matrix.counts.tolist() == [[0, 0, 1], [0, 1, 0]]
+    assert predictions.matrix.answers == ("known", ODD, statistics.NO_LABEL)
+
+
+def test_the_length_of_the_training_is_shown_if_the_checkpoint_records_it(toy):
+    assert "The checkpoint comes from" not in Reader(render_page(summarize(toy))).text
+    file = toy.checkpoint / CONFIGURATION
+    training = {"steps": 120, "threads": 2, "passes": {"likeness": 3.25, "write": 12.0}}
+    file.write_text(json.dumps({**json.loads(file.read_text()), "training": training}))
+    for history in (toy.history, []):
+        html = " ".join(render_page(summarize(replace(toy, history=history))).split())
+        assert "The checkpoint comes from a training of 120 steps on 2 threads." in html
+        assert re.search('likeness</th> ?<td>3.2</td></tr> ?<tr><th scope="row">write</th> ?<td>12.0</td>', html)
 
 
 def test_many_labels_are_shown_by_their_most_frequent_confusions(toy):
@@ -300,7 +368,7 @@ def test_many_labels_are_shown_by_their_most_frequent_confusions(toy):
         toy,
         tasks={"many": task},
         metrics={"test": {"many": {"mean": 98.0}}},
-        baselines={"many": toy.baselines["write"]},
+        baselines={"test": {"many": toy.baselines["test"]["write"]}},
         counts={"many": {"test": {"rows": 60}}},
         history=[{"step": 1, "mean": 90.0, "many": 90.0}],
     )
@@ -352,8 +420,8 @@ def test_perfect_predictions_and_an_earlier_best_score_are_reported(toy):
 
 
 def test_results_in_markdown_keep_their_columns():
-    table = Table(["a", "b"], [["x|y", "1.0"]], bold=1)
-    assert to_markdown(table) == "| a | b |\n| --- | --- |\n| x\\|y | **1.0** |\n"
+    table = Table(["a", "b"], [["x|y", "1.0"], ["z", "2.0"]], bold=[1, 0])
+    assert to_markdown(table) == "| a | b |\n| --- | --- |\n| x\\|y | **1.0** |\n| **z** | 2.0 |\n"
 
 
 def test_charts_are_self_contained_files_with_the_content_of_the_page(toy, tmp_path):
@@ -405,7 +473,7 @@ def test_any_label_can_be_drawn(toy, tmp_path):
         toy,
         tasks={"signs": task},
         metrics={"test": {"signs": {"mean": 98.0}}},
-        baselines={"signs": toy.baselines["write"]},
+        baselines={"test": {"signs": toy.baselines["test"]["write"]}},
         counts={"signs": {"test": {"rows": 5}}},
         history=[],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from toys import make_pair_task
 
 from hyperformer import baselines
+from hyperformer.baselines import all_tasks, features, models
 from hyperformer.data.storage import write_rows
 from hyperformer.tasks import Task
 
@@ -59,18 +61,22 @@ def embed_randomly(texts: Sequence[str]) -> NDArray[np.float32]:
     return np.random.default_rng(0).normal(size=(len(texts), 8)).astype(np.float32)
 
 
-def evaluate(task: Task, train: Dataset, test: Dataset, embed: baselines.Embed = embed) -> Results:
-    """Evaluate baselines with the training rows as validation rows."""
-    return baselines.evaluate_baselines(task, train, train, test, embed)
+def evaluate(task: Task, train: Dataset, test: Dataset, embed: features.Embed = embed) -> Results:
+    """Evaluate baselines on test, with the training rows as validation rows."""
+    return evaluate_test(task, train, train, test, embed)
+
+
+def evaluate_test(task: Task, *rows: Any) -> Results:
+    """Evaluate baselines on test."""
+    scores, notes = baselines.evaluate_baselines(task, *rows)
+    return scores["test"], notes
 
 
 # Scores
 
 
 def test_baselines_with_overlap_see_what_words_alone_do_not() -> None:
-    results, notes = baselines.evaluate_baselines(
-        make_pair_task(), make_pairs(300, 1), make_pairs(60, 3), make_pairs(200, 2), embed
-    )
+    results, notes = evaluate_test(make_pair_task(), make_pairs(300, 1), make_pairs(60, 3), make_pairs(200, 2), embed)
     assert notes == {}
     assert list(results) == ["majority", "tfidf", "overlap", "frozen"]
     assert results["overlap"]["accuracy"] > 95.0
@@ -80,7 +86,7 @@ def test_baselines_with_overlap_see_what_words_alone_do_not() -> None:
 
 def test_baselines_of_a_regression_task_see_overlap_too() -> None:
     splits = [make_pairs(count, seed, regression=True) for count, seed in ((300, 1), (60, 3), (200, 2))]
-    results, notes = baselines.evaluate_baselines(make_regression_task(), *splits, embed)
+    results, notes = evaluate_test(make_regression_task(), *splits, embed)
     assert notes == {}
     assert results["majority"] == {"pearson": 0.0, "spearman": 0.0, "mean": 0.0}
     assert results["overlap"]["pearson"] > 90.0
@@ -138,10 +144,10 @@ def make_unspaced(script: str, count: int, seed: int) -> Dataset:
 @pytest.mark.parametrize("script", CLASSES)
 def test_a_script_without_spaces_is_read_by_its_characters(script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     train, test = make_unspaced(script, 40, 1), make_unspaced(script, 40, 2)
-    assert baselines.is_written_without_spaces(train["first"][:])
+    assert features.is_written_without_spaces(train["first"][:])
     results, _ = evaluate(make_pair_task(text="{first}"), train, test)
     assert results["tfidf"]["accuracy"] > 95.0
-    monkeypatch.setattr(baselines, "is_written_without_spaces", lambda texts: False)
+    monkeypatch.setattr(features, "is_written_without_spaces", lambda texts: False)
     results, _ = evaluate(make_pair_task(text="{first}"), train, test)
     of_words = results.get("tfidf", results["majority"])  # emoji alone are no words
     assert of_words["accuracy"] <= 60.0
@@ -162,7 +168,7 @@ def test_a_script_without_spaces_is_read_by_its_characters(script: str, monkeypa
 def test_n_grams_are_of_characters_where_a_fifth_of_the_letters_have_no_spaces(
     texts: list[str], expected: bool
 ) -> None:
-    assert baselines.is_written_without_spaces(texts) is expected
+    assert features.is_written_without_spaces(texts) is expected
 
 
 def test_the_overlap_of_two_texts_without_spaces_is_that_of_their_characters() -> None:
@@ -201,13 +207,13 @@ def test_the_strength_of_the_regularization_is_that_which_is_best_on_validation(
     vectors = {**a, **b, **c}
 
     def score(validation: Dataset, test: Dataset, *strengths: float) -> float:
-        monkeypatch.setattr(baselines, "STRENGTHS", strengths)
+        monkeypatch.setattr(models, "STRENGTHS", strengths)
         task = make_pair_task(text="{first}")
-        return baselines.evaluate_baselines(
-            task, train, validation, test, lambda texts: np.stack([vectors[text] for text in texts])
-        )[0]["frozen"]["mean"]
+        return evaluate_test(task, train, validation, test, lambda texts: np.stack([vectors[text] for text in texts]))[
+            0
+        ]["frozen"]["mean"]
 
-    strengths = baselines.STRENGTHS
+    strengths = models.STRENGTHS
     on_validation = {strength: score(validation, validation, strength) for strength in strengths}
     best = max(strengths, key=on_validation.__getitem__)  # the first, which is the strongest, of equal ones
     assert on_validation[best] > on_validation[strengths[-1]]
@@ -215,17 +221,17 @@ def test_the_strength_of_the_regularization_is_that_which_is_best_on_validation(
 
 
 def test_of_equally_good_strengths_the_strongest_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    fitted, predict = [], baselines._fit
+    fitted, predict = [], models._fit
 
     def fit(task: Task, train: Any, labels: Sequence[Any], strength: float) -> Any:
         model = predict(task, train, labels, strength)
         model.predict, original = lambda features: fitted.append(strength) or original(features), model.predict
         return model
 
-    monkeypatch.setattr(baselines, "_fit", fit)
+    monkeypatch.setattr(models, "_fit", fit)
     rows = make_rows(["good film", "bad film"] * 20, [1, 0] * 20)
     evaluate(make_pair_task(text="{first}"), rows, rows, lambda texts: np.zeros((len(texts), 1)))
-    assert fitted == [*baselines.STRENGTHS, baselines.STRENGTHS[0]]  # all on validation, and one on test
+    assert fitted == [*models.STRENGTHS, models.STRENGTHS[0]]  # all on validation, and one on test
 
 
 # Rows with which a baseline cannot do anything
@@ -242,7 +248,7 @@ def test_one_answer_in_train_leaves_the_majority(task: Task) -> None:
 def test_a_label_that_only_validation_and_test_have_is_never_predicted() -> None:
     task = make_pair_task(text="{first}", labels={0: "a", 1: "b", 2: "c"}, metrics=["accuracy", "f1", "matthews"])
     train, other = make_rows(["x y", "z w"] * 5, [0, 1] * 5), make_rows(["x y", "z w", "v"], [0, 1, 2])
-    results, notes = baselines.evaluate_baselines(task, train, other, other, embed_randomly)
+    results, notes = evaluate_test(task, train, other, other, embed_randomly)
     assert results["tfidf"]["accuracy"] == pytest.approx(200 / 3)
     assert notes == {}
 
@@ -267,7 +273,7 @@ def test_texts_of_single_characters_are_read(texts: list[str]) -> None:
 
 
 def test_words_that_occur_once_in_many_rows_leave_words_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "RARE_ROWS", 5)
+    monkeypatch.setattr(features, "RARE_ROWS", 5)
     rows = make_rows(WORDS[:6], [0, 1] * 3)
     results, notes = evaluate(make_pair_task(text="{first}"), rows, rows)
     assert notes == {"tfidf": "left out, because no word occurs in two training rows"}
@@ -296,7 +302,7 @@ def test_embeddings_that_are_no_numbers_are_left_out(number: float) -> None:
 def test_constant_numbers_in_validation_and_test_are_no_error() -> None:
     train = make_rows(WORDS[:8], [0.0, 1.0, 2.0, 3.0] * 2)
     other = make_rows(WORDS[:3], [2.5] * 3)
-    results, notes = baselines.evaluate_baselines(make_regression_task(text="{first}"), train, other, other, embed)
+    results, notes = evaluate_test(make_regression_task(text="{first}"), train, other, other, embed)
     assert {result["mean"] for result in results.values()} == {0.0}
     assert notes == {}
 
@@ -312,9 +318,9 @@ def test_generation_with_one_answer_or_without_words_leaves_the_most_frequent_te
 
 
 def test_only_the_most_frequent_n_grams_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "MAX_FEATURES", 3)
+    monkeypatch.setattr(features, "MAX_FEATURES", 3)
     train = make_rows(["good film", "bad film"] * 5 + ["rare", "words"], [1, 0] * 6)
-    assert [part.shape[1] for part in baselines._compute_tfidf([train["first"][:]] * 3)] == [3, 3, 3]
+    assert [part.shape[1] for part in features.compute_tfidf([train["first"][:]] * 3)] == [3, 3, 3]
 
 
 # All tasks
@@ -332,13 +338,15 @@ def test_baselines_of_all_tasks_read_their_rows(tmp_path: Path) -> None:
         make_pair_task(), make_pairs(60, 1), make_pairs(20, 2), make_pairs(40, 3), embed
     )
     assert baselines.evaluate_all_baselines({"t": make_pair_task()}, rows, embed, seed=0) == {
-        "t": {**scores, "notes": notes}
+        "validation": {"t": scores["validation"]},
+        "test": {"t": scores["test"]},
+        "notes": {"t": notes},
     }
 
 
 def test_of_many_rows_a_sample_is_used_and_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baselines, "MAX_TRAIN_ROWS", 50)
-    monkeypatch.setattr(baselines, "MAX_VALIDATION_ROWS", 10)
+    monkeypatch.setattr(all_tasks, "MAX_TRAIN_ROWS", 50)
+    monkeypatch.setattr(all_tasks, "MAX_VALIDATION_ROWS", 10)
     rows = write_splits(tmp_path, 1200)
     counts = []
 
@@ -348,9 +356,53 @@ def test_of_many_rows_a_sample_is_used_and_noted(tmp_path: Path, monkeypatch: py
 
     first = baselines.evaluate_all_baselines({"t": make_pair_task()}, rows, count, seed=0)
     assert counts == [50 + 10 + 40] * 2
-    assert first["t"]["notes"] == {
+    assert first["notes"]["t"] == {
         "train": "a random sample of 50 of the 1,200 rows is used",
         "validation": "a random sample of 10 of the 20 rows is used",
     }
     assert baselines.evaluate_all_baselines({"t": make_pair_task()}, rows, embed, seed=0) == first
     assert baselines.evaluate_all_baselines({"t": make_pair_task()}, rows, embed, seed=1) != first
+
+
+def test_the_majority_uses_every_row_of_sampled_splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(all_tasks, "MAX_TRAIN_ROWS", 1)
+    monkeypatch.setattr(all_tasks, "MAX_VALIDATION_ROWS", 1)
+    labels = {"train": [1, 1, 0], "validation": [1, 0, 0, 0], "test": [1, 1, 0, 0]}
+    write_rows({"t": {split: make_rows(WORDS[: len(n)], n) for split, n in labels.items()}})(tmp_path / "rows")
+    task = make_pair_task(text="{first}")
+    for seed in range(3):
+        results = baselines.evaluate_all_baselines({"t": task}, tmp_path / "rows", embed, seed)
+        assert results["validation"]["t"]["majority"] == {"accuracy": 25.0, "mean": 25.0}
+        assert results["test"]["t"]["majority"] == {"accuracy": 50.0, "mean": 50.0}
+
+
+def test_every_baseline_is_scored_on_validation_and_test() -> None:
+    scores, _ = baselines.evaluate_baselines(
+        make_pair_task(), make_pairs(300, 1), make_pairs(60, 3), make_pairs(200, 2), embed
+    )
+    assert list(scores) == ["validation", "test"]
+    assert list(scores["validation"]) == list(scores["test"]) == ["majority", "tfidf", "overlap", "frozen"]
+    assert scores["validation"]["overlap"]["accuracy"] > 95.0
+    swapped, _ = baselines.evaluate_baselines(
+        make_pair_task(), make_pairs(300, 1), make_pairs(60, 3), make_pairs(60, 3), embed
+    )
+    assert swapped["test"] == swapped["validation"] == scores["validation"]
+
+
+def test_few_training_rows_are_embedded_and_the_note_says_how_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "MAX_EMBEDDED_ROWS", 30)
+    texts: list[str] = []
+
+    def record(batch: Sequence[str]) -> NDArray[np.float32]:
+        texts.extend(batch)
+        return embed(batch)
+
+    train = make_pairs(100, 1)
+    rows = train, make_pairs(10, 2), make_pairs(20, 3)
+    scores, notes = baselines.evaluate_baselines(make_pair_task(), *rows, record)
+    assert notes == {"frozen": "fitted to 30 of the 100 rows"}
+    assert list(scores["test"]) == ["majority", "tfidf", "overlap", "frozen"]
+    assert len(texts) == 2 * (30 + 10 + 20)
+    indices = [train["first"][:].index(text) for text in texts[:30]]
+    assert (indices[0], indices[-1]) == (0, 99)
+    assert {after - before for before, after in pairwise(indices)} == {3, 4}
