@@ -18,6 +18,7 @@ from pipelines import (
     preprocess,
     pretrain,
     report,
+    settings_file,
     shared_base,
     times,
     train,
@@ -36,6 +37,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     counted = parameter_counts.create_pipeline()
     everything = exported + compared + counted + report.create_pipeline()
     return {
+        "settings": settings_file.create_pipeline(),
         "language": language.create_pipeline(),
         "preprocess": rows,
         "data_profile": rows + data_profile.create_pipeline(),
