@@ -122,6 +122,8 @@ class _StageBuilder:
         blocks = sorted(entry.removeprefix("params:") for entry in nodes.inputs() if entry.startswith("params:"))
         if blocks:
             stage["params"] = [{self._path("settings"): blocks}]
+        if name == "baselines":  # DVC orders unrelated stages at random; this value equals one that it reads already
+            stage["params"].append({f"{self._path('checkpoint')}/configuration.json": ["backbone.path"]})
         return stage | self._outputs(nodes)
 
     def _deps(self, name: str, nodes: Pipeline) -> list[str]:
