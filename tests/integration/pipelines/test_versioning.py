@@ -185,10 +185,10 @@ def record_toy_outputs() -> None:
         for stage in yaml.safe_load(Path(file).read_text())["stages"].values():
             outs = [path for part in ("outs", "metrics", "plots") for entry in stage.get(part, []) for path in entry]
             for path in map(Path, outs):
-                target = path if path.suffix else path / "file.json"
+                target = path if path.suffix else path / "configuration.json"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 if path.name != "settings.yml":
-                    target.write_text("{}")
+                    target.write_text('{"backbone": {"path": "examples/backbone"}}')
     with Repo() as repo:
         for file in (CHAIN, OPTIONAL):
             repo.commit(file, force=True)
@@ -336,6 +336,26 @@ def test_an_input_that_a_clone_would_lack_is_refused(mine, path, value, message)
         write_stages("mine")
 
 
+@pytest.mark.parametrize(
+    ("env", "reason"),
+    [
+        ("glue", r"'tasks\.cola\.source\.revision' is None"),
+        ("glue_transfer", r"'tasks\.scitail\.source\.revision' is None"),
+        ("minilm", r"'tasks\.cola\.source\.revision' is None"),
+        ("questions", "'data/minilm/06_models/backbone', which does not exist"),
+        ("test", "'data/test/06_models/backbone', which does not exist"),
+        ("local", "private to one machine"),
+        ("nowhere", "the folder conf/nowhere does not exist"),
+    ],
+)
+def test_an_environment_whose_inputs_a_clone_would_lack_is_refused(mine, env, reason):
+    if (ROOT / "conf" / env).is_dir():
+        shutil.copytree(ROOT / "conf" / env, f"conf/{env}", dirs_exist_ok=True)
+    shutil.copytree(ROOT / "examples" / "questions", "examples/questions", dirs_exist_ok=True)
+    with pytest.raises(HyperFormerError, match=reason):
+        write_stages(env)
+
+
 def test_pinned_sources_on_the_hub_are_accepted_and_are_part_of_the_settings(mine):
     set_value("tasks.mood.source", {"path": "user/name", "revision": "0" * 40})
     set_value("backbone", {**SETTINGS["backbone"], "path": "user/name", "revision": "1" * 40})
@@ -351,7 +371,7 @@ def test_baselines_run_after_the_training(mine):
     with Repo() as repo:
         steps = plan_repro(get_active_graph(repo.index.graph), repo.stage.collect(CHAIN))
     names = [step.addressing.rpartition(":")[2] for step in steps]
-    assert names.index("settings") == 0
+    assert names.index("train") < names.index("baselines")
     assert names.index("evaluate") < names.index("export") < names.index("report")
 
 

@@ -112,9 +112,8 @@ def expected_entries(name: str, catalog: dict[str, Any], graph: grimp.ImportGrap
     env = settings.split("/")[1] if settings.count("/") == 2 else "base"
     if "hyperformer.report.page" in code:
         deps.add("src/hyperformer/report/templates")
-    if (
-        "hyperformer.backbones" in code and "pretrained_backbone" not in pipeline.all_outputs()
-    ):  # a checkpoint holds the backbone's name only
+    if "hyperformer.backbones" in code and "pretrained_backbone" not in pipeline.all_outputs():
+        # A checkpoint holds the backbone's name, not the backbone.
         deps |= {path for path in [load(env)["parameters"]["backbone"]["path"]] if Path(path).is_dir()}
     keys = {entry.removeprefix("params:") for entry in pipeline.inputs() if entry.startswith("params:")}
     waits = {f"{checkpoint}/configuration.json:backbone.path"} if name == "baselines" else set()
@@ -200,7 +199,7 @@ def test_a_module_is_imported_if_code_or_a_string_names_it(tmp_path, monkeypatch
     codes = {
         "__init__": "from pipelines import unused",
         "start": "def later():\n    from pipelines import first\nNAME = 'pipelines.second:Class'\n",
-        "first": "from . import third\nif TYPE_CHECKING:\n    import pipelines.unused\nelse:\n    import pipelines.fourth",
+        "first": "from . import third\nif TYPE_CHECKING:\n import pipelines.unused\nelse:\n import pipelines.fourth",
         "second": "'Prose about pipelines.unused is no import.'",
         "third": "import pipelines.inner.module",
         "fourth": "from pipelines.first import name",
