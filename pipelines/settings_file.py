@@ -8,8 +8,8 @@ import yaml
 from kedro.pipeline import Node, Pipeline
 
 
-def render_settings(parameters: dict[str, Any]) -> str:
-    """Render all settings as YAML, with the defaults of those that no file sets."""
+def write_settings(parameters: dict[str, Any]) -> str:
+    """Write all settings as YAML, with the defaults of those that no file sets."""
     from hyperformer.preflight.settings import check_settings
 
     settings = check_settings(parameters).model_dump(mode="json")
@@ -21,10 +21,10 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         [
             Node(
-                func=render_settings,
+                func=write_settings,
                 inputs={"parameters": "parameters"},
                 outputs="settings",
-                name="render_settings",
+                name="write_settings",
             ),
         ],
         tags="settings",

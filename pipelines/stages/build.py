@@ -91,8 +91,9 @@ class _StageBuilder:
         data = self._loader["globals"]["data"]
         self._rows = list_row_files(self._settings, data)
         self._has_language = reads_language_rows(self._settings)
-        own = env == BASE and self._settings.backbone.path == self._path("pretrained_backbone")
-        self._backbone = self._settings.backbone.path if own else find_backbone(self._settings, data)
+        path = self._settings.backbone.path
+        has_stage = env == BASE and path == self._path("pretrained_backbone")
+        self._backbone = path if has_stage else find_backbone(self._settings, data)
         self._imports = ImportGraph()
 
     def build(self, file: Path, names: Iterable[str]) -> dict[str, Any]:

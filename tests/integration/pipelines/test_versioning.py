@@ -19,10 +19,10 @@ from kedro.framework.project import configure_project
 from toys import toy_sentences
 
 from hyperformer.core.errors import HyperFormerError
+from pipelines import settings_file
 from pipelines.config_loader import ConfigLoader
 from pipelines.lineage import trace_bundle
 from pipelines.settings import CONFIG_LOADER_ARGS
-from pipelines.settings_file import render_settings
 from pipelines.stages import check_stages, write_stages
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # of pygtrie, in DVC
@@ -163,7 +163,7 @@ def write_settings() -> None:
     """Write the resolved settings, as the stage `settings` does."""
     loader = ConfigLoader(conf_source="conf", env="mine", **CONFIG_LOADER_ARGS)
     Path("data/mine").mkdir(parents=True, exist_ok=True)
-    Path("data/mine/settings.yml").write_text(render_settings(loader["parameters"]))
+    Path("data/mine/settings.yml").write_text(settings_file.write_settings(loader["parameters"]))
 
 
 def list_changed() -> set[str]:
