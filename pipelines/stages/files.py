@@ -37,7 +37,8 @@ def check_stages(env: str) -> None:
     if not any(file.exists() for file in list_files(env)):
         return
     for file, content in build_files(env).items():
-        difference = next(_compare(yaml.safe_load(file.read_bytes()), content), None) if file.exists() else None
+        written = yaml.safe_load(file.read_bytes()) or {} if file.exists() else content
+        difference = next(_compare(written, content), None)
         if difference:
             raise HyperFormerError(
                 f"{file} is out of date ({difference}); expected the stages of the current settings and code. Run "

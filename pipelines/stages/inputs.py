@@ -96,34 +96,34 @@ def _check_local(setting: str, path: str, files: Iterable[Path], copy: str) -> l
         files: The files that are read.
         copy: Path for a copy of the files that DVC tracks.
     """
-    root, ways = Path.cwd().resolve(), f"copy it to {copy} and run dvc add {copy}"
-    for file in files:
-        if not file.expanduser().resolve().is_relative_to(root):
+    ways = f"copy it to {copy} and run dvc add {copy}"
+    paths = [os.path.relpath(os.path.expanduser(file)) for file in files]
+    outside = [path for path in paths if not Path(path).resolve().is_relative_to(Path.cwd().resolve())]
+    ignored = _list_ignored([path for path in paths if path not in outside])
+    outputs = _list_outputs() if outside or ignored else []  # an output may be a link to a cache that is elsewhere
+    for file in outside:
+        if not _is_inside(file, outputs):
             raise HyperFormerError(
                 f"the setting {setting!r} is {path!r}, which is outside of this repository; expected a path in it, so "
                 f"that a clone can read it. Copy the folder into the repository and commit it with git, or {ways}; "
                 "then change the setting."
             )
     if path.startswith(("/", "~")):
-        inside = Path(path).expanduser().resolve().relative_to(root)
         raise HyperFormerError(
             f"the setting {setting!r} is {path!r}; expected a path relative to the repository, which is valid in every "
-            f"clone. Change it to {str(inside)!r}."
+            f"clone. Change it to {os.path.relpath(os.path.expanduser(path))!r}."
         )
-    paths = [os.path.normpath(file) for file in files]
-    for ignored in _list_untracked(paths):
-        raise HyperFormerError(
-            f"{ignored} (setting {setting!r}) is ignored by git and not tracked by DVC; expected a file that a clone "
-            f"has. Move the folder to a path that git does not ignore and commit it, or {ways}."
-        )
+    for file in ignored:
+        if not _is_inside(file, outputs):
+            raise HyperFormerError(
+                f"{file} (setting {setting!r}) is ignored by git and not tracked by DVC; expected a file that a clone "
+                f"has. Move the folder to a path that git does not ignore and commit it, or {ways}."
+            )
     return paths
 
 
-def _list_untracked(paths: list[str]) -> list[str]:
-    """Return the paths that git ignores and that are in no output of DVC."""
-    ignored = _list_ignored(paths)
-    outputs = _list_outputs() if ignored else []
-    return [path for path in ignored if not any(Path(path).is_relative_to(output) for output in outputs)]
+def _is_inside(path: str, folders: Iterable[Path]) -> bool:
+    return any(Path(path).is_relative_to(folder) for folder in folders)
 
 
 def _list_ignored(paths: list[str]) -> list[str]:
@@ -134,13 +134,15 @@ def _list_ignored(paths: list[str]) -> list[str]:
 
 
 def _list_outputs() -> list[Path]:
-    """Return the outputs of all stages and .dvc files, relative to the repository."""
-    from dvc.exceptions import DvcException
+    """Return the outputs of all stages and .dvc files, relative to the repository; none if it does not use DVC."""
+    from dvc.exceptions import DvcException, NotDvcRepoError
     from dvc.repo import Repo
 
     try:
         with Repo() as repo:
             return [Path(os.path.relpath(out.fs_path)) for out in repo.index.outs if out.protocol == "local"]
+    except NotDvcRepoError:
+        return []
     except DvcException as error:
         raise HyperFormerError(
             f"DVC cannot read the stages of this repository ({error}); expected valid dvc.yaml and .dvc files. Fix or "

@@ -356,6 +356,21 @@ def test_an_environment_whose_inputs_a_clone_would_lack_is_refused(mine, env, re
         write_stages(env)
 
 
+def test_a_file_that_dvc_tracks_may_be_a_link_into_a_cache_elsewhere(mine, tmp_path):
+    file = Path("data/mine/01_raw/tone/train.csv")
+    cached = shutil.move(file, tmp_path / "cached")
+    file.symlink_to(cached)
+    write_stages("mine")
+    file.unlink()
+
+
+@pytest.mark.parametrize("content", ["stages: [", "stages: {a: {}}"])
+def test_a_damaged_file_of_dvc_is_named(mine, content):
+    Path("conf/mine/optional/dvc.yaml").write_text(content)
+    with pytest.raises(HyperFormerError, match=r"DVC cannot read .*conf/mine/optional/dvc\.yaml"):
+        write_stages("mine")
+
+
 def test_pinned_sources_on_the_hub_are_accepted_and_are_part_of_the_settings(mine):
     set_value("tasks.mood.source", {"path": "user/name", "revision": "0" * 40})
     set_value("backbone", {**SETTINGS["backbone"], "path": "user/name", "revision": "1" * 40})
@@ -414,6 +429,10 @@ def test_runs_repeat_only_what_a_change_affects_and_a_clone_has_nothing_to_do(tm
     for command in lineage["reproduce"].split(" && "):
         output = run(clone, *command.split())
     assert "Data and pipelines are up to date" in output
+    tag = ("tag", "-am", "x", "conf/mine=bundles@v1.0.0")
+    run(folder, "git", "-c", "user.name=a", "-c", "user.email=a@b", *tag)
+    run(folder, "dvc", "artifacts", "get", "-q", ".", "conf/mine:bundles", "-o", str(tmp_path / "bundles"))
+    assert (tmp_path / "bundles" / "mood" / "manifest.json").read_bytes() == (bundle / "manifest.json").read_bytes()
 
 
 def repro(folder: Path) -> list[str]:
