@@ -84,6 +84,18 @@ def _project_folder(ctx: click.Context) -> Iterator[None]:
         yield
 
 
+@cli.command("dvc")
+@click.option("--env", default="base", show_default=True, help="Environment whose stages to write.")
+@click.pass_context
+def write_dvc_files(ctx: click.Context, env: str) -> None:
+    """Write the dvc.yaml files of an environment."""
+    from pipelines.stages import write_stages
+
+    with _one_sentence(), _project_folder(ctx):
+        chain, optional = write_stages(env)
+    click.echo(f"wrote {chain} and {optional}; run the stages with: dvc repro {chain}")
+
+
 def _run(**options: Any) -> Any:
     check_options(options)
     return kedro_run.callback(**options)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,11 +21,15 @@ from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
 
 ROOT = Path(__file__).parents[1]
-LOCKS = ("dvc.lock", "pipelines/dvc.lock")
+LOCKS = ("dvc.lock", "pipelines/dvc.lock", ":(glob)conf/**/dvc.lock")
+"""Patterns, for git, of the lock files of all environments."""
+LOCK_FILE = re.compile(r"(conf/.*/|pipelines/)?dvc\.lock")
+CODE = re.compile(r"(src|pipelines|conf)/.*|.*\.py|requirements\.lock")
+"""The dependencies that git has at the commit; all others are data."""
 BUNDLES = "06_models/onnx"
 """Part of the path of each output that contains bundles."""
 Stages = Mapping[str, Mapping[str, Any]]
-"""Stages of dvc.lock by name."""
+"""Stages of all dvc.lock files, by their address in DVC; paths are relative to the repository."""
 
 
 def trace_bundle(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
@@ -36,8 +41,9 @@ def trace_bundle(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
 
     Returns:
         `commit`: the first commit whose dvc.lock contains the bundle, with its `date` and `subject`. `stages`: for the
-        stage that exported the bundle and for each upstream stage, by name, the command, the parameters, and the MD5 of
-        the data that it read and wrote. Also `task`, and the command to `reproduce` the bundle.
+        stage that exported the bundle and for each upstream stage, by its address (`name`, or `file:name` if it is not
+        in the root's dvc.yaml), the command, the resolved settings, and the MD5 of the data that it read and wrote.
+        Also `task`, and the command to `reproduce` the bundle.
 
     Raises:
         HyperFormerError: The folder is not a bundle, a file was changed, no commit contains the bundle, or the git
@@ -56,7 +62,7 @@ def trace_bundle(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
                 "date": date,
                 "subject": subject,
                 "stages": dict(_upstream_stages(name, stages)),
-                "reproduce": f"git checkout {commit} && dvc pull && dvc repro",
+                "reproduce": _reproduce(commit, name),
             }
         exports, missing = exports + 1, missing + (not files)
     hint = (
@@ -65,18 +71,21 @@ def trace_bundle(bundle: Path, root: Path = ROOT) -> dict[str, Any]:
         else ""
     )
     raise HyperFormerError(
-        f"{bundle} matches none of the {exports} exports in the git history of {' and '.join(LOCKS)}.{hint} Commit the "
+        f"{bundle} matches none of the {exports} exports in the git history of dvc.lock files.{hint} Commit the "
         "dvc.lock of the run that exported it."
     )
 
 
 def _exports(root: Path) -> Iterator[tuple[str, str, Stages, set[str]]]:
-    """Yield (commit, stage name, all stages, MD5s of files) of each distinct folder of bundles, oldest first."""
+    """Yield (commit, stage address, all stages, MD5s of files) of each distinct folder of bundles, oldest first."""
     seen = set()
     for commit in _git(root, "log", "--reverse", "--format=%h", "--", *LOCKS).split():
         stages: dict[str, Any] = {}
-        for lock in _git(root, "ls-tree", "--name-only", commit, *LOCKS).split():
-            stages |= _parse_stages(_git(root, "show", f"{commit}:{lock}"))
+        files = _git(root, "ls-tree", "-rz", "--name-only", commit).split("\0")
+        for lock in filter(LOCK_FILE.fullmatch, files):
+            prefix = "" if lock == "dvc.lock" else f"{lock.removesuffix('.lock')}.yaml:"
+            parsed = _parse_stages(_git(root, "show", f"{commit}:{lock}"))
+            stages |= {f"{prefix}{name}": stage for name, stage in parsed.items()}
         for name, stage in stages.items():
             for out in stage.get("outs", []):
                 if BUNDLES in out["path"] and out["md5"] not in seen:
@@ -113,7 +122,7 @@ def _files(root: Path, commit: str, folder: str) -> set[str]:
 
 
 def _upstream_stages(name: str, stages: Stages) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the name and description of a stage and of all stages that it depends on, nearest first.
+    """Yield the address and description of a stage and of all stages that it depends on, nearest first.
 
     A parameter is listed once, at the first stage that reads it, unless another stage has a different value.
     """
@@ -131,10 +140,16 @@ def _upstream_stages(name: str, stages: Stages) -> Iterator[tuple[str, dict[str,
             if (changed := {key: value for key, value in params.items() if values.get((file, key)) != value})
         }
         values |= {(file, key): value for file, changed in parameters.items() for key, value in changed.items()}
-        data = {dep["path"]: dep["md5"] for dep in stage.get("deps", []) if dep["path"].startswith("data/")}
+        data = {dep["path"]: dep["md5"] for dep in stage.get("deps", []) if not CODE.fullmatch(dep["path"])}
         outs = {out["path"]: out["md5"] for out in stage.get("outs", [])}
         yield current, {"command": stage["cmd"], "parameters": parameters, "read": data, "made": outs}
-        queue += [makers[path] for path in data if path in makers]
+        queue += [makers[path] for path in (*data, *stage.get("params", {})) if path in makers]
+
+
+def _reproduce(commit: str, address: str) -> str:
+    """Return the commands that restore a commit with the files of a stage's dvc.yaml, and check that none is stale."""
+    file = address.rpartition(":")[0]
+    return f"git checkout {commit} && dvc pull{file and f' --with-deps {file}'} && dvc repro{file and f' {file}'}"
 
 
 def _git(root: Path, *arguments: str) -> str:

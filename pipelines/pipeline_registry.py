@@ -19,6 +19,7 @@ from pipelines import (
     preprocess,
     pretrain,
     report,
+    settings_file,
     shared_base,
     times,
     train,
@@ -37,13 +38,14 @@ def register_pipelines() -> dict[str, Pipeline]:
     counted = parameter_counts.create_pipeline()
     everything = exported + counted + report.create_pipeline() + check_quality.create_pipeline()
     return {
+        "settings": settings_file.create_pipeline(),
         "language": language.create_pipeline(),
         "preprocess": rows,
         "data_profile": rows + data_profile.create_pipeline(),
         "pretrain": rows + pretrain.create_pipeline(),
         "train": trained,
         "evaluate": evaluated,
-        "baselines": rows + scored,
+        "baselines": rows + baselines.create_pipeline(),
         "export": exported,
         "shared_base": evaluated + scored + shared_base.create_pipeline(),
         "transfer": adapted,

@@ -118,7 +118,7 @@ def _check_selection(options: Mapping[str, Any], chosen: Collection[str]) -> Non
     """Check the names of nodes, datasets, tags and namespaces, and that some node has all that is selected."""
     nodes = {name: {node.name for node in pipeline.nodes} for name, pipeline in pipelines.items()}
     datasets = {
-        name: {dataset for dataset in pipeline.datasets() if not dataset.startswith("params:")}
+        name: {dataset for dataset in pipeline.datasets() if not dataset.startswith("params:")} - {"parameters"}
         for name, pipeline in pipelines.items()
     }
     all_nodes = [node for pipeline in pipelines.values() for node in pipeline.nodes]

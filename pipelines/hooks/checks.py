@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kedro.framework.hooks import hook_impl
@@ -31,16 +32,17 @@ class RunChecks:
         """Validate the catalog and all parameters, including those that no node reads, which Kedro would ignore."""
         with short_message():
             self._settings = check_settings(context.config_loader["parameters"])
+            self._env, self._conf = context.env, Path(context.config_loader.conf_source)
             with _catalog_errors():
                 DataCatalog.from_config(context.config_loader["catalog"], context._get_config_credentials())
 
     @hook_impl
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: DataCatalog) -> None:
         """Check that the inputs of the pipeline exist, and that the settings that it uses are compatible."""
-        inputs = sorted(name for name in pipeline.inputs() if not name.startswith("params:"))
+        inputs = sorted(name for name in pipeline.inputs() if not _is_parameter(name))
         with short_message():
             with _catalog_errors():
-                used = {name for name in pipeline.datasets() if not name.startswith("params:")}
+                used = {name for name in pipeline.datasets() if not _is_parameter(name)}
                 datasets = {name: catalog[name] for name in sorted({*used, *CHECKPOINT_DATASETS})}
             for name in run_params["load_versions"] or {}:
                 if getattr(catalog[name], "_version", None) is None:
@@ -55,6 +57,14 @@ class RunChecks:
                 paths={name: get_path(dataset) for name, dataset in datasets.items()},
                 missing=[name for name in inputs if not datasets[name].exists()],
             )
+            if "settings" in pipeline.all_outputs() and self._env and self._conf.resolve() == Path("conf").resolve():
+                from pipelines.stages import check_stages
+
+                check_stages(self._env)
+
+
+def _is_parameter(name: str) -> bool:
+    return name == "parameters" or name.startswith("params:")
 
 
 @contextmanager

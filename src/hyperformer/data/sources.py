@@ -113,10 +113,25 @@ def check_sources(tasks: Mapping[str, Task], settings: DataSettings) -> None:
         HyperFormerError: if a folder or file is missing, a folder has several files of a split, or a source is a file.
     """
     for name, task in tasks.items():
-        if (task.settings.source.path or settings.source) != EMBEDDED:
-            path, _ = _resolve_source(name, task, settings, Path())
-            for split in source_splits(task):
-                _find_local_file(name, path, split)
+        list_files(name, task, settings)
+
+
+def is_embedded(task: Task, settings: DataSettings) -> bool:
+    """Return whether a task's rows are those of an embedded task."""
+    return (task.settings.source.path or settings.source) == EMBEDDED
+
+
+def list_files(name: str, task: Task, settings: DataSettings) -> list[Path]:
+    """Return the local files that a task's splits are read from; none if the rows are embedded or on the Hub.
+
+    Raises:
+        HyperFormerError: if a folder or file is missing, a folder has several files of a split, or a source is a file.
+    """
+    if is_embedded(task, settings):
+        return []
+    path, _ = _resolve_source(name, task, settings, Path())
+    files = [_find_local_file(name, path, split) for split in source_splits(task)]
+    return [file for file in files if file is not None]
 
 
 def source_splits(task: Task) -> list[str]:

@@ -34,8 +34,13 @@ def check_run(
     from hyperformer.tasks import make_tasks
 
     _check_history(inputs, outputs, paths)
-    _check_inputs(paths, missing)
     tasks = make_tasks(settings.tasks)
+    if "language_rows" in missing:
+        from hyperformer.data.sources import is_embedded
+
+        if not any(is_embedded(task, settings.data) for task in tasks.values()):  # no task reads them
+            missing = [name for name in missing if name != "language_rows"]
+    _check_inputs(paths, missing)
     if "params:export" in inputs:
         check_task_names(settings.export, tasks)
     if "checkpoint" in inputs and paths["checkpoint"] is not None:

@@ -54,9 +54,23 @@ def run(folder: Path, *command: str) -> str:
     return result.stdout + result.stderr
 
 
+OTHER = {
+    "rows": {"wdir": "../..", "cmd": "mkdir -p data/b && cp examples/rows data/b/rows", "deps": ["examples/rows"]},
+    "export": {
+        "wdir": "../..",
+        "cmd": "mkdir -p data/b/06_models && cp -r data/06_models/onnx data/b/06_models/onnx && "
+        "sed -i s/t5/t8/ data/b/06_models/onnx/*/manifest.json",
+        "deps": ["data/b/rows", "data/raw.csv", "make.py", "src/code.py"],
+        "params": [{"parameters.yml": ["seed"]}],
+        "outs": ["data/b/06_models/onnx"],
+    },
+}
+"""Stages of an environment `b`, whose names are also those of stages of the root."""
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Return a repository with three commits: bundles of two seeds, and bundles on a shared base."""
+    """Return a repository with four commits: bundles of two seeds, on a shared base, and of another environment."""
     folder = tmp_path_factory.mktemp("project")
     run(folder, "git", "init", "-q")
     run(folder, "dvc", "init", "-q")
@@ -74,7 +88,22 @@ def project(tmp_path_factory):
     run(folder, "dvc", "repro", "-q", "pipelines/dvc.yaml")
     commit(folder, "shared")
     run(folder, "dvc", "push", "-q")
+    add_environment(folder)
+    commit(folder, "other")
+    run(folder, "dvc", "push", "-q")
     return folder
+
+
+def add_environment(folder: Path) -> None:
+    """Add an environment `b` with rows in git, other rows under DVC and code, and run it."""
+    for file in ("examples/rows", "data/raw.csv", "src/code.py"):
+        (folder / file).parent.mkdir(exist_ok=True)
+        (folder / file).write_text("b")
+    run(folder, "dvc", "add", "-q", "data/raw.csv")
+    (folder / "conf" / "b").mkdir(parents=True)
+    stages = OTHER | {"rows": OTHER["rows"] | {"outs": ["data/b/rows"]}}
+    (folder / "conf" / "b" / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    run(folder, "dvc", "repro", "-q", "conf/b/dvc.yaml")
 
 
 def commit(folder: Path, message: str) -> None:
@@ -108,7 +137,24 @@ def test_a_bundle_that_a_later_commit_made_again_belongs_to_the_first_commit(pro
 def test_a_stage_of_the_second_file_lists_its_upstream_stages_of_the_first(project):
     lineage = trace_bundle(project / "data/06_models/onnx_shared/mood", project)
     assert lineage["subject"] == "shared"
-    assert list(lineage["stages"]) == ["shared", "export", "rows"]
+    assert list(lineage["stages"]) == ["pipelines/dvc.yaml:shared", "export", "rows"]
+    assert lineage["reproduce"].endswith(" && dvc repro pipelines/dvc.yaml")
+
+
+def test_stages_of_an_environment_are_not_mixed_with_those_of_the_same_name(project, tmp_path):
+    lineage = trace_bundle(project / "data/b/06_models/onnx/mood", project)
+    assert lineage["subject"] == "other"
+    assert list(lineage["stages"]) == ["conf/b/dvc.yaml:export", "conf/b/dvc.yaml:rows"]
+    export, rows = lineage["stages"].values()
+    assert list(export["read"]) == ["data/b/rows", "data/raw.csv"]
+    assert list(rows["read"]) == ["examples/rows"]
+    assert list(rows["made"]) == ["data/b/rows"]
+    run(tmp_path, "git", "clone", "-q", str(project), "clone")
+    for command in lineage["reproduce"].split(" && "):
+        output = run(tmp_path / "clone", *command.split())
+    assert "Data and pipelines are up to date" in output
+    assert (tmp_path / "clone/data/b/06_models/onnx/mood/manifest.json").is_file()
+    assert not (tmp_path / "clone/data/06_models/onnx").exists()  # of another environment
 
 
 def test_a_commit_gives_back_its_bundles_without_running_a_stage(project, tmp_path):
@@ -126,15 +172,15 @@ def test_a_commit_gives_back_its_bundles_without_running_a_stage(project, tmp_pa
 
 def test_a_removed_cache_is_restored_by_a_rerun_or_from_a_remote(project, tmp_path):
     run(tmp_path, "git", "clone", "-q", str(project), "clone")
-    clone = tmp_path / "clone"
-    run(clone, "dvc", "repro", "-q", "-P")
+    clone, files = tmp_path / "clone", ("dvc.yaml", "pipelines/dvc.yaml")
+    run(clone, "dvc", "repro", "-q", *files)
     shutil.rmtree(clone / ".dvc" / "cache")
     shutil.rmtree(clone / "data" / "06_models" / "onnx")
-    run(clone, "dvc", "repro", "-q", "-P")
+    run(clone, "dvc", "repro", "-q", *files)
     assert run(clone, "git", "status", "--porcelain") == ""  # the bytes are the same, so dvc.lock has not changed
     shutil.rmtree(clone / ".dvc" / "cache")
     run(clone, "dvc", "fetch", "-q")
-    assert "up to date" in run(clone, "dvc", "status")
+    assert "up to date" in run(clone, "dvc", "status", *files)
 
 
 @pytest.mark.parametrize("fault", ["changed", "unknown", "fetch", "remote", "no git"])
@@ -147,12 +193,12 @@ def test_a_bundle_without_lineage_is_an_error_with_its_reason(fault, project, tm
     elif fault == "unknown":
         manifest = bundle / "manifest.json"
         manifest.write_text(manifest.read_text().replace('"t5"', '"t7"'))
-        message = r"matches none of the 3 exports in the git history of dvc\.lock .*Commit the"
+        message = r"matches none of the 4 exports in the git history of dvc\.lock .*Commit the"
     elif fault == "fetch":
         run(tmp_path, "git", "clone", "-q", str(project), "clone")
         folder = tmp_path / "clone"
         run(folder, "dvc", "remote", "modify", "-q", "kept", "url", str(tmp_path / "elsewhere"))
-        message = "3 of them are in neither the DVC cache nor the remote: run dvc fetch --all-commits"
+        message = "4 of them are in neither the DVC cache nor the remote: run dvc fetch --all-commits"
     elif fault == "remote":
         run(tmp_path, "git", "clone", "-q", str(project), "clone")
         folder = tmp_path / "clone"

@@ -1,0 +1,31 @@
+"""The pipeline `settings`: the validated settings in a file, which the DVC stages of an environment depend on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+from kedro.pipeline import Node, Pipeline
+
+
+def write_settings(parameters: dict[str, Any]) -> str:
+    """Write all settings as YAML, with the defaults of those that no file sets."""
+    from hyperformer.preflight.settings import check_settings
+
+    settings = check_settings(parameters).model_dump(mode="json")
+    return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+
+
+def create_pipeline() -> Pipeline:
+    """Create the pipeline `settings`."""
+    return Pipeline(
+        [
+            Node(
+                func=write_settings,
+                inputs={"parameters": "parameters"},
+                outputs="settings",
+                name="write_settings",
+            ),
+        ],
+        tags="settings",
+    )
