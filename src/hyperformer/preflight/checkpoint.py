@@ -71,13 +71,17 @@ def _compare(current: Any, trained: Any, path: list[str]) -> Difference | None:
     return (path, list(current), list(trained)) if is_ordered and list(current) != list(trained) else None
 
 
+def _format(value: Any) -> str:
+    return "null" if value is None else repr(list(value) if isinstance(value, tuple) else value)
+
+
 def _describe(difference: Difference, checkpoint: str) -> str:
     path, current, trained = difference
     setting, is_task = ".".join(path), len(path) == 2 and path[0] == "tasks"
     if is_task:
         current, trained = ("missing" if value is MISSING else "present" for value in (current, trained))
     else:
-        current, trained = (repr(list(value) if isinstance(value, tuple) else value) for value in (current, trained))
+        current, trained = _format(current), _format(trained)
     is_label = path[0] == "tasks" and path[2:3] == ["labels"]
     rename = ", or set export.label_names to show another label" if is_label else ""
     return (

@@ -94,7 +94,7 @@ def test_a_changed_label_is_named_with_the_setting_that_renames_it(labels, shown
             "text is ['{sentence}', '{label}'] in the settings and 'sentence: {sentence}' in",
         ),
         ({"metrics": ["accuracy", "f1"]}, "metrics is ['accuracy', 'f1'] in the settings and ['accuracy'] in"),
-        ({"missing": "drop"}, "missing is 'drop' in the settings and None in"),
+        ({"missing": "drop"}, "missing is 'drop' in the settings and null in"),
         ({"label_column": "y"}, "label_column is 'y' in the settings and 'label' in"),
         (
             {"kind": "regression", "labels": None, "minimum": 0, "maximum": 1, "step": 1, "metrics": ["pearson"]},
