@@ -410,7 +410,7 @@ def test_runs_repeat_only_what_a_change_affects_and_a_clone_has_nothing_to_do(tm
     assert repro(folder) == []
     commit(folder, "first")
     for kind, (change, rerun, _) in CHANGES.items():
-        allowed = rerun.union(*map(list_downstream, rerun))
+        allowed = rerun.union(*map(list_downstream, rerun - {"settings"}))  # most settings keep their values
         change()
         ran = set(repro(folder))
         assert rerun <= ran <= allowed, kind
