@@ -39,9 +39,9 @@ LIBRARY: Mapping[str, Any] = {
 WARMUP_RATIO = 0.1
 """Warm-up of a run whose length is set in epochs, as a fraction of its steps."""
 BUDGET = {
-    "epochs": 8,
+    "epochs": 10,
     "min_passes": 3,
-    "patience": 2,
+    "patience": 3,
     "batch_size": 32,
     "warmup_ratio": WARMUP_RATIO,
     "label_smoothing": 0.0,
