@@ -117,7 +117,8 @@ def _check_local(setting: str, path: str, files: Iterable[Path], copy: str) -> l
         if not _is_inside(file, outputs):
             raise HyperFormerError(
                 f"{file} (setting {setting!r}) is ignored by git and not tracked by DVC; expected a file that a clone "
-                f"has. Move the folder to a path that git does not ignore and commit it, or {ways}."
+                f"has. Run dvc add {os.path.normpath(path)}, or move the folder to a path that git does not ignore and "
+                "commit it."
             )
     return paths
 

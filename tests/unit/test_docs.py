@@ -70,7 +70,7 @@ def test_every_document_is_read():
 @pytest.mark.parametrize("arguments", arguments_of("kedro"), ids=" ".join)
 def test_a_run_of_kedro_names_existing_things(arguments, tmp_path):
     configure_project("pipelines")
-    assert arguments[0] in ("run", "dvc")
+    assert arguments[0] in ("run", "dvc", "settings")
     if name := option(arguments, "--pipelines"):
         assert name in pipelines
     if tag := option(arguments, "--tags"):

@@ -315,11 +315,9 @@ def test_the_better_of_model_and_best_baseline_is_bold_and_a_task_behind_is_name
         )
     )
     results, page = render_results(summary), render_page(summary)
-    cells = [
-        cell.strip() for line in results.splitlines() if line.startswith(f"| {name} |") for cell in line.split("|")
-    ]
-    expected = [cell.strip() for cell in row.split("|")]
-    assert [cells[4], *cells[6:10]] == [expected[0], *expected[2:6]]
+    line = next(line for line in results.splitlines() if line.startswith(f"| {name} |"))
+    entries, expected = ([entry.strip() for entry in text.split("|")] for text in (line, row))
+    assert [entries[4], *entries[6:10]] == [expected[0], *expected[2:6]]
     sentence = f"{name}: the model ({model:.1f}) does not beat the best baseline, TF-IDF (90.0)."
     behind = model <= 90.0
     assert (f"\n- {sentence}\n" in results) == (sentence in Reader(page).text) == behind

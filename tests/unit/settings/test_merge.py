@@ -62,7 +62,8 @@ def test_the_files_of_a_layer_have_the_sources_of_their_own_settings():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_and_the_library_give_all_settings_but_tasks_and_path(preset):
     tree, _ = merge_settings([], [{"file": {"preset": preset}}])
-    assert {*tree} == {"seed", "data", "method", "methods", "training", "evaluation", "export", "backbone", "preset"}
+    blocks = {"backbone", "data", "methods", "training", "evaluation", "export"}
+    assert {*tree} == {"seed", "threads", "preset", "method", *blocks}
 
 
 def test_the_preset_of_every_family_is_that_of_its_kind_of_model():
