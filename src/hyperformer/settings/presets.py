@@ -91,20 +91,23 @@ def choose_preset(settings: Mapping[str, Any]) -> Preset | None:
 def _read_model_type(path: str, revision: str | None) -> str:
     """Read the `model_type` of a backbone in a local folder, in the cache of the Hub or on the Hub."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    file = Path(path) / "config.json"
+    folder, name = Path(path), "config.json"
     try:
-        if not file.is_file():
+        if folder.is_dir():
+            file = folder / name
+        else:
             try:
-                file = Path(hf_hub_download(path, file.name, revision=revision, local_files_only=True))
+                file = Path(hf_hub_download(path, name, revision=revision, local_files_only=True))
             except LocalEntryNotFoundError:
-                file = Path(hf_hub_download(path, file.name, revision=revision))
+                file = Path(hf_hub_download(path, name, revision=revision))
         return str(json.loads(file.read_text(encoding="utf-8"))["model_type"])
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = first_line(error).partition(". ")[0].rstrip(".")
+        if isinstance(error, HFValidationError):
+            reason = "there is no such folder"
         raise ConfigurationError(
-            f"cannot read the model type of the backbone {path!r} ({reason}); "
-            "expected a folder with config.json, or a model on the Hub. Fix backbone.path, or set preset to "
-            f"{' or '.join(PRESETS)}."
+            f"cannot read the model type of the backbone {path!r} ({reason}); expected a folder with {name}, or a model "
+            f"on the Hub. Fix backbone.path, or set preset to {' or '.join(PRESETS)}."
         ) from None

@@ -19,7 +19,10 @@ MISTAKES: dict[str, tuple[Callable[[str], str], Callable[[str], str]]] = {
     "`path: examples/question`": (lambda conf: conf.replace("examples/questions", "examples/question"), str),
     "one file and no": (lambda conf: re.sub(r"\n *splits: .*", "", conf), str),
     "an answer `no`": (lambda conf: conf.replace("thing: thing", "thing: no"), str),
-    "`training:` with only": (lambda conf: yaml.safe_dump(yaml.safe_load(conf) | {"training": {"steps": 5}}), str),
+    "`training:` with both": (
+        lambda conf: yaml.safe_dump(yaml.safe_load(conf) | {"training": {"steps": 5, "epochs": 1}}),
+        str,
+    ),
     "a text that contains a comma": (str, lambda rows: rows.replace("?,", ", please?,", 1)),
     "the default encoding": (str, lambda rows: rows.replace("How", "caf\udce9 How", 1)),
     "`--env question`": (str, str),

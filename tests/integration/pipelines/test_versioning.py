@@ -332,6 +332,7 @@ def test_an_input_that_a_clone_would_lack_is_refused(mine, path, value, message)
     for folder in ("../elsewhere", "data/ignored"):
         write_rows(Path(folder), toy_sentences())
     set_value(path, value.format(mine=mine) if isinstance(value, str) else value)
+    set_value("preset", "t5")
     with pytest.raises(HyperFormerError, match=message):
         write_stages("mine")
 
@@ -352,6 +353,8 @@ def test_an_environment_whose_inputs_a_clone_would_lack_is_refused(mine, env, re
     if (ROOT / "conf" / env).is_dir():
         shutil.copytree(ROOT / "conf" / env, f"conf/{env}", dirs_exist_ok=True)
     shutil.copytree(ROOT / "examples" / "questions", "examples/questions", dirs_exist_ok=True)
+    Path("data/06_models/backbone").mkdir(parents=True, exist_ok=True)
+    Path("data/06_models/backbone/config.json").write_text('{"model_type": "t5"}')
     with pytest.raises(HyperFormerError, match=reason):
         write_stages(env)
 
@@ -374,6 +377,7 @@ def test_a_damaged_file_of_dvc_is_named(mine, content):
 def test_pinned_sources_on_the_hub_are_accepted_and_are_part_of_the_settings(mine):
     set_value("tasks.mood.source", {"path": "user/name", "revision": "0" * 40})
     set_value("backbone", {**SETTINGS["backbone"], "path": "user/name", "revision": "1" * 40})
+    set_value("preset", "t5")
     write_stages("mine")
     deps = [dep for stage in yaml.safe_load(Path(CHAIN).read_text())["stages"].values() for dep in stage["deps"]]
     assert not [dep for dep in deps if dep.startswith(("examples", "user"))]
