@@ -85,13 +85,14 @@ def _project_folder(ctx: click.Context) -> Iterator[None]:
 
 
 @cli.command("dvc")
-@click.option("--env", default="base", show_default=True, help="Environment whose stages to write.")
+@click.option("--env", "-e", envvar="KEDRO_ENV", default="base", show_default=True, help="Environment to write for.")
 @click.pass_context
 def write_dvc_files(ctx: click.Context, env: str) -> None:
     """Write the dvc.yaml files of an environment."""
     from pipelines.stages import write_stages
 
     with _one_sentence(), _project_folder(ctx):
+        check_environment(Path("conf"), env)
         chain, optional = write_stages(env)
     click.echo(f"wrote {chain} and {optional}; run the stages with: dvc repro {chain}")
 
@@ -129,7 +130,13 @@ def _parse_file(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 
 
 @click.command(name="settings")
-@click.option("--env", "-e", default=None, help="Environment, a folder in conf; base and local if it is not set.")
+@click.option(
+    "--env",
+    "-e",
+    envvar="KEDRO_ENV",
+    default=None,
+    help="Environment, a folder in conf; base and local if it is not set.",
+)
 @click.option("--params", default="", callback=_parse_pairs, help="As in kedro run.")
 @click.pass_obj
 def show_settings(project: ProjectMetadata, env: str | None, params: dict[str, Any]) -> None:

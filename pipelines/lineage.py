@@ -148,8 +148,8 @@ def _upstream_stages(name: str, stages: Stages) -> Iterator[tuple[str, dict[str,
 
 def _reproduce(commit: str, address: str) -> str:
     """Return the commands that restore a commit with the files of a stage's dvc.yaml, and check that none is stale."""
-    file = address.rpartition(":")[0]
-    return f"git checkout {commit} && dvc pull{file and f' --with-deps {file}'} && dvc repro{file and f' {file}'}"
+    file = address.rpartition(":")[0] or "dvc.yaml"
+    return f"git checkout {commit} && dvc pull --with-deps {file} && dvc repro {file}"
 
 
 def _git(root: Path, *arguments: str) -> str:

@@ -9,10 +9,11 @@ from kedro.pipeline import Node, Pipeline
 
 
 def write_settings(parameters: dict[str, Any]) -> str:
-    """Write all settings as YAML, with the defaults of those that no file sets."""
+    """Write all settings as YAML, with defaults, and without locations on one machine, which change no result."""
     from hyperformer.preflight.settings import check_settings
+    from hyperformer.settings.training import LOCATION_SETTINGS
 
-    settings = check_settings(parameters).model_dump(mode="json")
+    settings = check_settings(parameters).model_dump(mode="json", exclude={"training": LOCATION_SETTINGS})
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 

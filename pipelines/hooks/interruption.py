@@ -72,13 +72,16 @@ class RunProgress:
         return f"{where}. {summary} Continue with: {self._resume_command(arguments)}"
 
     def _describe_state(self, node: Node) -> str:
-        """Describe the last resume state of a training node, if it has one."""
+        """Describe what a node has kept in the folder of resume states: the last state, or finished baselines."""
         if STATES not in node.inputs:
             return ""
         from hyperformer.training.states import find_newest_state, step_of
 
         folder = Path(str(get_path(self._catalog[STATES])))
-        for tag in node.tags:  # a pipeline tags its nodes with its name, and its training uses the folder of this name
+        for tag in node.tags:  # a pipeline tags its nodes with its name, and uses the folder of this name
+            tasks = sorted(file.stem for file in (folder / tag).glob("*.json"))
+            if tag == "baselines" and tasks:
+                return f"the baselines of {', '.join(tasks)} in {folder / tag}"
             if state := find_newest_state(folder / tag):
                 return f"the resume state of step {step_of(state)} in {state}"
         return ""

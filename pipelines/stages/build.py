@@ -16,7 +16,7 @@ from hyperformer.preflight.settings import check_settings
 from pipelines.config_loader import ConfigLoader
 from pipelines.datasets import WorkingFolderDataset, get_path
 from pipelines.stages.imports import PACKAGES, ImportGraph
-from pipelines.stages.inputs import find_backbone, list_row_files, reads_language_rows
+from pipelines.stages.inputs import check_relative, find_backbone, list_row_files, reads_language_rows
 
 BASE = "base"
 LOCAL = "local"
@@ -91,6 +91,8 @@ class _StageBuilder:
         data = self._loader["globals"]["data"]
         self._rows = list_row_files(self._settings, data)
         self._has_language = reads_language_rows(self._settings)
+        if env == BASE:
+            check_relative("pretraining.text_file", self._settings.pretraining.text_file)
         path = self._settings.backbone.path
         has_stage = env == BASE and path == self._path("pretrained_backbone")
         self._backbone = path if has_stage else find_backbone(self._settings, data)

@@ -12,8 +12,6 @@ from hyperformer.core.errors import HyperFormerError
 from hyperformer.settings import Settings
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-HUB_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?")
-"""The form of the name of a model on the Hub."""
 
 
 def reads_language_rows(settings: Settings) -> bool:
@@ -51,6 +49,7 @@ def list_row_files(settings: Settings, data: str) -> list[str]:
             files += _check_local(setting, path, local, folder)
         else:
             _check_pin(f"tasks.{name}.source.revision", source.revision, path)
+    check_relative("data.source", settings.data.source)  # DVC records it even if no task uses it
     return sorted(set(files))
 
 
@@ -65,6 +64,8 @@ def find_backbone(settings: Settings, data: str) -> str | None:
         HyperFormerError: The folder would be missing in a clone, or a model on the Hub is not pinned to a commit.
     """
     path = settings.backbone.path
+    from hyperformer.data.sources import HUB_NAME
+
     folder = Path(path)
     if not folder.is_dir() and HUB_NAME.fullmatch(path) and not Path(folder.parts[0]).is_dir():
         _check_pin("backbone.revision", settings.backbone.revision, path)
@@ -108,11 +109,7 @@ def _check_local(setting: str, path: str, files: Iterable[Path], copy: str) -> l
                 f"that a clone can read it. Copy the folder into the repository and commit it with git, or {ways}; "
                 "then change the setting."
             )
-    if path.startswith(("/", "~")):
-        raise HyperFormerError(
-            f"the setting {setting!r} is {path!r}; expected a path relative to the repository, which is valid in every "
-            f"clone. Change it to {os.path.relpath(os.path.expanduser(path))!r}."
-        )
+    check_relative(setting, path)
     for file in ignored:
         if not _is_inside(file, outputs):
             raise HyperFormerError(
@@ -123,6 +120,15 @@ def _check_local(setting: str, path: str, files: Iterable[Path], copy: str) -> l
     return paths
 
 
+def check_relative(setting: str, path: str | None) -> None:
+    """Refuse the path of a setting that is not valid in every clone: one from the root, the home or a parent folder."""
+    if path and (path.startswith(("/", "~")) or ".." in Path(path).parts):
+        raise HyperFormerError(
+            f"the setting {setting!r} is {path!r}; expected a path relative to the repository, which is valid in every "
+            f"clone. Change it to {os.path.relpath(os.path.expanduser(path))!r}."
+        )
+
+
 def _is_inside(path: str, folders: Iterable[Path]) -> bool:
     return any(Path(path).is_relative_to(folder) for folder in folders)
 
@@ -130,7 +136,10 @@ def _is_inside(path: str, folders: Iterable[Path]) -> bool:
 def _list_ignored(paths: list[str]) -> list[str]:
     """Return the paths that git ignores; none outside of a git repository."""
     command = ["git", "check-ignore", "-z", "--stdin"]
-    process = subprocess.run(command, input="\0".join(paths), capture_output=True, text=True, check=False)
+    try:
+        process = subprocess.run(command, input="\0".join(paths), capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise HyperFormerError("cannot run git; expected git, to see which files a clone has. Install it.") from None
     return [path for path in process.stdout.split("\0") if path]
 
 

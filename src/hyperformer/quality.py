@@ -63,7 +63,10 @@ def check_quality(
     below = find_below_majority(metrics, baselines, tasks, allowed)
     if below:
         listed = ", ".join(f"{name} {task.model:.2f} (majority {task.majority:.2f})" for name, task in below.items())
+        constant = [name for name, task in below.items() if task.majority >= 100.0]
+        reason = f" All validation rows of {', '.join(constant)} have one answer: change splits." if constant else ""
         raise HyperFormerError(
             f"Tasks not above the majority on validation: {listed}; expected a higher mean metric, in percent. Add "
             "rows, train longer (training.epochs or training.steps), or list the task in export.allow_below_majority."
+            f"{reason}"
         )

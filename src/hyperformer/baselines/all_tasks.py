@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 
 MAX_TRAIN_ROWS = 20_000
 """Maximum number of rows that the baselines of a task are fitted to."""
+MAX_TEST_ROWS = 5_000
+"""Maximum number of rows that the fitted baselines of a task are tested on."""
 MAX_VALIDATION_ROWS = 2_000
 """Maximum number of rows that the strength of the regularization is chosen on."""
 PACKAGE = Path(__file__).parents[1]
@@ -81,7 +83,7 @@ def evaluate_all_baselines(
         tasks: the tasks by name.
         rows: the folder of preprocessed rows.
         embed: computes the backbone's embeddings of texts, [texts, d].
-        seed: determines which rows are used of a split with more than `MAX_TRAIN_ROWS` or `MAX_VALIDATION_ROWS`.
+        seed: determines which rows are used of a split that has more than are sampled.
         folder: the folder of results that are kept between runs; None: keep none.
         origin: what the results depend on besides the task, its rows and the seed.
 
@@ -116,7 +118,8 @@ def _evaluate_task(task: Task, rows: Path, embed: Embed, seed: int) -> dict[str,
     notes: dict[str, str] = {}
     train = _read_sample(rows, task.name, "train", MAX_TRAIN_ROWS, seed, notes)
     validation = _read_sample(rows, task.name, "validation", MAX_VALIDATION_ROWS, seed, notes)
-    scores, left_out = evaluate_baselines(task, train, validation, read_rows(rows, task.name, "test"), embed)
+    test = _read_sample(rows, task.name, "test", MAX_TEST_ROWS, seed, notes)
+    scores, left_out = evaluate_baselines(task, train, validation, test, embed)
     labels = [(task.read_label(row) for row in stream_rows(rows, task.name, split)) for split in SPLITS]
     for split, majority in evaluate_majority(task, labels[0], *map(list, labels[1:])).items():
         scores[split] |= majority

@@ -81,7 +81,6 @@ def export(
     results = _collect_results(metrics, baselines, tasks, settings.allow_below_majority)
     made_from = {
         "code": _hash_code(),
-        "parameters": _hash([settings.model_dump(), evaluation.model_dump()]),
         "checkpoint": folder_sha256(checkpoint),
     }
     targets = {kind: kind(trained, settings, evaluation) for kind in dict.fromkeys(chosen.values())}
@@ -94,7 +93,8 @@ def export(
         for name, kind in track(chosen.items(), "exporting", len(chosen)):
             began = time.monotonic()
             (folder / name).mkdir()
-            hashes = {**made_from, "data": folder_sha256(rows / name), **shared[kind]}
+            parameters = _hash([_list_settings(settings, name), evaluation.model_dump()])
+            hashes = {**made_from, "parameters": parameters, "data": folder_sha256(rows / name), **shared[kind]}
             bundle = _write_bundle(targets[kind], tasks[name], rows, results[name], hashes, folder / name)
             _log_bundle(folder / name, bundle, time.monotonic() - began, results[name].below)
 
@@ -207,6 +207,13 @@ def _write_bundle(
     return target.finish(
         folder, replace(description, labels=labels, parity=checks["parity"], int8=checks.get("int8", {}))
     )
+
+
+def _list_settings(settings: ExportSettings, task: str) -> dict[str, Any]:
+    """Return the settings of the export that concern a task."""
+    others = settings.model_dump(exclude={"label_names", "allow_below_majority"})
+    allowed = task in settings.allow_below_majority
+    return {**others, "label_names": settings.label_names.get(task, {}), "allow_below_majority": allowed}
 
 
 def _hash_code() -> str:

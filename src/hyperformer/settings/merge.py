@@ -27,8 +27,8 @@ REPLACED = {
 """Settings of `training` that exclude each other: a setting of a later layer removes these of earlier layers."""
 REPLACED_BY = {("epochs", "warmup_steps"): {"warmup_ratio": WARMUP_RATIO}}
 """Settings that replace a removed one."""
-NOT_INHERITED = ("tasks", "preset")
-"""Settings of base that other environments do not inherit."""
+NOT_INHERITED = ("tasks", "preset", "export.label_names", "export.allow_below_majority")
+"""Settings of base that other environments do not inherit: the tasks, the preset, and what names tasks."""
 
 
 def merge_layers(layers: Iterable[Layer]) -> tuple[dict[str, Any], Origins]:
@@ -44,7 +44,7 @@ def merge_layers(layers: Iterable[Layer]) -> tuple[dict[str, Any], Origins]:
         sources: Origins = {}
         for source, settings in layer.items():
             _merge(values, sources, settings, _label(settings, source))
-        _remove_excluded(tree, values)
+        _remove_excluded(tree, origins, values, sources)
         _merge(tree, origins, values, sources)
     return tree, origins
 
@@ -75,10 +75,15 @@ def merge_settings(
 
 
 def leave_out(layer: Layer, names: Collection[str]) -> Layer:
-    """Return a layer without the top-level settings in `names`."""
+    """Return a layer without the settings whose dotted names are in `names`."""
+    return {source: _leave_out(settings, names) for source, settings in layer.items()}
+
+
+def _leave_out(tree: Mapping[Any, Any], names: Collection[str], path: str = "") -> dict[Any, Any]:
     return {
-        source: {name: value for name, value in settings.items() if name not in names}
-        for source, settings in layer.items()
+        key: _leave_out(value, names, f"{path}{key}.") if isinstance(value, Mapping) else value
+        for key, value in tree.items()
+        if f"{path}{key}" not in names
     }
 
 
@@ -93,15 +98,17 @@ def list_values(tree: Mapping[Any, Any], origins: Any, path: str = "") -> Iterat
             yield name, value, source if isinstance(source, str) else "library"
 
 
-def _remove_excluded(tree: dict[str, Any], values: Mapping[str, Any]) -> None:
-    """Remove the settings of `training` that the values of the next layer exclude."""
+def _remove_excluded(tree: dict[str, Any], origins: Origins, values: Mapping[str, Any], sources: Origins) -> None:
+    """Remove the settings of `training` that the values of the next layer exclude; its source is then theirs."""
     inherited, chosen = tree.get("training"), values.get("training")
     if not isinstance(inherited, dict) or not isinstance(chosen, Mapping):
         return
     for name, value in chosen.items():
         for other in REPLACED.get(name, ()):
             if value is not None and other not in chosen and inherited.pop(other, None) is not None:
-                inherited.update(REPLACED_BY.get((name, other), {}))
+                added = REPLACED_BY.get((name, other), {})
+                inherited.update(added)
+                origins["training"] |= dict.fromkeys([other, *added], sources["training"][name])
 
 
 def _merge(tree: dict[Any, Any], origins: Origins, values: Mapping[Any, Any], sources: Origins) -> None:

@@ -108,6 +108,6 @@ def _read_model_type(path: str, revision: str | None) -> str:
         if isinstance(error, HFValidationError):
             reason = "there is no such folder"
         raise ConfigurationError(
-            f"cannot read the model type of the backbone {path!r} ({reason}); expected a folder with {name}, or a model "
-            f"on the Hub. Fix backbone.path, or set preset to {' or '.join(PRESETS)}."
+            f"cannot read the model type of the backbone {path!r} ({reason}); expected a folder with {name}, or a "
+            f"model on the Hub. Fix backbone.path, or set preset to {' or '.join(PRESETS)}."
         ) from None

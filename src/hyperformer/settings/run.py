@@ -30,8 +30,8 @@ class RunSettings(SettingsModel):
     not inherit this setting of base.
     """
     threads: Positive | None = None
-    """CPU threads of PyTorch; null: the number of CPUs that the process may use. Other numbers of threads round
-    differently, so that results are equal byte for byte only for equal numbers.
+    """CPU threads of PyTorch; null: `OMP_NUM_THREADS` or, if it is not set, the CPUs that the process may use. Results
+    are equal byte for byte only for equal numbers of threads.
     """
     backbone: BackboneSettings
     data: DataSettings

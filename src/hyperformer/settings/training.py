@@ -12,6 +12,9 @@ from pydantic import (
 
 from hyperformer.settings.base import Fraction, Positive, SettingsModel
 
+LOCATION_SETTINGS = {"resume_from", "rendezvous"}
+"""Settings of a training that name locations on machines, and do not change its result."""
+
 
 class OptimizerSettings(SettingsModel):
     """Settings of the optimizer that pretraining, training and transfer share."""

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.files import folder_sha256, is_damage, sha256, write_text
+from hyperformer.settings.training import LOCATION_SETTINGS
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,6 @@ CHECKSUMS = "seal.json"
 PREFIX = "checkpoint-"
 """Prefix of the folder of a resume state; the rest of its name is the step."""
 CODE = Path(__file__).parents[1]
-LOCATION_SETTINGS = {"resume_from", "rendezvous"}  # not part of a fingerprint: they do not change the result
 
 
 def compute_fingerprint(

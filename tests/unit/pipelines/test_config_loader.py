@@ -204,6 +204,15 @@ def test_an_environment_without_tasks_does_not_train_those_of_base(tmp_path):
     assert message.startswith(f"the files of {tmp_path}/env set no `tasks`; expected a block for each task, because")
 
 
+def test_what_names_tasks_of_base_is_not_inherited(tmp_path):
+    export = "export: {opset: 20, allow_below_majority: [x], label_names: {x: {}}}"
+    files = {
+        "base/parameters.yml": f"tasks: {{x: {{kind: a}}}}\n{export}",
+        "env/parameters.yml": "tasks: {y: {kind: a}}",
+    }
+    assert load(tmp_path, files)["export"] == {"opset": 20, "tolerance": 1e-4}
+
+
 def test_local_adds_to_base_and_replaces_its_tasks(tmp_path):
     files = {"base/parameters.yml": "tasks: {x: {kind: a}}\ntraining: {steps: 1, seed: 2}", "env/parameters.yml": ""}
     load(tmp_path, files, params={"tasks": {"z": {}}})

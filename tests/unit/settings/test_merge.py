@@ -48,6 +48,13 @@ def test_an_empty_block_changes_nothing():
     assert merged_training({"steps": 9}, {}) == {"steps": 9}
 
 
+def test_the_source_of_a_removed_setting_is_that_of_the_setting_that_replaces_it():
+    layers = [{"a": {"training": {"steps": 9, "warmup_steps": 1}}}, {"b": {"training": {"epochs": 2}}}]
+    tree, origins = merge_layers(layers)
+    settings = {"training": {**tree["training"], "steps": None, "warmup_steps": None}}
+    assert {source for _, _, source in list_values(settings, origins)} == {"b"}
+
+
 def test_layers_are_not_changed_by_merging():
     layer = {"file": {"training": {"steps": 1, "nested": {"a": 1}}}}
     merge_layers([layer, {"other": {"training": {"epochs": 1, "nested": {"a": 2}}}}])
