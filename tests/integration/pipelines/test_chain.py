@@ -50,6 +50,7 @@ def test_per_task_models_run_through_all_stages_with_one_changed_setting(copy, m
 
 
 def test_a_trained_model_is_adapted_to_new_tasks_and_exported(copy):
+    (copy / "conf/transfer/parameters.yml").write_text("backbone: {path: data/test/06_models/backbone}")
     few = "embedded.train=40,embedded.validation=20,embedded.test=20,transfer.samples=16,transfer.steps=4"
     result = kedro(
         copy,
@@ -158,7 +159,7 @@ def test_a_second_training_gives_the_same_bytes(copy):
             "'data/test/06_models/checkpoint', which this run would overwrite with the adapted checkpoint. Use another",
         ),
         (["--pipelines", "transfer", "--params", "transfer.checkpoint=nowhere"], "no checkpoint 'nowhere': neither a"),
-        (["--tags", "xyz"], "unknown tag 'xyz'; expected one of baselines, data_profile, evaluate"),
+        (["--tags", "xyz"], "unknown tag 'xyz'; expected one of baselines, check_quality, data_profile"),
     ],
 )
 def test_a_user_error_is_reported_in_one_line_before_the_first_node(tree, arguments, message, monkeypatch):
