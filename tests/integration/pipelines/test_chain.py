@@ -64,7 +64,7 @@ def test_a_trained_model_is_adapted_to_new_tasks_and_exported(copy):
     assert sorted(path.name for path in (data / "06_models" / "onnx").iterdir()) == tasks
     starts = json.loads((data / "08_reporting" / "transfer_starts.json").read_text())
     assert set(starts) == set(tasks)
-    assert set(starts.values()) <= {"entailment", "repeat", "sentiment", "similarity"}
+    assert set(starts.values()) <= {"mean", "entailment", "repeat", "sentiment", "similarity"}
     assert not list((data / ".states").rglob("*.safetensors"))
     for arguments, message in (
         (("--tags", "report"), "was adapted by the pipeline transfer, and it has no history to report"),
@@ -75,6 +75,9 @@ def test_a_trained_model_is_adapted_to_new_tasks_and_exported(copy):
         assert message in (result.stdout + result.stderr).splitlines()[-1]
     (copy / "data" / "full").write_text("in the way")
     (copy / "conf" / "full").mkdir()
+    (copy / "conf/full/parameters.yml").write_text(
+        (copy / "conf/test/parameters_tasks.yml").read_text() + "\npreset: t5\n"
+    )
     result = kedro(copy, "--pipelines", "language", env="full")
     assert result.returncode == 1
     assert "data/full: File exists. Check the path" in result.stderr.splitlines()[-1]
