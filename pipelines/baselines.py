@@ -21,11 +21,11 @@ def score_baselines(
     **after: Any,
 ) -> dict[str, Any]:
     """Fit simple methods to the train rows of each task, tune them on validation, and score them on both and test."""
-    from hyperformer.baselines import evaluate_kept_baselines
+    from hyperformer.baselines import evaluate_cached_baselines
     from hyperformer.tasks import make_tasks
 
     folder = resume_states / "baselines"
-    return evaluate_kept_baselines(make_tasks(tasks), rows, backbone, evaluation.batch_size, seed, folder)
+    return evaluate_cached_baselines(make_tasks(tasks), rows, backbone, evaluation.batch_size, seed, folder)
 
 
 def create_pipeline(after: Sequence[str] = ()) -> Pipeline:

@@ -1,4 +1,4 @@
-"""The command `kedro run`, which runs in the project's folder and reports mistakes of its user in one sentence."""
+"""The commands `kedro run`, `dvc` and `settings`, which run in the project's folder and have errors of one sentence."""
 
 from __future__ import annotations
 
@@ -129,29 +129,21 @@ def _parse_file(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     return _KEDRO[param.name](ctx, param, value)
 
 
-@click.command(name="settings")
-@click.option(
-    "--env",
-    "-e",
-    envvar="KEDRO_ENV",
-    default=None,
-    help="Environment, a folder in conf; base and local if it is not set.",
-)
+@cli.command("settings")
+@click.option("--env", "-e", envvar="KEDRO_ENV", help="Environment, a folder in conf; base and local if it is not set.")
 @click.option("--params", default="", callback=_parse_pairs, help="As in kedro run.")
-@click.pass_obj
-def show_settings(project: ProjectMetadata, env: str | None, params: dict[str, Any]) -> None:
+@click.pass_context
+def show_settings(ctx: click.Context, env: str | None, params: dict[str, Any]) -> None:
     """Print every setting of an environment with its value and its source."""
     from hyperformer.preflight.settings import check_settings
 
-    conf = project.project_path / "conf"
-    check_environment(conf, env)
-    with _one_sentence(), contextlib.chdir(project.project_path):
-        loader = ConfigLoader(str(conf), env=env, runtime_params=params, **CONFIG_LOADER_ARGS)
+    with _one_sentence(), _project_folder(ctx):
+        check_environment(Path("conf"), env)
+        loader = ConfigLoader("conf", env=env, runtime_params=params, **CONFIG_LOADER_ARGS)
         settings = check_settings(loader["parameters"])
-        for name, value, source in list_values(settings.model_dump(mode="json"), loader.origins):
-            click.echo(f"{name}: {json.dumps(value, ensure_ascii=False)}  # {source}")
+    for name, value, source in list_values(settings.model_dump(mode="json"), loader.origins):
+        click.echo(f"{name}: {json.dumps(value, ensure_ascii=False)}  # {source}")
 
 
 _KEDRO: dict[str | None, Any] = {param.name: param.callback for param in kedro_run.params}
-cli.add_command(show_settings)
 cli.add_command(RunCommand("run", params=_params(), callback=_run, help=kedro_run.help))

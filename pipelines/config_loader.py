@@ -19,14 +19,13 @@ SUFFIXES = (".yml", ".yaml", ".json")
 
 
 class ConfigLoader(OmegaConfigLoader):
-    r"""Configuration loader that applies `--params`, setting by setting, after environments have been merged.
+    r"""Configuration loader that merges the settings of several sources, key by key.
 
-    Settings come together in this order, key by key: the defaults of the library, base, the preset of the backbone, the
-    environment, `--params`. An environment does not inherit the `tasks` and `preset` of base. References such as
-    `${seed}` are resolved once, after all of this, so that `\${` is a literal `${` wherever it is written. After
-    `parameters` is read, `origins` has the source of each setting. The root of the catalog,
-    `globals:data`, is `data` in base and local, and `data/<env>` in every other environment, so that only base and
-    local share data.
+    The sources are, in this order: the defaults of the library, base, the preset of the backbone, the environment,
+    `--params`. An environment does not inherit the settings of base in `NOT_INHERITED`. References such as `${seed}`
+    are resolved once, after all of this, so that `\${` is a literal `${` wherever it is written. After `parameters` is
+    read, `origins` has the source of each setting. The root of the catalog, `globals:data`, is `data` in base and
+    local, and `data/<env>` in every other environment, so that only base and local share data.
     """
 
     def __getitem__(self, key: str) -> dict[str, Any]:
@@ -115,7 +114,7 @@ class ConfigLoader(OmegaConfigLoader):
             if not any("tasks" in settings for settings in (*env.values(), *params.values())):
                 self._check_tasks(base)
         else:
-            replaced = {name for settings in env.values() for name in settings if name == "tasks"}
+            replaced = ["tasks"] if any("tasks" in settings for settings in env.values()) else []
             before, after = [], [leave_out(base, replaced), env, params]
         with reference_errors({**base_configs, **env_configs, **params}):
             tree, self.origins = merge_settings(before, after, _resolve_backbone)
@@ -132,7 +131,7 @@ class ConfigLoader(OmegaConfigLoader):
 
     @property
     def _is_named(self) -> bool:
-        """Whether the environment is neither base nor local."""
+        """Return whether the environment is neither base nor local."""
         return self.env not in (None, self.base_env, self.default_run_env)
 
 

@@ -10,31 +10,43 @@ from kedro.pipeline import Node, Pipeline
 
 from hyperformer.settings import EvaluationSettings, ExportSettings
 
-INPUTS = {
-    "checkpoint": "checkpoint",
-    "rows": "rows",
-    "metrics": "metrics",
-    "baselines": "baselines",
-    "export": "params:export",
-    "evaluation": "params:evaluation",
-}
-"""Inputs of the nodes that export a checkpoint."""
 
+def create_export_node(name: str, output: str, shared_base: bool) -> Node:
+    """Create a node that exports the tasks of a checkpoint, as separate bundles or on one shared base.
 
-def export_bundles(
-    checkpoint: Path,
-    rows: Path,
-    metrics: dict[str, Any],
-    baselines: dict[str, Any],
-    export: ExportSettings,
-    evaluation: EvaluationSettings,
-) -> Callable[[Path], None]:
-    """Export each task of a checkpoint as a bundle."""
-    from hyperformer.export.bundle import export as export_tasks
+    Args:
+        name: Name of the node.
+        output: Dataset of the exported tasks.
+        shared_base: Export the classification and regression tasks on one shared graph.
+    """
 
-    return export_tasks(checkpoint, rows, metrics, baselines, export, evaluation)
+    def export_tasks(
+        checkpoint: Path,
+        rows: Path,
+        metrics: dict[str, Any],
+        baselines: dict[str, Any],
+        export: ExportSettings,
+        evaluation: EvaluationSettings,
+    ) -> Callable[[Path], None]:
+        from hyperformer.export.bundle import export as export_checkpoint
+
+        return export_checkpoint(checkpoint, rows, metrics, baselines, export, evaluation, shared_base)
+
+    return Node(
+        func=export_tasks,
+        inputs={
+            "checkpoint": "checkpoint",
+            "rows": "rows",
+            "metrics": "metrics",
+            "baselines": "baselines",
+            "export": "params:export",
+            "evaluation": "params:evaluation",
+        },
+        outputs=output,
+        name=name,
+    )
 
 
 def create_pipeline() -> Pipeline:
     """Create the pipeline `export`."""
-    return Pipeline([Node(func=export_bundles, inputs=INPUTS, outputs="bundles", name="export_bundles")], tags="export")
+    return Pipeline([create_export_node("export_bundles", "bundles", shared_base=False)], tags="export")

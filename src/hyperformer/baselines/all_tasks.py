@@ -1,4 +1,4 @@
-"""The baselines of all tasks, which are kept between runs."""
+"""The baselines of all tasks, with a cache that runs share."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from hyperformer.backbones import compute_checksum
 from hyperformer.baselines.features import Embed
 from hyperformer.baselines.models import EVALUATED, evaluate_baselines, evaluate_majority
 from hyperformer.core.files import folder_sha256
-from hyperformer.core.kept_results import read_kept, write_kept
 from hyperformer.core.progress import track
+from hyperformer.core.result_cache import read_cached, write_cached
 from hyperformer.core.types import SPLITS, Split
 from hyperformer.data.storage import Rows, open_parquet, read_rows, report_damage, sample_rows, stream_rows
 from hyperformer.model.inference import make_embedder
@@ -40,7 +40,7 @@ LIBRARIES = ("numpy", "scikit-learn", "scipy", "tokenizers", "torch", "transform
 """Distributions whose versions can change the scores."""
 
 
-def evaluate_kept_baselines(
+def evaluate_cached_baselines(
     tasks: Mapping[str, Task], rows: Path, backbone: BackboneSettings, batch_size: int, seed: int, folder: Path
 ) -> dict[str, dict[str, Any]]:
     """Evaluate the baselines as `evaluate_all_baselines` does, but only of tasks that changed since the last run.
@@ -95,13 +95,13 @@ def evaluate_all_baselines(
     for name, task in track(tasks.items(), "baselines", len(tasks)):
         file = folder / f"{name}.json" if folder else None
         made_from = {**(origin or {}), **_describe(task, rows, seed)} if file else {}
-        result = read_kept(file, made_from) if file else None
+        result = read_cached(file, made_from) if file else None
         if result is not None:
             log.info("%s: nothing changed; using the results in %s", name, file)
         else:
             result = _evaluate_task(task, rows, embed, seed)
             if file:
-                write_kept(file, made_from, result)
+                write_cached(file, made_from, result)
         for part, by_task in results.items():
             by_task[name] = result[part]
     return results

@@ -29,7 +29,7 @@ TASK_EMBEDDING = "method.task_embedding.weight"
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What the training of a checkpoint amounted to.
+    """Steps, threads and passes of the training of a checkpoint.
 
     Attributes:
         steps: number of steps until the training ended, also if it stopped early; several models are summed.

@@ -14,14 +14,14 @@ UNUSED = {"source", "splits", "weight"}
 """Settings of a task that are not used after training."""
 
 
-class _Missing:
+class _Absent:
     """The value of a setting that a tree does not have."""
 
     def __repr__(self) -> str:
         return "missing"
 
 
-MISSING = _Missing()
+ABSENT = _Absent()
 Difference = tuple[list[str], Any, Any]
 """The path of a setting, its value in the settings, and its value in the checkpoint."""
 
@@ -64,7 +64,7 @@ def _compare(current: Any, trained: Any, path: list[str]) -> Difference | None:
     if not (isinstance(current, Mapping) and isinstance(trained, Mapping)):
         return None if current == trained else (path, current, trained)
     for name in {**trained, **current}:
-        difference = _compare(current.get(name, MISSING), trained.get(name, MISSING), [*path, name])
+        difference = _compare(current.get(name, ABSENT), trained.get(name, ABSENT), [*path, name])
         if difference is not None:
             return difference
     is_ordered = path != ["tasks"]
@@ -79,7 +79,7 @@ def _describe(difference: Difference, checkpoint: str) -> str:
     path, current, trained = difference
     setting, is_task = ".".join(path), len(path) == 2 and path[0] == "tasks"
     if is_task:
-        current, trained = ("missing" if value is MISSING else "present" for value in (current, trained))
+        current, trained = ("missing" if value is ABSENT else "present" for value in (current, trained))
     else:
         current, trained = _format(current), _format(trained)
     is_label = path[0] == "tasks" and path[2:3] == ["labels"]

@@ -48,19 +48,21 @@ def read_bundle(
             else []
         )
 
-    def read(folder: Path) -> Manifest:
-        if description is not None:
-            return description
-        read_from_folder = read_valid_manifest(folder)
-        if not (read_from_folder.published or allow_unpublished):
-            raise HyperFormerError(
-                f"{folder} is not published, because the model of task {read_from_folder.task!r} is no better than the "
-                "majority baseline on validation. Train a better model, or allow it with --allow-unpublished on the "
-                "command line, or allow_unpublished=True in Python."
-            )
-        return read_from_folder
-
+    from_folder = read_valid_manifest if allow_unpublished else _read_published_manifest
+    read = from_folder if description is None else lambda _: description
     return _read(folder, read, manifest.MANIFEST, required, select)
+
+
+def _read_published_manifest(folder: Path) -> Manifest:
+    """Read a bundle's manifest, and refuse a bundle that is not published."""
+    description = read_valid_manifest(folder)
+    if not description.published:
+        raise HyperFormerError(
+            f"{folder} is not published, because the model of task {description.task!r} is no better than the majority "
+            "baseline on validation. Train a better model, or allow it with --allow-unpublished on the command line, "
+            "or allow_unpublished=True in Python."
+        )
+    return description
 
 
 def read_base(folder: Path, select: Callable[[Base], Sequence[str]] = lambda description: ()) -> tuple[Base, Contents]:

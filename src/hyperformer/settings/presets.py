@@ -14,7 +14,8 @@ Preset = Literal["encoder", "t5"]
 """Name of a preset."""
 T5_MODEL_TYPES = ("t5", "mt5", "umt5")
 """Values of transformers' `model_type` with the preset `t5`; all others have the preset `encoder`."""
-ADAPTER_METHODS = ("hyperformer_plus_plus", "hyperformer", "adapters_multi_task", "adapters_per_task")
+HYPERNETWORK_METHODS = ("hyperformer_plus_plus", "hyperformer")
+ADAPTER_METHODS = (*HYPERNETWORK_METHODS, "adapters_multi_task", "adapters_per_task")
 
 LIBRARY: Mapping[str, Any] = {
     "seed": 0,
@@ -24,7 +25,7 @@ LIBRARY: Mapping[str, Any] = {
     "methods": {
         **{
             name: {"task_embedding_dim": 64, "projector": {"hidden_dim": 128, "output_dim": 64}}
-            for name in ADAPTER_METHODS[:2]
+            for name in HYPERNETWORK_METHODS
         },
         "adapters_multi_task": {},
         "adapters_per_task": {},
@@ -48,17 +49,19 @@ BUDGET = {
     "learning_rate": 3e-4,
     "validation_rows": 500,
 }
+
+
+def _make_preset(adapter_init: str, max_target_tokens: int | None) -> dict[str, Any]:
+    return {
+        "backbone": {"max_source_tokens": 128, "max_target_tokens": max_target_tokens},
+        "methods": {name: {"reduction_factor": 16, "adapter_init": adapter_init} for name in ADAPTER_METHODS},
+        "training": BUDGET,
+    }
+
+
 PRESETS: Mapping[Preset, Mapping[str, Any]] = {
-    "encoder": {
-        "backbone": {"max_source_tokens": 128, "max_target_tokens": None},
-        "methods": {name: {"reduction_factor": 16, "adapter_init": "identity"} for name in ADAPTER_METHODS},
-        "training": BUDGET,
-    },
-    "t5": {
-        "backbone": {"max_source_tokens": 128, "max_target_tokens": 32},
-        "methods": {name: {"reduction_factor": 16, "adapter_init": "paper"} for name in ADAPTER_METHODS},
-        "training": BUDGET,
-    },
+    "encoder": _make_preset("identity", max_target_tokens=None),
+    "t5": _make_preset("paper", max_target_tokens=32),
 }
 """Settings that depend on the kind of backbone: its lengths, the adapters, the learning rate and the budget."""
 

@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
+from kedro.framework.startup import bootstrap_project
 
 from hyperformer.settings import ConfigurationError
 from hyperformer.settings.merge import list_values, merge_layers
 from hyperformer.settings.presets import LIBRARY, PRESETS
+from pipelines.cli import cli
 from pipelines.config_loader import ConfigLoader
 from pipelines.settings import CONFIG_LOADER_ARGS
+
+ROOT = Path(__file__).parents[3]
 
 
 def load(
@@ -241,3 +246,23 @@ def test_the_source_of_each_setting_is_known(tmp_path, monkeypatch):
     assert sources["training.epochs"] == "--params"
     assert sources["training.learning_rate"] == "preset encoder"
     assert sources["training.temperature"] == "library"
+
+
+def test_kedro_settings_prints_every_setting_with_its_source(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    project = bootstrap_project(ROOT)
+    result = CliRunner().invoke(cli, ["settings", "--env", "questions", "--params", "seed=3"], obj=project)
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert "seed: 3  # --params" in lines
+    assert 'preset: "encoder"  # conf/questions/parameters.yml' in lines
+    assert "training.epochs: 10  # preset encoder" in lines
+    assert "evaluation.num_beams: 1  # conf/base/parameters.yml" in lines
+    assert "training.processes: 1  # library" in lines
+
+
+def test_kedro_settings_refuses_an_unknown_environment(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    result = CliRunner().invoke(cli, ["settings", "--env", "question"], obj=bootstrap_project(ROOT))
+    assert result.exit_code == 1
+    assert "unknown environment 'question'; did you mean 'questions'?" in result.output

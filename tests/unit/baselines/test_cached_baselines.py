@@ -153,7 +153,7 @@ def test_an_interrupted_run_keeps_the_tasks_that_are_finished(runs: Runs) -> Non
     assert runs.run()[1] == 1
 
 
-def test_kept_results_depend_on_all_code_that_the_baselines_import() -> None:
+def test_cached_results_depend_on_all_code_that_the_baselines_import() -> None:
     graph = grimp.build_graph("hyperformer", exclude_type_checking_imports=True, cache_dir=None)
     modules = graph.find_upstream_modules("hyperformer.baselines", as_package=True) | {"hyperformer.baselines"}
     assert {module.split(".")[1] for module in modules if "." in module} == set(CODE_PATHS)
