@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from hyperformer.core.cpus import use_passive_waiting
+from hyperformer.core.cpus import limit_spinning
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     __version__: str
 
-use_passive_waiting()  # here, because it must come before the first import of PyTorch
+limit_spinning()  # here, because it must come before the first import of PyTorch
 
 _LAZY = {
     "Bundle": "hyperformer.runtime",

@@ -13,21 +13,25 @@ from pathlib import Path
 
 OMP_THREADS = "OMP_NUM_THREADS"
 """Environment variable of the number of threads of OpenMP, and so of PyTorch."""
-WAIT_POLICY = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-"""Environment variables of how OpenMP's threads wait; the user's choice if one of them is set."""
+SPIN_COUNT = "GOMP_SPINCOUNT"
+"""Environment variable of the number of loops that a thread of GNU's OpenMP waits before it sleeps."""
+WAIT_POLICY = "OMP_WAIT_POLICY"
+"""Environment variable of whether OpenMP's threads spin (`active`) or sleep (`passive`) while they wait."""
+SPINS = 1000
+"""Loops before a thread sleeps, some 20 µs: as fast as longer spinning on idle cores, by `benchmarks/busy_core.py`."""
 _replaced: dict[str, str] = {}
 """Value of `OMP_THREADS` that `use_threads` has set last → the user's value, which it has replaced."""
 
 
-def use_passive_waiting(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let OpenMP's threads sleep while they wait, unless the environment sets how they wait.
+def limit_spinning(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let OpenMP's threads sleep after a short wait for each other, unless the environment sets how they wait.
 
     By default, a thread that waits for the others spins for milliseconds. If other processes keep a CPU busy, the
     spinning threads use up the time slices that the thread they wait for needs. This has no effect after PyTorch has
     been imported.
     """
-    if not any(name in environment for name in WAIT_POLICY):
-        environment[WAIT_POLICY[0]] = "passive"
+    if SPIN_COUNT not in environment and WAIT_POLICY not in environment:
+        environment[SPIN_COUNT] = str(SPINS)
 
 
 def use_threads(threads: int | None) -> int:

@@ -1,4 +1,4 @@
-"""Threads wait passively in every command, because the package is imported before PyTorch."""
+"""Threads spin shortly in every command, because the package is imported before PyTorch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ CLEAN = "import os\nfor name in ('OMP_WAIT_POLICY', 'GOMP_SPINCOUNT'): os.enviro
 
 
 @pytest.mark.parametrize("module", ["hyperformer", "hyperformer.cli", "hyperformer.settings", "pipelines.settings"])
-def test_every_entry_point_sets_passive_waiting_before_pytorch_is_imported(module):
+def test_every_entry_point_limits_spinning_before_pytorch_is_imported(module):
     process = run_python(f"{CLEAN}import {module}\n{SHOW}", cwd=ROOT)
-    assert process.stdout == "passive None\n", process.stderr
+    assert process.stdout == "None 1000\n", process.stderr
 
 
 @pytest.mark.parametrize(

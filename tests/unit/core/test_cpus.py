@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hyperformer.core import cpus
-from hyperformer.core.cpus import count_cpus, use_passive_waiting, use_threads
+from hyperformer.core.cpus import count_cpus, limit_spinning, use_threads
 
 
 @pytest.fixture
@@ -88,8 +88,8 @@ def test_a_number_that_an_earlier_run_has_set_is_not_taken_for_the_users(environ
     assert [use_threads(threads) for threads in (None, 2, None, None)] == [3, 2, 3, 3]
 
 
-def test_threads_wait_passively_unless_the_user_decides():
-    for environment in ({}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "1000"}):
-        expected = environment or {"OMP_WAIT_POLICY": "passive"}
-        use_passive_waiting(environment)
+def test_threads_spin_shortly_unless_the_user_decides():
+    for environment in ({}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "10"}):
+        expected = environment or {"GOMP_SPINCOUNT": "1000"}
+        limit_spinning(environment)
         assert environment == expected
