@@ -5,8 +5,9 @@
     python benchmarks/busy_core.py --idle             # without the busy process
 
 Each round trains in new processes, one after another: with the default number of threads, with one, with two, with
-two that sleep as soon as they wait, and with two that spin for milliseconds as by OpenMP's default. The table has the median time of each over the rounds, and the median
-ratio to the better of one and two threads of the same round. The model is the shipped backbone.
+two that sleep as soon as they wait, and with two that spin for milliseconds as by OpenMP's default. The table has the
+median time of each over the rounds, and the median ratio to the better of one and two threads of the same round. The
+model is the shipped backbone.
 """
 
 from __future__ import annotations
