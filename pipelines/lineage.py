@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from dvc.utils.serialize import YAMLFileCorruptedError, parse_yaml
 
 from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
@@ -96,8 +97,8 @@ def _exports(root: Path) -> Iterator[tuple[str, str, Stages, set[str]]]:
 def _parse_stages(lock: str) -> Stages:
     """Return the stages of a dvc.lock; none if it was committed in a damaged state, such as with conflict markers."""
     try:
-        stages = yaml.safe_load(lock)["stages"]
-    except (yaml.YAMLError, TypeError, KeyError):
+        stages = parse_yaml(lock, "dvc.lock")["stages"]  # as DVC wrote it: in YAML 1.1, `no` would be false
+    except (YAMLFileCorruptedError, TypeError, KeyError):
         return {}
     return stages if isinstance(stages, dict) else {}
 
@@ -149,7 +150,7 @@ def _upstream_stages(name: str, stages: Stages) -> Iterator[tuple[str, dict[str,
 def _reproduce(commit: str, address: str) -> str:
     """Return the commands that restore a commit with the files of a stage's dvc.yaml, and check that none is stale."""
     file = address.rpartition(":")[0] or "dvc.yaml"
-    return f"git checkout {commit} && dvc pull --with-deps {file} && dvc repro {file}"
+    return f"git checkout {commit} && dvc repro --pull {file}"
 
 
 def _git(root: Path, *arguments: str) -> str:

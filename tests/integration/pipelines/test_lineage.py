@@ -35,7 +35,7 @@ STAGES = {
     "export": {
         "cmd": f"{sys.executable} make.py",
         "deps": ["make.py", "data/rows"],
-        "params": [{"parameters.yml": ["seed"]}],
+        "params": [{"parameters.yml": ["seed", "label"]}],
         "outs": ["data/06_models/onnx"],
     },
 }
@@ -78,7 +78,7 @@ def project(tmp_path_factory):
     (folder / "make.py").write_text(MAKE)
     (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
     for seed in (1, 2):
-        (folder / "parameters.yml").write_text(f"seed: {seed}\n")
+        (folder / "parameters.yml").write_text(f"seed: {seed}\nlabel: 'no'\n")
         run(folder, "dvc", "repro", "-q")
         shutil.copytree(folder / "data/06_models/onnx", folder.with_name(f"{folder.name} {seed}"))
         commit(folder, f"seed {seed}")
@@ -123,7 +123,7 @@ def test_a_bundle_names_the_commit_that_made_it_and_what_it_was_made_from(projec
         assert (lineage["task"], lineage["commit"]) == ("mood", commits[seed - 1])
         assert lineage["subject"] == f"seed {seed}"
         export, rows = lineage["stages"]["export"], lineage["stages"]["rows"]
-        assert export["parameters"] == {"parameters.yml": {"seed": seed}}
+        assert export["parameters"] == {"parameters.yml": {"seed": seed, "label": "no"}}
         assert export["command"] == STAGES["export"]["cmd"]
         assert list(export["read"]) == ["data/rows"]
         assert export["read"] == rows["made"]
@@ -138,7 +138,7 @@ def test_a_stage_of_the_second_file_lists_its_upstream_stages_of_the_first(proje
     lineage = trace_bundle(project / "data/06_models/onnx_shared/mood", project)
     assert lineage["subject"] == "shared"
     assert list(lineage["stages"]) == ["pipelines/dvc.yaml:shared", "export", "rows"]
-    assert lineage["reproduce"].endswith(" && dvc repro pipelines/dvc.yaml")
+    assert lineage["reproduce"].endswith(" && dvc repro --pull pipelines/dvc.yaml")
 
 
 def test_stages_of_an_environment_are_not_mixed_with_those_of_the_same_name(project, tmp_path):
@@ -162,9 +162,8 @@ def test_a_commit_gives_back_its_bundles_without_running_a_stage(project, tmp_pa
     run(tmp_path, "git", "clone", "-q", str(project), "clone")
     clone = tmp_path / "clone"
     assert trace_bundle(exported(project, 1) / "mood", clone) == lineage  # the remote has what the cache lacks
-    checkout, pull, repro = (command.split() for command in lineage["reproduce"].split(" && "))
+    checkout, repro = (command.split() for command in lineage["reproduce"].split(" && "))
     run(clone, *checkout, "-q")
-    run(clone, *pull)
     assert "Data and pipelines are up to date" in run(clone, *repro)
     for file in (exported(project, 1) / "mood").iterdir():
         assert (clone / "data/06_models/onnx/mood" / file.name).read_bytes() == file.read_bytes()
