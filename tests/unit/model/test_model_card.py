@@ -19,7 +19,7 @@ LABELS = ["a|b", "`c`\n# d", "{e}"]
 MANIFEST = Manifest(
     format=FORMAT, task=NAME, kind="classification", text=TEXT, missing=None, labels=LABELS, numbers=None,
     max_source_tokens=8, opset=18, backbone="backbone", method="adapters", files={}, parity={"rows": 3.0}, int8={},
-    metrics={"mean": 50.0}, baselines={"majority": 25.0}, published=True, made_from={},
+    openvino={}, metrics={"mean": 50.0}, baselines={"majority": 25.0}, published=True, made_from={},
 )  # fmt: skip
 BACKBONE = BackboneSettings(path="backbone", max_source_tokens=8, max_target_tokens=8)
 

@@ -52,7 +52,7 @@ def write_bundle(folder: Path, task: str, method: str, parity: dict[str, float])
         format=FORMAT, task=task, kind="classification", text="{a}", missing=None, labels=[], numbers=None,
         max_source_tokens=8,
         opset=18, backbone="b", method=method, files={"model.onnx": f"graph of {task}", "tokenizer.json": "tokenizer"},
-        parity={"rows": 20, "ties": 1, "largest_difference": 2e-5, **parity}, int8={}, metrics={},
+        parity={"rows": 20, "ties": 1, "largest_difference": 2e-5, **parity}, int8={}, openvino={}, metrics={},
         baselines={}, published=True,
         made_from={"code": "the same code", "data": f"data of {task}"},
     ).write(folder / task)  # fmt: skip
