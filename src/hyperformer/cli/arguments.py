@@ -90,7 +90,7 @@ def add_provider_option(command: argparse.ArgumentParser) -> None:
 def load_bundle(options: argparse.Namespace) -> Bundle:
     """Load the bundle of a command, which must be a single task."""
     precision: Precision = "int8" if options.int8 else "float32"
-    provider = getattr(options, "provider", "cpu")  # `strings` has no such option
+    provider: Provider = getattr(options, "provider", "cpu")  # `strings` has no such option
     bundle = load(options.bundle, precision=precision, allow_unpublished=options.allow_unpublished, provider=provider)
     if not isinstance(bundle, Bundle):
         raise HyperFormerError(
