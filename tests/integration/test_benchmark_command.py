@@ -14,7 +14,7 @@ FAST = ["--seconds", "0"]
 
 def read_table(output: str) -> dict[str, list[str]]:
     lines = [line.strip("| ").split(" | ") for line in output.splitlines() if line.startswith("| ")]
-    return {cells[0]: cells[1:] for cells in lines[2:]}
+    return {columns[0]: columns[1:] for columns in lines[2:]}
 
 
 def test_it_compares_every_variant_with_float32_and_names_the_fastest(bundles, capsys):

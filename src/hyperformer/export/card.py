@@ -116,12 +116,12 @@ def _describe_int8(manifest: Manifest) -> str:
 
 
 def _describe_openvino(manifest: Manifest) -> str:
-    found = manifest.openvino
+    result = manifest.openvino
     if not found:
         return ""
-    precision = "bf16" if found["bf16"] else "float32"
-    note = "" if found["published"] else "; it differs too much to be used"
+    precision = "bf16" if result["bf16"] else "float32"
+    note = "" if result["published"] else "; it differs too much to be used"
     return (
-        f"- OpenVINO in {precision} scores {found['metric']:.2f} on validation, and predicts another label on "
-        f"{found['changed']:.0f} of {found['rows']:.0f} rows{note}\n"
+        f"- OpenVINO in {precision} scores {result['metric']:.2f} on validation, and predicts another label on "
+        f"{result['changed']:.0f} of {result['rows']:.0f} rows{note}\n"
     )

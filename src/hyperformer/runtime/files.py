@@ -174,12 +174,12 @@ def check_openvino(folder: Path, description: Manifest) -> None:
     Raises:
         HyperFormerError: it did.
     """
-    found = description.openvino
-    if found and not found["published"]:
+    result = description.openvino
+    if result and not result["published"]:
         raise HyperFormerError(
-            f"{folder} cannot be used with the provider openvino: on validation, {found['changed']:.0f} of "
-            f"{found['rows']:.0f} rows got another label, and the metric was "
-            f"{found['float32'] - found['metric']:.2f} points lower. Use the provider cpu."
+            f"{folder} cannot be used with the provider openvino: on validation, {result['changed']:.0f} of "
+            f"{result['rows']:.0f} rows got another label, and the metric was "
+            f"{result['float32'] - result['metric']:.2f} points lower. Use the provider cpu."
         )
 
 
