@@ -117,7 +117,7 @@ def _describe_int8(manifest: Manifest) -> str:
 
 def _describe_openvino(manifest: Manifest) -> str:
     result = manifest.openvino
-    if not found:
+    if not result:
         return ""
     precision = "bf16" if result["bf16"] else "float32"
     note = "" if result["published"] else "; it differs too much to be used"
