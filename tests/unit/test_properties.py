@@ -223,7 +223,7 @@ manifests = st.builds(
     max_source_tokens=st.integers(1, 999), opset=st.integers(18, 22), backbone=texts, method=texts,
     files=st.dictionaries(texts, texts, max_size=2),
     parity=st.dictionaries(texts, st.floats(allow_nan=False), max_size=2),
-    int8=st.just({}), metrics=st.just({}),
+    int8=st.just({}), openvino=st.just({}), metrics=st.just({}),
     baselines=st.dictionaries(texts, st.floats(allow_nan=False), max_size=2), published=st.booleans(),
     made_from=st.dictionaries(texts, texts, max_size=2),
 )  # fmt: skip

@@ -7,13 +7,14 @@ import io
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.readers import FORMATS, Missing, RowFile, TextRow, is_row_file, parse_row, read_jsonl
 from hyperformer.runtime import Bundle, load
 from hyperformer.runtime.bundle import Precision
+from hyperformer.runtime.sessions import Provider
 
 Row = Mapping[str, Any]
 STANDARD_INPUT = "standard input"
@@ -75,16 +76,45 @@ def add_unpublished_option(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_provider_option(command: argparse.ArgumentParser) -> None:
+    """Add the option `--provider`."""
+    command.add_argument(
+        "--provider",
+        choices=get_args(Provider),
+        default="cpu",
+        help="run the graph with onnxruntime on the CPU (cpu, the default) or on a GPU (cuda), or with OpenVINO on the "
+        "CPU (openvino)",
+    )
+
+
 def load_bundle(options: argparse.Namespace) -> Bundle:
     """Load the bundle of a command, which must be a single task."""
     precision: Precision = "int8" if options.int8 else "float32"
-    bundle = load(options.bundle, precision=precision, allow_unpublished=options.allow_unpublished)
+    provider: Provider = getattr(options, "provider", "cpu")  # `strings` has no such option
+    bundle = load(options.bundle, precision=precision, allow_unpublished=options.allow_unpublished, provider=provider)
     if not isinstance(bundle, Bundle):
         raise HyperFormerError(
             f"{options.bundle} contains the tasks {', '.join(bundle)}; expected one task. Use the folder of a single "
             "task."
         )
     return bundle
+
+
+def check_rows(bundle: Bundle, arguments: list[str]) -> Iterator[Row]:
+    """Yield the rows of `read_rows` if they have the columns of the task; an error names the location of the row."""
+    for location, row in read_rows(arguments, bundle):
+        try:
+            bundle.source(row)
+        except HyperFormerError as error:
+            raise HyperFormerError(f"{location}: {error}") from None
+        yield row
+
+
+def parse_positive_integer(argument: str) -> int:
+    """Return the value of an option that must be a positive integer."""
+    if not argument.isdecimal() or int(argument) < 1:
+        raise argparse.ArgumentTypeError(f"got {argument!r}; expected a positive integer")
+    return int(argument)
 
 
 def missing_extra_error(command: str, error: ImportError, extra: str) -> HyperFormerError:

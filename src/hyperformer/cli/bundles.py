@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hyperformer.cli.arguments import Row, add_unpublished_option, load_bundle, missing_extra_error, read_rows
+from hyperformer.cli.arguments import add_unpublished_option, check_rows, load_bundle, missing_extra_error
 from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.markdown import format_template
-from hyperformer.runtime import Bundle
 from hyperformer.runtime.files import read_base, read_bundle, read_valid_manifest
 from hyperformer.runtime.router import find_bundles
 from hyperformer.serving.triton import write_repository
@@ -46,13 +45,19 @@ def _inspect(options: argparse.Namespace) -> None:
             "metrics": _format_metrics(description.metrics),
             "baselines": _format_metrics(description.baselines),
             "published": "yes" if description.published else "no, because it is no better than the majority baseline",
-            "parity": ", ".join(f"{name} {value:g}" for name, value in description.parity.items()),
+            "parity": _format_numbers(description.parity),
+            "int8": _format_numbers(description.int8),
+            "OpenVINO": _format_numbers(description.openvino),
             "files": _format_files(folder, description.files),
             **({"missing": ", ".join(missing)} if missing else {}),
         }
         print(description.task)
         for name, value in lines.items():
             print(f"  {name:12s}  {value}")
+
+
+def _format_numbers(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in values.items()) or "not compared"
 
 
 def _format_metrics(metrics: Mapping[str, float]) -> str:
@@ -111,23 +116,13 @@ def _strings(options: argparse.Namespace) -> None:
         raise HyperFormerError(
             f"cannot write {options.graph}; expected a file name that ends in .onnx, in an existing folder"
         )
-    rows = _check_rows(load_bundle(options), options.rows)
+    rows = check_rows(load_bundle(options), options.rows)
     bundle = Path(options.bundle)
     written = write_string_graph(bundle, options.graph, rows, options.int8, options.allow_unpublished)
     print(
         f"{options.graph}: {', '.join(written.inputs)} -> {', '.join(written.outputs)}; tokens and answers match the "
         f"bundle's on {written.rows} rows"
     )
-
-
-def _check_rows(bundle: Bundle, arguments: list[str]) -> Iterator[Row]:
-    """Yield rows that have the columns of the task; an error names the location of the row."""
-    for location, row in read_rows(arguments, bundle):
-        try:
-            bundle.source(row)
-        except HyperFormerError as error:
-            raise HyperFormerError(f"{location}: {error}") from None
-        yield row
 
 
 def add_bundle_commands(commands: Any) -> None:

@@ -1,4 +1,4 @@
-"""The `hyperformer` command: predict answers with exported tasks, and inspect, verify, convert and serve tasks.
+"""The `hyperformer` command: predict with exported tasks, and measure, inspect, verify, convert and serve them.
 
 Exit codes: 0 for success, 1 for an error that is printed to stderr, 2 for an invalid command line, 130 for Ctrl-C.
 """
@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import hyperformer
+from hyperformer.cli.benchmark import add_benchmark_command
 from hyperformer.cli.bundles import add_bundle_commands, add_strings_command
 from hyperformer.cli.predict import add_predict_command
 from hyperformer.cli.serve import add_serve_command
@@ -25,6 +26,9 @@ def _build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True)
     add_predict_command(commands.add_parser("predict", help="predict the answers of rows with an exported task"))
+    add_benchmark_command(
+        commands.add_parser("benchmark", help="measure the ways to run an exported task on this machine")
+    )
     add_bundle_commands(commands)
     add_strings_command(
         commands.add_parser("strings", help="write a task as one ONNX graph that includes its tokenizer")

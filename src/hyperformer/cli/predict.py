@@ -10,7 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from itertools import islice
 
-from hyperformer.cli.arguments import Row, add_unpublished_option, load_bundle, read_rows
+from hyperformer.cli.arguments import (
+    Row,
+    add_provider_option,
+    add_unpublished_option,
+    load_bundle,
+    parse_positive_integer,
+    read_rows,
+)
 from hyperformer.core.errors import HyperFormerError, RowError
 from hyperformer.core.types import Answer
 from hyperformer.runtime import Bundle
@@ -88,12 +95,6 @@ def _answer_chunk(bundle: Bundle, rows: Iterator[tuple[str, Row]], count: int) -
             del valid[error.row :]
 
 
-def _parse_positive_integer(argument: str) -> int:
-    if not argument.isdecimal() or int(argument) < 1:
-        raise argparse.ArgumentTypeError(f"got {argument!r}; expected a positive integer")
-    return int(argument)
-
-
 def add_predict_command(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command `predict`."""
     command.add_argument("bundle", help="folder of an exported task")
@@ -103,10 +104,11 @@ def add_predict_command(command: argparse.ArgumentParser) -> None:
         help="a JSON object, a file (CSV, TSV, JSONL or Parquet, plain or .gz), or - for JSONL on standard input",
     )
     command.add_argument("--int8", action="store_true", help="use the int8 graph")
+    add_provider_option(command)
     add_unpublished_option(command)
     command.add_argument(
         "--chunk",
-        type=_parse_positive_integer,
+        type=parse_positive_integer,
         default=CHUNK,
         help="set the number of rows that are read and predicted at a time (default: %(default)s); 1 predicts each row "
         "as soon as it is read",

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hyperformer.cli.arguments import add_unpublished_option, missing_extra_error
+from hyperformer.cli.arguments import add_provider_option, add_unpublished_option, missing_extra_error
 
 SERVE_OPTIONS = {
     "host": "set the address to bind to",
     "port": "set the port to bind to; 0 selects a free port",
     "allowed-hosts": "accept these names in the Host header, separated by commas; * accepts any name; required unless "
     "--host is a loopback address",
-    "threads": "set the number of threads of ONNX Runtime",
+    "threads": "set the number of CPU threads of each task",
     "batch": "set the maximum number of rows in a batch; 1 disables batching",
     "queue": "set the maximum number of rows in the queue",
     "rows": "set the maximum number of rows in a request",
@@ -40,6 +40,7 @@ def add_serve_command(command: argparse.ArgumentParser) -> None:
     """Add the arguments of the command `serve`."""
     command.add_argument("root", type=Path, help="folder of exported tasks, as bundles or on a shared base")
     command.add_argument("--int8", action="store_true", help="use the int8 graphs")
+    add_provider_option(command)
     add_unpublished_option(command)
     for name, description in SERVE_OPTIONS.items():
         command.add_argument(f"--{name}", type=OPTION_TYPES.get(name, int), default=argparse.SUPPRESS, help=description)
@@ -55,5 +56,5 @@ def _serve(options: argparse.Namespace) -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s  %(message)s", stream=sys.stderr)
     names = [name.replace("-", "_") for name in SERVE_OPTIONS]
     settings = {name: vars(options)[name] for name in names if name in options}
-    settings["allow_unpublished"] = options.allow_unpublished
+    settings |= {"allow_unpublished": options.allow_unpublished, "provider": options.provider}
     run(ServerSettings(options.root, precision="int8" if options.int8 else "float32", **settings))

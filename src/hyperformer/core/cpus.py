@@ -18,7 +18,7 @@ SPIN_COUNT = "GOMP_SPINCOUNT"
 WAIT_POLICY = "OMP_WAIT_POLICY"
 """Environment variable of whether OpenMP's threads spin (`active`) or sleep (`passive`) while they wait."""
 SPINS = 1000
-"""Loops before a thread sleeps, some 20 µs: as fast as longer spinning on idle cores, by `benchmarks/busy_core.py`."""
+"""Loops before a thread sleeps, some 20 µs: more cost time beside a busy process, fewer on idle cores."""
 _replaced: dict[str, str] = {}
 """Value of `OMP_THREADS` that `use_threads` has set last → the user's value, which it has replaced."""
 

@@ -13,7 +13,7 @@ from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.files import sha256
 from hyperformer.core.types import Source
 
-FORMAT = 5
+FORMAT = 6
 """Version of the manifest's format."""
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
@@ -51,6 +51,11 @@ class Manifest:
         parity: Result of the comparison with PyTorch.
         int8: `metric` and `float32`, the validation metrics of the int8 and the float32 graph, in percent, and
             `published`, 1 if the int8 graph was published and 0 if not. Empty if no int8 graph was created.
+        openvino: `metric` and `float32`, the validation metrics of the graph with OpenVINO and with onnxruntime, in
+            percent; `rows`, the number of validation rows; `changed`, how many of them have another label, except
+            those whose two most probable labels are nearly equally likely (`ties`); `bf16`, 1 if OpenVINO computed in
+            bf16 and 0 if in float32; and `published`, 1 if OpenVINO may run the graph and 0 if not. Empty if
+            `export.openvino` is false.
         metrics: Test metrics of the task, as returned by `evaluation.compute_metrics`.
         baselines: Mean test metric of each baseline, in percent.
         published: False if the model is no better than the majority baseline on validation and
@@ -72,6 +77,7 @@ class Manifest:
     files: dict[str, str]
     parity: dict[str, float]
     int8: dict[str, float]
+    openvino: dict[str, float]
     metrics: dict[str, float]
     baselines: dict[str, float]
     published: bool
@@ -101,7 +107,7 @@ _FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("task", "kind", "backbone", "method"), str),
     "text": (str, list),
     **dict.fromkeys(("max_source_tokens", "opset"), int),
-    **dict.fromkeys(("files", "parity", "int8", "metrics", "baselines", "made_from"), dict),
+    **dict.fromkeys(("files", "parity", "int8", "openvino", "metrics", "baselines", "made_from"), dict),
     "labels": list,
     "published": bool,
     "numbers": (list, type(None)),

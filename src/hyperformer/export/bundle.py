@@ -172,9 +172,9 @@ def _check_results(kind: str, results: Mapping[str, Any], tasks: Iterable[str], 
 def _log_bundle(folder: Path, bundle: Manifest, seconds: float, below: BelowMajority | None) -> None:
     size = sum(path.stat().st_size for path in folder.rglob("*.onnx*")) / 1e6
     log.info(
-        "%s: %.1f MB, %d rows equal to PyTorch within %.0e, %d ties%s, %.1f s",
+        "%s: %.1f MB, %d rows equal to PyTorch within %.0e, %d ties%s%s, %.1f s",
         bundle.task, size, bundle.parity["rows"], bundle.parity["largest_difference"], bundle.parity["ties"],
-        _format_int8(bundle.int8), seconds,
+        _format_variant("int8", bundle.int8), _format_variant("OpenVINO", bundle.openvino), seconds,
     )  # fmt: skip
     if below:
         log.warning(
@@ -184,11 +184,11 @@ def _log_bundle(folder: Path, bundle: Manifest, seconds: float, below: BelowMajo
         )  # fmt: skip
 
 
-def _format_int8(int8: Mapping[str, float]) -> str:
-    if not int8:
+def _format_variant(name: str, result: Mapping[str, float]) -> str:
+    if not result:
         return ""
-    note = "" if int8["published"] else ", not published"
-    return f", int8 {int8['metric'] - int8['float32']:+.2f} points{note}"
+    note = "" if result["published"] else ", not published"
+    return f", {name} {result['metric'] - result['float32']:+.2f} points{note}"
 
 
 def _write_bundle(
@@ -205,7 +205,14 @@ def _write_bundle(
     names = target.settings.label_names.get(task.name, {})
     labels = [names.get(label, label) for label in description.labels]  # the check needs the trained labels
     return target.finish(
-        folder, replace(description, labels=labels, parity=checks["parity"], int8=checks.get("int8", {}))
+        folder,
+        replace(
+            description,
+            labels=labels,
+            parity=checks["parity"],
+            int8=checks.get("int8", {}),
+            openvino=checks.get("openvino", {}),
+        ),
     )
 
 

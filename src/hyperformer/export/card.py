@@ -66,7 +66,7 @@ A {manifest.kind} task on the backbone `{manifest.backbone}`, trained with the m
 - Output: {", ".join(map(format_code, manifest.labels)) or "generated text"}
 - Test metrics (percent): {metrics}
 {_describe_baselines(manifest)}- Verified against PyTorch on {manifest.parity["rows"]:.0f} validation rows
-{_describe_int8(manifest)}
+{_describe_int8(manifest)}{_describe_openvino(manifest)}
 Run it with hyperformer:
 
 ```python
@@ -113,3 +113,15 @@ def _describe_int8(manifest: Manifest) -> str:
     graph = "`model.int8.onnx`" if manifest.int8["published"] else "The int8 graph (not published)"
     metric, float32 = manifest.int8["metric"], manifest.int8["float32"]
     return f"- {graph} scores {metric:.2f} on validation; the float32 graph scores {float32:.2f}\n"
+
+
+def _describe_openvino(manifest: Manifest) -> str:
+    result = manifest.openvino
+    if not result:
+        return ""
+    precision = "bf16" if result["bf16"] else "float32"
+    note = "" if result["published"] else "; it differs too much to be used"
+    return (
+        f"- OpenVINO in {precision} scores {result['metric']:.2f} on validation, and predicts another label on "
+        f"{result['changed']:.0f} of {result['rows']:.0f} rows{note}\n"
+    )

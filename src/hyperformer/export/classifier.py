@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from hyperformer import evaluation
 from hyperformer.backbones import Backbone
 from hyperformer.core.manifest import GRAPH, TOKENIZER, Manifest
-from hyperformer.core.types import Scoring
-from hyperformer.export import graphs, parity, quantize
+from hyperformer.core.types import Answer, Scoring
+from hyperformer.export import graphs, openvino, parity, quantize
 from hyperformer.export.target import Target
 from hyperformer.model.task_models import TaskModels
 from hyperformer.runtime import Bundle
@@ -53,23 +53,31 @@ class ScoringTarget(Target):
         expected = model.scores(task.name, sources, self.evaluation.batch_size, self.scoring)
         bundle = self.open(folder, description)
         differences = parity.compare(expected, bundle, sources, self.settings.tolerance)
-        metric = evaluation.compute_metrics(task, rows, bundle.answer(rows))["mean"]
+        answers = bundle.answer(rows)
+        metric = evaluation.compute_metrics(task, rows, answers)["mean"]
         parity.check_metric(task.name, metric, metrics["mean"], differences)
-        return {"parity": differences, **self.check_quantized(task, folder, rows, metric, description)}
+        return {"parity": differences, **self.check_variants(task, folder, rows, answers, metric, description)}
 
     def open(self, folder: Path, description: Manifest) -> Bundle:
         """Open an exported task whose manifest is not written yet."""
         return Bundle(folder, description=description)
 
-    def check_quantized(
-        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metric: float, description: Manifest
+    def check_variants(
+        self,
+        task: Task,
+        folder: Path,
+        rows: Sequence[Mapping[str, Any]],
+        answers: Sequence[Answer],
+        metric: float,
+        description: Manifest,
     ) -> dict[str, dict[str, float]]:
-        """Check the task's quantized graph, if the target writes one.
+        """Compare the int8 graph and OpenVINO with the float32 graph, if the target has them.
 
         Args:
             task: the exported task.
             folder: the task's folder.
             rows: every validation row.
+            answers: the answers of the float32 graph.
             metric: the metric of the float32 graph on these rows, in percent.
             description: the manifest without the results of the check.
 
@@ -102,12 +110,20 @@ class Classifier(ScoringTarget):
             self._graphs[shape] = trace_graph(module, self.settings.opset, OUTPUTS[: 3 if task.numbers else 2])
         return fill_constants(self._graphs[shape], constants)
 
-    def check_quantized(
-        self, task: Task, folder: Path, rows: Sequence[Mapping[str, Any]], metric: float, description: Manifest
+    def check_variants(
+        self,
+        task: Task,
+        folder: Path,
+        rows: Sequence[Mapping[str, Any]],
+        answers: Sequence[Answer],
+        metric: float,
+        description: Manifest,
     ) -> dict[str, dict[str, float]]:
-        """Return the metrics of the int8 graph, and whether it is accurate enough, as the manifest's `int8`."""
-        bundle = Bundle(folder, precision="int8", description=description)
-        return {"int8": quantize.compare(task, rows, bundle, metric)}
+        """Return the manifest's fields `int8` and, with `export.openvino`, `openvino`."""
+        int8 = quantize.compare(task, rows, Bundle(folder, precision="int8", description=description), metric)
+        if not self.settings.openvino:
+            return {"int8": int8}
+        return {"int8": int8, "openvino": openvino.compare(task, rows, folder, description, answers, metric)}
 
     def finish(self, folder: Path, description: Manifest) -> Manifest:
         """Remove the int8 graph if it is not accurate enough; see `Target.finish`."""

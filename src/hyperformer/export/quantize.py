@@ -61,5 +61,9 @@ def compare(task: Task, rows: Sequence[Mapping[str, Any]], bundle: Bundle, float
         graph is accurate enough, else 0.
     """
     metric = evaluation.compute_metrics(task, rows, bundle.answer(rows))["mean"]
-    published = float32 - metric <= max(LARGEST_DROP, 100.0 / len(rows)) + 1e-9
-    return {"metric": metric, "float32": float32, "published": float(published)}
+    return {"metric": metric, "float32": float32, "published": float(is_accurate(metric, float32, len(rows)))}
+
+
+def is_accurate(metric: float, float32: float, rows: int) -> bool:
+    """Return whether a metric is close enough to that of the float32 graph, both in percent on this many rows."""
+    return float32 - metric <= max(LARGEST_DROP, 100.0 / rows) + 1e-9

@@ -71,6 +71,7 @@ class Target(ABC):
             files=hash_files(folder),
             parity={},
             int8={},
+            openvino={},
             metrics=dict(metrics),
             baselines={},
             published=True,
@@ -96,7 +97,7 @@ class Target(ABC):
             description: the manifest without the results of this check, as `describe` returns it.
 
         Returns:
-            Fields of the manifest: `parity`, and optionally `int8`.
+            Fields of the manifest: `parity`, and optionally `int8` and `openvino`.
 
         Raises:
             HyperFormerError: the exported task differs from PyTorch.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from hyperformer.core.errors import HyperFormerError, suggest_name
 from hyperformer.settings import EvaluationSettings, ExportSettings
@@ -36,6 +37,19 @@ def check_task_names(settings: ExportSettings, tasks: Mapping[str, Task]) -> Non
                 raise HyperFormerError(f"export.{setting} has the unknown task {name!r}; {suggest_name(name, tasks)}")
     for name, labels in settings.label_names.items():
         _check_labels(tasks[name], labels)
+
+
+def check_openvino(settings: ExportSettings) -> None:
+    """Check that OpenVINO is installed, if `export.openvino` is set.
+
+    Raises:
+        HyperFormerError: it is not.
+    """
+    if settings.openvino and find_spec("openvino") is None:
+        raise HyperFormerError(
+            "export.openvino is true; expected the package openvino, which is not installed. Install hyperformer with "
+            "the extra 'openvino', or set export.openvino to false."
+        )
 
 
 def _check_labels(task: Task, names: Mapping[str, str]) -> None:

@@ -30,7 +30,7 @@ def check_run(
     Raises:
         HyperFormerError: The run cannot succeed.
     """
-    from hyperformer.preflight.export import check_label_scoring, check_task_names
+    from hyperformer.preflight.export import check_label_scoring, check_openvino, check_task_names
     from hyperformer.tasks import make_tasks
 
     _check_history(inputs, outputs, paths)
@@ -67,6 +67,7 @@ def check_run(
     if "bundles" in outputs or "shared_base" in outputs:
         check_label_scoring(settings.evaluation, tasks)
     if "bundles" in outputs:
+        check_openvino(settings.export)
         from hyperformer.export import check_targets
 
         check_targets(tasks)

@@ -134,6 +134,8 @@ class Bundle:
     """Comparison of the graph with the model, as the manifest has it."""
     int8: Mapping[str, float]
     """Comparison of the int8 graph with the float32 graph, as the manifest has it; empty if there is none."""
+    openvino: Mapping[str, float]
+    """Comparison of OpenVINO with onnxruntime, as the manifest has it; empty if they were not compared."""
     graph_sha256: str | None
     origins: Mapping[str, str]
     """SHA-256 of the inputs that differ between tasks."""
@@ -338,6 +340,7 @@ def _summarize_bundle(run: Run, name: str, description: Manifest, lineage: Linea
         sizes,
         description.parity,
         description.int8,
+        description.openvino,
         description.files.get(manifest.GRAPH),
         {key: description.made_from.get(key, "none") for key in lineage.per_task},
     )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -17,50 +15,17 @@ from hyperformer.core import manifest, prefix, text
 from hyperformer.core.errors import HyperFormerError, RowError
 from hyperformer.core.manifest import Manifest
 from hyperformer.core.types import Answer, Scores, Source
-from hyperformer.runtime.files import choose_graph, convert_errors, list_graph_files, read_bundle, run_on_rows
+from hyperformer.runtime.files import (
+    check_openvino,
+    choose_graph,
+    convert_errors,
+    list_graph_files,
+    read_bundle,
+    run_on_rows,
+)
+from hyperformer.runtime.sessions import Provider, open_session
 
 Precision = Literal["float32", "int8"]
-FATAL = 4
-"""onnxruntime's log level for fatal errors only; at lower levels, it also prints the errors that it raises."""
-CONSTANTS_FOLDER_OPTION = "session.model_external_initializers_file_folder_path"
-"""onnxruntime's option for the folder of a graph's external constants; the default is the working directory."""
-NO_FOLDER = os.devnull
-"""A path that holds no files, so that constants come from verified bytes only."""
-
-
-def open_session(graph: Path, contents: Mapping[str, bytes], threads: int | None) -> Any:
-    """Open an onnxruntime session from a graph's bytes, without reading a file.
-
-    Args:
-        graph: path of the graph, for messages; `contents` has the graph's bytes under its file name.
-        contents: bytes of the graph and of the files of its external constants, by file name.
-        threads: number of threads of onnxruntime; None for its default.
-
-    Returns:
-        The session.
-
-    Raises:
-        HyperFormerError: onnxruntime cannot open the graph.
-    """
-    options = onnxruntime.SessionOptions()
-    # the memory of both grows with every new batch length, and inference is as fast without them
-    options.enable_mem_pattern = options.enable_cpu_mem_arena = False
-    options.log_severity_level = FATAL  # onnxruntime warns of each input of a shared graph
-    if threads is not None:
-        options.intra_op_num_threads = threads
-    options.add_session_config_entry(CONSTANTS_FOLDER_OPTION, NO_FOLDER)
-    data = {name: contents[name] for name in list_graph_files(graph.name, contents) if name != graph.name}
-    if data:
-        options.add_external_initializers_from_files_in_memory(
-            list(data), list(data.values()), list(map(len, data.values()))
-        )
-    providers, retry = ["CPUExecutionProvider"], 0  # a retry would use the same provider, and print a message
-    session = convert_errors(
-        lambda: onnxruntime.InferenceSession(contents[graph.name], options, providers=providers, enable_fallback=retry),
-        f"{graph} cannot be opened",
-    )
-    session._model_bytes = None  # the session would keep them for its lifetime
-    return session
 
 
 def open_tokenizer(content: bytes, file: Path = Path(manifest.TOKENIZER)) -> Any:
@@ -83,14 +48,21 @@ def open_tokenizer(content: bytes, file: Path = Path(manifest.TOKENIZER)) -> Any
     return tokenizer
 
 
-def check_options(threads: int | None, precision: Precision) -> None:
+def check_options(threads: int | None, precision: Precision, provider: Provider) -> None:
     """Check the options that bundles are loaded with.
 
     Raises:
-        HyperFormerError: the precision is unknown, or `threads` is not a positive integer.
+        HyperFormerError: precision or provider are unknown, the provider does not run int8 graphs, or `threads` is not
+            a positive integer.
     """
-    if precision not in get_args(Precision):
-        raise HyperFormerError(f"precision is {precision!r}; expected one of {', '.join(get_args(Precision))}")
+    for name, value, kind in (("precision", precision, Precision), ("provider", provider, Provider)):
+        if value not in get_args(kind):
+            raise HyperFormerError(f"{name} is {value!r}; expected one of {', '.join(get_args(kind))}")
+    if precision == "int8" and provider != "cpu":
+        raise HyperFormerError(
+            f"the provider {provider} does not run int8 graphs; expected precision float32. Leave int8 out, or use the "
+            "provider cpu."
+        )
     if threads is not None and (type(threads) is not int or threads < 1):
         raise HyperFormerError(f"threads is {threads!r}; expected a positive integer")
 
@@ -100,15 +72,17 @@ class Bundle:
 
     Args:
         folder: a folder that an export wrote, with graph, tokenizer and manifest.
-        threads: number of threads of onnxruntime; None for its default.
+        threads: number of CPU threads; None for the provider's default.
         precision: the graph to load, `float32` or `int8`.
         description: the manifest, if it is not in the folder yet; None: it is read from the folder.
         allow_unpublished: also load a bundle that is not published.
+        provider: what runs the graph; `openvino` computes in bf16 if the CPU has instructions for it.
 
     Raises:
         HyperFormerError: the folder is not a bundle, the bundle is not published, one of its files is missing or was
             changed after the export, the bundle has no graph of this precision or uses a shared base, the task is
-            generative, or `threads` is invalid.
+            generative, an option is invalid, the provider is not installed, or the export found that its answers
+            differ too much.
     """
 
     def __init__(
@@ -118,8 +92,9 @@ class Bundle:
         precision: Precision = "float32",
         description: Manifest | None = None,
         allow_unpublished: bool = False,
+        provider: Provider = "cpu",
     ) -> None:
-        check_options(threads, precision)
+        check_options(threads, precision, provider)
         self.folder = Path(folder)
         int8 = precision == "int8"
         self.manifest, contents = read_bundle(
@@ -132,7 +107,9 @@ class Bundle:
             allow_unpublished,
         )
         graph = self.folder / choose_graph(self.folder, self.manifest, int8)
-        self._session = open_session(graph, contents, threads)
+        if provider == "openvino":
+            check_openvino(self.folder, self.manifest)
+        self._session: Any = open_session(graph, contents, threads, provider)
         self._options: Any = None
         shape = next((out.shape for out in self._session.get_outputs() if out.name == "scores"), None)
         if shape is None or shape[-1] != len(self.manifest.labels):
@@ -219,9 +196,23 @@ class Bundle:
             RowError: the tokenizer or the graph fails on a row, or the scores of a row are not finite.
         """
         encoded, truncated = self.encode(sources)
-        scores = (row.values for row in self._scores(encoded, batch_size))
-        answers = text.combine_rows(scores, self.manifest.labels, self.manifest.numbers)
+        answers = self.answer_tokens(encoded, batch_size)
         return [replace(answer, truncated=flag) for answer, flag in zip(answers, truncated, strict=True)]
+
+    def answer_tokens(self, encoded: Sequence[list[int]], batch_size: int = 64) -> list[Answer]:
+        """Predict the answer of each source from its token ids, as `encode` returns them.
+
+        Raises:
+            RowError: the graph fails on a row, or the scores of a row are not finite.
+        """
+        scores = (row.values for row in self._scores(encoded, batch_size))
+        return list(text.combine_rows(scores, self.manifest.labels, self.manifest.numbers))
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Number of tokens of the tokenizer."""
+        size: int = self._tokenizer.get_vocab_size()
+        return size
 
     def __call__(self, row: Mapping[str, Any]) -> Answer:
         """Predict the answer of a single row."""

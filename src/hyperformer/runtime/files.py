@@ -133,7 +133,7 @@ def read_valid_manifest(folder: Path) -> Manifest:
             "files": all(isinstance(sha256, str) for sha256 in description.files.values()),
             **{
                 name: all(type(value) in (int, float) for value in getattr(description, name).values())
-                for name in ("metrics", "baselines", "parity", "int8")
+                for name in ("metrics", "baselines", "parity", "int8", "openvino")
             },
         }.items()
         if not is_valid
@@ -166,6 +166,21 @@ def choose_graph(folder: Path, description: Manifest, int8: bool) -> str:
         reason = f", because its validation metric was {drop:.2f} points lower" if description.int8 else ""
         raise HyperFormerError(f"{folder} has no {graph}{reason}. Use the float32 graph, or export the task again.")
     return graph
+
+
+def check_openvino(folder: Path, description: Manifest) -> None:
+    """Check that the export did not find that OpenVINO's answers differ too much.
+
+    Raises:
+        HyperFormerError: it did.
+    """
+    result = description.openvino
+    if result and not result["published"]:
+        raise HyperFormerError(
+            f"{folder} cannot be used with the provider openvino: on validation, {result['changed']:.0f} of "
+            f"{result['rows']:.0f} rows got another label, and the metric was "
+            f"{result['float32'] - result['metric']:.2f} points lower. Use the provider cpu."
+        )
 
 
 def list_graph_files(graph: str, listed: Iterable[str]) -> list[str]:

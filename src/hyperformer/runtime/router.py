@@ -9,6 +9,7 @@ from pathlib import Path
 from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.runtime.bundle import Bundle, Precision
+from hyperformer.runtime.sessions import Provider
 from hyperformer.runtime.shared import SharedBundle, load_base
 
 
@@ -33,10 +34,11 @@ class Bundles(Mapping[str, Bundle]):
         threads: int | None = None,
         precision: Precision = "float32",
         allow_unpublished: bool = False,
+        provider: Provider = "cpu",
     ) -> None:
-        self._folder, self._threads, self._precision = folder, threads, precision
+        self._folder, self._threads, self._precision, self._provider = folder, threads, precision, provider
         self._allow_unpublished = allow_unpublished
-        self._base = load_base(folder, threads, precision) if (folder / manifest.BASE).is_file() else None
+        self._base = load_base(folder, threads, precision, provider) if (folder / manifest.BASE).is_file() else None
         self._folders = {path.name: path for path in find_bundles(folder)}
         self._loaded: dict[str, Bundle] = {}
         self._lock = threading.Lock()
@@ -53,7 +55,13 @@ class Bundles(Mapping[str, Bundle]):
     def _load(self, folder: Path) -> Bundle:
         if self._base:
             return SharedBundle(folder, self._base, allow_unpublished=self._allow_unpublished)
-        return Bundle(folder, self._threads, self._precision, allow_unpublished=self._allow_unpublished)
+        return Bundle(
+            folder,
+            self._threads,
+            self._precision,
+            allow_unpublished=self._allow_unpublished,
+            provider=self._provider,
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._folders)

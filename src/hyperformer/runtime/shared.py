@@ -11,8 +11,9 @@ import onnxruntime
 from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.manifest import Manifest
-from hyperformer.runtime.bundle import Bundle, Precision, check_options, open_session, open_tokenizer
+from hyperformer.runtime.bundle import Bundle, Precision, check_options, open_tokenizer
 from hyperformer.runtime.files import convert_errors, read_base, read_bundle
+from hyperformer.runtime.sessions import Provider, open_session
 
 
 class SharedBase:
@@ -86,21 +87,27 @@ class SharedBundle(Bundle):
         self._options.add_active_adapter(self._adapter)
 
 
-def load_base(folder: Path, threads: int | None, precision: Precision) -> SharedBase:
+def load_base(folder: Path, threads: int | None, precision: Precision, provider: Provider = "cpu") -> SharedBase:
     """Load the shared base of a folder.
 
     Args:
         folder: the folder of the base and its bundles.
         threads: number of threads of onnxruntime; None for its default.
         precision: must be `float32`; a shared base has no int8 graph.
+        provider: must be `cpu`; the weights of a task are an adapter of onnxruntime.
 
     Returns:
         The base.
 
     Raises:
-        HyperFormerError: the precision is not `float32`, `threads` is invalid, or the base cannot be loaded.
+        HyperFormerError: the precision is not `float32`, the provider is not `cpu`, `threads` is invalid, or the base
+            cannot be loaded.
     """
-    check_options(threads, precision)
+    check_options(threads, precision, provider)
+    if provider != "cpu":
+        raise HyperFormerError(
+            f"the shared base in {folder} runs with the provider cpu only. Export separate bundles to use {provider}."
+        )
     if precision != "float32":
         raise HyperFormerError(
             f"the shared base in {folder} is in float32 only. Export separate bundles to use {precision}."

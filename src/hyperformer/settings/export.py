@@ -20,6 +20,10 @@ class ExportSettings(SettingsModel):
     """Maximum difference between a score in the ONNX graph and in PyTorch, on nearly all texts. If the scores of two
     answers differ by at most this much, either may be the prediction.
     """
+    openvino: bool = False
+    """Compare the answers of OpenVINO with onnxruntime's on the validation rows, and refuse to load a bundle with the
+    provider openvino if they differ too much. Needs the package openvino.
+    """
     label_names: dict[str, dict[str, Annotated[str, Field(min_length=1)]]] = Field(default={})
     """Task → trained label → label that the bundle shows instead; labels that are not listed keep their names. Only for
     classification tasks. Changing it needs no training.

@@ -56,7 +56,8 @@ def test_a_member_is_exported_and_answered_without_torch(member, tmp_path, task)
     Manifest(
         format=FORMAT, task=task, kind=spec.settings.kind, text=model.backbone.format_template(spec.settings.text),
         missing=None, labels=spec.answers, numbers=spec.numbers, max_source_tokens=32, opset=18, backbone="b",
-        method="m", files=files, parity={}, int8={}, metrics={}, baselines={}, published=True, made_from={},
+        method="m", files=files, parity={}, int8={}, openvino={}, metrics={}, baselines={}, published=True,
+        made_from={},
     ).write(tmp_path)  # fmt: skip
     bundle = Bundle(tmp_path)
     rows = select_rows(task)

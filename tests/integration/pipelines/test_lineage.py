@@ -26,7 +26,7 @@ for name in ("mood", "order"):
     folder.mkdir(parents=True)
     (folder / GRAPH).write_text(f"{Path('data/rows').read_text()} {seed if name == 'mood' else 0}")
     files = {GRAPH: sha256(folder / GRAPH)}
-    results = ({}, {}, {}, {}, True)
+    results = ({}, {}, {}, {}, {}, True)
     card = Manifest(FORMAT, name, "generation", "{text}", None, [], None, 8, 18, "t5", "none", files, *results, {})
     card.write(folder)
 """

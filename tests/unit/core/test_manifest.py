@@ -25,6 +25,7 @@ MANIFEST = Manifest(
     method="hyperformer_plus_plus",
     files={"model.onnx": "ab" * 32},
     int8={},
+    openvino={},
     parity={"largest": 1e-6},
     metrics={"pearson": 87.5},
     baselines={"majority": 0.0},

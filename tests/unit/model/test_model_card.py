@@ -19,7 +19,7 @@ LABELS = ["a|b", "`c`\n# d", "{e}"]
 MANIFEST = Manifest(
     format=FORMAT, task=NAME, kind="classification", text=TEXT, missing=None, labels=LABELS, numbers=None,
     max_source_tokens=8, opset=18, backbone="backbone", method="adapters", files={}, parity={"rows": 3.0}, int8={},
-    metrics={"mean": 50.0}, baselines={"majority": 25.0}, published=True, made_from={},
+    openvino={}, metrics={"mean": 50.0}, baselines={"majority": 25.0}, published=True, made_from={},
 )  # fmt: skip
 BACKBONE = BackboneSettings(path="backbone", max_source_tokens=8, max_target_tokens=8)
 
@@ -79,3 +79,10 @@ def test_the_card_of_a_checkpoint_names_everything_in_code() -> None:
     call = code_blocks(card)[0].splitlines()[-1]
     assert ast.literal_eval(call.removeprefix("model.predict"))[0] == NAME
     assert NAME in code_blocks(card)[0].replace('\\"', '"').splitlines()[-2]
+
+
+@pytest.mark.parametrize(("bf16", "precision"), [(1.0, "bf16"), (0.0, "float32")])
+def test_the_card_of_a_bundle_has_openvinos_metric_and_changed_labels(bf16, precision):
+    result = {"metric": 80.5, "float32": 81.0, "rows": 200, "changed": 3, "ties": 1, "bf16": bf16, "published": 0.0}
+    line = f"- OpenVINO in {precision} scores 80.50 on validation, and predicts another label on 3 of 200 rows; it"
+    assert line in render_bundle_card(replace(MANIFEST, openvino=result))

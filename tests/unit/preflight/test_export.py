@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from toys import task_settings
 
 from hyperformer.core.errors import HyperFormerError
-from hyperformer.preflight.export import check_task_names
+from hyperformer.preflight.export import check_openvino, check_task_names
 from hyperformer.settings import ExportSettings, Tasks
 from hyperformer.tasks import make_tasks
 
@@ -66,3 +67,12 @@ def test_labels_may_exchange_their_names():
 def test_a_name_that_is_empty_or_not_a_string_is_invalid(names):
     with pytest.raises(ValidationError, match="label_names"):
         make_settings(label_names={"mood": names})
+
+
+def test_openvino_must_be_installed_if_the_export_is_to_compare_it(monkeypatch):
+    check_openvino(make_settings(openvino=True))
+    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.delitem(sys.modules, "openvino", raising=False)
+    check_openvino(make_settings())
+    with pytest.raises(HyperFormerError, match=r"^export.openvino is true; expected the package openvino"):
+        check_openvino(make_settings(openvino=True))

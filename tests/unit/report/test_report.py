@@ -44,7 +44,7 @@ def write_predictions(folder: Path, task: str, **columns: list[object]) -> None:
     pd.DataFrame(columns).to_csv(folder / task / "test.csv", index=False)
 
 
-def write_bundle(folder: Path, task: str, method: str, parity: dict[str, float]) -> None:
+def write_bundle(folder: Path, task: str, method: str, parity: dict[str, float], openvino: dict[str, float]) -> None:
     (folder / task).mkdir(parents=True)
     for name, size in (("model.onnx", 2_000_000), ("tokenizer.json", 300_000)):
         (folder / task / name).write_bytes(b"0" * size)
@@ -52,7 +52,7 @@ def write_bundle(folder: Path, task: str, method: str, parity: dict[str, float])
         format=FORMAT, task=task, kind="classification", text="{a}", missing=None, labels=[], numbers=None,
         max_source_tokens=8,
         opset=18, backbone="b", method=method, files={"model.onnx": f"graph of {task}", "tokenizer.json": "tokenizer"},
-        parity={"rows": 20, "ties": 1, "largest_difference": 2e-5, **parity}, int8={}, metrics={},
+        parity={"rows": 20, "ties": 1, "largest_difference": 2e-5, **parity}, int8={}, openvino=openvino, metrics={},
         baselines={}, published=True,
         made_from={"code": "the same code", "data": f"data of {task}"},
     ).write(folder / task)  # fmt: skip
@@ -78,8 +78,9 @@ def toy(tmp_path) -> Run:
     )  # fmt: skip
     write_predictions(folder, "write", source=list("abcd"), truth=list("abcd"), answer=["a", "", "c", ODD])
     bundles = tmp_path / "bundles"
-    write_bundle(bundles, odd, ODD, {"beyond": 2})
-    write_bundle(bundles, "likeness", ODD, {})
+    openvino = {"metric": 80.5, "float32": 81.0, "rows": 200, "changed": 3, "ties": 1, "bf16": 1.0, "published": 1.0}
+    write_bundle(bundles, odd, ODD, {"beyond": 2}, openvino)
+    write_bundle(bundles, "likeness", ODD, {}, {})
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
     configuration = {
@@ -489,3 +490,10 @@ def test_names_of_equal_embeddings_do_not_overlap(toy, tmp_path):
         node for node in root.iter(f"{SVG}text") if "bold" in node.attrib["style"] or "700" in node.attrib["style"]
     ]
     assert len({(node.attrib["x"], node.attrib["y"]) for node in names}) == 3
+
+
+def test_openvino_is_compared_for_the_tasks_whose_export_ran_it(toy):
+    table = render_page(summarize(toy)).partition("OpenVINO compared with onnxruntime")[2].partition("</table>")[0]
+    assert table.count("<tr>") == 2  # the header and one task
+    row = table.rpartition("<tr>")[2]
+    assert re.findall("<td>(.*?)</td>", row) == ["bf16", "81.00", "80.50", "200", "3", "1", "yes"]

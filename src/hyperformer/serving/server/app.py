@@ -98,6 +98,7 @@ def create_app(settings: ServerSettings) -> FastAPI:
         settings.precision,
         lambda name, loaded: metrics.reloads.labels(name, "opened" if loaded else "failed").inc(),
         settings.allow_unpublished,
+        settings.provider,
     )
     metrics = Metrics(lambda: batcher.queued_rows)
     batcher = Batcher(settings.batch, settings.queue, metrics.batches.observe)

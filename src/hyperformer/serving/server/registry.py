@@ -16,6 +16,7 @@ from hyperformer.core.errors import HyperFormerError
 from hyperformer.runtime import Bundle
 from hyperformer.runtime.bundle import Precision
 from hyperformer.runtime.router import find_bundles
+from hyperformer.runtime.sessions import Provider
 from hyperformer.runtime.shared import SharedBase, SharedBundle, load_base
 
 log = logging.getLogger(__name__)
@@ -46,10 +47,11 @@ class Registry:
 
     Args:
         root: a folder of exported tasks, as bundles or on a shared base.
-        threads: number of threads of ONNX Runtime for each bundle or the shared base; None for ONNX Runtime's default.
+        threads: number of CPU threads of each bundle or of the shared base; None for the provider's default.
         precision: the precision of each bundle.
         on_reload: called with the name of each task that was added or changed after startup, and whether it was loaded.
         allow_unpublished: also load tasks that are not published; otherwise they cannot be loaded.
+        provider: what runs the graphs.
 
     Raises:
         HyperFormerError: the folder contains no tasks, none can be loaded, or the shared base cannot be loaded.
@@ -62,9 +64,11 @@ class Registry:
         precision: Precision,
         on_reload: Callable[[str, bool], None] = lambda name, loaded: None,
         allow_unpublished: bool = False,
+        provider: Provider = "cpu",
     ) -> None:
         self.root = root.absolute()  # absolute, so that `_reason` can remove it from errors
         self._threads, self._precision, self._allow_unpublished = threads, precision, allow_unpublished
+        self._provider = provider
         self._entries: dict[str, Entry] = {}
         self._base: tuple[Fingerprint, SharedBase] | None = None
         self._failed_base: Fingerprint = ()
@@ -132,7 +136,7 @@ class Registry:
                 if fingerprint != self._failed_base:
                     if self._base is None or fingerprint != self._base[0]:
                         self._failed_base = fingerprint  # so that it is not read again until it changes
-                        self._base = fingerprint, load_base(self.root, self._threads, self._precision)
+                        self._base = fingerprint, load_base(self.root, self._threads, self._precision, self._provider)
                     self._failed_base, self._base_error = (), ""
             except (OSError, HyperFormerError) as error:
                 if not self._started:
@@ -144,7 +148,11 @@ class Registry:
         base = self._base
         if base is None:
             return lambda folder: Bundle(
-                folder, self._threads, self._precision, allow_unpublished=self._allow_unpublished
+                folder,
+                self._threads,
+                self._precision,
+                allow_unpublished=self._allow_unpublished,
+                provider=self._provider,
             )
         return lambda folder: SharedBundle(folder, base[1], allow_unpublished=self._allow_unpublished)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.runtime.bundle import Precision
+from hyperformer.runtime.sessions import Provider
 from hyperformer.serving.server.hosts import ANY, is_host, is_loopback
 
 
@@ -27,8 +28,10 @@ class ServerSettings:
     """Names that the Host header may have, without a port; `*` allows any name. Required unless `host` is a loopback
     address, for which loopback names are always allowed."""
     threads: int | None = None
-    """Number of threads of ONNX Runtime; None for its default."""
+    """Number of CPU threads; None for the provider's default."""
     precision: Precision = "float32"
+    provider: Provider = "cpu"
+    """What runs the graphs."""
     allow_unpublished: bool = False
     """Also serve tasks that are not published, because their models are no better than the majority baseline."""
     batch: int = 32

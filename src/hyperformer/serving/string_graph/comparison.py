@@ -15,7 +15,7 @@ from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Answer, Source
 from hyperformer.runtime import Bundle
-from hyperformer.runtime.bundle import FATAL
+from hyperformer.runtime.sessions import FATAL
 from hyperformer.serving.string_graph.graph import LABEL, PROBABILITIES, TRUNCATED
 
 Row = Mapping[str, Any]
