@@ -20,7 +20,7 @@ from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.files import sha256
 from hyperformer.core.manifest import GRAPH, TOKENIZER
-from hyperformer.runtime import Bundle, bundle, load
+from hyperformer.runtime import Bundle, bundle, load, sessions
 from hyperformer.serving.string_graph import writer
 from hyperformer.serving.triton import write_repository
 
@@ -117,7 +117,7 @@ def hook_swap(swap: Swap, patch: pytest.MonkeyPatch) -> None:
         from_file = staticmethod(swap_before(Tokenizer.from_file))
 
     patch.setattr(io, "open", swap_before(io.open))  # pathlib uses it
-    patch.setattr(bundle.onnxruntime, "InferenceSession", swap_before(bundle.onnxruntime.InferenceSession))
+    patch.setattr(sessions.onnxruntime, "InferenceSession", swap_before(sessions.onnxruntime.InferenceSession))
     patch.setattr(bundle, "Tokenizer", Opener)
 
 
