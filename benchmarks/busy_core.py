@@ -106,7 +106,7 @@ def main() -> None:
     try:
         rounds = []
         for number in range(options.rounds):
-            names = list(VARIANTS)[number % 5 :] + list(VARIANTS)[: number % 5]  # another one is first in each round
+            names = [*VARIANTS][number % len(VARIANTS) :] + [*VARIANTS][: number % len(VARIANTS)]  # in turn
             rounds.append({name: run(name, options) for name in names})
             print(f"round {number + 1} of {options.rounds}, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
     finally:

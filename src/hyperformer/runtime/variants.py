@@ -106,7 +106,7 @@ def measure_variants(bundles: dict[str, Bundle], sources: Sequence[Source], seco
 
     Args:
         bundles: the loaded bundle by variant, `float32` first.
-        sources: texts of rows, at least one; none: random tokens.
+        sources: texts of rows; if there are none, random tokens are measured.
         seconds: the minimum time for single rows, and then for batches, of all variants together.
 
     Returns:

@@ -31,7 +31,7 @@ class ServerSettings:
     """Number of CPU threads; None for the provider's default."""
     precision: Precision = "float32"
     provider: Provider = "cpu"
-    """What runs the graphs."""
+    """Runs the graphs; see `runtime.load`."""
     allow_unpublished: bool = False
     """Also serve tasks that are not published, because their models are no better than the majority baseline."""
     batch: int = 32
