@@ -54,7 +54,7 @@ def write_models(folder: Path, sizes: str) -> None:
     from datasets import Dataset
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from hyperformer.backbones import t5
+    from hyperformer.backbones import t5_tokenizers
     from hyperformer.data.storage import write_rows
     from hyperformer.evaluation import evaluate_all
     from hyperformer.export.bundle import export, export_shared_base
@@ -66,7 +66,7 @@ def write_models(folder: Path, sizes: str) -> None:
     torch.manual_seed(0)
     config = T5Config(**SIZES[sizes], decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)
     T5ForConditionalGeneration(config).save_pretrained(folder / "t5")
-    t5.train_tokenizer(texts, 300).save_pretrained(folder / "t5")
+    t5_tokenizers.train_tokenizer(texts, 300).save_pretrained(folder / "t5")
     tasks: dict[str, Any] = {
         name: {
             "text": "{a}",

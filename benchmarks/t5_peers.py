@@ -45,14 +45,14 @@ def write_models(folder: Path, sizes: str, answers: str) -> None:
     from optimum.exporters.onnx import onnx_export_from_model
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from hyperformer.backbones import Answers, t5
+    from hyperformer.backbones import Answers, t5, t5_tokenizers
     from hyperformer.core.types import AdapterWeights
     from hyperformer.export import graphs
     from hyperformer.export.classifier import fill_constants, trace_graph
 
     tokens = ANSWERS[answers]
     word_list = [f"w{a}{b}" for a in "abcdefghij" for b in "klmnopqrst"]
-    tokenizer = t5.train_tokenizer([" ".join(word_list)] * 3, 300)
+    tokenizer = t5_tokenizers.train_tokenizer([" ".join(word_list)] * 3, 300)
     torch.manual_seed(0)
     config = T5Config(**SIZES[sizes], decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)
     plain = T5ForConditionalGeneration(config).eval()

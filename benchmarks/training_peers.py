@@ -49,13 +49,13 @@ def write_inputs(folder: Path, _: Any = None) -> None:
     """Write a T5 of t5-small's size with random weights, and a tokenizer trained on artificial words."""
     from transformers import T5Config, T5ForConditionalGeneration
 
-    from hyperformer.backbones import t5
+    from hyperformer.backbones import t5_tokenizers
 
     torch.manual_seed(0)
     config = T5Config(**SIZES["t5-small"], decoder_start_token_id=0, pad_token_id=0, eos_token_id=1)
     T5ForConditionalGeneration(config).save_pretrained(folder / "t5")
     word_list = [f"w{a}{b}" for a in "abcdefghij" for b in "klmnopqrst"]
-    t5.train_tokenizer([" ".join(word_list)] * 3, 300).save_pretrained(folder / "t5")
+    t5_tokenizers.train_tokenizer([" ".join(word_list)] * 3, 300).save_pretrained(folder / "t5")
 
 
 def load_hyperformer(folder: Path, label_smoothing: float = 0.0) -> Any:

@@ -115,7 +115,7 @@ def backbone_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) 
     """Create and save a random T5 with dropout: hidden size 16, 2 encoder and 2 decoder layers."""
     import torch
 
-    from hyperformer.backbones import t5
+    from hyperformer.backbones import t5, t5_tokenizers
 
     torch.manual_seed(0)
     sizes = {
@@ -128,7 +128,7 @@ def backbone_folder(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) 
         "dropout_rate": 0.1,
     }
     folder = tmp_path_factory.mktemp("backbone")
-    t5.create_backbone(t5.train_tokenizer(texts, 240), sizes).save(folder)
+    t5.create_backbone(t5_tokenizers.train_tokenizer(texts, 240), sizes).save(folder)
     return folder
 
 

@@ -19,7 +19,7 @@ from transformers import (
     UMT5ForConditionalGeneration,
 )
 
-from hyperformer.backbones import t5
+from hyperformer.backbones import t5_tokenizers
 from hyperformer.core.types import Example
 from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.settings import BackboneSettings, Tasks
@@ -63,7 +63,7 @@ def save_backbone(folder: Path, name: str, texts: list[str], **changes: int) -> 
         ByT5Tokenizer().save_pretrained(folder)
         vocabulary = 384
     elif name == "deep decoder":
-        t5.train_tokenizer(texts, 240).save_pretrained(folder)
+        t5_tokenizers.train_tokenizer(texts, 240).save_pretrained(folder)
         vocabulary = 240
     else:
         save_sentencepiece(folder, texts)

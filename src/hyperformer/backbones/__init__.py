@@ -17,7 +17,8 @@ from hyperformer.backbones.base import Answers, Backbone, GenerativeBackbone
 from hyperformer.backbones.dropout import replace_dropout
 from hyperformer.backbones.encoder import EncoderBackbone
 from hyperformer.backbones.heads import AnswerHeads
-from hyperformer.backbones.t5 import SENTINELS, T5Backbone, create_backbone, train_tokenizer
+from hyperformer.backbones.t5 import T5Backbone, create_backbone
+from hyperformer.backbones.t5_tokenizers import SENTINELS, train_tokenizer
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.files import files_sha256, is_damage
 from hyperformer.settings import BackboneSettings

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyperformer.backbones.packing import Chunks
 from hyperformer.core.types import AdapterWeights, HeadWeights
 
 ADAPTER_NORM_EPS = 1e-5
@@ -32,9 +33,9 @@ class AdapterSite(nn.Module):
         self.index, self.dropout = index, dropout
         self._active = (active,)  # in a tuple, so that it is not registered as a submodule
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Apply the adapter and the dropout to the sublayer's output [B, L, d]."""
-        return self.dropout(self._active[0].adapt(self.index, hidden))
+    def forward(self, hidden: Tensor, chunks: Chunks | None = None) -> Tensor:
+        """Apply the adapter and the dropout to the sublayer's output; see `ActiveWeights.adapt` for the arguments."""
+        return self.dropout(self._active[0].adapt(self.index, hidden, chunks))
 
 
 class _Current(threading.local):
@@ -42,6 +43,7 @@ class _Current(threading.local):
 
     sites: list[tuple[Tensor, ...]] | None = None
     head: HeadWeights | None = None
+    rows: Tensor | None = None
 
 
 class ActiveWeights:
@@ -75,6 +77,11 @@ class ActiveWeights:
         """The head of one task (n = 1) or of each row (n = B); None if there is no head."""
         return self.constant_head if self._current.head is None else self._current.head
 
+    @property
+    def rows(self) -> Tensor | None:
+        """The index of each row's task in the current weights, [B]; None if all rows are of one task."""
+        return self._current.rows
+
     @contextmanager
     def use(
         self, weights: AdapterWeights | None, rows: Tensor | None = None, head: HeadWeights | None = None
@@ -86,44 +93,51 @@ class ActiveWeights:
             rows: index of each batch row's task in `weights` and `head`, [B]; None if n = 1.
             head: heads of the same tasks; None if there are no heads.
         """
-        tensors = [] if weights is None else list(vars(weights).values())
         # unbind once, for a gradient of one stack; the gradient of a slice for each site would be as large as all sites
-        if rows is None:
-            per_site = [tensor.squeeze(0).unbind(0) for tensor in tensors]  # of each site: [...]
-        else:
-            per_site = [tensor.index_select(0, rows).unbind(1) for tensor in tensors]  # of each site: [B, ...]
-        sites = list(zip(*per_site, strict=True)) if tensors else None
+        stacks = [] if weights is None else [tensor.unbind(1) for tensor in vars(weights).values()]
+        sites = list(zip(*stacks, strict=True)) if stacks else None  # of each site: tensors [n, ...]
         if head is not None and rows is not None:
             head = HeadWeights(head.weight.index_select(0, rows), head.bias.index_select(0, rows))
-        with self._set(sites, head):
+        with self._set(sites, head, rows):
             yield
 
     @contextmanager
-    def _set(self, sites: list[tuple[Tensor, ...]] | None, head: HeadWeights | None) -> Iterator[None]:
+    def _set(
+        self, sites: list[tuple[Tensor, ...]] | None, head: HeadWeights | None, rows: Tensor | None
+    ) -> Iterator[None]:
         current = self._current
-        before = current.sites, current.head
-        current.sites, current.head = sites, head
+        before = current.sites, current.head, current.rows
+        current.sites, current.head, current.rows = sites, head, rows
         try:
             yield
         finally:
-            current.sites, current.head = before
+            current.sites, current.head, current.rows = before
 
     def capture(self) -> Callable[[], AbstractContextManager[None]]:
         """Return a function that creates a context with the current weights, for recomputation in the backward pass."""
-        return partial(self._set, self._current.sites, self._current.head)
+        return partial(self._set, self._current.sites, self._current.head, self._current.rows)
 
-    def adapt(self, index: int, x: Tensor) -> Tensor:
-        """Apply the adapters of site `index` to x [B, L, d]; return x if no adapters are active."""
+    def adapt(self, index: int, x: Tensor, chunks: Chunks | None = None) -> Tensor:
+        """Apply the adapters of site `index` to hidden states; return them unchanged if no adapters are active.
+
+        Args:
+            index: index of the site.
+            x: hidden states, [..., d]; of several tasks only as [N, d].
+            chunks: the places of hidden states of several tasks; None if all are of one task.
+        """
         sites = self._current.sites
         if sites is None:
             return x
-        down, down_bias, up, up_bias, gain, shift = sites[index]
-        if down.dim() == 2:
-            return adapter(x, down, down_bias, up, up_bias, gain, shift, activation=self.activation)
-        z = self.activation(torch.baddbmm(down_bias.unsqueeze(1), x, down.transpose(1, 2)))  # [B, L, r]
-        z = torch.baddbmm(up_bias.unsqueeze(1), z, up.transpose(1, 2))  # [B, L, d]
+        weights = [tensor.to(x.dtype) for tensor in sites[index]]
+        if chunks is None:
+            down, down_bias, up, up_bias, gain, shift = (tensor.squeeze(0) for tensor in weights)
+            return adapter(x, down, down_bias, up, up_bias, gain, shift, self.activation)
+        down, down_bias, up, up_bias, gain, shift = (chunks.select(tensor) for tensor in weights)
+        z = chunks.pad(x)  # [c, T, d]
+        z = self.activation(torch.baddbmm(down_bias.unsqueeze(1), z, down.transpose(1, 2)))  # [c, T, r]
+        z = torch.baddbmm(up_bias.unsqueeze(1), z, up.transpose(1, 2))  # [c, T, d]
         z = F.layer_norm(z, x.shape[-1:], eps=ADAPTER_NORM_EPS)
-        return x + torch.addcmul(shift.unsqueeze(1), z, gain.unsqueeze(1))
+        return x + chunks.unpad(torch.addcmul(shift.unsqueeze(1), z, gain.unsqueeze(1)))
 
 
 def adapter(

@@ -16,6 +16,7 @@ from transformers.activations import ACT2FN
 
 from hyperformer.backbones.adapters import ActiveWeights, AdapterSite, ConstantAdapter
 from hyperformer.backbones.heads import AnswerHeads
+from hyperformer.backbones.layers import Linear
 from hyperformer.core import prefix
 from hyperformer.core.types import AdapterWeights, Example, HeadWeights, Scoring, Site, Source
 from hyperformer.settings import BackboneSettings
@@ -36,12 +37,6 @@ class Answers:
         return max(map(len, self.ids))
 
 
-def pool_mean(hidden: Tensor, attention_mask: Tensor) -> Tensor:
-    """Average hidden states [B, L, d] over the tokens of each row, [B, d]."""
-    mask = attention_mask.unsqueeze(2).to(hidden.dtype)
-    return (hidden * mask).sum(1) / mask.sum(1)
-
-
 class Backbone(nn.Module, ABC):
     """A pretrained model with adapter sites.
 
@@ -55,6 +50,8 @@ class Backbone(nn.Module, ABC):
         self.tokenizer = tokenizer
         self.active_weights = ActiveWeights()
         self._adapter_sites: list[Site] = []
+        self._linear = Linear()
+        self._recomputes = False
 
     @classmethod
     @abstractmethod
@@ -104,18 +101,20 @@ class Backbone(nn.Module, ABC):
 
     def enable_gradient_checkpointing(self) -> None:
         """Recompute the activations of each block in the backward pass of training."""
-        blocks: list[Any] = [module for module in self.modules() if hasattr(module, "gradient_checkpointing")]
-        for block in blocks:
-            block.gradient_checkpointing, block._gradient_checkpointing_func = True, self._recompute
+        self._recomputes = True
 
-    def _recompute(self, block: Callable[..., Any], *tensors: Any) -> Any:
+    def _run_block(self, block: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        """Compute a block; with gradient checkpointing, it is computed again in the backward pass of training."""
+        if not (self._recomputes and self.training and torch.is_grad_enabled()):
+            return block(*inputs)
         use_same_weights = self.active_weights.capture()
 
-        def run(*inputs: Any) -> Any:
+        def run(*inputs: Any) -> Tensor:
             with use_same_weights():
                 return block(*inputs)
 
-        return checkpoint(run, *tensors, use_reentrant=False)
+        output: Tensor = checkpoint(run, *inputs, use_reentrant=False)
+        return output
 
     @abstractmethod
     def freeze(self) -> None:

@@ -17,9 +17,10 @@ from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedTokenizerFast
 
-from hyperformer.backbones import heads, loading
-from hyperformer.backbones.base import Answers, Backbone, pool_mean
+from hyperformer.backbones import heads, layers, loading
+from hyperformer.backbones.base import Answers, Backbone
 from hyperformer.backbones.encoder_graph import EncoderGraph, compute_token_types
+from hyperformer.backbones.packing import Packing
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Example, HeadWeights, Scoring, Site, Source
 from hyperformer.settings import BackboneSettings
@@ -84,8 +85,8 @@ class EncoderBackbone(Backbone):
 
     def sites(self) -> list[Site]:
         """Return every site where an adapter can be inserted."""
-        layers = range(len(self.encoder.encoder.layer))
-        return [Site("encoder", layer, position) for layer in layers for position in (0, 1)]
+        blocks = range(len(self.encoder.encoder.layer))
+        return [Site("encoder", layer, position) for layer in blocks for position in (0, 1)]
 
     def sublayer(self, site: Site) -> Any:
         """Return the output module of a block's self-attention or feed-forward."""
@@ -141,10 +142,29 @@ class EncoderBackbone(Backbone):
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the mean of the last hidden states of each source, [B, d]."""
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        if self._separator is not None:
-            inputs["token_type_ids"] = compute_token_types(input_ids, self._separator)
-        return pool_mean(self.encoder(**inputs).last_hidden_state, attention_mask)
+        packing = Packing(attention_mask, self.active_weights.rows)
+        dtype = layers.get_compute_dtype(input_ids.device)
+        with torch.autocast(input_ids.device.type, enabled=False):
+            hidden = self._embed_tokens(input_ids, packing).to(dtype)  # [N, d]
+            heads = self.encoder.config.num_attention_heads
+            biases = [layers.mask_bias(group.mask, dtype, heads) for group in packing.groups]
+            for block in self.encoder.encoder.layer:
+                hidden = self._run_block(_compute_block, self._linear, block, hidden, packing, biases)
+            return packing.mean(hidden)
+
+    def _embed_tokens(self, input_ids: Tensor, packing: Packing) -> Tensor:
+        """Return the layer-normalized sum of token, position and token-type embeddings, projected, [N, d]."""
+        layer, tokens = self.encoder.embeddings, packing.pack(input_ids)
+        embedded = layer.word_embeddings(tokens)
+        if self._separator is None:
+            embedded = embedded + layer.token_type_embeddings.weight[0]
+        else:
+            types = packing.pack(compute_token_types(input_ids, self._separator))
+            embedded = embedded + layer.token_type_embeddings(types)
+        embedded = embedded + layer.position_embeddings(packing.positions + _first_position(self.encoder))
+        embedded = layer.dropout(layer.LayerNorm(embedded))
+        project = getattr(self.encoder, "embeddings_project", None)
+        return embedded if project is None else project(embedded)
 
     def encode_answers(self, texts: Sequence[str], numbers: Sequence[float] | None = None) -> Answers:
         """Encode answers as their indices among the task's answers."""
@@ -169,6 +189,30 @@ class EncoderBackbone(Backbone):
         return EncoderGraph(self.encoder, task_head, None if among else answers.numbers, self._separator)
 
 
+def _compute_block(
+    linear: layers.Linear, block: Any, hidden: Tensor, packing: Packing, biases: Sequence[Tensor | None]
+) -> Tensor:
+    """Compute a block, self-attention and then feed-forward, [N, d].
+
+    Args:
+        linear: computes the linear layers.
+        block: the block.
+        hidden: hidden states, [N, d].
+        packing: their places.
+        biases: for each group, the bias that masks padding, [b · H, 1, L]; None if there is no padding.
+    """
+    attention, output = block.attention.self, block.attention.output
+    qkv = linear(hidden, attention.query, attention.key, attention.value)
+    heads, scale = attention.num_attention_heads, attention.attention_head_size**-0.5
+    p, training = attention.dropout.p, attention.training
+    attended = layers.self_attend(qkv, packing, heads, biases, scale, p, training)
+    hidden = output.LayerNorm(hidden + layers.finish(output.dropout, linear(attended, output.dense), packing))
+    output, activation = block.output, layers.get_activation(block.intermediate.intermediate_act_fn)
+    fed = linear(activation(linear(hidden, block.intermediate.dense)), output.dense)
+    hidden = output.LayerNorm(hidden + layers.finish(output.dropout, fed, packing))
+    return hidden
+
+
 def _find_separator(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> int | None:
     """Return the id of the token between two texts of different token types; None if all tokens have the same type.
 
@@ -189,6 +233,10 @@ def _find_separator(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast
 
 
 def _count_positions(model: Any) -> int:
-    """Return the maximum number of tokens; RoBERTa's positions begin after the position of padding."""
-    first = getattr(model.embeddings, "padding_idx", -1) + 1
-    return int(model.config.max_position_embeddings) - first
+    """Return the maximum number of tokens."""
+    return int(model.config.max_position_embeddings) - _first_position(model)
+
+
+def _first_position(model: Any) -> int:
+    """Return the position of the first token; RoBERTa's positions begin after the position of padding."""
+    return int(getattr(model.embeddings, "padding_idx", -1)) + 1

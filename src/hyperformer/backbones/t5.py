@@ -1,4 +1,4 @@
-"""The T5 family (Raffel et al. 2020) as backbones, and functions that create a small T5 and its tokenizer.
+"""The T5 family (Raffel et al. 2020) as backbones, and a function that creates a small T5.
 
 T5, T5 v1.1, Flan-T5, mT5, UMT5 and ByT5 have the same modules; they differ in activation, head, position biases and
 tokenizer. Adapters replace the `dropout` of each block's self-attention and feed-forward layer.
@@ -7,12 +7,12 @@ tokenizer. Adapters replace the `dropout` of each block's self-attention and fee
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer, models
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import (
@@ -28,10 +28,13 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from hyperformer.backbones import loading
-from hyperformer.backbones.base import Answers, GenerativeBackbone, pool_mean
+from hyperformer.backbones import layers, loading, t5_layers
+from hyperformer.backbones.base import Answers, GenerativeBackbone
+from hyperformer.backbones.packing import Packing
 from hyperformer.backbones.scoring import TriePlan, attend
 from hyperformer.backbones.t5_graph import T5Graph
+from hyperformer.backbones.t5_layers import EncodedSource
+from hyperformer.backbones.t5_tokenizers import build_byte_tokenizer
 from hyperformer.backbones.trie import build_trie
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.text import join_source
@@ -39,8 +42,6 @@ from hyperformer.core.types import Example, Scoring, Site, Source
 from hyperformer.settings import BackboneSettings
 
 IGNORED = -100  # label of padding, which the loss ignores
-SENTINELS = 32  # sentinel tokens of a tokenizer from `train_tokenizer`
-BYTE_SENTINELS = 125  # sentinel tokens of ByT5's tokenizer
 HEAD_START = 6.0  # initial advantage, in attention logits, of the tokens that a head of a new T5 is to attend to
 
 
@@ -134,29 +135,54 @@ class T5Backbone(GenerativeBackbone):
 
     def embed(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         """Return the mean of the encoder's last hidden states of each source, [B, d]."""
-        encoded = self.t5.encoder(input_ids=input_ids, attention_mask=attention_mask)
-        return pool_mean(encoded.last_hidden_state, attention_mask)
+        hidden, packing = self._encode(input_ids, attention_mask)
+        return packing.mean(hidden)
+
+    def _encode(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Packing]:
+        """Return the encoder's last hidden states of the packed tokens, [N, d], and their places."""
+        packing = Packing(attention_mask, self.active_weights.rows)
+        return self._run_stack(self.t5.encoder, packing.pack(input_ids), packing), packing
+
+    def _run_stack(self, stack: Any, tokens: Tensor, packing: Packing, source: EncodedSource | None = None) -> Tensor:
+        """Return the last hidden states of a stack, [N, d].
+
+        Args:
+            stack: the encoder or the decoder.
+            tokens: token ids, [N].
+            packing: the places of the tokens.
+            source: what the decoder attends to; None for the encoder.
+        """
+        dtype = layers.get_compute_dtype(tokens.device)
+        with torch.autocast(tokens.device.type, enabled=False):
+            hidden = stack.dropout(stack.embed_tokens(tokens).to(dtype))
+            biases: list[Tensor] = []
+            for block in stack.block:
+                attention = block.layer[0].SelfAttention
+                if attention.has_relative_attention_bias:  # T5's first block, every block of UMT5
+                    biases = t5_layers.compute_position_biases(attention, packing, dtype, causal=source is not None)
+                hidden = self._run_block(t5_layers.compute_block, self._linear, block, hidden, packing, biases, source)
+            return stack.dropout(layers.rms_norm(hidden, stack.final_layer_norm))
 
     def loss(self, batch: dict[str, Tensor], label_smoothing: float) -> Tensor:
         """Compute each row's mean label-smoothed cross-entropy over its answer's tokens, [B]."""
         labels = batch["labels"]  # [B, T]
-        out = self.t5(
-            input_ids=batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            decoder_input_ids=self._shift_right(labels),
-            use_cache=False,
-        )
-        mask = labels != IGNORED  # [B, T]
-        losses = torch.zeros(labels.shape, device=labels.device)
-        losses[mask] = F.cross_entropy(
-            out.logits[mask].float(), labels[mask], reduction="none", label_smoothing=label_smoothing
-        )
-        return losses.sum(1) / mask.sum(1)
+        states, packing = self._encode(batch["input_ids"], batch["attention_mask"])
+        targets = Packing((labels != IGNORED).long(), like=packing)
+        source = EncodedSource(states, packing)
+        hidden = self._run_stack(self.t5.decoder, targets.pack(self._shift_right(labels)), targets, source)
+        with torch.autocast(labels.device.type, enabled=False):
+            if self.t5.config.tie_word_embeddings:
+                hidden = hidden * self.t5.model_dim**-0.5
+            logits = self._linear(hidden, self.t5.lm_head).float()
+            expected = targets.pack(labels)
+            losses = F.cross_entropy(logits, expected, reduction="none", label_smoothing=label_smoothing)
+            return targets.mean(losses.unsqueeze(1)).squeeze(1)
 
     def scores(self, input_ids: Tensor, attention_mask: Tensor, answers: Answers, scoring: Scoring) -> Tensor:
         """Sum the log-probabilities of each answer's tokens, </s> included, [B, A]; see `Backbone.scores`."""
         plan = TriePlan(build_trie(answers.ids, scoring), self.t5.shared.weight)
-        encoded = self.t5.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state  # [B, L, d]
+        states, packing = self._encode(input_ids, attention_mask)
+        encoded = packing.unpack(states)  # [B, L, d]
         decoded = self._decode(plan, encoded, attention_mask)  # [B, N, d]
         if self.t5.config.tie_word_embeddings:
             decoded = decoded * self.t5.model_dim**-0.5
@@ -250,63 +276,6 @@ class T5Backbone(GenerativeBackbone):
         """Save the T5 in half precision and its tokenizer, in the format of transformers."""
         copy.deepcopy(self.t5).half().save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-
-
-def build_byte_tokenizer() -> PreTrainedTokenizerFast:
-    """Build ByT5's tokenizer (Xue et al. 2022) as a fast one: <pad> 0, </s> 1, <unk> 2, then a token per byte."""
-    special = ["<pad>", "</s>", "<unk>"]
-    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]  # `ByteLevel` maps other bytes to 256, 257, …
-    others = [code for code in range(256) if code not in plain]
-    characters = {code: chr(code) for code in plain} | {code: chr(256 + i) for i, code in enumerate(others)}
-    vocabulary = {token: i for i, token in enumerate([*special, *(characters[code] for code in range(256))])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        additional_special_tokens=[f"<extra_id_{i}>" for i in range(BYTE_SENTINELS)],
-    )
-
-
-def train_tokenizer(texts: Iterable[str], vocabulary: int) -> PreTrainedTokenizerFast:
-    """Train a lower-case byte-pair tokenizer with the layout of T5's: <pad> 0, </s> 1, <unk> 2, sentinels last.
-
-    The same texts give the same tokenizer.
-
-    Args:
-        texts: the training corpus.
-        vocabulary: maximum number of tokens, sentinels included.
-    """
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.NFKC(), normalizers.Lowercase(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Metaspace(), pre_tokenizers.Punctuation(), pre_tokenizers.Digits(individual_digits=True)]
-    )
-    tokenizer.decoder = decoders.Metaspace()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary - SENTINELS,
-        min_frequency=2,
-        special_tokens=["<pad>", "</s>", "<unk>"],
-        initial_alphabet=[chr(code) for code in range(33, 127) if not chr(code).isupper()],
-        limit_alphabet=200,
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        additional_special_tokens=[f"<extra_id_{i}>" for i in range(SENTINELS)],
-        model_max_length=512,
-    )
 
 
 def create_backbone(tokenizer: PreTrainedTokenizerFast, sizes: Mapping[str, Any]) -> T5Backbone:

@@ -27,12 +27,6 @@ from hyperformer.tasks import Task
 
 DEFAULT_EVALUATION = EvaluationSettings(batch_size=64)
 """Default settings of inference."""
-LARGE_BATCH_TOKENS = 2048
-"""Minimum number of tokens of a training batch that is split into micro-batches on a CPU, padding included."""
-MICRO_BATCH_TOKENS = 512
-"""Approximate number of tokens of a micro-batch on a CPU, padding included; more if `MAX_MICRO_BATCHES` is reached."""
-MAX_MICRO_BATCHES = 8
-"""Maximum number of micro-batches that a CPU splits a batch into."""
 T = TypeVar("T")
 
 
@@ -110,24 +104,12 @@ class MultiTaskModel(nn.Module):
         return {"loss": losses.mean(), "row_losses": losses}
 
     def row_losses(self, task_ids: Tensor, tensors: dict[str, Tensor]) -> Tensor:
-        """Compute the loss of each row with its task's weights, [B]; on a CPU, large batches are split by length."""
+        """Compute the loss of each row with its task's weights, [B]."""
         present, rows = task_ids.unique(return_inverse=True)
-        weights, head = self.method.weights(present), self._head(present)
-        lengths = tensors["attention_mask"].sum(1)
-        tokens = tensors["attention_mask"].numel()
-        is_large = (
-            tokens >= LARGE_BATCH_TOKENS and lengths.device.type == "cpu"
-        )  # on a GPU, splitting costs more than padding
-        count = min(tokens // MICRO_BATCH_TOKENS, MAX_MICRO_BATCHES) if is_large else 1
-        order = lengths.argsort(stable=True) if count > 1 else torch.arange(len(lengths), device=lengths.device)
-        losses = []
-        for indices in order.chunk(count):
-            micro_batch = {name: tensor[indices] for name, tensor in tensors.items()}
-            longest = int(lengths[indices].max())
-            micro_batch |= {name: micro_batch[name][:, :longest] for name in ("input_ids", "attention_mask")}
-            with self.backbone.active_weights.use(weights, rows[indices] if len(present) > 1 else None, head):
-                losses.append(self.backbone.loss(micro_batch, self.label_smoothing))
-        return torch.cat(losses)[order.argsort()]
+        with torch.autocast(task_ids.device.type, enabled=False):
+            weights, head = self.method.weights(present), self._head(present)
+        with self.backbone.active_weights.use(weights, rows if len(present) > 1 else None, head):
+            return self.backbone.loss(tensors, self.label_smoothing)
 
     def _head(self, task_ids: Tensor) -> HeadWeights | None:
         """Return the heads of tasks [n]; None if the backbone needs no heads."""

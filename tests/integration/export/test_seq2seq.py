@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from hyperformer import evaluation
-from hyperformer.backbones import t5
+from hyperformer.backbones import t5_tokenizers
 from hyperformer.core import manifest
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.manifest import GENERATION, MODEL_CARD
@@ -64,7 +64,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """Make a random model whose generated text depends on its input."""
     folder = tmp_path_factory.mktemp("model")
     kind, config, sizes = FAMILIES[request.param]
-    t5.train_tokenizer(texts, 240).save_pretrained(folder)
+    t5_tokenizers.train_tokenizer(texts, 240).save_pretrained(folder)
     torch.manual_seed(3)
     random = kind(config(vocab_size=240, **SIZES, **sizes))
     with torch.no_grad():

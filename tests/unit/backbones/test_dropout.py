@@ -43,12 +43,14 @@ def test_evaluation_changes_nothing_and_draws_no_random_numbers():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_other_dtypes_use_torchs_dropout():
-    x = torch.ones(1000, dtype=torch.bfloat16)
+def test_the_same_elements_are_dropped_in_bf16():
+    x = torch.ones(1000)
     torch.manual_seed(0)
-    output = Dropout(0.5).train()(x)
+    output = Dropout(0.3).train()(x)
     torch.manual_seed(0)
-    assert torch.equal(output, nn.Dropout(0.5).train()(x))
+    half = Dropout(0.3).train()(x.bfloat16())
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), output, rtol=1e-2, atol=0)
 
 
 def test_every_plain_dropout_of_a_model_is_replaced():

@@ -328,19 +328,3 @@ def test_an_encoder_generates_nothing_and_has_no_decoder(bert):
         )
     with pytest.raises(HyperFormerError, match="the method's stacks are 'decoder', but the backbone has no such stack"):
         build_model(bert, stacks="decoder")
-
-
-def test_micro_batches_have_the_losses_of_the_whole_batch(bert, monkeypatch):
-    model = build_model(bert).eval()
-    batch = make_batch(model, ROWS)
-    losses = model.row_losses(batch.task_ids, batch.tensors)
-    micro_batches = []
-    loss = model.backbone.loss
-    monkeypatch.setattr(model.backbone, "loss", lambda rows, *rest: (micro_batches.append(rows), loss(rows, *rest))[1])
-    monkeypatch.setattr("hyperformer.model.multi_task.LARGE_BATCH_TOKENS", 1)
-    monkeypatch.setattr("hyperformer.model.multi_task.MICRO_BATCH_TOKENS", batch.tensors["input_ids"].numel() // 3)
-    torch.testing.assert_close(model.row_losses(batch.task_ids, batch.tensors), losses, atol=1e-6, rtol=1e-6)
-    lengths = [rows["input_ids"].shape[1] for rows in micro_batches]
-    assert len(lengths) == 3
-    assert lengths == sorted(lengths)
-    assert lengths[0] < batch.tensors["input_ids"].shape[1]

@@ -14,7 +14,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from hyperformer.backbones import t5
+from hyperformer.backbones import t5, t5_tokenizers
 from hyperformer.core.types import Example, Scoring
 from hyperformer.model.tensors import trained_tensors
 from hyperformer.settings import BackboneSettings, EvaluationSettings
@@ -78,7 +78,7 @@ TEXTS = ["the film is dull", "  two  blanks", "déjà vu — 好!", "a</s>b", "t
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_byte_tokenizer_gives_byt5s_tokens(text):
-    ours, theirs = t5.build_byte_tokenizer(), ByT5Tokenizer()
+    ours, theirs = t5_tokenizers.build_byte_tokenizer(), ByT5Tokenizer()
     assert ours(text)["input_ids"] == theirs(text)["input_ids"]
     assert len(ours) == len(theirs)
     plain = text.replace("</s>", "")

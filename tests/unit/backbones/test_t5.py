@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, T5ForConditionalGeneration
 
 from hyperformer import backbones
-from hyperformer.backbones import t5
+from hyperformer.backbones import t5, t5_tokenizers
 from hyperformer.backbones.adapters import AdapterSite
 from hyperformer.backbones.t5 import IGNORED
 from hyperformer.core.errors import HyperFormerError
@@ -241,15 +241,15 @@ def test_saving_rounds_to_half_precision_and_loading_gives_the_same(backbone, tm
 
 
 def test_equal_texts_give_the_same_tokenizer(texts):
-    first, second = (t5.train_tokenizer(texts, 240) for _ in range(2))
+    first, second = (t5_tokenizers.train_tokenizer(texts, 240) for _ in range(2))
     assert first.backend_tokenizer.to_str() == second.backend_tokenizer.to_str()
     assert first.convert_tokens_to_ids(["<pad>", "</s>", "<unk>"]) == [0, 1, 2]
-    sentinels = first.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(t5.SENTINELS)])
-    assert sorted(sentinels) == list(range(len(first) - t5.SENTINELS, len(first)))
+    sentinels = first.convert_tokens_to_ids([f"<extra_id_{i}>" for i in range(t5_tokenizers.SENTINELS)])
+    assert sorted(sentinels) == list(range(len(first) - t5_tokenizers.SENTINELS, len(first)))
 
 
 def test_the_tokenizer_decodes_to_lower_case_text(texts):
-    tokenizer = t5.train_tokenizer(texts, 240)
+    tokenizer = t5_tokenizers.train_tokenizer(texts, 240)
     ids = tokenizer("  The Film\tis  DULL, today.")["input_ids"]
     assert tokenizer.decode(ids, skip_special_tokens=True) == "the film is dull, today."
 

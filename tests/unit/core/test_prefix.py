@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from toys import toy_pairs, toy_sentences
 
-from hyperformer.backbones import t5
+from hyperformer.backbones import t5_tokenizers
 from hyperformer.core import prefix
 from hyperformer.core.prefix import BATCH, CHARACTERS, PREFIX
 
@@ -46,7 +46,7 @@ KINDS: dict[str, Any] = {
     "roberta": lambda texts: train_byte_pairs(texts).backend_tokenizer,
     "xlm-roberta": lambda texts: build_unigrams(texts).backend_tokenizer,
     "sentencepiece": sentencepiece,
-    "byt5": lambda texts: t5.build_byte_tokenizer().backend_tokenizer,
+    "byt5": lambda texts: t5_tokenizers.build_byte_tokenizer().backend_tokenizer,
     "embedded": lambda texts: Tokenizer.from_file(str(EMBEDDED)),
 }
 PAIRED = ("bert", "roberta", "xlm-roberta")
