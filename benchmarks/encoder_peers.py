@@ -31,6 +31,16 @@ def _backbone(folder: Path) -> Any:
     return EncoderBackbone(model, AutoTokenizer.from_pretrained(folder / "bert"))
 
 
+def make_tokenizer() -> Any:
+    """Return a tokenizer with the token types of BERT, without words."""
+    from tokenizers import Tokenizer, models, processors
+    from transformers import PreTrainedTokenizerFast
+
+    backend = Tokenizer(models.WordLevel({"[PAD]": 0, "[SEP]": 1, "[CLS]": 2}, unk_token="[PAD]"))
+    backend.post_processor = processors.BertProcessing(("[SEP]", 1), ("[CLS]", 2))
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="[PAD]", sep_token="[SEP]", cls_token="[CLS]")
+
+
 def write_models(folder: Path, sizes: str, answers: str) -> None:
     """Write the weights and graphs of all scorers.
 
@@ -40,8 +50,7 @@ def write_models(folder: Path, sizes: str, answers: str) -> None:
         answers: A name in `LABELS`.
     """
     import torch
-    from tokenizers import Tokenizer, models
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers import BertConfig, BertModel
 
     from hyperformer.backbones import Answers
     from hyperformer.core.manifest import GRAPH
@@ -52,9 +61,7 @@ def write_models(folder: Path, sizes: str, answers: str) -> None:
 
     torch.manual_seed(0)
     BertModel(BertConfig(**SIZES[sizes]), add_pooling_layer=False).save_pretrained(folder / "bert")
-    vocabulary = Tokenizer(models.WordLevel({"[PAD]": 0, "[SEP]": 1}, unk_token="[PAD]"))
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=vocabulary, pad_token="[PAD]", sep_token="[SEP]")
-    tokenizer.save_pretrained(folder / "bert")
+    make_tokenizer().save_pretrained(folder / "bert")
     backbone = _backbone(folder)
     d, r, count = backbone.width, BOTTLENECK, LABELS[answers]
     shapes = {"down": (r, d), "down_bias": (r,), "up": (d, r), "up_bias": (d,), "gain": (d,), "shift": (d,)}

@@ -4,10 +4,10 @@
     python benchmarks/scaling.py rows         # 10⁴, 10⁵ and 10⁶ rows: memory and rows per second of each stage
     python benchmarks/scaling.py processes    # 1 and 2 processes: rows per second
 
-`tasks` times the steps of all its models in one process, in random order. A step has 16 rows of random tasks, with 64
-tokens each; the models have t5-small's size and random weights. `rows` and `processes` use the shipped backbone. `rows`
-runs each stage in a new process, and measures the peak of its private memory, `Anonymous` in /proc/self/smaps_rollup:
-this excludes pages of mapped files, which the system can reclaim.
+`tasks` times the steps of all its models in one process, in random order. A step has 32 rows of random tasks with the
+lengths of GLUE's rows; the models have t5-small's size and random weights. `rows` and `processes` use the shipped
+backbone. `rows` runs each stage in a new process, and measures the peak of its private memory, `Anonymous` in
+/proc/self/smaps_rollup: this excludes pages of mapped files, which the system can reclaim.
 """
 
 from __future__ import annotations
@@ -29,8 +29,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-import training_peers
+import training_steps
 from pyarrow import parquet
+from torch import nn
 from transformers import TrainerCallback
 
 from hyperformer import tasks
@@ -88,13 +89,13 @@ def compare_tasks(seconds: float) -> str:
     steps: dict[int, Callable[[int], Any]] = {}
     trainable: dict[int, int] = {}
     with tempfile.TemporaryDirectory() as name:
-        training_peers.write_inputs(Path(name))
-        backbone = BACKBONE.model_copy(update={"path": f"{name}/t5"})
+        training_steps.write_inputs(Path(name), "t5-small")
+        backbone = BACKBONE.model_copy(update={"path": name})
         for count in (8, 64, 512):
             torch.manual_seed(0)
-            model = training_peers.copy_parameters(MultiTaskModel(backbone, method(32), many_tasks(count)).train())
-            step = training_peers.make_step(model, make_loss(model, count))
-            steps[count], trainable[count] = step.step, step.trainable
+            model = training_steps.copy_parameters(MultiTaskModel(backbone, method(32), many_tasks(count)))
+            steps[count] = make_step(model, count)
+            trainable[count] = sum(p.numel() for p in model.parameters() if p.requires_grad)
     times: dict[int, list[float]] = {count: [] for count in steps}
     draw = np.random.default_rng(0)
     first_start, number = time.perf_counter(), 0
@@ -115,14 +116,20 @@ def compare_tasks(seconds: float) -> str:
     return "\n".join(lines)
 
 
-def make_loss(model: MultiTaskModel, count: int) -> Callable[[int], torch.Tensor]:
-    """Return a function that maps the number of a step to its loss, on 16 rows of random tasks."""
+def make_step(model: nn.Module, count: int) -> Callable[[int], None]:
+    """Return a function that runs a training step, given its number, on 32 rows of random tasks."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=3e-4, weight_decay=0.0)
 
-    def loss(number: int) -> torch.Tensor:
-        task_ids = torch.from_numpy(np.random.default_rng(number).integers(0, count, 16))
-        return model(task_ids, **training_peers.random_batch(number, 16))["loss"]
+    def step(number: int) -> None:
+        tensors, _ = training_steps.make_batch(number, mixed=True, is_t5=True)
+        task_ids = torch.from_numpy(np.random.default_rng(number).integers(0, count, training_steps.BATCH))
+        optimizer.zero_grad()
+        model(task_ids, **tensors)["loss"].backward()
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
 
-    return loss
+    return step
 
 
 # --- rows

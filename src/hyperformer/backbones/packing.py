@@ -6,6 +6,7 @@ length, and each group is padded to its longest row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,6 +22,64 @@ CHUNK = 32
 """Number of tokens of one task that adapters process together."""
 GROUP_RATIO = 0.75
 """The rows of a group have at least this share of the tokens of its longest row."""
+GROUP_SIZE = 1 << 18
+"""Maximum of b · L², the attention weights of a group of several rows and one head: it limits the memory of long rows."""
+
+
+class Places:
+    """The places of N tokens among P places, of which the others are padding.
+
+    Args:
+        inverse: the place of each token, [N].
+        count: the number P of places.
+        device: the device of the tokens.
+    """
+
+    def __init__(self, inverse: NDArray[np.int64], count: int, device: torch.device) -> None:
+        tokens = np.zeros(count, dtype=np.int64)
+        tokens[inverse] = np.arange(len(inverse))
+        self._tokens, self._inverse = (torch.from_numpy(values).to(device) for values in (tokens, inverse))
+
+    def pad(self, x: Tensor) -> Tensor:
+        """Return the values x [N, …] at their places, [P, …]; padding has arbitrary values."""
+        padded: Tensor = _Pad.apply(x, self._tokens, self._inverse)  # type: ignore[no-untyped-call]
+        return padded
+
+    def unpad(self, x: Tensor) -> Tensor:
+        """Return the values of the tokens [N, …] from those at all places, [P, …]."""
+        unpadded: Tensor = _Unpad.apply(x, self._inverse)  # type: ignore[no-untyped-call]
+        return unpadded
+
+
+class _Pad(torch.autograd.Function):
+    """x[tokens]; the gradient of padding is ignored."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, tokens: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        return x.index_select(0, tokens)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (inverse,) = ctx.saved_tensors
+        return gradients[0].index_select(0, inverse), None, None
+
+
+class _Unpad(torch.autograd.Function):
+    """x[inverse]; the gradient of padding is 0."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(inverse)
+        ctx.count = len(x)
+        return x.index_select(0, inverse)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (inverse,) = ctx.saved_tensors
+        (gradient,) = gradients
+        padded = gradient.new_zeros(ctx.count, *gradient.shape[1:])
+        return padded.index_copy_(0, inverse, gradient), None
 
 
 @dataclass(frozen=True)
@@ -36,25 +96,18 @@ class Group:
     length: int
     mask: Tensor | None
 
-    @property
-    def size(self) -> int:
-        """The number of padded tokens, b · L."""
-        return self.rows * self.length
-
 
 @dataclass(frozen=True)
 class Chunks:
-    """Packed tokens in chunks of `CHUNK` tokens of one task each, the last chunk of a task with padding.
+    """The tokens of several tasks in chunks of `CHUNK` tokens of one task; the last chunk of a task has padding.
 
     Attributes:
         tasks: the task of each chunk, [c].
-        tokens: the token at each place of the chunks, 0 for padding, [c · CHUNK].
-        inverse: the place of each token, [N].
+        places: the places of the tokens in the chunks.
     """
 
     tasks: Tensor
-    tokens: Tensor
-    inverse: Tensor
+    places: Places
 
     def select(self, weights: Tensor) -> Tensor:
         """Return the weights [n, …] of each chunk's task, [c, …]."""
@@ -64,179 +117,125 @@ class Chunks:
 
     def pad(self, x: Tensor) -> Tensor:
         """Return the values x [N, d] in chunks, [c, CHUNK, d]; padding has arbitrary values."""
-        return _pad(x, self.tokens, self.inverse).unflatten(0, (-1, CHUNK))
+        return self.places.pad(x).unflatten(0, (len(self.tasks), -1))
 
     def unpad(self, chunks: Tensor) -> Tensor:
         """Return the values of the tokens [N, d] from chunks [c, CHUNK, d]."""
-        return _unpad(chunks.flatten(0, 1), self.inverse)
+        return self.places.unpad(chunks.flatten(0, 1))
 
 
 class Packing:
-    """The places of a batch's tokens, ordered by the rows' tasks and, within a task, by the rows' lengths.
+    """The tokens of a batch, ordered by the tasks of their rows and, within a task, by the lengths of the rows.
 
     Args:
         mask: whether a token is not padding, [B, L]; the padding of a row is at its end.
         tasks: index of each row's task, [B]; None if all rows are of the same task.
-        like: a packing of the same rows with other lengths, whose order and groups are taken; None for a new one.
+        like: the packing of other tokens of the same rows, whose order and groups of rows are used; None: the order and
+            the groups follow from the lengths.
 
     Attributes:
-        order: the row at each place, [B].
-        lengths: the number of tokens of the row at each place, [B].
-        counts: the number of tokens of each task.
+        lengths: the number of tokens of each row, in the order of the packing, [B].
+        groups: the groups of rows of similar length.
+        device: the device of the tokens.
     """
 
     def __init__(self, mask: Tensor, tasks: Tensor | None = None, like: Packing | None = None) -> None:
-        self.device, self._width = mask.device, mask.shape[1]
-        lengths = mask.sum(1).cpu().numpy()
+        self.device = mask.device
+        self._shape = mask.shape
+        lengths: NDArray[np.int64] = mask.sum(1).cpu().numpy()
         if like is None:
-            ids = np.zeros(len(lengths), dtype=np.int64) if tasks is None else tasks.cpu().numpy()
-            self.order = np.lexsort((lengths, ids))
-            self._task_ends = np.cumsum(np.bincount(ids))
-            self._groups = _divide(lengths[self.order], self.device.type == "cpu")
+            ids = None if tasks is None else tasks.cpu().numpy()
+            self._order = np.argsort(lengths, kind="stable") if ids is None else np.lexsort((lengths, ids))
+            self._tasks = None if ids is None else ids[self._order]
+            self._members = _divide(lengths[self._order], whole=self.device.type != "cpu")
         else:
-            self.order, self._task_ends, self._groups = like.order, like._task_ends, like._groups
-        self.lengths = lengths[self.order]
-        ends = np.concatenate([[0], np.cumsum(self.lengths)])
-        self._starts = ends[:-1]
-        self.counts: list[int] = np.diff(ends[self._task_ends], prepend=0).tolist()
-        self.rows = np.repeat(np.arange(len(lengths)), self.lengths)  # the place of each token's row, [N]
-        self.columns = np.arange(ends[-1]) - self._starts[self.rows]  # [N]
+            self._order, self._tasks, self._members = like._order, like._tasks, like._members
+        self.lengths = lengths[self._order]
+        self._rows = np.repeat(np.arange(len(lengths)), self.lengths)  # each token's row, in the order of the packing
+        firsts = np.cumsum(self.lengths) - self.lengths
+        self._columns = np.arange(len(self._rows)) - firsts[self._rows]  # each token's position in its row
+        self.groups = [self._make_group(self.lengths[members]) for members in self._members]
 
-    def _tensor(self, values: Any) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(values)).to(self.device)
+    def __len__(self) -> int:
+        """Return the number N of tokens."""
+        return len(self._rows)
+
+    def _make_group(self, lengths: NDArray[np.int64]) -> Group:
+        longest = int(lengths.max())
+        mask = self._tensor(np.arange(longest) < lengths[:, None]) if lengths.min() < longest else None
+        return Group(len(lengths), longest, mask)
+
+    def _tensor(self, values: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(values).to(self.device)
 
     @cached_property
     def positions(self) -> Tensor:
         """The position of each token in its row, [N]."""
-        return self._tensor(self.columns)
+        return self._tensor(self._columns)
 
     @cached_property
-    def batch_rows(self) -> Tensor:
-        """The index in the batch of each token's row, [N]."""
-        return self._tensor(self.order[self.rows])
+    def _indices(self) -> Tensor:
+        """The index of each token in the flattened batch, [N]."""
+        return self._tensor(self._order[self._rows] * self._shape[1] + self._columns)
 
     def pack(self, values: Tensor) -> Tensor:
-        """Return the values [B, L, …] of the tokens, [N, …]."""
-        return values.flatten(0, 1).index_select(0, self._tensor(self.order[self.rows] * self._width + self.columns))
+        """Return the values of the tokens [N, …] from those of padded rows, [B, L, …]."""
+        return values.flatten(0, 1).index_select(0, self._indices)
 
     def unpack(self, values: Tensor) -> Tensor:
-        """Return the values of the tokens [N, …] as rows with padding of zeros, [B, L, …]."""
-        index = self._tensor(self.order[self.rows] * self._width + self.columns)
-        rows = values.new_zeros(len(self.order) * self._width, *values.shape[1:]).index_copy(0, index, values)
-        return rows.unflatten(0, (len(self.order), self._width))
+        """Return the values of the tokens [N, …] in padded rows, [B, L, …]; padding is 0."""
+        padded = values.new_zeros(self._shape.numel(), *values.shape[1:])
+        return padded.index_copy(0, self._indices, values).unflatten(0, self._shape)
 
-    def mean(self, hidden: Tensor) -> Tensor:
-        """Average hidden states [N, d] over the tokens of each row, in float32, [B, d]."""
-        sums = torch.zeros(len(self.order), hidden.shape[1], device=self.device).index_add(
-            0, self.batch_rows, hidden.float()
-        )
-        lengths = np.empty_like(self.lengths)
-        lengths[self.order] = self.lengths
-        return sums / self._tensor(lengths).unsqueeze(1)
+    def mean(self, values: Tensor) -> Tensor:
+        """Average the values of the tokens [N, …] over each row of the batch, in float32, [B, …]."""
+        rows = self._tensor(self._order[self._rows])
+        sums = torch.zeros(self._shape[0], *values.shape[1:], device=self.device).index_add(0, rows, values.float())
+        lengths = self._tensor(self.lengths[np.argsort(self._order)])
+        return sums / lengths.view(-1, *[1] * (values.dim() - 1))
 
     @cached_property
     def chunks(self) -> Chunks | None:
         """The tokens in chunks of one task each; None if all rows are of one task."""
-        if len(self.counts) == 1:
+        if self._tasks is None:
             return None
-        counts = np.array(self.counts)
-        chunks = -(-counts // CHUNK)  # of each task
-        firsts = (np.cumsum(chunks) - chunks) * CHUNK  # the padded place of each task's first token
-        starts = np.cumsum(counts) - counts
-        inverse = np.arange(len(self.rows)) + np.repeat(firsts - starts, counts)
-        tokens = np.zeros(chunks.sum() * CHUNK, dtype=np.int64)
-        tokens[inverse] = np.arange(len(inverse))
-        return Chunks(*map(self._tensor, (np.repeat(np.arange(len(counts)), chunks), tokens, inverse)))
+        counts = np.bincount(self._tasks, weights=self.lengths).astype(np.int64)  # tokens of each task
+        chunks = -(-counts // CHUNK)
+        padding = np.cumsum(chunks * CHUNK - counts) - (chunks * CHUNK - counts)  # before the first token of each task
+        inverse = np.arange(len(self)) + np.repeat(padding, counts)
+        places = Places(inverse, int(chunks.sum()) * CHUNK, self.device)
+        return Chunks(self._tensor(np.repeat(np.arange(len(counts)), chunks)), places)
 
     @cached_property
-    def groups(self) -> list[Group]:
-        """The groups of rows, by increasing length."""
-        groups = []
-        for places in self._groups:
-            lengths = self.lengths[places]
-            longest = int(lengths.max())
-            mask = None
-            if lengths.min() < longest:
-                mask = self._tensor(np.arange(longest) < lengths[:, None])
-            groups.append(Group(len(places), longest, mask))
-        return groups
-
-    @cached_property
-    def _indices(self) -> tuple[Tensor, Tensor]:
-        """For each place of the padded groups, its token (0 for padding), [P]; and each token's place there, [N]."""
-        offsets = np.empty(len(self.order), dtype=np.int64)  # of each row in the padded groups
-        start = 0
-        for places, group in zip(self._groups, self.groups, strict=True):
-            offsets[places] = start + np.arange(group.rows) * group.length
-            start += group.size
-        inverse = offsets[self.rows] + self.columns
-        tokens = np.zeros(start, dtype=np.int64)
-        tokens[inverse] = np.arange(len(inverse))
-        return self._tensor(tokens), self._tensor(inverse)
+    def _places(self) -> Places:
+        """The places of the tokens in the padded groups."""
+        starts = np.empty(len(self._order), dtype=np.int64)  # the place of each row's first token
+        count = 0
+        for members, group in zip(self._members, self.groups, strict=True):
+            starts[members] = count + np.arange(group.rows) * group.length
+            count += group.rows * group.length
+        return Places(starts[self._rows] + self._columns, count, self.device)
 
     def pad(self, x: Tensor) -> list[Tensor]:
-        """Return the values x [N, …] in each group, [b, L, …]; padding has arbitrary values."""
-        tokens, inverse = self._indices
-        parts = _pad(x, tokens, inverse).split([group.size for group in self.groups])
+        """Return the values x [N, …] of each group, [b, L, …]; padding has arbitrary values."""
         shapes = [(group.rows, group.length) for group in self.groups]
+        parts = self._places.pad(x).split([rows * length for rows, length in shapes])
         return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
 
-    def unpad(self, groups: list[Tensor]) -> Tensor:
+    def unpad(self, groups: Sequence[Tensor]) -> Tensor:
         """Return the values of the tokens [N, …] from those of each group, [b, L, …]."""
-        return _unpad(torch.cat([group.flatten(0, 1) for group in groups]), self._indices[1])
+        return self._places.unpad(torch.cat([group.flatten(0, 1) for group in groups]))
 
 
-def _divide(lengths: Any, split: bool) -> list[Any]:
-    """Return the groups of rows as arrays of their indices in `lengths`; a single group if `split` is false."""
+def _divide(lengths: NDArray[np.int64], whole: bool) -> list[NDArray[np.int64]]:
+    """Return groups of similar lengths, as their indices in `lengths`; a single group if `whole`."""
     order = np.argsort(lengths, kind="stable")
-    if not split:
+    if whole:
         return [order]
-    bounds = [len(order)]
-    longest = lengths[order[-1]]
-    for place in range(len(order) - 1, -1, -1):
-        if lengths[order[place]] < GROUP_RATIO * longest:
-            bounds.append(place + 1)
-            longest = lengths[order[place]]
-    bounds.append(0)
-    return [order[start:end] for end, start in pairwise(bounds)][::-1]
-
-
-class _Pad(torch.autograd.Function):
-    """x[tokens], where the place of token i is inverse[i]; gradients of other places are ignored."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, tokens: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse)
-        return x.index_select(0, tokens)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (inverse,) = ctx.saved_tensors
-        return gradients[0].index_select(0, inverse), None, None
-
-
-class _Unpad(torch.autograd.Function):
-    """x[inverse], without duplicates; the gradients of other places are 0."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse)
-        ctx.places = len(x)
-        return x.index_select(0, inverse)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (inverse,) = ctx.saved_tensors
-        gradient = gradients[0]
-        padded = gradient.new_zeros(ctx.places, *gradient.shape[1:])
-        return padded.index_copy_(0, inverse, gradient), None
-
-
-def _pad(x: Tensor, tokens: Tensor, inverse: Tensor) -> Tensor:
-    padded: Tensor = _Pad.apply(x, tokens, inverse)  # type: ignore[no-untyped-call]
-    return padded
-
-
-def _unpad(x: Tensor, inverse: Tensor) -> Tensor:
-    unpadded: Tensor = _Unpad.apply(x, inverse)  # type: ignore[no-untyped-call]
-    return unpadded
+    ends = [len(order)]
+    for end in range(len(order) - 1, 0, -1):
+        longest = lengths[order[ends[-1] - 1]]
+        is_shorter = lengths[order[end - 1]] < GROUP_RATIO * longest
+        if is_shorter or (ends[-1] - end + 1) * longest**2 > GROUP_SIZE:
+            ends.append(end)
+    return [order[start:end] for end, start in pairwise([*ends, 0])][::-1]

@@ -176,7 +176,7 @@ class T5Backbone(GenerativeBackbone):
             logits = self._linear(hidden, self.t5.lm_head).float()
             expected = targets.pack(labels)
             losses = F.cross_entropy(logits, expected, reduction="none", label_smoothing=label_smoothing)
-            return targets.mean(losses.unsqueeze(1)).squeeze(1)
+            return targets.mean(losses)
 
     def scores(self, input_ids: Tensor, attention_mask: Tensor, answers: Answers, scoring: Scoring) -> Tensor:
         """Sum the log-probabilities of each answer's tokens, </s> included, [B, A]; see `Backbone.scores`."""

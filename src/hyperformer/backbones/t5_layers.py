@@ -46,8 +46,8 @@ class EncodedSource:
             targets: the places of the decoder's tokens.
             size: size dk of an attention head.
         """
-        length = len(self.states) / len(targets.order)  # mean number of tokens of a source
-        return len(targets.rows) * (length + size) < len(self.states) * size
+        length = len(self.packing) / len(self.packing.lengths)  # mean number of tokens of a source
+        return len(targets) * (length + size) < len(self.packing) * size
 
 
 def compute_block(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import GPT2Config, T5ForConditionalGeneration
 
 from hyperformer import backbones
-from hyperformer.backbones import t5, t5_tokenizers
+from hyperformer.backbones import t5_tokenizers
 from hyperformer.backbones.adapters import AdapterSite
 from hyperformer.backbones.t5 import IGNORED
 from hyperformer.core.errors import HyperFormerError
