@@ -23,7 +23,7 @@ CHUNK = 32
 GROUP_RATIO = 0.75
 """The rows of a group have at least this share of the tokens of its longest row."""
 GROUP_SIZE = 1 << 18
-"""Maximum of b · L², the attention weights of a group of several rows and one head: it limits the memory of long rows."""
+"""Maximum of b · L², the attention weights per head of a group with several rows; it limits the memory of long rows."""
 
 
 class Places:
