@@ -31,23 +31,24 @@ from torch.profiler import profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 from training_steps import GLUE, SIZES, hyperformer, make_batch, write_inputs
 
-from hyperformer.backbones import adapters, encoder, heads, layers, t5, t5_layers
+from hyperformer.backbones import adapters, dropout, encoder, heads, layers, t5, t5_layers
 from hyperformer.methods.base import Method
 from hyperformer.training.trainer import uses_bf16
 
 PRODUCTS, ATTENTION, OTHER, REST = "matrix products", "attention", "other operators", "Python and the rest"
 SCOPES: list[tuple[Any, str, str]] = [
-    (layers.Linear, "__call__", PRODUCTS),
-    (layers.Linear, "convert", "casts"),
+    (layers.LinearLayers, "__call__", PRODUCTS),
+    (layers.LinearLayers, "convert", "casts"),
     (layers, "self_attend", ATTENTION),
     (t5_layers, "self_attend", ATTENTION),
     (t5_layers, "attend_to_source", ATTENTION),
     (t5_layers, "compute_position_biases", ATTENTION),
+    (layers, "rms_norm", "layer norms"),
     (t5_layers, "rms_norm", "layer norms"),
-    (torch.nn.LayerNorm, "forward", "layer norms"),
+    (layers, "layer_norm", "layer norms"),
     (adapters.ActiveWeights, "adapt", "adapters"),
     (layers, "dropout", "dropout"),
-    (torch.nn.Dropout, "forward", "dropout"),
+    (dropout.Dropout, "forward", "dropout"),
     (encoder.EncoderBackbone, "_embed_tokens", "embeddings"),
     (heads, "compute_loss", "loss"),
     (t5.F, "cross_entropy", "loss"),

@@ -2,11 +2,11 @@
 
 `benchmarks/training.py` runs this file, once per step and round, with the Python of the step's environment:
 
-    PYTHON benchmarks/training_steps.py FOLDER STEP SOURCE
+    PYTHON benchmarks/training_steps.py FOLDER STEP SOURCE SIZE THREADS
 
-FOLDER contains what `write_inputs` wrote, and SOURCE is the folder of the package or of the authors' code. The output
-is one line of JSON. As in our training loop, a step consists of forward and backward pass, clipping to norm 1 and
-AdamW, with dropout. All methods but full fine-tuning train the layer norms besides their own parameters.
+FOLDER contains the backbone that `write_inputs` wrote, and SOURCE is the folder of the package or of the authors' code.
+The output is one line of JSON. As in our training loop, a step consists of forward and backward pass, clipping to norm
+1 and AdamW, with dropout. All methods but full fine-tuning train the layer norms besides their own parameters.
 """
 
 from __future__ import annotations

@@ -206,7 +206,7 @@ def attend_with_bias(biased: Any) -> Callable[..., Tensor]:
 
     def attend_to_source(linear: Any, attention: Any, hidden: Tensor, packing: Packing, source: Any) -> Tensor:
         source = copy.copy(source)
-        source.is_absorbed = lambda *_: True
+        source.groups = source.packing.pad(source.states)
         source.biases = [
             (0.0 if mask is None else mask)
             + biased.compute_bias(targets.length, states.length)[0].transpose(0, 1).flatten(0, 1)  # [T · H, L]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from hyperformer.backbones.activations import get_activation
 from hyperformer.backbones.packing import Chunks
 from hyperformer.core.types import AdapterWeights, HeadWeights
 
@@ -128,13 +129,13 @@ class ActiveWeights:
         sites = self._current.sites
         if sites is None:
             return x
-        weights = [tensor.to(x.dtype) for tensor in sites[index]]
+        activation = get_activation(self.activation)
         if chunks is None:
-            down, down_bias, up, up_bias, gain, shift = (tensor.squeeze(0) for tensor in weights)
-            return adapter(x, down, down_bias, up, up_bias, gain, shift, self.activation)
-        down, down_bias, up, up_bias, gain, shift = (chunks.select(tensor) for tensor in weights)
+            down, down_bias, up, up_bias, gain, shift = (tensor.squeeze(0) for tensor in sites[index])
+            return adapter(x, down, down_bias, up, up_bias, gain, shift, activation)
+        down, down_bias, up, up_bias, gain, shift = (chunks.select(tensor.to(x.dtype)) for tensor in sites[index])
         z = chunks.pad(x)  # [c, T, d]
-        z = self.activation(torch.baddbmm(down_bias.unsqueeze(1), z, down.transpose(1, 2)))  # [c, T, r]
+        z = activation(torch.baddbmm(down_bias.unsqueeze(1), z, down.transpose(1, 2)))  # [c, T, r]
         z = torch.baddbmm(up_bias.unsqueeze(1), z, up.transpose(1, 2))  # [c, T, d]
         z = F.layer_norm(z, x.shape[-1:], eps=ADAPTER_NORM_EPS)
         return x + chunks.unpad(torch.addcmul(shift.unsqueeze(1), z, gain.unsqueeze(1)))
@@ -148,12 +149,12 @@ def adapter(
     up_bias: Tensor,
     gain: Tensor,
     shift: Tensor,
-    activation: nn.Module,
+    activation: Callable[[Tensor], Tensor],
 ) -> Tensor:
     """Compute x + LN(U act(D x + b_D) + b_U; gain, shift) (HyperFormer, equations 1 and 2).
 
     Args:
-        x: hidden states [B, L, d].
+        x: hidden states [..., d], whose dtype is that of the products.
         down: D [r, d].
         down_bias: b_D [r].
         up: U [d, r].
@@ -163,10 +164,13 @@ def adapter(
         activation: the activation function.
 
     Returns:
-        [B, L, d].
+        [..., d].
     """
-    z = activation(F.linear(x, down, down_bias))  # [B, L, r]
-    return x + F.layer_norm(F.linear(z, up, up_bias), gain.shape, gain, shift, ADAPTER_NORM_EPS)  # [B, L, d]
+    down, down_bias, up, up_bias, gain, shift = (
+        weight.to(x.dtype) for weight in (down, down_bias, up, up_bias, gain, shift)
+    )
+    z = activation(F.linear(x, down, down_bias))  # [..., r]
+    return x + F.layer_norm(F.linear(z, up, up_bias), gain.shape, gain, shift, ADAPTER_NORM_EPS)  # [..., d]
 
 
 class ConstantAdapter(nn.Module):
@@ -179,5 +183,5 @@ class ConstantAdapter(nn.Module):
         self.activation, self.dropout = activation, dropout
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Apply the adapter and the dropout to the sublayer's output [B, L, d]."""
+        """Apply the adapter and the dropout to the sublayer's output [..., d]."""
         return self.dropout(adapter(hidden, **dict(self.named_buffers(recurse=False)), activation=self.activation))

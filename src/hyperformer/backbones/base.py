@@ -16,7 +16,7 @@ from transformers.activations import ACT2FN
 
 from hyperformer.backbones.adapters import ActiveWeights, AdapterSite, ConstantAdapter
 from hyperformer.backbones.heads import AnswerHeads
-from hyperformer.backbones.layers import Linear
+from hyperformer.backbones.layers import LinearLayers
 from hyperformer.core import prefix
 from hyperformer.core.types import AdapterWeights, Example, HeadWeights, Scoring, Site, Source
 from hyperformer.settings import BackboneSettings
@@ -50,7 +50,7 @@ class Backbone(nn.Module, ABC):
         self.tokenizer = tokenizer
         self.active_weights = ActiveWeights()
         self._adapter_sites: list[Site] = []
-        self._linear = Linear()
+        self._linear = LinearLayers()
         self._recomputes = False
 
     @classmethod

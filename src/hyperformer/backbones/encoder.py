@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedTokenizerFast
 
 from hyperformer.backbones import heads, layers, loading
+from hyperformer.backbones.activations import get_activation
 from hyperformer.backbones.base import Answers, Backbone
 from hyperformer.backbones.encoder_graph import EncoderGraph, compute_token_types
 from hyperformer.backbones.packing import Packing
@@ -41,6 +42,11 @@ class EncoderBackbone(Backbone):
             raise HyperFormerError(
                 f"the backbone has {kind!r} position embeddings; expected 'absolute'. Set backbone.path to another "
                 "model."
+            )
+        if getattr(model.config, "is_decoder", False):
+            raise HyperFormerError(
+                "the backbone's config.json has is_decoder: true; expected an encoder, whose tokens attend to all "
+                "tokens. Set backbone.path to another model."
             )
         if hasattr(model, "pooler"):
             model.pooler = None  # the heads use the mean of all hidden states instead
@@ -146,8 +152,8 @@ class EncoderBackbone(Backbone):
         dtype = layers.get_compute_dtype(input_ids.device)
         with torch.autocast(input_ids.device.type, enabled=False):
             hidden = self._embed_tokens(input_ids, packing).to(dtype)  # [N, d]
-            heads = self.encoder.config.num_attention_heads
-            biases = [layers.mask_bias(group.mask, dtype, heads) for group in packing.groups]
+            copies = self.encoder.config.num_attention_heads
+            biases = [layers.mask_bias(group.mask, dtype, copies) for group in packing.groups]
             for block in self.encoder.encoder.layer:
                 hidden = self._run_block(_compute_block, self._linear, block, hidden, packing, biases)
             return packing.mean(hidden)
@@ -190,7 +196,7 @@ class EncoderBackbone(Backbone):
 
 
 def _compute_block(
-    linear: layers.Linear, block: Any, hidden: Tensor, packing: Packing, biases: Sequence[Tensor | None]
+    linear: layers.LinearLayers, block: Any, hidden: Tensor, packing: Packing, biases: Sequence[Tensor | None]
 ) -> Tensor:
     """Compute a block, self-attention and then feed-forward, [N, d].
 
@@ -203,14 +209,13 @@ def _compute_block(
     """
     attention, output = block.attention.self, block.attention.output
     qkv = linear(hidden, attention.query, attention.key, attention.value)
-    heads, scale = attention.num_attention_heads, attention.attention_head_size**-0.5
-    p, training = attention.dropout.p, attention.training
-    attended = layers.self_attend(qkv, packing, heads, biases, scale, p, training)
-    hidden = output.LayerNorm(hidden + layers.finish(output.dropout, linear(attended, output.dense), packing))
-    output, activation = block.output, layers.get_activation(block.intermediate.intermediate_act_fn)
+    scale, p = attention.attention_head_size**-0.5, attention.dropout.p
+    attended = layers.self_attend(qkv, packing, attention.num_attention_heads, biases, scale, p, attention.training)
+    finished = layers.finish(output.dropout, linear(attended, output.dense), packing)
+    hidden = layers.layer_norm(hidden + finished, output.LayerNorm)
+    output, activation = block.output, get_activation(block.intermediate.intermediate_act_fn)
     fed = linear(activation(linear(hidden, block.intermediate.dense)), output.dense)
-    hidden = output.LayerNorm(hidden + layers.finish(output.dropout, fed, packing))
-    return hidden
+    return layers.layer_norm(hidden + layers.finish(output.dropout, fed, packing), output.LayerNorm)
 
 
 def _find_separator(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> int | None:

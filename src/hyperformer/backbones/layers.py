@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
-from transformers.activations import NewGELUActivation
 
 from hyperformer.backbones.adapters import AdapterSite
 from hyperformer.backbones.dropout import dropout
@@ -21,10 +20,11 @@ def get_compute_dtype(device: torch.device) -> torch.dtype:
     return torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else torch.float32
 
 
-class Linear:
+class LinearLayers:
     """Computes linear layers in the dtype of their input. Weights that are not trained are converted only once.
 
-    Copies of an instance start without converted weights.
+    The converted weights stay in memory. They are converted again after a change in place, but a change through `.data`
+    is not noticed. Copies of an instance have no converted weights.
     """
 
     def __init__(self) -> None:
@@ -44,14 +44,15 @@ class Linear:
         return F.linear(x, *self.convert(x.dtype, *layers))
 
     def convert(self, dtype: torch.dtype, *layers: Any) -> tuple[Tensor, Tensor | None]:
-        """Return the weights [outputs, inputs] and biases [outputs] of layers, joined and in another dtype."""
+        """Return the weights [outputs, inputs] and biases [outputs] of layers, joined and in a dtype."""
         tensors = [tensor for layer in layers for tensor in (layer.weight, layer.bias) if tensor is not None]
         if any(tensor.requires_grad for tensor in tensors):
             return _join(dtype, layers)
         key = (dtype, *map(id, tensors))
         version = [(tensor.data_ptr(), tensor._version) for tensor in tensors]
         if key not in self._converted or self._converted[key][0] != version:
-            self._converted[key] = version, tensors, _join(dtype, layers)
+            with torch.inference_mode(False), torch.no_grad():  # a tensor of inference mode cannot be used in training
+                self._converted[key] = version, tensors, _join(dtype, layers)
         return self._converted[key][2]
 
 
@@ -59,12 +60,6 @@ def _join(dtype: torch.dtype, layers: Sequence[Any]) -> tuple[Tensor, Tensor | N
     weights = [layer.weight.to(dtype) for layer in layers]
     biases = [layer.bias.to(dtype) for layer in layers if layer.bias is not None]
     return torch.cat(weights) if len(weights) > 1 else weights[0], torch.cat(biases) if biases else None
-
-
-def get_activation(module: Any) -> Callable[[Tensor], Tensor]:
-    """Return the function of an activation module, by one kernel where the module of transformers runs several."""
-    function: Callable[[Tensor], Tensor] = nn.GELU("tanh") if isinstance(module, NewGELUActivation) else module
-    return function
 
 
 def finish(site: Any, hidden: Tensor, packing: Packing) -> Tensor:
@@ -141,6 +136,14 @@ def mask_bias(mask: Tensor | None, dtype: torch.dtype, heads: int = 1) -> Tensor
         heads: number H of copies of each row's bias.
     """
     return None if mask is None else (~mask).to(dtype).mul_(MASKED_LOGIT).repeat_interleave(heads, 0).unsqueeze(1)
+
+
+def layer_norm(x: Tensor, norm: Any) -> Tensor:
+    """Compute a layer norm with statistics in float32, in the dtype of x, [N, d]."""
+    if x.device.type == "cpu" or x.dtype == norm.weight.dtype:
+        return F.layer_norm(x, norm.normalized_shape, norm.weight, norm.bias, norm.eps)
+    # the kernels of a GPU do not take weights of another dtype
+    return F.layer_norm(x.float(), norm.normalized_shape, norm.weight, norm.bias, norm.eps).to(x.dtype)
 
 
 class _RMSNorm(torch.autograd.Function):

@@ -18,68 +18,87 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-CHUNK = 32
-"""Number of tokens of one task that adapters process together."""
+MIN_CHUNK = 32
+"""Minimum number of tokens of one task that adapters process together."""
+CHUNKS = 4
+"""Mean number of such chunks per task in large batches; more chunks need less padding and more memory for weights."""
 GROUP_RATIO = 0.75
-"""The rows of a group have at least this share of the tokens of its longest row."""
+"""The rows of a group have at least this share of the tokens of its longest row; for the decoder, of its source."""
 GROUP_SIZE = 1 << 18
-"""Maximum of b · L², the attention weights per head of a group with several rows; it limits the memory of long rows."""
+"""Maximum of b · L² of a group with several rows: the attention weights of one head, which inference keeps in memory
+for one group at a time. For the decoder, L is the length of the source."""
 
 
 class Places:
-    """The places of N tokens among P places, of which the others are padding.
+    """The places of N tokens among `count` places, of which the others are padding.
 
-    Args:
-        inverse: the place of each token, [N].
-        count: the number P of places.
-        device: the device of the tokens.
+    Attributes:
+        index: the place of each token, [N].
+        count: the number of places.
     """
 
-    def __init__(self, inverse: NDArray[np.int64], count: int, device: torch.device) -> None:
-        tokens = np.zeros(count, dtype=np.int64)
-        tokens[inverse] = np.arange(len(inverse))
-        self._tokens, self._inverse = (torch.from_numpy(values).to(device) for values in (tokens, inverse))
+    def __init__(self, index: Tensor, count: int) -> None:
+        self.index, self.count = index, count
 
     def pad(self, x: Tensor) -> Tensor:
-        """Return the values x [N, …] at their places, [P, …]; padding has arbitrary values."""
-        padded: Tensor = _Pad.apply(x, self._tokens, self._inverse)  # type: ignore[no-untyped-call]
+        """Return the values x [N, …] at their places, [count, …]; padding is 0."""
+        padded: Tensor = _Pad.apply(x, self.index, self.count)  # type: ignore[no-untyped-call]
         return padded
 
     def unpad(self, x: Tensor) -> Tensor:
-        """Return the values of the tokens [N, …] from those at all places, [P, …]."""
-        unpadded: Tensor = _Unpad.apply(x, self._inverse)  # type: ignore[no-untyped-call]
+        """Return the values of the tokens [N, …] from those at all places, [count, …]."""
+        unpadded: Tensor = _Unpad.apply(x, self.index)  # type: ignore[no-untyped-call]
         return unpadded
 
 
+def _spread(x: Tensor, index: Tensor, count: int) -> Tensor:
+    return x.new_zeros(count, *x.shape[1:]).index_copy_(0, index, x)
+
+
 class _Pad(torch.autograd.Function):
-    """x[tokens]; the gradient of padding is ignored."""
+    """The values x at the places `index`, and 0 elsewhere."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, tokens: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse)
-        return x.index_select(0, tokens)
+    def forward(ctx: Any, x: Tensor, index: Tensor, count: int) -> Tensor:
+        ctx.save_for_backward(index)
+        return _spread(x, index, count)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
-        (inverse,) = ctx.saved_tensors
-        return gradients[0].index_select(0, inverse), None, None
+        (index,) = ctx.saved_tensors
+        return gradients[0].index_select(0, index), None, None
 
 
 class _Unpad(torch.autograd.Function):
-    """x[inverse]; the gradient of padding is 0."""
+    """x[index] for an index without duplicates, whose gradient is faster than that of `index_select`."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, inverse: Tensor) -> Tensor:
-        ctx.save_for_backward(inverse)
+    def forward(ctx: Any, x: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
         ctx.count = len(x)
-        return x.index_select(0, inverse)
+        return x.index_select(0, index)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (inverse,) = ctx.saved_tensors
+        (index,) = ctx.saved_tensors
+        return _spread(gradients[0], index, ctx.count), None
+
+
+class _Select(torch.autograd.Function):
+    """weights[index] for an index with many duplicates, whose gradient is faster than that of `index_select`."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Tensor, index: Tensor) -> Tensor:
+        ctx.save_for_backward(index)
+        ctx.count = len(weights)
+        return weights.index_select(0, index)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
         (gradient,) = gradients
-        padded = gradient.new_zeros(ctx.count, *gradient.shape[1:])
-        return padded.index_copy_(0, inverse, gradient), None
+        one_hot = F.one_hot(index, ctx.count).to(gradient.dtype)
+        return (one_hot.T @ gradient.flatten(1)).unflatten(1, gradient.shape[1:]), None
 
 
 @dataclass(frozen=True)
@@ -99,7 +118,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Chunks:
-    """The tokens of several tasks in chunks of `CHUNK` tokens of one task; the last chunk of a task has padding.
+    """The tokens of several tasks in chunks of T tokens of one task; the last chunk of a task has padding.
 
     Attributes:
         tasks: the task of each chunk, [c].
@@ -111,16 +130,15 @@ class Chunks:
 
     def select(self, weights: Tensor) -> Tensor:
         """Return the weights [n, …] of each chunk's task, [c, …]."""
-        # the gradient of a matrix product is much faster than that of an index
-        one_hot = F.one_hot(self.tasks, len(weights)).to(weights.dtype)
-        return (one_hot @ weights.flatten(1)).unflatten(1, weights.shape[1:])
+        selected: Tensor = _Select.apply(weights, self.tasks)  # type: ignore[no-untyped-call]
+        return selected
 
     def pad(self, x: Tensor) -> Tensor:
-        """Return the values x [N, d] in chunks, [c, CHUNK, d]; padding has arbitrary values."""
+        """Return the values x [N, d] in chunks, [c, T, d]; padding is 0."""
         return self.places.pad(x).unflatten(0, (len(self.tasks), -1))
 
     def unpad(self, chunks: Tensor) -> Tensor:
-        """Return the values of the tokens [N, d] from chunks [c, CHUNK, d]."""
+        """Return the values of the tokens [N, d] from chunks [c, T, d]."""
         return self.places.unpad(chunks.flatten(0, 1))
 
 
@@ -184,15 +202,12 @@ class Packing:
 
     def unpack(self, values: Tensor) -> Tensor:
         """Return the values of the tokens [N, …] in padded rows, [B, L, …]; padding is 0."""
-        padded = values.new_zeros(self._shape.numel(), *values.shape[1:])
-        return padded.index_copy(0, self._indices, values).unflatten(0, self._shape)
+        return Places(self._indices, self._shape.numel()).pad(values).unflatten(0, self._shape)
 
     def mean(self, values: Tensor) -> Tensor:
         """Average the values of the tokens [N, …] over each row of the batch, in float32, [B, …]."""
-        rows = self._tensor(self._order[self._rows])
-        sums = torch.zeros(self._shape[0], *values.shape[1:], device=self.device).index_add(0, rows, values.float())
         lengths = self._tensor(self.lengths[np.argsort(self._order)])
-        return sums / lengths.view(-1, *[1] * (values.dim() - 1))
+        return self.unpack(values.float()).sum(1) / lengths.view(-1, *[1] * (values.dim() - 1))
 
     @cached_property
     def chunks(self) -> Chunks | None:
@@ -200,11 +215,12 @@ class Packing:
         if self._tasks is None:
             return None
         counts = np.bincount(self._tasks, weights=self.lengths).astype(np.int64)  # tokens of each task
-        chunks = -(-counts // CHUNK)
-        padding = np.cumsum(chunks * CHUNK - counts) - (chunks * CHUNK - counts)  # before the first token of each task
-        inverse = np.arange(len(self)) + np.repeat(padding, counts)
-        places = Places(inverse, int(chunks.sum()) * CHUNK, self.device)
-        return Chunks(self._tensor(np.repeat(np.arange(len(counts)), chunks)), places)
+        size = max(MIN_CHUNK, len(self) // (CHUNKS * int(np.count_nonzero(counts))))
+        chunks = -(-counts // size)
+        padding = np.cumsum(chunks * size - counts) - (chunks * size - counts)  # before the first token of each task
+        index = self._tensor(np.arange(len(self)) + np.repeat(padding, counts))
+        tasks = self._tensor(np.repeat(np.arange(len(counts)), chunks))
+        return Chunks(tasks, Places(index, len(tasks) * size))
 
     @cached_property
     def _places(self) -> Places:
@@ -214,10 +230,10 @@ class Packing:
         for members, group in zip(self._members, self.groups, strict=True):
             starts[members] = count + np.arange(group.rows) * group.length
             count += group.rows * group.length
-        return Places(starts[self._rows] + self._columns, count, self.device)
+        return Places(self._tensor(starts[self._rows] + self._columns), count)
 
     def pad(self, x: Tensor) -> list[Tensor]:
-        """Return the values x [N, …] of each group, [b, L, …]; padding has arbitrary values."""
+        """Return the values x [N, …] of each group, [b, L, …]; padding is 0."""
         shapes = [(group.rows, group.length) for group in self.groups]
         parts = self._places.pad(x).split([rows * length for rows, length in shapes])
         return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]

@@ -68,7 +68,7 @@ class TriePlan:
         return (steps * self.edge_mask).sum(1) @ self.paths
 
 
-def attend(attention: Any, queries: Tensor, states: Tensor, bias: Tensor) -> Tensor:
+def attend_to_states(attention: Any, queries: Tensor, states: Tensor, bias: Tensor) -> Tensor:
     """Apply T5's unscaled attention, [B, N, d].
 
     Args:

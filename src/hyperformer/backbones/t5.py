@@ -31,7 +31,7 @@ from transformers import (
 from hyperformer.backbones import layers, loading, t5_layers
 from hyperformer.backbones.base import Answers, GenerativeBackbone
 from hyperformer.backbones.packing import Packing
-from hyperformer.backbones.scoring import TriePlan, attend
+from hyperformer.backbones.scoring import TriePlan, attend_to_states
 from hyperformer.backbones.t5_graph import T5Graph
 from hyperformer.backbones.t5_layers import EncodedSource
 from hyperformer.backbones.t5_tokenizers import build_byte_tokenizer
@@ -168,7 +168,7 @@ class T5Backbone(GenerativeBackbone):
         labels = batch["labels"]  # [B, T]
         states, packing = self._encode(batch["input_ids"], batch["attention_mask"])
         targets = Packing((labels != IGNORED).long(), like=packing)
-        source = EncodedSource(states, packing)
+        source = EncodedSource(states, packing, targets, self.t5.config.d_kv)
         hidden = self._run_stack(self.t5.decoder, targets.pack(self._shift_right(labels)), targets, source)
         with torch.autocast(labels.device.type, enabled=False):
             if self.t5.config.tie_word_embeddings:
@@ -201,9 +201,13 @@ class T5Backbone(GenerativeBackbone):
             if self_attention.SelfAttention.has_relative_attention_bias:  # T5's first block, every block of UMT5
                 bias = plan.bias(self_attention.SelfAttention)
             normed = self_attention.layer_norm(hidden)
-            hidden = hidden + self_attention.dropout(attend(self_attention.SelfAttention, normed, normed, bias))
+            hidden = hidden + self_attention.dropout(
+                attend_to_states(self_attention.SelfAttention, normed, normed, bias)
+            )
             normed = cross_attention.layer_norm(hidden)
-            hidden = hidden + cross_attention.dropout(attend(cross_attention.EncDecAttention, normed, encoded, padding))
+            hidden = hidden + cross_attention.dropout(
+                attend_to_states(cross_attention.EncDecAttention, normed, encoded, padding)
+            )
             hidden = hidden + feed_forward.dropout(feed_forward.DenseReluDense(feed_forward.layer_norm(hidden)))
         return decoder.final_layer_norm(hidden)
 

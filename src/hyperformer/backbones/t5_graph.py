@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from hyperformer.backbones.graph_parts import Adapter, collect_outputs
 from hyperformer.backbones.heads import MASKED_LOGIT
-from hyperformer.backbones.scoring import TriePlan, attend
+from hyperformer.backbones.scoring import TriePlan, attend_to_states
 from hyperformer.backbones.trie import Trie
 from hyperformer.core.types import Scoring
 
@@ -220,7 +220,7 @@ class T5Graph(nn.Module):
         start = decoder.block[0].layer[0]
         hidden = decoder.embed_tokens(tokens).unsqueeze(0)  # [1, N, d]
         normed = start.layer_norm(hidden)
-        hidden = hidden + start.dropout(attend(start.SelfAttention, normed, normed, biases[0]))
+        hidden = hidden + start.dropout(attend_to_states(start.SelfAttention, normed, normed, biases[0]))
         self.register_buffer("first", hidden)
         self.register_buffer("queries", first.across.compute_queries(hidden))
         first.across.drop_query_weights()

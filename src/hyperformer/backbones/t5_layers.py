@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hyperformer.backbones.activations import get_activation
 from hyperformer.backbones.heads import MASKED_LOGIT
 from hyperformer.backbones.layers import (
-    Linear,
+    LinearLayers,
     attend,
     finish,
-    get_activation,
     join_heads,
     mask_bias,
     rms_norm,
@@ -28,30 +28,35 @@ class EncodedSource:
     Args:
         states: the hidden states, [S, d].
         packing: their places.
+        targets: the places of the decoder's tokens.
+        size: size dk of an attention head.
 
     Attributes:
-        groups: the hidden states of each group, [b, L, d].
+        groups: the hidden states of each group, [b, L, d], if `attend_to_source` absorbs the key and value weights;
+            otherwise None.
         biases: for each group, the bias that masks padding, [b, 1, L]; None if there is no padding.
     """
 
-    def __init__(self, states: Tensor, packing: Packing) -> None:
+    def __init__(self, states: Tensor, packing: Packing, targets: Packing, size: int) -> None:
         self.states, self.packing = states, packing
-        self.groups = packing.pad(states)
+        self.groups = packing.pad(states) if is_absorbed(packing, targets, size) else None
         self.biases = [mask_bias(group.mask, states.dtype) for group in packing.groups]
 
-    def is_absorbed(self, targets: Packing, size: int) -> bool:
-        """Return whether `attend_to_source` has fewer products if it absorbs the key and value weights.
 
-        Args:
-            targets: the places of the decoder's tokens.
-            size: size dk of an attention head.
-        """
-        length = len(self.packing) / len(self.packing.lengths)  # mean number of tokens of a source
-        return len(targets) * (length + size) < len(self.packing) * size
+def is_absorbed(source: Packing, targets: Packing, size: int) -> bool:
+    """Return whether attention to the source has fewer products if it absorbs the key and value weights.
+
+    Args:
+        source: the places of the source's tokens.
+        targets: the places of the decoder's tokens.
+        size: size dk of an attention head.
+    """
+    length = len(source) / len(source.lengths)  # mean number of tokens of a source
+    return len(targets) * (length + size) < len(source) * size
 
 
 def compute_block(
-    linear: Linear,
+    linear: LinearLayers,
     block: Any,
     hidden: Tensor,
     packing: Packing,
@@ -83,7 +88,7 @@ def compute_block(
     return hidden + finish(layer.dropout, fed, packing)
 
 
-def feed_forward(linear: Linear, dense: Any, hidden: Tensor) -> Tensor:
+def feed_forward(linear: LinearLayers, dense: Any, hidden: Tensor) -> Tensor:
     """Compute act(x wi) wo or, with a gate, (act(x wi_0) · (x wi_1)) wo, [N, d]."""
     activation = get_activation(dense.act)
     if hasattr(dense, "wi_0"):
@@ -94,7 +99,9 @@ def feed_forward(linear: Linear, dense: Any, hidden: Tensor) -> Tensor:
     return linear(dense.dropout(inner), dense.wo)
 
 
-def attend_to_source(linear: Linear, attention: Any, hidden: Tensor, packing: Packing, source: EncodedSource) -> Tensor:
+def attend_to_source(
+    linear: LinearLayers, attention: Any, hidden: Tensor, packing: Packing, source: EncodedSource
+) -> Tensor:
     """Compute the attention of the decoder's tokens to the source, [N, H · dk].
 
     With few target tokens, the key and value weights are absorbed: keys and values are not computed for every token of
@@ -111,7 +118,7 @@ def attend_to_source(linear: Linear, attention: Any, hidden: Tensor, packing: Pa
     heads, size, p, training = attention.n_heads, attention.key_value_proj_dim, attention.dropout, attention.training
     q = linear(hidden, attention.q).unflatten(1, (heads, size))  # [N, H, dk]
     attended = []
-    if source.is_absorbed(packing, size):
+    if source.groups is not None:
         k, v = (
             linear.convert(q.dtype, layer)[0].unflatten(0, (heads, size))  # [H, dk, d]
             for layer in (attention.k, attention.v)

@@ -11,10 +11,14 @@ from encoders import ROWS as ENCODER_ROWS
 from encoders import build_model as build_encoder
 from encoders import make_batch, save_backbone
 from torch.nn import functional as F
+from transformers.models.bert.modeling_bert import BertSelfAttention
+from transformers.models.t5.modeling_t5 import T5LayerNorm
 
-from hyperformer.backbones import layers, packing, t5_layers
-from hyperformer.backbones.layers import Linear
+from hyperformer.backbones import dropout, layers, packing, t5_layers
+from hyperformer.backbones.encoder_graph import compute_token_types
+from hyperformer.backbones.layers import LinearLayers
 from hyperformer.backbones.packing import Packing
+from hyperformer.core.types import AdapterWeights
 from hyperformer.model.multi_task import MultiTaskModel
 
 LENGTHS = [3, 9, 1, 9, 4, 12, 8]
@@ -86,7 +90,7 @@ def test_padding_has_no_gradient(mask, kind):
 
 
 def test_a_chunk_has_the_weights_of_its_task(mask, monkeypatch):
-    monkeypatch.setattr(packing, "CHUNK", 5)
+    monkeypatch.setattr(packing, "MIN_CHUNK", 5)
     chunks = Packing(mask, TASKS).chunks
     assert chunks.tasks.tolist() == [0] * 3 + [2] * 7
     weights = torch.randn(3, 2, 4)
@@ -130,7 +134,7 @@ def test_every_layout_has_the_same_losses_and_gradients(model, layout, monkeypat
         divide = packing._divide
         monkeypatch.setattr(packing, "_divide", lambda lengths, whole: divide(lengths, True))
     elif layout == "small chunks":
-        monkeypatch.setattr(packing, "CHUNK", 3)
+        monkeypatch.setattr(packing, "MIN_CHUNK", 3)
     else:
         monkeypatch.setattr(layers, "attend", layers.attend_fused)
         monkeypatch.setattr(t5_layers, "attend", layers.attend_fused)
@@ -140,10 +144,40 @@ def test_every_layout_has_the_same_losses_and_gradients(model, layout, monkeypat
         torch.testing.assert_close(gradient, expected[name], rtol=1e-4, atol=1e-6)
 
 
+def test_dropout_is_where_transformers_has_it(model, monkeypatch):
+    """Each dropout multiplies by a number that depends on its probability, instead of dropping elements."""
+
+    def scale(x: torch.Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> torch.Tensor:
+        return x * (1.0 - p) if training else x
+
+    monkeypatch.setattr(F, "dropout", scale)
+    monkeypatch.setattr(dropout, "dropout", scale)
+    monkeypatch.setattr(layers, "dropout", scale)
+    _, tensors = batch_of(model)
+    model.train()
+    mask = tensors["attention_mask"]
+    if hasattr(model.backbone, "t5"):
+        got = model.backbone.loss(tensors, 0.0)
+        logits, labels = model.backbone.t5(**tensors).logits, tensors["labels"]
+        wanted = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none").sum(1) / (labels >= 0).sum(1)
+    else:
+        encoder = model.backbone.encoder
+        for block in encoder.encoder.layer:
+            block.attention.self.__class__ = BertSelfAttention  # with its own call of dropout
+        types = compute_token_types(tensors["input_ids"], model.backbone._separator)
+        hidden = encoder(tensors["input_ids"], mask, types).last_hidden_state
+        wanted = (hidden * mask.unsqueeze(2)).sum(1) / mask.sum(1, keepdim=True)
+        got = model.backbone.embed(tensors["input_ids"], mask)
+    torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-5)
+    model.eval()
+    plain = model.backbone.embed(tensors["input_ids"], mask)
+    assert not torch.allclose(plain, model.train().backbone.embed(tensors["input_ids"], mask), rtol=1e-2)
+
+
 @pytest.mark.parametrize("absorbed", [True, False])
 def test_attention_to_the_source_is_that_of_transformers(make_model, absorbed, monkeypatch):
     model = make_model(method="fine_tuning_multi_task").eval()
-    monkeypatch.setattr(t5_layers.EncodedSource, "is_absorbed", lambda *_: absorbed)
+    monkeypatch.setattr(t5_layers, "is_absorbed", lambda *_: absorbed)
     task_ids, tensors = batch_of(model)
     losses = model.row_losses(task_ids, tensors)
     got = gradients(model, losses)
@@ -155,7 +189,10 @@ def test_attention_to_the_source_is_that_of_transformers(make_model, absorbed, m
         torch.testing.assert_close(got[name], gradient, rtol=1e-3, atol=1e-5)
 
 
-def test_bf16_has_nearly_the_losses_and_gradients_of_float32(model):
+@pytest.mark.parametrize("method", ["adapters", "fine-tuning"])
+def test_bf16_has_nearly_the_losses_and_gradients_of_float32(model, method):
+    if method == "fine-tuning":
+        model.backbone.requires_grad_(True)
     task_ids, tensors = batch_of(model)
     losses = model.row_losses(task_ids, tensors)
     expected = gradients(model, losses)
@@ -166,11 +203,47 @@ def test_bf16_has_nearly_the_losses_and_gradients_of_float32(model):
     assert not torch.equal(half, losses)
     for name, gradient in gradients(model, half).items():
         assert gradient.dtype == torch.float32
+        if expected[name].norm() < 1e-5:  # keys' biases have none
+            continue
         assert F.cosine_similarity(gradient.flatten(), expected[name].flatten(), dim=0) > 0.98, name
 
 
+def test_recomputed_blocks_have_the_same_gradients_in_bf16(model):
+    task_ids, tensors = batch_of(model)
+    model.train()
+
+    def step() -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = model.row_losses(task_ids, tensors)
+        return gradients(model, losses)
+
+    stored = step()
+    model.backbone.enable_gradient_checkpointing()
+    for name, gradient in step().items():
+        assert torch.equal(gradient, stored[name]), name
+
+
+def test_one_task_with_infinite_weights_changes_no_other_row(model):
+    task_ids, tensors = batch_of(model)
+    method = model.method
+    weights = method.weights
+
+    def with_infinity(present: torch.Tensor) -> AdapterWeights:
+        generated = weights(present)
+        generated.down[present == task_ids[0]] = torch.inf
+        return generated
+
+    expected = model.row_losses(task_ids, tensors)
+    method.weights = with_infinity
+    losses = model.row_losses(task_ids, tensors)
+    other = task_ids != task_ids[0]
+    assert not losses[~other].isfinite().any()
+    torch.testing.assert_close(losses[other], expected[other])
+
+
 def test_frozen_weights_are_converted_once_and_again_when_they_change():
-    linear, layer = Linear(), torch.nn.Linear(3, 2).requires_grad_(False)
+    linear, layer = LinearLayers(), torch.nn.Linear(3, 2).requires_grad_(False)
     first, _ = linear.convert(torch.bfloat16, layer)
     assert linear.convert(torch.bfloat16, layer)[0] is first
     assert not copy.deepcopy(linear)._converted
@@ -184,8 +257,6 @@ def test_frozen_weights_are_converted_once_and_again_when_they_change():
 
 
 def test_the_rms_norm_is_t5s():
-    from transformers.models.t5.modeling_t5 import T5LayerNorm
-
     norm = T5LayerNorm(6)
     torch.nn.init.normal_(norm.weight)
     x = torch.randn(4, 6, requires_grad=True)
