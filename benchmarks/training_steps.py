@@ -220,6 +220,7 @@ def authors(_: Path, __: bool) -> Step:
         package = types.ModuleType(name)  # without the package's own imports, some of which no longer exist
         package.__path__ = [str(Path(sys.path[0], *name.split(".")))]
         sys.modules[name] = package
+    torch.optim.lr_scheduler.SAVE_STATE_WARNING = ""  # type: ignore[attr-defined]  # transformers 3.5.1 imports it
     configuration = importlib.import_module("hyperformer.third_party.models.configuration_t5")
     sys.modules["hyperformer.third_party.models"].T5Config = configuration.T5Config  # type: ignore[attr-defined]
     settings = importlib.import_module("hyperformer.adapters").MetaAdapterConfig()
