@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: milliseconds by kind of work, beside the least that the machine allows.
+"""Measure the milliseconds of a training step by kind of work, beside the least that the machine allows.
 
     python benchmarks/step_profile.py                    # t5-small's size and MiniLM's, in float32 and bf16
 
