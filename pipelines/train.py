@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from kedro.pipeline import Node, Pipeline
 
@@ -32,7 +33,7 @@ def train_model(
     resume_states: Path,
     curves: Path,
     threads: int | None,
-) -> tuple[Callable[[Path], None], list[dict[str, float]]]:
+) -> tuple[Callable[[Path], None], list[dict[str, Any]]]:
     """Train the configured method on all tasks."""
     from hyperformer.training import train
 

@@ -50,8 +50,8 @@ class MLflowLogger:
             mlflow.log_metrics(dict(_flatten(data)))
         elif dataset_name == "history":
             for line in data:
-                values = {f"curve.{_clean_name(name)}": value for name, value in line.items() if name != "step"}
-                mlflow.log_metrics(values, step=int(line["step"]))
+                values = {name: value for name, value in line.items() if name != "step"}
+                mlflow.log_metrics(dict(_flatten(values, "curve.")), step=int(line["step"]))
         elif dataset_name in ARTIFACTS:
             path = get_path(self._catalog[dataset_name])
             if dataset_name == "figures":

@@ -24,15 +24,16 @@ Metrics = dict[str, float]
 
 
 def compute_metrics(task: Task, rows: Rows, answers: Sequence[Answer]) -> Metrics:
-    """Compute the task's metrics in percent, and their `mean`.
+    """Compute the task's metrics in percent, and their `mean`; then measures that are no part of the mean.
 
     `collapsed` is 1 if all rows got the same answer although their true answers differ, otherwise 0. If the answers of
     a classification or regression task were generated, `outside` is the number of generated texts that are none of the
-    task's answers; the other metrics count them as wrong.
+    task's answers; the other metrics count them as wrong. `auc` is described in `Classification.measure_ranking`.
     """
     truths = [task.read_label(row) for row in rows]
     result = task.compute_metrics(truths, [task.to_prediction(answer) for answer in answers])
     result["mean"] = float(np.mean(list(result.values())))
+    result.update(task.measure_ranking(truths, answers))
     result["collapsed"] = float(_count_distinct(task, answers) == 1 < len(set(truths)))
     if task.answers and not any(answer.probabilities for answer in answers):
         result["outside"] = float(sum(answer.label not in task.answers for answer in answers))

@@ -58,7 +58,32 @@ def always_yes(task: str, rows: Sequence[Mapping[str, Any]]) -> list[Answer]:
 def test_metrics_are_in_percent_with_their_mean() -> None:
     task = make_pair_task(metrics=["accuracy", "f1"])
     results = evaluation.compute_metrics(task, ROWS, always_yes("t", ROWS))
-    assert results == pytest.approx({"accuracy": 100 / 3, "f1": 50.0, "mean": (100 / 3 + 50) / 2, "collapsed": 1.0})
+    expected = {"accuracy": 100 / 3, "f1": 50.0, "mean": (100 / 3 + 50) / 2, "auc": 50.0, "collapsed": 1.0}
+    assert results == pytest.approx(expected)
+
+
+def answer_with(*probabilities: float) -> list[Answer]:
+    """Answer with these probabilities of yes, the second label."""
+    return [Answer("yes" if p >= 0.5 else "no", {"no": 1 - p, "yes": p}) for p in probabilities]
+
+
+def test_the_area_under_the_curve_is_the_share_of_pairs_in_the_right_order() -> None:
+    task = make_pair_task(metrics=["matthews"])
+    rows = Dataset.from_dict({"first": list("abcde"), "second": list("abcde"), "label": [1, 1, 0, 0, 0]})
+    results = evaluation.compute_metrics(task, rows, answer_with(0.4, 0.2, 0.3, 0.1, 0.1))
+    assert results["matthews"] == results["mean"] == 0.0  # no row has a probability of 0.5
+    assert results["auc"] == pytest.approx(100 * 5 / 6)
+
+
+def test_only_two_labels_with_probabilities_and_a_metric_with_a_threshold_have_an_area_under_the_curve() -> None:
+    answers = answer_with(0.4, 0.2, 0.3)
+    three = {"labels": {0: "no", 1: "yes", 2: "maybe"}}
+    assert "auc" in evaluation.compute_metrics(make_pair_task(metrics=["f1"]), ROWS, answers)
+    for task in (make_pair_task(metrics=["accuracy"]), make_pair_task(metrics=["f1"], **three)):
+        assert "auc" not in evaluation.compute_metrics(task, ROWS, answers)
+    generated = [Answer(answer.label, {}) for answer in answers]
+    assert "auc" not in evaluation.compute_metrics(make_pair_task(metrics=["f1"]), ROWS, generated)
+    assert "auc" not in evaluation.compute_metrics(make_pair_task(metrics=["f1"]), ROWS.select([0, 0]), answers[:2])
 
 
 def test_equal_answers_to_rows_of_equal_labels_are_no_collapse() -> None:

@@ -9,6 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from hyperformer.data.splits import prepare
+from hyperformer.methods.learning_rates import SharedAdapterMultipliers
 from hyperformer.preflight.settings import check_settings
 from hyperformer.settings import DataSettings, Settings
 from hyperformer.tasks import Task, make_tasks
@@ -91,6 +92,9 @@ def test_the_method_and_its_sizes_are_the_papers(settings: Settings) -> None:
         "layer_norm": "conditional",
         "head": "generated",
         "share_layers": True,
+        "embeddings": "concatenated",
+        "shared_adapter": False,
+        "learning_rate_multipliers": dict.fromkeys(SharedAdapterMultipliers.model_fields, 1.0),
     }
 
 

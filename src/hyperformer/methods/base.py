@@ -43,8 +43,10 @@ class Method(nn.Module, ABC):
         activation: transformers' name of the adapters' activation function; without effect if there are no sites.
         trains_backbone: whether the whole backbone is trained, instead of only its layer norms.
         task_specific: possible names of task-specific tensors; such a tensor has one entry per task, [t, …].
+        main_kind: kind of the parameters that have no field in `learning_rate_multipliers`.
     """
 
+    main_kind: ClassVar[str]
     trains_backbone: ClassVar[bool] = False
     task_specific: ClassVar[tuple[str, ...]] = ("heads.weight", "heads.bias")
     sites: list[Site]
@@ -55,6 +57,7 @@ class Method(nn.Module, ABC):
         self, settings: Any, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0
     ) -> None:
         super().__init__()
+        self._multipliers: dict[str, float] = dict(settings.learning_rate_multipliers)
         self.heads = TrainedHeads(len(tasks), head_rows, width) if head_rows else None
 
     @abstractmethod
@@ -68,3 +71,42 @@ class Method(nn.Module, ABC):
     def task_specific_names(self) -> list[str]:
         """Return the names of the task-specific tensors, [t, …]; all other tensors are shared by the tasks."""
         return [name for name, _ in self.named_parameters() if name in self.task_specific]
+
+    @property
+    def backbone_kind(self) -> str:
+        """The kind of the backbone's trained parameters."""
+        return "backbone" if self.trains_backbone else "layer_norms"
+
+    def parameter_kind(self, name: str) -> str:
+        """Return the kind of one of the method's parameters: a field of `learning_rate_multipliers`, or `main_kind`."""
+        return "heads" if name.startswith("heads.") else self.main_kind
+
+    def multiplier(self, kind: str) -> float:
+        """Return the factor on the learning rate of a kind of parameters."""
+        return self._multipliers.get(kind, 1.0)
+
+    def offset_names(self) -> list[str]:
+        """Return the names of parameters that start at 0, so that a task starts with the adapter that all share."""
+        return []
+
+    def diagnose(self) -> dict[str, float]:
+        """Measure by how much the adapters of the tasks differ; empty if the method has no task-specific adapters.
+
+        Returns:
+            `task_share`: the share of the variation between tasks in the squared weights of the adapters' projections,
+            from 0 to 1; see `compute_task_share`. Hypernetworks add further measures.
+        """
+        return {}
+
+
+@torch.no_grad()
+def compute_task_share(weights: AdapterWeights) -> float:
+    """Compute the task-specific share of the adapters' projections `down` and `up`, from 0 to 1.
+
+    It is Σ|w - mean over tasks|² / Σ|w|², summed over tasks, sites and weights: 0 if the tasks' adapters are equal, and
+    (n - 1) / n if those of n tasks are independent.
+    """
+    tensors = (weights.down, weights.up)
+    total = sum(float(tensor.square().sum()) for tensor in tensors)
+    deviation = sum(float((tensor - tensor.mean(0)).square().sum()) for tensor in tensors)
+    return deviation / total if total else 0.0

@@ -21,7 +21,7 @@ from hyperformer.core.types import Answer, HeadWeights, Scores, Scoring, Source
 from hyperformer.model import saving
 from hyperformer.model.checkpoint import Checkpoint, damaged_error, read_checkpoint
 from hyperformer.model.inference import run_batches
-from hyperformer.model.tensors import restore
+from hyperformer.model.tensors import ParameterGroup, restore
 from hyperformer.settings import BackboneSettings, EvaluationSettings, MethodSettings, Tasks
 from hyperformer.tasks import Task
 
@@ -78,6 +78,16 @@ class MultiTaskModel(nn.Module):
         copied.group = list(group)
         copied.members = torch.tensor(list(map(list(self.tasks).index, group)), device=self.members.device)
         return copied
+
+    def parameter_groups(self) -> list[ParameterGroup]:
+        """Return the trained parameters by kind; those of the method's main kind are first."""
+        method, kinds = self.method, dict[str, list[nn.Parameter]]({self.method.main_kind: []})
+        for name, parameter in self.named_parameters():
+            scope, _, rest = name.partition(".")
+            if parameter.requires_grad:
+                kind = method.parameter_kind(rest) if scope == "method" else method.backbone_kind
+                kinds.setdefault(kind, []).append(parameter)
+        return [ParameterGroup(kind, method.multiplier(kind), group) for kind, group in kinds.items() if group]
 
     def task_id(self, task: str) -> int:
         """Return the id of a task in batches, its index in the group.

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from hyperformer.core.errors import HyperFormerError
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Trained parameters of one kind, with a factor on the learning rate."""
+
+    kind: str
+    multiplier: float
+    parameters: Sequence[nn.Parameter]
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ MAX_CHARACTERS = 300
 SECTIONS = {
     "How good are the test scores?": "scores.html.jinja",
     "Was training long enough?": "learning.html.jinja",
+    "Do the tasks have different adapters?": "diagnostics.html.jinja",
     "Which mistakes does it make?": "mistakes.html.jinja",
     "Are its probabilities calibrated?": "calibration.html.jinja",
     "Which tasks have similar embeddings?": "similarity.html.jinja",

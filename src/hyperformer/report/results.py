@@ -39,7 +39,7 @@ def list_behind(summary: Summary) -> list[str]:
 
 
 def list_notes(summary: Summary) -> list[str]:
-    """Return a sentence for each note on a baseline or on the rows that the baselines of a task use."""
+    """Return a sentence for each note on the model, on a baseline or on the rows that the baselines of a task use."""
     return [f"{score.name}, {subject}: {note}." for score in summary.scores for subject, note in score.notes.items()]
 
 

@@ -34,8 +34,10 @@ class Run:
     """Row counts by task and split."""
     parameters: Mapping[str, float]
     """Parameter counts, as `hyperformer.model.counts.count_parameters` returns them."""
-    history: Sequence[Mapping[str, float]]
-    """Validations in the order of their `step`, each with the scores of the tasks and their `mean`, in percent."""
+    history: Sequence[Mapping[str, Any]]
+    """Validations in the order of their `step`, each with the scores of the tasks and their `mean`, in percent, and
+    `diagnostics` of the weights.
+    """
     bundles: Path
     """Folder of exported bundles."""
     predictions: Path

@@ -15,6 +15,7 @@ from hyperformer.core import manifest
 from hyperformer.core.manifest import Manifest
 from hyperformer.evaluation import standard_error
 from hyperformer.report import statistics
+from hyperformer.report.diagnostics import Diagnostics, summarize_diagnostics
 from hyperformer.report.run import Run
 from hyperformer.report.statistics import Calibration, ConfusionMatrix, Similarity, ValueGroup
 from hyperformer.tasks import Task
@@ -62,7 +63,7 @@ class TaskScore(Score):
     outside: int
     """Number of predictions that are not answers of the task."""
     notes: Mapping[str, str]
-    """Notes on baselines, by the name of the baseline or split."""
+    """Notes, by the name of the baseline or split, or `model`."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,7 @@ class Learning:
     """The mean over tasks, then the validated tasks."""
     minimum: float
     """Lower end of the axis that all curves share, in percent."""
+    diagnostics: Diagnostics | None
 
     @property
     def rising(self) -> tuple[str, ...]:
@@ -231,7 +233,9 @@ def summarize(run: Run) -> Summary:
 
 def _summarize_score(run: Run, name: str, task: Task) -> TaskScore:
     result, rows = run.metrics["test"][name], run.counts[name]["test"]["rows"]
-    notes = run.baselines.get("notes", {}).get(name, {})
+    notes: dict[str, str] = dict(run.baselines.get("notes", {}).get(name, {}))
+    if "auc" in result:
+        notes["model"] = f"the area under the ROC curve is {result['auc']:.1f} (chance: 50)"
     scores = run.baselines["test"][name]
     baselines = {kind: scores[kind]["mean"] for kind in BASELINES if kind in scores}
     if "tfidf" in baselines and "overlap" not in notes:
@@ -269,9 +273,8 @@ def _summarize_learning(run: Run) -> Learning:
         values = tuple(line[name] for line in run.history)
         curves.append(Curve(name, values, int(np.argmax(values))))
     lowest = min(min(curve.values) for curve in curves)
-    return Learning(
-        tuple(line["step"] for line in run.history), tuple(curves), minimum=min(90.0, 10.0 * (lowest // 10.0))
-    )
+    steps, diagnostics = tuple(line["step"] for line in run.history), summarize_diagnostics(run.history)
+    return Learning(steps, tuple(curves), min(90.0, 10.0 * (lowest // 10.0)), diagnostics)
 
 
 def _summarize_predictions(run: Run, task: Task) -> Predictions:

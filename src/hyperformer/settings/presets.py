@@ -15,7 +15,7 @@ Preset = Literal["encoder", "t5"]
 T5_MODEL_TYPES = ("t5", "mt5", "umt5")
 """Values of transformers' `model_type` with the preset `t5`; all others have the preset `encoder`."""
 HYPERNETWORK_METHODS = ("hyperformer_plus_plus", "hyperformer")
-ADAPTER_METHODS = (*HYPERNETWORK_METHODS, "adapters_multi_task", "adapters_per_task")
+ADAPTER_METHODS = (*HYPERNETWORK_METHODS, "adapters_multi_task", "adapters_per_task", "shared_adapter")
 
 LIBRARY: Mapping[str, Any] = {
     "seed": 0,
@@ -29,6 +29,7 @@ LIBRARY: Mapping[str, Any] = {
         },
         "adapters_multi_task": {},
         "adapters_per_task": {},
+        "shared_adapter": {},
         "fine_tuning_multi_task": {},
         "fine_tuning_per_task": {},
     },

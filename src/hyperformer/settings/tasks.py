@@ -123,7 +123,11 @@ def _parse_task(value: Any) -> Any:
     return TASK_SETTINGS[kind].model_validate(present)
 
 
-RESERVED_KEYS = {"mean": "the mean over tasks", "step": "the training step"}
+RESERVED_KEYS = {
+    "diagnostics": "measures of the weights",
+    "mean": "the mean over tasks",
+    "step": "the training step",
+}
 """Names in the metrics and the history of a training run that stand beside the names of tasks."""
 RESERVED_FILES = (BASE, GRAPH, f"{GRAPH}.data", MANIFEST, TOKENIZER, "work.json")
 """Names of files that stand beside the folders of tasks, or mark a folder as the bundle of a task.

@@ -20,7 +20,8 @@ class TransferSettings(LoopSettings):
     initialize_from: Literal["nearest", "mean", "random"] = "nearest"
     """Initial task-specific weights of a new task (its embedding; for Adapters†, its adapters). `nearest`: the weights
     of the trained task with the lowest loss on the new task's rows, or `mean` if that loss is not lower than that of
-    guessing; `mean`: the mean of all trained tasks' weights; `random`: new random weights.
+    guessing; `mean`: the mean of all trained tasks' weights and, if the method adds generated weights to a shared
+    adapter, no such addition; `random`: new random weights.
     """
     train: Literal["all", "task_specific"] = "all"
     """Weights to train: all that the method trains, or only the task-specific ones."""

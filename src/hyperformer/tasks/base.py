@@ -84,6 +84,10 @@ class Task(ABC):
         label = self.answers.index(answer) if self.answers else None
         return Example(self.name, text.render(self.settings.text, row, self.missing), answer, label)
 
+    def measure_ranking(self, truths: Sequence[Any], answers: Sequence[Answer]) -> dict[str, float]:
+        """Measure how well the probabilities rank the rows, in percent; empty if the task has no such measure."""
+        return {}
+
     def compute_metrics(self, truths: Sequence[Any], predictions: Sequence[Any]) -> dict[str, float]:
         """Return the metrics of the task, in percent."""
         return {

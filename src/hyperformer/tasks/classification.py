@@ -195,5 +195,17 @@ class Classification(Task):
         """Return the index of the answer's label, or `OUTSIDE`."""
         return self.answers.index(answer.label) if answer.label in self.answers else OUTSIDE
 
+    def measure_ranking(self, truths: Sequence[int], answers: Sequence[Answer]) -> dict[str, float]:
+        """Return `auc`, the area under the ROC curve, for two labels and a metric that depends on a threshold.
+
+        It shows whether a task with a Matthews correlation or an F1 near 0 ranks its rows well: 50 is chance.
+        """
+        from sklearn.metrics import roc_auc_score
+
+        if len(self.answers) != 2 or not {"f1", "matthews"} & {*self.settings.metrics} or len(set(truths)) < 2:
+            return {}
+        scores = [answer.probabilities.get(self.answers[1]) for answer in answers]
+        return {} if None in scores else {"auc": 100.0 * float(roc_auc_score(truths, scores))}
+
 
 register_task("classification", ClassificationSettings, Classification)

@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from hyperformer.model.tensors import ParameterGroup
+
 
 @dataclass(frozen=True)
 class TrainingRow:
@@ -24,11 +26,11 @@ class TrainingJob:
     """The model and the batches of a training loop.
 
     Attributes:
-        model: its parameters that require gradients are trained; its forward takes collated tensors and returns
-            {"row_losses": [B]}.
+        model: its forward takes collated tensors and returns {"row_losses": [B]}.
         rows: returns the rows of a step's batch, a pure function of the step.
         collate: converts rows to the model's input tensors.
         tasks: names of the tasks; the `task` of a row is an index in it.
+        groups: the parameters to train, by kind.
         count_passes: returns each task's number of passes over its rows in the first steps; None if nobody asks.
     """
 
@@ -36,6 +38,7 @@ class TrainingJob:
     rows: Callable[[int], list[TrainingRow]]
     collate: Callable[[Sequence[TrainingRow]], dict[str, Tensor]]
     tasks: Sequence[str]
+    groups: Sequence[ParameterGroup]
     count_passes: Callable[[int], dict[str, float]] | None = None
 
 

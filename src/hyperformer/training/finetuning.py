@@ -8,6 +8,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -20,6 +21,7 @@ from hyperformer.core.cpus import use_threads
 from hyperformer.core.files import is_damage
 from hyperformer.data.storage import Rows, Writer, read_first_rows, stream_rows
 from hyperformer.data.tokens import read_tokens, write_tokens
+from hyperformer.methods.diagnostics import COLLAPSED_SHARE, is_collapsed
 from hyperformer.model.checkpoint import TrainingRecord
 from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.model.task_models import TaskModels
@@ -33,10 +35,11 @@ from hyperformer.training.sampling import compute_task_shares, raise_shares
 from hyperformer.training.schedule import ScheduledSettings, count_steps, schedule_training
 from hyperformer.training.states import compute_fingerprint, damaged_file_error, lock_states, prepare_state
 from hyperformer.training.trainer import run_loop
-from hyperformer.training.validation import BEST, HISTORY, BestCheckpoint, read_history
+from hyperformer.training.validation import BEST, DIAGNOSTICS, HISTORY, BestCheckpoint, read_history
 
 log = logging.getLogger(__name__)
 
+COLLAPSE_ADVICE = "Set the method's shared_adapter and embeddings: product (docs/methods.md), or train longer."
 CHUNK_ROWS = 1000  # rows that are encoded at once
 
 
@@ -88,7 +91,7 @@ def train(
     states: Path,
     curves: Callable[[], Curve] | None = None,
     threads: int | None = None,
-) -> tuple[Writer, list[dict[str, float]]]:
+) -> tuple[Writer, list[dict[str, Any]]]:
     """Train the method's models, resuming an interrupted run of the same settings, rows, threads and code.
 
     If a method trains several models, the steps, the warm-up steps and the steps between validations of each model are
@@ -110,8 +113,8 @@ def train(
 
     Returns:
         A function that writes a checkpoint, with the tensors of each model at its best mean validation metric; and a
-        dictionary for each validation, with its `step` and, in percent, its `mean` and every task's mean metric. The
-        n-th validations of several models are merged into one.
+        dictionary for each validation, with its `step`, in percent its `mean` and every task's mean metric, and
+        `diagnostics` of the weights. The n-th validations of several models are merged into one, without diagnostics.
 
     Raises:
         HyperFormerError: if the loss or a weight is no longer finite, a process fails, another run uses `states`, a
@@ -200,19 +203,28 @@ def _fit_model(
         model.backbone.enable_gradient_checkpointing()
     best = BestCheckpoint(model, validation, training, state, curve)
     job = build_mixture_job(model, mixture, training, run.seed)
-    if not run_loop(job, training, run.seed, state, [best], training.evaluate_every, curve, best.is_finished):
+    callbacks = [best.sizes, best]
+    if not run_loop(job, training, run.seed, state, callbacks, training.evaluate_every, curve, best.is_finished):
         best.show()
     if get_rank() == 0:
-        steps = int(read_history(state / HISTORY)[-1]["step"])  # the last step, which is always validated
+        last = read_history(state / HISTORY)[-1]  # the last step is always validated
+        if is_collapsed(last[DIAGNOSTICS]):
+            log.warning(
+                "the tasks have nearly the same adapter: %.1f %% of it is task-specific; expected at least %.0f %%. %s",
+                *(100 * last[DIAGNOSTICS]["task_share"], 100 * COLLAPSED_SHARE, COLLAPSE_ADVICE),
+            )
+        steps = int(last["step"])
         write_record(state, TrainingRecord.of(steps, run.threads, count_passes(job, steps)))
 
 
-def _merge_histories(histories: Sequence[list[dict[str, float]]]) -> list[dict[str, float]]:
+def _merge_histories(histories: Sequence[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Merge the n-th validations of all models into one; a model with fewer validations repeats its last one."""
+    if len(histories) == 1:
+        return histories[0]
     merged = []
     for index in range(max(map(len, histories))):
         lines = [history[min(index, len(history) - 1)] for history in histories]
-        scores = {name: line[name] for line in lines for name in line if name not in ("step", "mean")}
+        scores = {name: line[name] for line in lines for name in line if name not in ("step", "mean", DIAGNOSTICS)}
         step = sum(line["step"] for line in lines)
         merged.append({"step": step, "mean": float(np.mean(list(scores.values()))), **scores})
     return merged

@@ -98,4 +98,4 @@ def build_job(model: MultiTaskModel, tokens: Mapping[str, Rows], sampler: TaskSa
     def count_passes(steps: int) -> dict[str, float]:
         return dict(zip(tokens, sampler.count_passes(steps), strict=True))
 
-    return TrainingJob(model, rows, collate, list(tokens), count_passes)
+    return TrainingJob(model, rows, collate, list(tokens), model.parameter_groups(), count_passes)

@@ -18,6 +18,7 @@ from hyperformer.core.cpus import use_threads
 from hyperformer.core.progress import track
 from hyperformer.core.rng import make_rng
 from hyperformer.data.storage import Rows, Writer, collect_rows
+from hyperformer.model.tensors import ParameterGroup
 from hyperformer.settings import PretrainingSettings
 from hyperformer.training.batches import TrainingJob, TrainingRow
 from hyperformer.training.sampling import group_by_length
@@ -86,9 +87,9 @@ def _pretrain(corpus: Rows, settings: PretrainingSettings, seed: int, state: Pat
 
     size = sum(p.numel() for p in backbone.parameters())
     log.info("pretraining %.2f M parameters, vocabulary %d, on %d rows", size / 1e6, len(tokenizer), len(rows))
-    job = TrainingJob(
-        _LanguageModel(backbone, settings.label_smoothing), _batches(rows, tokenizer, settings, seed), collate, ["text"]
-    )
+    model, batches = _LanguageModel(backbone, settings.label_smoothing), _batches(rows, tokenizer, settings, seed)
+    group = ParameterGroup("backbone", 1.0, list(backbone.parameters()))
+    job = TrainingJob(model, batches, collate, ["text"], [group])
     run_loop(job, settings, seed, state)
 
     def write(folder: Path) -> None:

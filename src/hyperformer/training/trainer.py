@@ -50,6 +50,21 @@ class _Loop(Trainer):
         self._job, self._losses = job, TaskLosses(job.tasks)
         self.first_step = 0
 
+    def create_optimizer(self) -> torch.optim.Optimizer:
+        """Create AdamW with the learning rate of each group of parameters."""
+        if self.optimizer is None:
+            optimizer, options = self.get_optimizer_cls_and_kwargs(self.args)
+            rate = options.pop("lr")
+            groups = [{"params": group.parameters, "lr": rate * group.multiplier} for group in self._job.groups]
+            self.optimizer = optimizer(groups, weight_decay=0.0, **options)
+        return self.optimizer
+
+    def _get_learning_rate(self) -> float:
+        """Return the current learning rate of parameters with the factor 1."""
+        schedule = self.lr_scheduler
+        assert schedule is not None  # training has started
+        return float(self.args.learning_rate * schedule.lr_lambdas[0](schedule.last_epoch))
+
     def get_train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Return a loader of this rank's micro-batches, from step `first_step` on."""
         args = self.args
@@ -218,7 +233,6 @@ def _arguments(settings: LoopSettings, seed: int, state: Path, save_every: int) 
         warmup_steps=settings.warmup_steps,
         lr_scheduler_type="linear",
         optim="adamw_torch",
-        weight_decay=0.0,
         max_grad_norm=1.0,
         gradient_accumulation_steps=settings.gradient_accumulation_steps,
         bf16=uses_bf16(settings.precision),

@@ -54,14 +54,22 @@ def read_trained_checkpoint(settings: TransferSettings) -> Checkpoint:
 
 
 def check_task_specific(settings: TransferSettings, name: str, method: Method) -> None:
-    """Check that the method `name` has task-specific weights if only these are to be trained.
+    """Check that the method `name` has task-specific weights that training changes if only these are to be trained.
 
     Raises:
-        HyperFormerError: if it has none.
+        HyperFormerError: if it has none, or their factor on the learning rate is 0.
     """
-    if settings.train == "task_specific" and not method.task_specific_names():
+    if settings.train != "task_specific":
+        return
+    kinds = {method.parameter_kind(name) for name in method.task_specific_names()}
+    if not kinds:
         raise HyperFormerError(
             f"transfer.train is 'task_specific', but {name} has no task-specific weights on this backbone. Use 'all'."
+        )
+    if not any(map(method.multiplier, kinds)):
+        raise HyperFormerError(
+            f"transfer.train is 'task_specific', but the task-specific weights of {name} ({', '.join(sorted(kinds))}) "
+            "have the factor 0 in the checkpoint's learning_rate_multipliers. Use 'all'."
         )
 
 
@@ -87,7 +95,8 @@ def adapt(
 
     Returns:
         A function that writes the checkpoint of all tasks; and, for each task, the origin of its initial task-specific
-        weights: the name of a trained task, `mean`, `random`, or `shared` if the method has no task-specific weights.
+        weights: the name of a trained task, `mean`, `shared adapter`, `random`, or `shared` if the method has no
+        task-specific weights.
 
     Raises:
         HyperFormerError: if the trained checkpoint cannot be loaded or adapted, a task has fewer rows than `samples`,
@@ -154,7 +163,8 @@ def encode_samples(model: MultiTaskModel, task: str, rows: Path, settings: Trans
 def initialize(model: MultiTaskModel, trained: MultiTaskModel, task: str, tokens: Rows, start: str) -> str:
     """Copy the trained tensors into the model of a new task, and return the origin of its task-specific weights.
 
-    The nearest trained task is used only if its loss is lower than that of guessing; otherwise the mean is used.
+    The nearest trained task is used only if its loss is lower than that of guessing; otherwise the mean is used. If the
+    method adds generated weights to a shared adapter, a task that starts from the mean has the shared adapter alone.
 
     Args:
         model: the new task's model.
@@ -173,8 +183,10 @@ def initialize(model: MultiTaskModel, trained: MultiTaskModel, task: str, tokens
         return "random"
     if start == "nearest" and (nearest := _copy_nearest(model, trained, task, tokens, specific)):
         return nearest
-    _copy_into(model, {name: t.mean(0, keepdim=True) if name in specific else t for name, t in tensors.items()})
-    return "mean"
+    means = {name: t.mean(0, keepdim=True) if name in specific else t for name, t in tensors.items()}
+    offsets = [METHOD_PREFIX + name for name in trained.method.offset_names()]
+    _copy_into(model, {**means, **{name: torch.zeros_like(means[name]) for name in offsets}})
+    return "shared adapter" if offsets else "mean"
 
 
 def _copy_nearest(

@@ -18,6 +18,7 @@ from hyperformer.data.storage import Rows
 from hyperformer.model.multi_task import MultiTaskModel
 from hyperformer.model.tensors import trained_tensors
 from hyperformer.training.callbacks import Curve, check_finite
+from hyperformer.training.diagnostics import GroupSizes
 from hyperformer.training.distributed import all_gather, get_rank
 from hyperformer.training.schedule import ScheduledSettings
 from hyperformer.training.states import damaged_file_error
@@ -28,6 +29,8 @@ BEST = "best.safetensors"
 """File of the tensors with the best validation."""
 HISTORY = "history.json"
 """File of all validations."""
+DIAGNOSTICS = "diagnostics"
+"""Key of a validation's measures of the method's weights (`Method.diagnose`) and of `GroupSizes`."""
 
 
 class BestCheckpoint(TrainerCallback):
@@ -46,8 +49,13 @@ class BestCheckpoint(TrainerCallback):
         curve: Curve | None = None,
     ) -> None:
         self.model, self.validation, self.settings, self.state, self.curve = model, validation, settings, state, curve
+        self.sizes = GroupSizes(model.parameter_groups(), self.is_due)
         path = state / HISTORY
-        self.history: list[dict[str, float]] = read_history(path) if path.is_file() else []
+        self.history: list[dict[str, Any]] = read_history(path) if path.is_file() else []
+
+    def is_due(self, step: int, last: int) -> bool:
+        """Return whether a validation follows after the step."""
+        return step % self.settings.evaluate_every == 0 or step == last
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Drop validations after the step that the run resumes from, and record the others in the curve."""
@@ -61,7 +69,7 @@ class BestCheckpoint(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Validate if it is due; if `patience` is set, stop after that many validations without a better mean."""
-        if state.global_step % self.settings.evaluate_every and state.global_step != state.max_steps:
+        if not self.is_due(state.global_step, state.max_steps):
             return
         check_finite(self.model, state.global_step)
         names = list(self.validation)[args.process_index :: args.world_size]
@@ -74,9 +82,9 @@ class BestCheckpoint(TrainerCallback):
         results = {name: merged[name] for name in self.validation}
         mean = evaluation.average_tasks(results)
         best = max((line["mean"] for line in self.history), default=float("-inf"))
-        self.history.append(
-            {"step": state.global_step, "mean": mean, **{name: result["mean"] for name, result in results.items()}}
-        )
+        scores = {name: result["mean"] for name, result in results.items()}
+        diagnostics = {**self.model.method.diagnose(), **self.sizes.values}
+        self.history.append({"step": state.global_step, "mean": mean, **scores, DIAGNOSTICS: diagnostics})
         collapsed = ", ".join(name for name, result in results.items() if result["collapsed"])
         note = ("  (best)" if mean > best else "") + (f"  one answer only: {collapsed}" if collapsed else "")
         log.info("step %d  validation mean %.2f%s", state.global_step, mean, note)
@@ -102,15 +110,16 @@ class BestCheckpoint(TrainerCallback):
                 save_file(trained_tensors(self.model), new)
         write_text(self.state / HISTORY, json.dumps(self.history))
 
-    def _show(self, line: Mapping[str, float]) -> None:
+    def _show(self, line: Mapping[str, Any]) -> None:
         if self.curve:
-            self.curve(int(line["step"]), {f"validation/{name}": line[name] for name in line if name != "step"})
+            scores = {f"validation/{name}": value for name, value in line.items() if name not in ("step", DIAGNOSTICS)}
+            self.curve(int(line["step"]), scores)
 
 
-def read_history(path: Path) -> list[dict[str, float]]:
+def read_history(path: Path) -> list[dict[str, Any]]:
     """Read the validations that `BestCheckpoint` wrote."""
     try:
-        history: list[dict[str, float]] = json.loads(path.read_text())
+        history: list[dict[str, Any]] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         if not is_damage(error):
             raise

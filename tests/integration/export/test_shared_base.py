@@ -85,11 +85,24 @@ def test_the_graph_uses_standard_operators_and_takes_task_tensors_as_inputs(shar
     assert not any(np.any(onnx.numpy_helper.to_array(tensor)) for tensor in defaults.values())
 
 
-@pytest.mark.parametrize("method", ["adapters_per_task", "adapters_multi_task", "hyperformer"])
+OFFSETS = {"shared_adapter": True, "embeddings": "product", "layer_norm": "conditional_offset"}
+
+
+@pytest.mark.parametrize(
+    ("method", "changes"),
+    [
+        ("adapters_per_task", {}),
+        ("adapters_multi_task", {}),
+        ("shared_adapter", {}),
+        ("hyperformer", {}),
+        ("hyperformer_plus_plus", OFFSETS),
+        ("hyperformer_plus_plus", {**OFFSETS, "layer_norm": "unconditional", "projector": None}),
+    ],
+)
 def test_other_methods_share_a_base_and_may_have_task_specific_layer_norms(
-    method, train, toy_rows, export_settings, tmp_path
+    method, changes, train, toy_rows, export_settings, tmp_path
 ):
-    writer, _ = train(train_settings(learning_rate=0.03), 0, tmp_path / "states", method_settings(method))
+    writer, _ = train(train_settings(learning_rate=0.03), 0, tmp_path / "states", method_settings(method, **changes))
     writer(tmp_path / "checkpoint")
     export_shared_base(tmp_path / "checkpoint", toy_rows, export_settings, tmp_path / "shared")  # compares with PyTorch
     inputs = {value.name for value in onnx.load(tmp_path / "shared" / GRAPH).graph.input}

@@ -134,6 +134,21 @@ def test_a_task_whose_nearest_trained_task_is_no_better_than_guessing_is_initial
     assert re.search(r"task, mood, is \d\.\d{3}, and that of guessing is 0\.\d{3}; using the mean of all", line)
 
 
+def test_a_task_that_is_like_no_trained_task_starts_with_the_shared_adapter_alone(adapted, train, tmp_path):
+    method = method_settings(
+        "hyperformer_plus_plus", shared_adapter=True, embeddings="product", layer_norm="conditional_offset"
+    )
+    train(train_settings(steps=4), 0, tmp_path / "training", method)[0](tmp_path / "trained")
+    before = MultiTaskModel.from_pretrained(tmp_path / "trained")
+    assert before.method.diagnose()["offset_ratio"] > 0
+    origins, folder = adapted(checkpoint=str(tmp_path / "trained"), learning_rate=1e-30)
+    assert origins == {"again": "shared adapter", "praise": "shared adapter"}
+    weights = MultiTaskModel.from_pretrained(folder, task="again").method.weights(torch.tensor([0]))
+    torch.testing.assert_close(weights.up[0], before.method.shared_adapter.up, rtol=0, atol=1e-12)
+    shared_gains = torch.cat([stack.generators.norm.shared.gain for stack in before.method.stacks.values()])
+    torch.testing.assert_close(weights.gain[0], shared_gains, rtol=0, atol=1e-12)
+
+
 def test_guessing_spreads_the_entropy_of_the_labels_over_the_tokens_of_an_answer():
     assert transfer.compute_guess_loss([[0], [1], [0], [1]]) == pytest.approx(math.log(2))
     assert transfer.compute_guess_loss([[5, 1]] * 3 + [[6, 7, 8, 1]]) == pytest.approx(

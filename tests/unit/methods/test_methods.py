@@ -44,7 +44,7 @@ def test_a_tasks_weights_do_not_depend_on_which_other_tasks_are_asked(name):
             torch.testing.assert_close(tensor[row], getattr(alone, kind)[0], rtol=0, atol=1e-6)
 
 
-@every_method
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in (*FINE_TUNING, "shared_adapter")])
 def test_every_task_and_every_site_has_different_weights(name):
     weights = enlarge_weights(make_method(name)).weights(torch.tensor([0, 1, 2]))
     shared = ("gain", "shift") if name.startswith("adapters") else ()
@@ -53,6 +53,14 @@ def test_every_task_and_every_site_has_different_weights(name):
         rows = rows[0] if kind in shared else rows.flatten(0, 1)
         distances = torch.cdist(rows, rows) + torch.eye(len(rows)) * 1e3
         assert float(distances.min()) > 1e-3, kind
+
+
+def test_all_tasks_of_a_shared_adapter_have_its_weights():
+    method = enlarge_weights(make_method("shared_adapter"))
+    weights = method.weights(torch.tensor([0, 2]))
+    for kind, tensor in vars(weights).items():
+        module = method.norm if kind in ("gain", "shift") else method.adapter
+        assert all(torch.equal(task, getattr(module, kind)) for task in tensor)
 
 
 def test_the_tasks_of_multi_task_adapters_share_their_layer_norms():

@@ -30,6 +30,7 @@ XLINK = "{http://www.w3.org/1999/xlink}href"
 QUESTIONS = [
     "How good are the test scores?",
     "Was training long enough?",
+    "Do the tasks have different adapters?",
     "Which mistakes does it make?",
     "Are its probabilities calibrated?",
     "Which tasks have similar embeddings?",
@@ -56,6 +57,12 @@ def write_bundle(folder: Path, task: str, method: str, parity: dict[str, float],
         baselines={}, published=True,
         made_from={"code": "the same code", "data": f"data of {task}"},
     ).write(folder / task)  # fmt: skip
+
+
+def measure(share: float) -> dict[str, float]:
+    """Return the measures of a validation, with this task-specific share of the adapters."""
+    sizes = {"gradient/layer_norms": 0.25, "update/layer_norms": 0.0125}
+    return {"task_share": share, "input_cosine": 0.125, **sizes}
 
 
 @pytest.fixture
@@ -94,7 +101,10 @@ def toy(tmp_path) -> Run:
     baselines = {name: {kind: {"mean": 30.0} for kind in ("majority", "tfidf", "frozen")} for name in tasks}
     baselines = {"test": baselines, "notes": {name: {} for name in tasks}}
     counts = {"backbone": 1000, "added": 50, "trained": 60, "total_ratio": 1.05, "trained_percent_per_task": 2.0}
-    history = [{"step": step, "mean": step / 2, **dict.fromkeys(tasks, step / 2)} for step in (50, 100)]
+    history = [
+        {"step": step, "mean": step / 2, **dict.fromkeys(tasks, step / 2), "diagnostics": measure(step / 200)}
+        for step in (50, 100)
+    ]
     return Run(
         tasks, {"test": metrics}, baselines, {name: {"test": {"rows": 4}} for name in tasks}, counts, history, bundles,
         folder, checkpoint, 7, 1e-4,
@@ -213,6 +223,28 @@ def test_the_page_asks_and_answers_every_question(toy):
     assert "trained with seed 7" in page.text
     assert all(f"data of {name}" in page.text for name in toy.read_manifests())
     assert page.text.count("the same code") == 1
+
+
+def test_the_page_says_whether_the_tasks_have_different_adapters(toy):
+    def read(*measures):
+        lines = [{**line, "diagnostics": m} for line, m in zip(toy.history[-len(measures) :], measures, strict=True)]
+        return " ".join(Reader(render_page(summarize(replace(toy, history=lines)))).text.split())
+
+    text = read(measure(0.25), measure(0.5))
+    assert "Yes: 50% of the adapters is task-specific." in text
+    assert "cosine between tasks of the generators' inputs" in text
+    assert re.search(r"layer norms\s*2.50e-01\s*1.25e-02", text)
+    assert "offsets" not in text
+    few = read(measure(0.0125))
+    assert "No: 1.2% of the adapters is task-specific, so all tasks have nearly the same adapter." in few
+    assert "has no task-specific adapters" in read({"gradient/backbone": 1.0, "update/backbone": 0.1})
+    assert "Training recorded no measures of the weights." in read({})
+
+
+def test_the_page_notes_the_area_under_the_curve(toy):
+    name = next(iter(toy.tasks))
+    toy.metrics["test"][name]["auc"] = 53.125
+    assert f"{name}, model: the area under the ROC curve is 53.1 (chance: 50)." in render_results(summarize(toy))
 
 
 def test_the_page_loads_nothing_and_is_accessible(toy):

@@ -116,7 +116,7 @@ def test_a_setting_of_another_method_is_unknown(tree: dict[str, Any]) -> None:
     tree["methods"]["adapters_multi_task"]["share_layers"] = True
     assert error_of(tree) == (
         "unknown setting 'methods.adapters_multi_task.share_layers'; expected one of activation, "
-        "adapter_init, positions, reduction_factor, stacks"
+        "adapter_init, learning_rate_multipliers, positions, reduction_factor, stacks"
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hyperformer.core.types import AdapterWeights, Site
 from hyperformer.methods.adapters.settings import AdapterSettings
 from hyperformer.methods.adapters.sites import compute_bottleneck, get_initial_gain, select_sites
-from hyperformer.methods.base import INITIAL_STD, Method
+from hyperformer.methods.base import INITIAL_STD, Method, compute_task_share
 
 
 class Adapters(Method):
@@ -20,6 +20,7 @@ class Adapters(Method):
     up_bias [t, s, d]; and the layer norms that the tasks share: gain, shift [s, d].
     """
 
+    main_kind = "adapters"
     task_specific = (*Method.task_specific, "down", "down_bias", "up", "up_bias")
 
     def __init__(
@@ -46,3 +47,13 @@ class Adapters(Method):
             gain=self.gain.expand(n, -1, -1),  # [n, s, d]
             shift=self.shift.expand(n, -1, -1),  # [n, s, d]
         )
+
+    def parameter_kind(self, name: str) -> str:
+        """Return `layer_norms` for the shared layer norms of the adapters; see `Method.parameter_kind`."""
+        return "layer_norms" if name in ("gain", "shift") else super().parameter_kind(name)
+
+    @torch.no_grad()
+    def diagnose(self) -> dict[str, float]:
+        """Measure by how much the adapters of the tasks differ; see `Method.diagnose`."""
+        task_ids = torch.arange(len(self.down), device=self.down.device)
+        return {"task_share": compute_task_share(self.weights(task_ids))} if len(task_ids) > 1 else {}

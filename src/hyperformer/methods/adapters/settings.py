@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from hyperformer.methods.learning_rates import AdapterMultipliers
 from hyperformer.settings import SettingsModel
 from hyperformer.settings.base import Positive
 
@@ -24,3 +25,5 @@ class AdapterSettings(SettingsModel):
     because gain and shift of the adapters' layer norms start at 0. Use `identity` for backbones whose sublayers have
     small outputs, such as BERT: the layer norm of `paper` amplifies the random change until it dominates these outputs.
     """
+    learning_rate_multipliers: AdapterMultipliers = AdapterMultipliers()
+    """Factors on the learning rate by kind of parameter."""

@@ -14,6 +14,7 @@ from hyperformer.methods.fine_tuning.settings import FineTuningSettings
 class FineTuning(Method):
     """Fine-tuning of the whole backbone, without adapters; with heads if the backbone needs them."""
 
+    main_kind = "backbone"
     trains_backbone = True
 
     def __init__(

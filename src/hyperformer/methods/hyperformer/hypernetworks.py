@@ -5,15 +5,18 @@ The generators are linear layers. The projector, if there is one, has two linear
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hyperformer.core.types import AdapterWeights, HeadWeights, Site
-from hyperformer.methods.adapters.sites import compute_bottleneck, get_initial_gain, select_sites
-from hyperformer.methods.base import INITIAL_STD, Method
+from hyperformer.methods.adapters.sites import compute_bottleneck, select_sites
+from hyperformer.methods.base import INITIAL_STD, Method, TrainedHeads, compute_task_share
 from hyperformer.methods.hyperformer.settings import HyperFormerSettings, ProjectorSettings
+from hyperformer.methods.shared_adapter.modules import SharedAdapter, SharedLayerNorms
 
 
 def build_linear(inputs: int, outputs: int) -> nn.Linear:
@@ -21,6 +24,13 @@ def build_linear(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
     nn.init.normal_(layer.weight, std=INITIAL_STD)
     nn.init.zeros_(layer.bias)
+    return layer
+
+
+def build_offset_linear(inputs: int, outputs: int) -> nn.Linear:
+    """Build a linear layer whose output is added to a trained weight: it starts at 0 and has no bias."""
+    layer = nn.Linear(inputs, outputs, bias=False)
+    nn.init.zeros_(layer.weight)
     return layer
 
 
@@ -54,6 +64,7 @@ class GeneratedHeads(nn.Module):
 class HypernetworkMethod(Method):
     """Base class of methods that generate a task's adapters, and optionally its head, from a learned task embedding."""
 
+    main_kind = "generators"
     task_specific = (*Method.task_specific, "task_embedding.weight")
 
     def __init__(
@@ -76,6 +87,44 @@ class HypernetworkMethod(Method):
             return super().head(task_ids)
         return self.generated_heads(self.task_embedding(task_ids))
 
+    def parameter_kind(self, name: str) -> str:
+        """Return the kind of the innermost module with a kind in `KINDS`; see `Method.parameter_kind`."""
+        path = name.split(".")[:-1]
+        modules = (self.get_submodule(".".join(path[:end])) for end in range(len(path), 0, -1))
+        return next((KINDS[type(module)] for module in modules if type(module) in KINDS), self.main_kind)
+
+    @abstractmethod
+    def generator_inputs(self, task_ids: Tensor) -> list[Tensor]:
+        """Return the inputs of the generators for the tasks `task_ids` [n]: of each hypernetwork, [n, e, p]."""
+
+    @abstractmethod
+    def generate(self, task_ids: Tensor) -> AdapterWeights:
+        """Generate adapters of the tasks `task_ids` [n], without the weights of a shared adapter."""
+
+    def weights(self, task_ids: Tensor) -> AdapterWeights:
+        """Return the adapters of the tasks `task_ids` [n] at all sites."""
+        return self.generate(task_ids)
+
+    @torch.no_grad()
+    def diagnose(self) -> dict[str, float]:
+        """Measure by how much the generated adapters of the tasks differ; see `Method.diagnose`.
+
+        Returns:
+            `task_share`, for what is generated; and `input_cosine`, the mean cosine between two tasks of the inputs of
+            the same generators at the same site.
+        """
+        task_ids = torch.arange(self.task_embedding.num_embeddings, device=self.task_embedding.weight.device)
+        n = len(task_ids)
+        if n < 2:
+            return {}
+        inputs = [F.normalize(source, dim=-1).transpose(0, 1) for source in self.generator_inputs(task_ids)]
+        cosines = torch.cat([source @ source.transpose(1, 2) for source in inputs])  # [sites, n, n]
+        others = ~torch.eye(n, dtype=torch.bool, device=cosines.device)
+        return {
+            "task_share": compute_task_share(self.generate(task_ids)),
+            "input_cosine": float(cosines[:, others].mean()),
+        }
+
 
 class Generators(nn.Module):
     """One linear layer per kind of weight, from projected embeddings to the weights of adapters.
@@ -86,22 +135,30 @@ class Generators(nn.Module):
         width: the backbone's hidden size d.
         sites: number s of adapter sites.
         adapters: number of adapters that are generated from one embedding, each by separate outputs of the layers.
+        offsets: whether the output, apart from the layer norms, is added to the weights of trained adapters.
     """
 
     def __init__(
-        self, settings: HyperFormerSettings, projected: int, width: int, sites: int, adapters: int = 1
+        self,
+        settings: HyperFormerSettings,
+        projected: int,
+        width: int,
+        sites: int,
+        adapters: int = 1,
+        offsets: bool = False,
     ) -> None:
         super().__init__()
         r, d = compute_bottleneck(settings, width), width
         self.width, self.bottleneck = d, r
-        self.down = build_linear(projected, adapters * r * d)
-        self.down_bias = build_linear(projected, adapters * r)
-        self.up = build_linear(projected, adapters * d * r)
-        self.up_bias = build_linear(projected, adapters * d)
+        build = build_offset_linear if offsets else build_linear
+        self.down = build(projected, adapters * r * d)
+        self.down_bias = build(projected, adapters * r)
+        self.up = build(projected, adapters * d * r)
+        self.up_bias = build(projected, adapters * d)
         self.norm: LayerNorms = (
             SharedLayerNorms(sites, d, settings)
             if settings.layer_norm == "unconditional"
-            else ConditionalLayerNorms(projected, d, adapters, settings)
+            else ConditionalLayerNorms(projected, d, sites, adapters, settings)
         )
 
     def forward(self, source: Tensor) -> AdapterWeights:
@@ -126,34 +183,37 @@ class ConditionalLayerNorms(nn.Module):
     """Generated gains and shifts [n, s, d] of the adapters' layer norms.
 
     The initial gain is near 1 if `layer_norm` is `conditional_from_one`, otherwise near 0. If `adapter_init` is
-    `identity`, the initial gain and shift are exactly 0.
+    `identity`, the initial gain and shift are exactly 0. If `layer_norm` is `conditional_offset`, what is generated
+    starts at 0 and is added to the gains and shifts that all tasks share.
     """
 
-    def __init__(self, projected: int, width: int, adapters: int, settings: HyperFormerSettings) -> None:
+    def __init__(self, projected: int, width: int, sites: int, adapters: int, settings: HyperFormerSettings) -> None:
         super().__init__()
         self.width, self.base_gain = width, 1.0 if settings.layer_norm == "conditional_from_one" else 0.0
-        self.gain = build_linear(projected, adapters * width)
-        self.shift = build_linear(projected, adapters * width)
+        is_offset = settings.layer_norm == "conditional_offset"
+        self.shared = SharedLayerNorms(sites, width, settings) if is_offset else None
+        build = build_offset_linear if is_offset else build_linear
+        self.gain, self.shift = build(projected, adapters * width), build(projected, adapters * width)
         for layer in (self.gain, self.shift) if settings.adapter_init == "identity" else ():
             nn.init.zeros_(layer.weight)
 
     def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:
         """Generate gains and shifts [n, s, d] from projected embeddings [n, e, p]."""
         gain, shift = (layer(source).view(len(source), -1, self.width) for layer in (self.gain, self.shift))
-        return gain + self.base_gain, shift
-
-
-class SharedLayerNorms(nn.Module):
-    """Trained gains and shifts [s, d] of ordinary layer norms, one per site, which all tasks share."""
-
-    def __init__(self, sites: int, width: int, settings: HyperFormerSettings) -> None:
-        super().__init__()
-        self.gain = nn.Parameter(torch.full((sites, width), get_initial_gain(settings)))
-        self.shift = nn.Parameter(torch.zeros(sites, width))
-
-    def forward(self, source: Tensor) -> tuple[Tensor, Tensor]:
-        """Return gains and shifts [n, s, d], the same for each of the n tasks of `source`."""
-        return self.gain.expand(len(source), -1, -1), self.shift.expand(len(source), -1, -1)
+        if self.shared is None:
+            return gain + self.base_gain, shift
+        return gain + self.shared.gain, shift + self.shared.shift
 
 
 LayerNorms = ConditionalLayerNorms | SharedLayerNorms
+KINDS: dict[type[nn.Module], str] = {
+    ConditionalLayerNorms: "generated_layer_norms",
+    GeneratedHeads: "heads",
+    SharedAdapter: "shared_adapter",
+    SharedLayerNorms: "layer_norms",
+    TrainedHeads: "heads",
+    nn.Embedding: "embeddings",
+    nn.LayerNorm: "projector",
+    nn.Sequential: "projector",
+}
+"""Kind of the parameters of each module."""

@@ -30,7 +30,11 @@ class HyperFormer(HypernetworkMethod):
         self.projector, projected = build_projector(settings.task_embedding_dim, settings.projector)
         self.generators = Generators(settings, projected, width, len(self.sites), adapters=len(self.sites))
 
-    def weights(self, task_ids: Tensor) -> AdapterWeights:
+    def generator_inputs(self, task_ids: Tensor) -> list[Tensor]:
+        """Return the projected embeddings of the tasks `task_ids` [n], in a list, [n, 1, p]."""
+        return [self.projector(self.task_embedding(task_ids)).unsqueeze(1)]
+
+    def generate(self, task_ids: Tensor) -> AdapterWeights:
         """Generate the adapters of the tasks `task_ids` [n] at all sites."""
-        projected = self.projector(self.task_embedding(task_ids))  # [n, p]
-        return self.generators(projected.unsqueeze(1))
+        (projected,) = self.generator_inputs(task_ids)
+        return self.generators(projected)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from hyperformer.methods.adapters.settings import AdapterSettings
+from hyperformer.methods.learning_rates import HypernetworkMultipliers
 from hyperformer.settings import SettingsModel
 from hyperformer.settings.base import Positive
 
@@ -30,11 +31,14 @@ class HyperFormerSettings(AdapterSettings):
     """Size of the task embeddings and, in HyperFormer++, of the layer and position embeddings."""
     projector: ProjectorSettings | None
     """Projector of the embeddings; null: the embeddings are the generators' input."""
-    layer_norm: Literal["conditional", "conditional_from_one", "unconditional"] = "conditional"
+    layer_norm: Literal["conditional", "conditional_from_one", "conditional_offset", "unconditional"] = "conditional"
     """Layer norm of the adapters. `conditional`: gain and shift are generated, and the gain starts near 0, as in the
     authors' code; `conditional_from_one`: the generated gain starts near 1; `unconditional`: one trained layer norm per
-    adapter site, shared by all tasks.
+    adapter site, shared by all tasks; `conditional_offset`: generated gain and shift, which start at 0, are added to
+    those of the shared layer norm.
     """
+    learning_rate_multipliers: HypernetworkMultipliers = HypernetworkMultipliers()
+    """Factors on the learning rate by kind of parameter."""
 
     @model_validator(mode="after")
     def _check_identity(self) -> HyperFormerSettings:
