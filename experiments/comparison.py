@@ -3,9 +3,10 @@
     python -m experiments.comparison minilm --source /path/to/glue
 
 This command computes the runs that are missing or outdated; several processes may share this work. The first seed
-searches the learning rate of each configuration: it tries the middle candidate and its neighbors, then further
-candidates until all neighbors of the best candidate were tried. The other seeds use the learning rate with the best
-validation mean. Intermediate files are kept in experiments/work, so that an interrupted run resumes.
+searches the learning rate of each configuration: it tries the middle candidate, or the one that `search_from` sets, and
+its neighbors, then further candidates until all neighbors of the best candidate were tried. The other seeds use the
+learning rate with the best validation mean. Intermediate files are kept in experiments/work, so that an interrupted run
+resumes.
 """
 
 from __future__ import annotations
@@ -43,13 +44,14 @@ class Comparison:
         """The environment's settings with the overrides of the suite, but not of a configuration or run."""
         return resolve_settings(self.suite, **self.source)
 
-    @cached_property
-    def inputs(self) -> tuple[Path, Path]:
-        """The folders of rows and of token ids; they are written if they are missing."""
+    def prepare_inputs(self, seed: int) -> tuple[Path, Path]:
+        """Return the folders of rows and of token ids of the runs of a seed; write them if they are missing."""
         from hyperformer.training import encode
 
         settings = self.settings
         rows = store.prepare_rows(self.suite, settings)
+        if self.suite.train_rows is not None:
+            rows = store.sample_train_rows(rows, list(settings.tasks.root), self.suite.train_rows, seed)
         tokens = store.WORK / "tokens" / f"{rows.name}-{settings.backbone.max_source_tokens}-{self.name}"
         return rows, store.write_folder_once(tokens, partial(encode, rows, settings.tasks, settings.backbone))
 
@@ -90,8 +92,10 @@ class Comparison:
             nearby = learning_rates[max(index - 1, 0) : index + 2]
             return [learning_rate for learning_rate in nearby if learning_rate not in means]
 
-        middle = len(learning_rates) // 2
-        return untried_near(middle) or untried_near(learning_rates.index(max(means, key=lambda rate: means[rate])))
+        first = self.suite.search_from.get(configuration, learning_rates[len(learning_rates) // 2])
+        return untried_near(learning_rates.index(first)) or untried_near(
+            learning_rates.index(max(means, key=lambda rate: means[rate]))
+        )
 
     def chosen_learning_rate(self, configuration: str) -> float | None:
         """Return the learning rate with the best validation mean, or None if the search is incomplete."""
@@ -154,7 +158,7 @@ class Comparison:
         from hyperformer.training import remove_states, train
 
         settings = self.run_settings(configuration, learning_rate, seed)
-        rows, tokens = self.inputs
+        rows, tokens = self.prepare_inputs(seed)
         made_from = self.fingerprint(settings, rows)
         if store.is_current(store.read("comparison", self.name, name), made_from):
             log.info("%s/%s is up to date", self.name, name)
@@ -180,9 +184,10 @@ class Comparison:
             "configuration": configuration,
             "learning_rate": learning_rate,
             "seed": seed,
-            "steps": settings.training.steps,
+            "steps": history[-1]["step"],
             "batch_size": settings.training.batch_size,
-            "validation": {metric: round(value, 3) for metric, value in best.items()},
+            "validation": {metric: round(value, 3) for metric, value in best.items() if metric != "diagnostics"},
+            "diagnostics": {name: float(f"{value:.3g}") for name, value in history[-1].get("diagnostics", {}).items()},
             "by_step": {str(line["step"]): round(line["mean"], 3) for line in history},
             "test": test,
             "cpu_seconds": cpu_seconds,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from omegaconf import OmegaConf
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hyperformer.core.errors import suggest_name
 from hyperformer.preflight.settings import check_settings
@@ -42,6 +42,10 @@ class ComparisonSuite(Suite):
     """Configurations by name; each consists of further overrides of the settings, by dotted name."""
     learning_rates: Annotated[list[float], Field(min_length=1)]
     """Candidate learning rates in increasing order, the same for all configurations."""
+    search_from: dict[str, float] = {}
+    """Learning rate that the search of a configuration tries first; by default the middle candidate."""
+    train_rows: Count | None = None
+    """Training rows of each task, sampled with each run's seed; null: all rows. A smaller task has all its rows."""
 
     @field_validator("learning_rates")
     @classmethod
@@ -49,6 +53,15 @@ class ComparisonSuite(Suite):
         if learning_rates != sorted(set(learning_rates)):
             raise ValueError("expected learning rates in increasing order")
         return learning_rates
+
+    @model_validator(mode="after")
+    def _check_search(self) -> ComparisonSuite:
+        for configuration, learning_rate in self.search_from.items():
+            if configuration not in self.configurations or learning_rate not in self.learning_rates:
+                raise ValueError(
+                    f"search_from has {configuration}: {learning_rate:g}; expected a configuration and a candidate"
+                )
+        return self
 
 
 class Adaptation(_Plan):

@@ -149,3 +149,24 @@ def prepare_rows(suite: Suite, settings: Settings) -> Path:
         return write_rows(prepare(make_tasks(tasks), data, language, 0)[0])
 
     return write_folder_once(rows, make_rows)
+
+
+def sample_train_rows(rows: Path, tasks: Sequence[str], count: int, seed: int) -> Path:
+    """Return a folder with at most `count` random training rows of each task; write it if it is missing.
+
+    Args:
+        rows: The folder of all rows; validation and test rows are copied from it.
+        tasks: Names of the tasks.
+        count: Number of training rows of a task; a task with fewer rows has all of them.
+        seed: Seed of the sample.
+    """
+    from hyperformer.core.types import SPLITS
+    from hyperformer.data.storage import open_parquet, read_rows, sample_rows, write_rows
+
+    def sample(task: str) -> dict[str, Any]:
+        available = len(open_parquet(rows / task / "train.parquet"))
+        train = sample_rows(rows, task, "train", min(count, available), seed)
+        return {"train": train, **{split: read_rows(rows, task, split) for split in SPLITS[1:]}}
+
+    folder = rows.with_name(f"{rows.name}-{count}-{seed}")
+    return write_folder_once(folder, lambda: write_rows({task: sample(task) for task in tasks}))

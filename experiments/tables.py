@@ -33,7 +33,7 @@ RESULTS = ROOT / "docs" / "results.md"
 FIGURES = ROOT / "docs" / "figures"
 MARKER = re.compile(r"(<!-- table: (.+) -->\n)(?:\|.*\n)*")
 """The comment that names a table, and the table's lines below it."""
-DIAGNOSTICS = ("mean", "collapsed", "outside")
+DIAGNOSTICS = ("mean", "auc", "collapsed", "outside")
 """Entries of a task's scores that are not metrics of the task."""
 REGRESSIONS = {
     "majority": "majority label",

@@ -11,8 +11,9 @@ from suites import COMPARISON, OURS, TRANSFER
 
 from experiments import store, tables, transfer
 from experiments.comparison import Comparison
-from experiments.plan import PLAN, ROOT, find_suite, load_plan, resolve_settings
+from experiments.plan import PLAN, ROOT, ComparisonSuite, find_suite, load_plan, resolve_settings
 from hyperformer.core.errors import HyperFormerError
+from hyperformer.data.storage import read_rows
 from hyperformer.settings import ConfigurationError
 
 
@@ -103,6 +104,26 @@ def test_learning_rates_are_tried_from_the_middle_until_the_best_has_tried_neigh
         store.write({"validation": {"mean": means[rate]}}, "comparison", "toy", toy.search_run(OURS, rate))
     assert toy.learning_rates_to_try(OURS) == []
     assert toy.chosen_learning_rate(OURS) == best
+
+
+def test_the_search_starts_from_the_learning_rate_of_the_plan(experiment_folder, suite):
+    changes = {"learning_rates": [1e-4, 1e-3, 1e-2, 1e-1], "search_from": {OURS: 1e-3}}
+    suite = ComparisonSuite(**{**suite.model_dump(), **changes})
+    assert Comparison("toy", suite).learning_rates_to_try(OURS) == [1e-4, 1e-3, 1e-2]
+    with pytest.raises(ValueError, match=f"search_from has {OURS}: 2; expected a configuration and a candidate"):
+        ComparisonSuite(**{**suite.model_dump(), "search_from": {OURS: 2.0}})
+
+
+def test_each_seed_has_other_training_rows_and_the_same_test_rows(experiment_folder, suite):
+    toy = Comparison("toy", suite.model_copy(update={"train_rows": 8}))
+    first, again, other = (toy.prepare_inputs(seed)[0] for seed in (0, 0, 1))
+    assert first == again
+    texts = [{row["sentence"] for row in read_rows(rows, "sentiment", "train")} for rows in (first, other)]
+    assert len(texts[0]) == len(texts[1]) == 8
+    assert texts[0] != texts[1]
+    assert len(read_rows(first, "entailment", "train")) == 8
+    for split in ("validation", "test"):
+        assert list(read_rows(first, "sentiment", split)) == list(read_rows(other, "sentiment", split))
 
 
 def test_a_folder_that_several_need_is_written_once(experiment_folder):
