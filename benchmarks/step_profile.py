@@ -31,7 +31,7 @@ from torch.profiler import profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 from training_steps import GLUE, SIZES, hyperformer, make_batch, write_inputs
 
-from hyperformer.backbones import adapters, dropout, encoder, heads, layers, t5, t5_layers
+from hyperformer.backbones import adapters, dropout, encoder, encoder_layers, heads, layers, t5, t5_layers
 from hyperformer.methods.base import Method
 from hyperformer.training.trainer import uses_bf16
 
@@ -39,13 +39,13 @@ PRODUCTS, ATTENTION, OTHER, REST = "matrix products", "attention", "other operat
 SCOPES: list[tuple[Any, str, str]] = [
     (layers.LinearLayers, "__call__", PRODUCTS),
     (layers.LinearLayers, "convert", "casts"),
-    (layers, "self_attend", ATTENTION),
+    (encoder_layers, "self_attend", ATTENTION),
     (t5_layers, "self_attend", ATTENTION),
     (t5_layers, "attend_to_source", ATTENTION),
     (t5_layers, "compute_position_biases", ATTENTION),
     (layers, "rms_norm", "layer norms"),
     (t5_layers, "rms_norm", "layer norms"),
-    (layers, "layer_norm", "layer norms"),
+    (encoder_layers, "layer_norm", "layer norms"),
     (adapters.ActiveWeights, "adapt", "adapters"),
     (layers, "dropout", "dropout"),
     (dropout.Dropout, "forward", "dropout"),

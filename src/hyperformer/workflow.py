@@ -19,7 +19,7 @@ from hyperformer.export import check_targets
 from hyperformer.export.bundle import export
 from hyperformer.model.inference import make_embedder, move_to_gpu
 from hyperformer.model.task_models import TaskModels
-from hyperformer.preflight.export import check_label_scoring, check_task_names
+from hyperformer.preflight.export import check_label_scoring, check_openvino, check_task_names
 from hyperformer.preflight.model import check_model
 from hyperformer.preflight.settings import check_blocks
 from hyperformer.runtime import Bundles
@@ -63,6 +63,7 @@ def train(
     check_targets(by_name)
     check_label_scoring(blocks.evaluation, by_name)
     check_task_names(blocks.export, by_name)
+    check_openvino(blocks.export)
     check_sources(by_name, blocks.data)
     check_model(blocks)
     with lock_states(folder / ".run"):

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from transformers import AutoModel, PretrainedConfig, PreTrainedTokenizerFast
 
 from hyperformer.backbones import heads, layers, loading
-from hyperformer.backbones.activations import get_activation
 from hyperformer.backbones.base import Answers, Backbone
 from hyperformer.backbones.encoder_graph import EncoderGraph, compute_token_types
+from hyperformer.backbones.encoder_layers import compute_block
 from hyperformer.backbones.packing import Packing
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.types import Example, HeadWeights, Scoring, Site, Source
@@ -155,7 +155,7 @@ class EncoderBackbone(Backbone):
             copies = self.encoder.config.num_attention_heads
             biases = [layers.mask_bias(group.mask, dtype, copies) for group in packing.groups]
             for block in self.encoder.encoder.layer:
-                hidden = self._run_block(_compute_block, self._linear, block, hidden, packing, biases)
+                hidden = self._run_block(compute_block, self._linear, block, hidden, packing, biases)
             return packing.mean(hidden)
 
     def _embed_tokens(self, input_ids: Tensor, packing: Packing) -> Tensor:
@@ -193,29 +193,6 @@ class EncoderBackbone(Backbone):
         assert head is not None
         task_head = HeadWeights(head.weight[0, :count], head.bias[0, :count])
         return EncoderGraph(self.encoder, task_head, None if among else answers.numbers, self._separator)
-
-
-def _compute_block(
-    linear: layers.LinearLayers, block: Any, hidden: Tensor, packing: Packing, biases: Sequence[Tensor | None]
-) -> Tensor:
-    """Compute a block, self-attention and then feed-forward, [N, d].
-
-    Args:
-        linear: computes the linear layers.
-        block: the block.
-        hidden: hidden states, [N, d].
-        packing: their places.
-        biases: for each group, the bias that masks padding, [b · H, 1, L]; None if there is no padding.
-    """
-    attention, output = block.attention.self, block.attention.output
-    qkv = linear(hidden, attention.query, attention.key, attention.value)
-    scale, p = attention.attention_head_size**-0.5, attention.dropout.p
-    attended = layers.self_attend(qkv, packing, attention.num_attention_heads, biases, scale, p, attention.training)
-    finished = layers.finish(output.dropout, linear(attended, output.dense), packing)
-    hidden = layers.layer_norm(hidden + finished, output.LayerNorm)
-    output, activation = block.output, get_activation(block.intermediate.intermediate_act_fn)
-    fed = linear(activation(linear(hidden, block.intermediate.dense)), output.dense)
-    return layers.layer_norm(hidden + layers.finish(output.dropout, fed, packing), output.LayerNorm)
 
 
 def _find_separator(config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> int | None:

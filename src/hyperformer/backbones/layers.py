@@ -68,7 +68,7 @@ def finish(site: Any, hidden: Tensor, packing: Packing) -> Tensor:
     return finished
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, p: float, training: bool) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, p: float) -> Tensor:
     """Compute attention, softmax(scale · q kᵀ + bias) v.
 
     Args:
@@ -77,32 +77,28 @@ def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, p
         v: values [n, L, f].
         bias: added to the logits, broadcast to [n, T, L]; None: nothing is added.
         scale: factor of the logits.
-        p: dropout probability of the weights.
-        training: whether to apply dropout.
+        p: dropout probability of the weights; 0 in evaluation mode.
 
     Returns:
         [n, T, f].
     """
     if q.device.type != "cpu":
-        return attend_fused(q, k, v, bias, scale, p, training)
+        return attend_fused(q, k, v, bias, scale, p)
     added = q.new_zeros(1, 1, 1) if bias is None else bias
     logits = torch.baddbmm(added, q, k.transpose(1, 2), beta=int(bias is not None), alpha=scale)
-    return torch.bmm(dropout(logits.softmax(-1), p, training), v)
+    return torch.bmm(dropout(logits.softmax(-1), p, training=True), v)
 
 
-def attend_fused(
-    q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, p: float, training: bool
-) -> Tensor:
+def attend_fused(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, p: float) -> Tensor:
     """Compute `attend` by the fused kernels of PyTorch, which are fast on a GPU, and slow on a CPU for short rows."""
     if bias is not None:
         bias = bias.expand(len(q), q.shape[1], k.shape[1]).unsqueeze(0)
     q, k, v = (x.unsqueeze(0) for x in (q, k, v))  # the kernels expect [B, H, T, e]
-    p = p if training else 0.0
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p, scale=scale).squeeze(0)
 
 
 def self_attend(
-    qkv: Tensor, packing: Packing, heads: int, biases: Sequence[Tensor | None], scale: float, p: float, training: bool
+    qkv: Tensor, packing: Packing, heads: int, biases: Sequence[Tensor | None], scale: float, p: float
 ) -> Tensor:
     """Compute the attention of each row's tokens to each other, [N, H · dk].
 
@@ -112,13 +108,12 @@ def self_attend(
         heads: number H of attention heads.
         biases: for each group, added to the logits, broadcast to [b · H, L, L].
         scale: factor of the logits.
-        p: dropout probability of the weights.
-        training: whether to apply dropout.
+        p: dropout probability of the weights; 0 in evaluation mode.
     """
     attended = []
     for part, bias in zip(packing.pad(qkv.unflatten(1, (3, heads, -1))), biases, strict=True):
         q, k, v = part.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)  # each [b · H, L, dk]
-        attended.append(join_heads(attend(q, k, v, bias, scale, p, training), heads))
+        attended.append(join_heads(attend(q, k, v, bias, scale, p), heads))
     return packing.unpad(attended)
 
 

@@ -76,7 +76,7 @@ def compute_block(
     layer = block.layer[0]
     attention = layer.SelfAttention
     qkv = linear(rms_norm(hidden, layer.layer_norm), attention.q, attention.k, attention.v)
-    attended = self_attend(qkv, packing, attention.n_heads, biases, 1.0, attention.dropout, attention.training)
+    attended = self_attend(qkv, packing, attention.n_heads, biases, 1.0, get_dropout(attention))
     hidden = hidden + finish(layer.dropout, linear(attended, attention.o), packing)
     if source is not None:
         layer = block.layer[1]
@@ -86,6 +86,11 @@ def compute_block(
     layer = block.layer[-1]
     fed = feed_forward(linear, layer.DenseReluDense, rms_norm(hidden, layer.layer_norm))
     return hidden + finish(layer.dropout, fed, packing)
+
+
+def get_dropout(attention: Any) -> float:
+    """Return the dropout probability of an attention's weights; 0 in evaluation mode."""
+    return attention.dropout if attention.training else 0.0
 
 
 def feed_forward(linear: LinearLayers, dense: Any, hidden: Tensor) -> Tensor:
@@ -115,7 +120,7 @@ def attend_to_source(
         packing: their places.
         source: what they attend to.
     """
-    heads, size, p, training = attention.n_heads, attention.key_value_proj_dim, attention.dropout, attention.training
+    heads, size, p = attention.n_heads, attention.key_value_proj_dim, get_dropout(attention)
     q = linear(hidden, attention.q).unflatten(1, (heads, size))  # [N, H, dk]
     attended = []
     if source.groups is not None:
@@ -125,7 +130,7 @@ def attend_to_source(
         )
         q = torch.bmm(q.transpose(0, 1), k).transpose(0, 1)  # [N, H, d]
         for part, states, bias in zip(packing.pad(q), source.groups, source.biases, strict=True):
-            averages = attend(part.flatten(1, 2), states, states, bias, 1.0, p, training)  # [b, T · H, d]
+            averages = attend(part.flatten(1, 2), states, states, bias, 1.0, p)  # [b, T · H, d]
             attended.append(averages.unflatten(1, (-1, heads)))
         averages = packing.unpad(attended).transpose(0, 1)  # [H, N, d]
         return torch.bmm(averages, v.transpose(1, 2)).transpose(0, 1).flatten(1)
@@ -133,7 +138,7 @@ def attend_to_source(
     for part, states, row_bias in zip(packing.pad(q), source.packing.pad(kv), source.biases, strict=True):
         k, v = states.permute(2, 0, 3, 1, 4).flatten(1, 2).unbind(0)  # each [b · H, L, dk]
         bias = None if row_bias is None else row_bias.repeat_interleave(heads, 0)  # [b · H, 1, L]
-        attended.append(join_heads(attend(part.transpose(1, 2).flatten(0, 1), k, v, bias, 1.0, p, training), heads))
+        attended.append(join_heads(attend(part.transpose(1, 2).flatten(0, 1), k, v, bias, 1.0, p), heads))
     return packing.unpad(attended)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,10 @@ def measure_variants(bundles: dict[str, Bundle], sources: Sequence[Source], seco
         singles, batches = encoded, [encoded[start : start + BATCH] for start in range(0, len(encoded), BATCH)]
     else:
         singles, batches = _draw_tokens(float32)
-    answers = {name: list(_answer(bundle, batches)) for name, bundle in bundles.items()}
+    answers = {
+        name: [answer for batch in batches for answer in bundle.answer_tokens(batch)]
+        for name, bundle in bundles.items()
+    }
     single = _time(bundles, [[ids] for ids in singles], seconds)
     batch = _time(bundles, batches, seconds)
     return [
@@ -133,11 +136,6 @@ def _draw_tokens(bundle: Bundle) -> tuple[list[list[int]], list[list[list[int]]]
     short, long = (min(length, bundle.manifest.max_source_tokens) for length in LENGTHS)
     rows = draw.integers(0, size, (RANDOM_ROWS, long)).tolist()
     return [row[:short] for row in rows], [rows[start : start + BATCH] for start in range(0, RANDOM_ROWS, BATCH)]
-
-
-def _answer(bundle: Bundle, batches: Sequence[Sequence[list[int]]]) -> Iterator[Answer]:
-    for batch in batches:
-        yield from bundle.answer_tokens(batch)
 
 
 def _time(bundles: dict[str, Bundle], inputs: Sequence[Sequence[list[int]]], seconds: float) -> dict[str, float]:
