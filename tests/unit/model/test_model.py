@@ -465,6 +465,7 @@ BASE = {"small": 60_506_624, "base": 222_903_552}
         ("adapters_multi_task", "base", 14_533_632, 47_616, 1.065, 0.818),
         ("hyperformer", "base", 122_296_128, 47_616, 1.549, 6.861),
         ("hyperformer_plus_plus", "base", 5_163_440, 47_616, 1.023, 0.292),
+        ("shared_adapter", "small", 430_464, 16_384, 1.007, 0.092),
         ("fine_tuning_multi_task", "small", 0, BASE["small"], 1.0, 12.5),
         ("fine_tuning_per_task", "small", 0, 8 * BASE["small"], 8.0, 100.0),
         # the paper prints 0.74 and 0.87 % per task
