@@ -24,7 +24,7 @@ from hyperformer.data.hub import HubSplit
 from hyperformer.data.storage import BATCH_ROWS, StoredRows, iter_chunks, open_arrow
 from hyperformer.readers import RowFile, TextRow, is_row_file
 from hyperformer.settings import DataSettings
-from hyperformer.settings.tasks import HALVE, HOLD_OUT
+from hyperformer.settings.tasks import HALVE, is_held_out
 from hyperformer.tasks import LabelError, Task
 
 EMBEDDED = "embedded"
@@ -71,7 +71,7 @@ def _find_local_file(name: str, path: str, split: str) -> Path | None:
         raise HyperFormerError(
             f"task {name!r}: the folder {folder} {state}; expected one file {split}.csv, .tsv, .jsonl or .parquet, "
             f"plain or .gz. {rename or 'Rename or add the file. '}Or set source.path, or set splits.<split> to another "
-            "split, halve_<split> or hold_out_<N>."
+            "split, halve_<split>, hold_out_<N> or stratified_<N>."
         )
     return files[0]
 
@@ -137,7 +137,7 @@ def list_files(name: str, task: Task, settings: DataSettings) -> list[Path]:
 def source_splits(task: Task) -> list[str]:
     """Return the source splits that the task's `splits` setting refers to."""
     policy = (getattr(task.settings.splits, split) for split in SPLITS)
-    return list(dict.fromkeys(rule.removeprefix(HALVE) for rule in policy if not rule.startswith(HOLD_OUT)))
+    return list(dict.fromkeys(rule.removeprefix(HALVE) for rule in policy if not is_held_out(rule)))
 
 
 def read_split(name: str, task: Task, settings: DataSettings, embedded: Path, split: str) -> tuple[StoredRows, int]:

@@ -18,7 +18,7 @@ from hyperformer.core.types import SPLITS, Split
 from hyperformer.data.sources import read_split
 from hyperformer.data.storage import StoredRows, mask_of
 from hyperformer.settings import DataSettings
-from hyperformer.settings.tasks import HALVE, HOLD_OUT
+from hyperformer.settings.tasks import HALVE, STRATIFIED, is_held_out
 from hyperformer.tasks import Task
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def _build_splits(
     """
     policy = {split: getattr(task.settings.splits, split) for split in SPLITS}
     halved = {rule.removeprefix(HALVE) for rule in policy.values() if rule.startswith(HALVE)}
-    held = [int(rule.removeprefix(HOLD_OUT)) for rule in policy.values() if rule.startswith(HOLD_OUT)]
+    held: dict[Split, str] = {split: rule for split, rule in policy.items() if is_held_out(rule)}
 
     dropped: dict[str, int] = {}
 
@@ -55,23 +55,45 @@ def _build_splits(
 
     train = _select_half(read(policy["train"]), 0, seed, name) if policy["train"] in halved else read(policy["train"])
     order = make_rng(seed, "hold out", name).permutation(len(train))
-    if sum(held) >= len(train):
-        rules = " and ".join(f"{HOLD_OUT}{count}" for count in held)
-        raise HyperFormerError(
-            f"task {name!r}: {rules} hold out {sum(held)} of the {len(train)} training rows; expected some to remain. "
-            "Hold out fewer rows."
-        )
-    splits: dict[Split, StoredRows] = {"train": train.select(mask_of(order[sum(held) :], len(train)))}
+    splits: dict[Split, StoredRows] = {}
+    for split, rule in held.items():
+        count = int(rule.rpartition("_")[2])
+        if count >= len(order):
+            total = sum(int(rule.rpartition("_")[2]) for rule in held.values())
+            raise HyperFormerError(
+                f"task {name!r}: {' and '.join(held.values())} hold out {total} of the {len(train)} training rows; "
+                "expected some to remain. Hold out fewer rows."
+            )
+        first = _stratify(order, train, task, count) if rule.startswith(STRATIFIED) else np.arange(len(order)) < count
+        splits[split] = train.select(mask_of(order[first], len(train)))
+        order = order[~first]
+    splits["train"] = train.select(mask_of(order, len(train)))
     for split in SPLITS[1:]:
         rule = policy[split]
-        if rule.startswith(HOLD_OUT):
-            indices = order[: held[0]] if split == "validation" else order[sum(held) - held[-1] : sum(held)]
-            splits[split] = train.select(mask_of(indices, len(train)))
-        elif rule.startswith(HALVE):
+        if split in splits:
+            continue
+        if rule.startswith(HALVE):
             splits[split] = _select_half(read(rule.removeprefix(HALVE)), 1, seed, name)
         else:
             splits[split] = _select_half(read(rule), 0, seed, name) if rule in halved else read(rule)
     return splits, dropped
+
+
+def _stratify(order: NDArray[np.int64], rows: StoredRows, task: Task, count: int) -> NDArray[np.bool_]:
+    """Return a mask of `count` of the rows in `order` in which every label has its share, rounded.
+
+    The first rows of each label are selected. The largest remainders are rounded up; of equal ones, the first label's.
+    """
+    batches = rows.select_columns([task.settings.label_column]).iter_batches()
+    labels = np.array([task.read_label(row) for batch in batches for row in batch.to_pylist()])[order]
+    values, sizes = np.unique(labels, return_counts=True)
+    exact = count * sizes / len(order)
+    quotas = np.floor(exact).astype(np.int64)
+    quotas[np.argsort(quotas - exact, kind="stable")[: count - quotas.sum()]] += 1
+    mask = np.zeros(len(order), bool)
+    for value, quota in zip(values, quotas, strict=True):
+        mask[np.flatnonzero(labels == value)[:quota]] = True
+    return mask
 
 
 def prepare(

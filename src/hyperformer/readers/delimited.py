@@ -63,6 +63,16 @@ def read_csv(
             raise _quotes_error(error, file, name, line, table.line_num)
 
 
+def read_header(file: TextIO, name: str, delimiters: str = ",;\t") -> list[str]:
+    """Return the names of the columns of a CSV file, with the delimiter that gives most columns.
+
+    Raises:
+        HyperFormerError: The quotes of the header are wrong.
+    """
+    csv.field_size_limit(MAX_CELL)
+    return _open_table(file, name, [], delimiters)[1]
+
+
 class _Converter:
     """Checks rows and selects the cells of the used columns."""
 
@@ -145,7 +155,8 @@ def read_tsv(file: TextIO, name: str, columns: Sequence[str], newline: str) -> I
 def _open_table(file: TextIO, name: str, columns: Sequence[str], delimiters: str) -> tuple[Any, list[str]]:
     """Return a reader of the rows after the header, and the header.
 
-    The delimiter is the first with which the header has all columns or, if there is none, that gives most columns.
+    The delimiter is the first with which the header has all columns or, if there is none, or no column is used, that
+    gives most columns.
     """
     headers, error, last = {}, None, 0
     for delimiter in delimiters:
@@ -157,7 +168,7 @@ def _open_table(file: TextIO, name: str, columns: Sequence[str], delimiters: str
             headers[delimiter], error, last = [], quotes, table.line_num
     if error and not any(headers.values()):
         raise _quotes_error(error, file, name, 1, last)
-    fitting = (delimiter for delimiter in delimiters if set(columns) <= set(headers[delimiter]))
+    fitting = (delimiter for delimiter in delimiters if columns and set(columns) <= set(headers[delimiter]))
     chosen = next(fitting, max(delimiters, key=lambda delimiter: len(headers[delimiter])))
     file.seek(0)
     table = csv.reader(file, delimiter=chosen, strict=True)

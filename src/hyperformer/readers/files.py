@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import cast
 
 from hyperformer.core.errors import HyperFormerError, first_line
-from hyperformer.readers.delimited import read_csv, read_tsv
-from hyperformer.readers.jsonl import read_jsonl
-from hyperformer.readers.parquet import read_parquet
+from hyperformer.readers.delimited import read_csv, read_header, read_tsv
+from hyperformer.readers.jsonl import list_text_keys, read_jsonl
+from hyperformer.readers.parquet import list_text_columns, read_parquet
 from hyperformer.readers.texts import Missing, TextRow
 
 GZIP = ".gz"
@@ -35,6 +35,8 @@ BINARY_FORMATS = {
 """Description of the files that begin with some bytes, and what to do."""
 SAMPLE = 1 << 16
 """Number of bytes at the beginning of a file that are looked at before it is read."""
+FIRST_ROWS = 1000
+"""Number of rows of a JSONL file whose keys are its columns."""
 
 
 def is_row_file(name: str, stem: str | None = None) -> bool:
@@ -72,13 +74,35 @@ class RowFile:
         Raises:
             HyperFormerError: The file cannot be read exactly, or has no rows.
         """
+        with self._explain_errors(), self._open() as rows:
+            first = next(rows, None)
+            if first is None:
+                raise HyperFormerError(f"{self.path} has no rows; expected at least one. Use another file.")
+            yield first
+            yield from rows if self._format == "jsonl" or not self.limit else islice(rows, self.limit - 1)
+
+    def list_columns(self) -> list[str]:
+        """Return the names of the file's columns that can be used; of JSONL, those of the first `FIRST_ROWS` rows.
+
+        Columns without a name, and those of Parquet and JSONL whose values have no text, are left out.
+
+        Raises:
+            HyperFormerError: The file cannot be read exactly.
+        """
+        with self._explain_errors(), self._open_file() as file:
+            if self._format == "parquet":
+                return list_text_columns(file, str(self.path))
+            with self._open_text(file) as text:
+                if self._format == "jsonl":
+                    return list_text_keys(text, str(self.path), FIRST_ROWS)
+                names = read_header(text, str(self.path), "\t" if self._format == "tsv" else ",;\t")
+        return [name for name in names if name]
+
+    @contextmanager
+    def _explain_errors(self) -> Iterator[None]:
+        """Turn errors of the block in reading the file into errors with its path."""
         try:
-            with self._open() as rows:
-                first = next(rows, None)
-                if first is None:
-                    raise HyperFormerError(f"{self.path} has no rows; expected at least one. Use another file.")
-                yield first
-                yield from rows if self._format == "jsonl" or not self.limit else islice(rows, self.limit - 1)
+            yield
         except gzip.BadGzipFile as error:
             if "Not a gzipped file" not in str(error):
                 raise HyperFormerError(f"{self.path} is damaged ({first_line(error)}). Copy it again.") from None
@@ -97,31 +121,49 @@ class RowFile:
 
     @contextmanager
     def _open(self) -> Iterator[Iterator[tuple[int, TextRow]]]:
+        name = str(self.path)
+        with self._open_file() as file:
+            if self._format == "parquet":
+                yield read_parquet(file, name, self.columns, self.missing)
+                return
+            with self._open_text(file) as text:
+                if self._format == "jsonl":
+                    yield read_jsonl(text, name, self.columns, self.missing, self.limit)
+                else:
+                    yield (read_csv if self._format == "csv" else read_tsv)(text, name, self.columns, text.newline)
+
+    @contextmanager
+    def _open_file(self) -> Iterator[io.BufferedReader]:
+        """Open the file; decompress it to a temporary file if its reader seeks."""
         if self.path.exists() and not (self.path.is_file() or self.path.is_dir()):
             raise HyperFormerError(
                 f"{self.path} is a pipe or a device; expected a regular file. Copy the rows to a file."
             )
-        name, is_compressed = str(self.path), self.path.name.lower().endswith(GZIP)
+        is_compressed = self.path.name.lower().endswith(GZIP)
         with cast(io.BufferedReader, gzip.open(self.path)) if is_compressed else self.path.open("rb") as file:
             if file.peek(len(LFS_POINTER)).startswith(LFS_POINTER):
-                raise HyperFormerError(f"{name} is a pointer of Git LFS; expected rows. Run git lfs pull.")
-            if self._format == "parquet" and is_compressed:  # its reader seeks
+                raise HyperFormerError(f"{self.path} is a pointer of Git LFS; expected rows. Run git lfs pull.")
+            if self._format == "parquet" and is_compressed:
                 with tempfile.TemporaryFile() as copy:
                     shutil.copyfileobj(file, copy)
-                    yield read_parquet(copy, name, self.columns, self.missing)
-            elif self._format == "parquet":
-                yield read_parquet(file, name, self.columns, self.missing)
+                    yield cast(io.BufferedReader, copy)
             else:
-                start = file.read(SAMPLE)
-                file.seek(0)
-                _check_text(start, self.path)
-                # Bytes that are not UTF-8 become surrogates, which are refused in the columns that are used.
-                newline = "\r" if b"\n" not in start and self._format != "jsonl" else "\n"
-                with io.TextIOWrapper(file, "utf-8-sig", "surrogateescape", newline) as text:
-                    if self._format == "jsonl":
-                        yield read_jsonl(text, name, self.columns, self.missing, self.limit)
-                    else:
-                        yield (read_csv if self._format == "csv" else read_tsv)(text, name, self.columns, newline)
+                yield file
+
+    def _open_text(self, file: io.BufferedReader) -> _TextFile:
+        """Check that a file is text, and open it with the line ends of its beginning."""
+        start = file.read(SAMPLE)
+        file.seek(0)
+        _check_text(start, self.path)
+        return _TextFile(file, "\r" if b"\n" not in start and self._format != "jsonl" else "\n")
+
+
+class _TextFile(io.TextIOWrapper):
+    """Text in UTF-8; bytes that are not UTF-8 become surrogates, which are refused in the columns that are used."""
+
+    def __init__(self, file: io.BufferedReader, newline: str) -> None:
+        super().__init__(file, "utf-8-sig", "surrogateescape", newline)
+        self.newline = newline
 
 
 def _check_text(start: bytes, path: Path) -> None:

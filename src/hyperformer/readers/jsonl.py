@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any, TextIO
 
 from hyperformer.core.errors import HyperFormerError
@@ -91,3 +92,20 @@ def read_jsonl(
             break
     if row and unseen:
         check_columns(columns, list(row), name)
+
+
+def list_text_keys(file: TextIO, name: str, limit: int) -> list[str]:
+    """Return the keys of the first `limit` rows, in order of appearance, whose values are all null or have a text.
+
+    Raises:
+        HyperFormerError: A line is not a JSON object.
+    """
+    known: dict[str, bool] = {}  # key → whether its values have a text
+    for number, line in enumerate(islice((line for line in file if not line.isspace()), limit), start=1):
+        try:
+            row = parse_row(line, [])
+        except HyperFormerError as error:
+            raise HyperFormerError(f"{name}, row {number}: {error}.") from None
+        for key, value in row.items():
+            known[key] = known.get(key, True) and (value is None or isinstance(value, str | int | float))
+    return [key for key, has_text in known.items() if has_text and key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import (
     BeforeValidator,
@@ -27,6 +27,8 @@ HALVE = "halve_"
 """Prefix of the name of a source split of which a split gets a half."""
 HOLD_OUT = "hold_out_"
 """Prefix of the number of training rows that a split gets."""
+STRATIFIED = "stratified_"
+"""Prefix of the number of training rows that a split gets, with every label in its share."""
 
 
 class SourceSettings(SettingsModel):
@@ -44,12 +46,18 @@ class SourceSettings(SettingsModel):
     """Use only the first `rows` rows of each source split; rows from the Hub are then streamed. null: all rows."""
 
 
+def is_held_out(source: str) -> bool:
+    """Return whether a value of `splits` holds out training rows."""
+    return source.startswith((HOLD_OUT, STRATIFIED))
+
+
 class SplitSettings(SettingsModel):
     """Origin of the rows of each split of a task.
 
-    A value is the name of a source split, `halve_<name>` or `hold_out_<N>`. `halve_<name>` is a random half of the
-    source split `<name>`; a split with the value `<name>` then has only the other half. `hold_out_<N>`, allowed for
-    validation and test, moves N random rows from train to this split.
+    A value is the name of a source split, `halve_<name>`, `hold_out_<N>` or `stratified_<N>`. `halve_<name>` is a
+    random half of the source split `<name>`; a split with the value `<name>` then has only the other half.
+    `hold_out_<N>`, allowed for validation and test, moves N random rows from train to this split; `stratified_<N>`,
+    only for classification, does so with every label in its share of the rows.
     """
 
     train: str = "train"
@@ -59,9 +67,10 @@ class SplitSettings(SettingsModel):
     @model_validator(mode="after")
     def _check_hold_out(self) -> SplitSettings:
         for split, source in (("train", self.train), ("validation", self.validation), ("test", self.test)):
-            if source.startswith(HOLD_OUT) and (split == "train" or not re.fullmatch(rf"{HOLD_OUT}[1-9]\d*", source)):
+            if is_held_out(source) and (split == "train" or not re.fullmatch(r"[a-z_]+_[1-9]\d*", source)):
                 raise ValueError(
-                    f"{split} is {source!r}; expected the name of a split, or hold_out_<N> for validation and test"
+                    f"{split} is {source!r}; expected the name of a split, or {HOLD_OUT}<N> or {STRATIFIED}<N> for "
+                    "validation and test"
                 )
         return self
 
@@ -96,6 +105,18 @@ class TaskSettings(SettingsModel):
     splits: SplitSettings = SplitSettings()
     weight: Annotated[FiniteFloat, Field(gt=0)] = 1.0
     """Factor on the task's sampling probability, before the probabilities of all tasks are scaled to sum to 1."""
+    has_classes: ClassVar[bool] = False
+    """Whether the labels of the kind are classes, so that a split can be stratified."""
+
+    @model_validator(mode="after")
+    def _check_stratified(self) -> TaskSettings:
+        rules = (self.splits.validation, self.splits.test)
+        if not self.has_classes and (stratified := [rule for rule in rules if rule.startswith(STRATIFIED)]):
+            raise ValueError(
+                f"a {self.kind} task has no classes to stratify, but `splits` has {stratified[0]}; use "
+                f"{HOLD_OUT}{stratified[0].removeprefix(STRATIFIED)}"
+            )
+        return self
 
 
 TASK_SETTINGS = Registry("task kind")

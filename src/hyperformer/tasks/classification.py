@@ -90,6 +90,7 @@ class ClassificationSettings(TaskSettings):
     """Maps each value of the label column to its answer text. A list stands for labels that are their own texts."""
     merge_labels: dict[str, Annotated[list[Label], Field(min_length=1)]] = Field(default={})
     """Maps an answer text to the values of the label column that have this answer instead of their own."""
+    has_classes = True
 
     @model_validator(mode="after")
     def _check_labels(self) -> ClassificationSettings:

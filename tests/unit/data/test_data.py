@@ -4,6 +4,7 @@ import gc
 import json
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pytest
 from datasets import Dataset, IterableDataset
 from pyarrow import parquet
+from pydantic import ValidationError
 
 from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.rng import make_rng
@@ -26,7 +28,7 @@ from hyperformer.data.storage import (
     write_rows,
 )
 from hyperformer.data.tokens import read_tokens, write_tokens
-from hyperformer.settings import DataSettings, Tasks
+from hyperformer.settings import DataSettings, SplitSettings, Tasks
 from hyperformer.tasks import Task, make_tasks
 
 Row = dict[str, Any]
@@ -409,6 +411,31 @@ def test_holding_out_all_of_train_is_refused(tmp_path: Path) -> None:
     splits = {"validation": "hold_out_4", "test": "hold_out_8"}
     message = error_of(write_folder(tmp_path / "rows"), splits=splits)
     assert "hold_out_4 and hold_out_8 hold out 12 of the 10 training rows; expected some to remain" in message
+
+
+def test_stratified_splits_have_every_label_in_its_share(tmp_path: Path) -> None:
+    rows = [{**row, "label": int(index % 10 == 0)} for index, row in enumerate(make_rows(0, 70))]  # 7 of 70 are 1
+    source = write_folder(tmp_path / "rows", train=rows)
+    policy = {"splits": {"validation": "stratified_15", "test": "stratified_20"}}
+    splits, _ = prepare_task(source, 1, **policy)
+    counts = {split: Counter(str(row["label"]) for row in rows) for split, rows in splits.items()}
+    # of 15 rows, 13.5 and 1.5: equal remainders go to the first label; of 20 of the other 55 rows, 17.8 and 2.2
+    assert counts == {
+        "train": {"0": 31, "1": 4}, "validation": {"0": 14, "1": 1}, "test": {"0": 18, "1": 2},
+    }  # fmt: skip
+    assert sorted(key(row) for rows in splits.values() for row in rows) == sorted(key(row) for row in make_rows(0, 70))
+    assert prepare_task(source, 1, **policy)[0] == splits
+    assert prepare_task(source, 2, **policy)[0]["validation"] != splits["validation"]
+
+
+def test_only_classes_can_be_stratified(tmp_path: Path) -> None:
+    regression = {"kind": "regression", "minimum": 0, "maximum": 5, "step": 1, "metrics": ["pearson"]}
+    with pytest.raises(ValidationError, match=r"no classes to stratify, but `splits` has stratified_4; use hold_out_4"):
+        Tasks.model_validate(
+            {"t": {"text": "{a}", "label_column": "label", **regression, "splits": {"test": "stratified_4"}}}
+        )
+    with pytest.raises(ValidationError, match="train is 'stratified_4'; expected the name of a split"):
+        SplitSettings(train="stratified_4")
 
 
 def test_rows_that_are_also_in_a_later_split_are_removed_and_counted(tmp_path: Path) -> None:

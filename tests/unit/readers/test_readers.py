@@ -320,3 +320,29 @@ def test_csv_that_python_writes_is_read_as_it_was_written(
     path = path.with_suffix(".jsonl")
     path.write_text("".join(json.dumps({"text": a, "label": b}) + "\n" for a, b in rows), encoding="utf-8")
     assert read(path) == rows
+
+
+# --- the columns of a file
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "id;text;label\n1;a,b;x\n"),
+        ("a.csv", '\ufeffid,"text",label,\n1,b,x,\n'),
+        ("a.tsv", "id\ttext\tlabel\n1\tb\tx\n"),
+        ("a.jsonl", '{"id": 1, "text": "b"}\n\n{"text": null, "label": true, "list": [1]}\n'),
+    ],
+)
+def test_the_columns_of_a_file_are_listed(name, content, tmp_path):
+    (tmp_path / name).write_text(content)
+    assert RowFile(tmp_path / name, []).list_columns() == ["id", "text", "label"]
+
+
+def test_columns_of_parquet_whose_values_have_no_text_are_left_out(tmp_path):
+    columns = {"id": [1], "text": ["a"], "when": [datetime.date(2020, 1, 1)], "label": [True], "list": [[1]]}
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert RowFile(tmp_path / "a.parquet", []).list_columns() == ["id", "text", "label"]
+    (tmp_path / "b.parquet").write_text("not parquet")
+    with pytest.raises(HyperFormerError, match=r"b\.parquet is not a Parquet file"):
+        RowFile(tmp_path / "b.parquet", []).list_columns()
