@@ -13,6 +13,7 @@ from typing import Any
 import hyperformer
 from hyperformer.cli.benchmark import add_benchmark_command
 from hyperformer.cli.bundles import add_bundle_commands, add_strings_command
+from hyperformer.cli.init import add_init_command
 from hyperformer.cli.predict import add_predict_command
 from hyperformer.cli.serve import add_serve_command
 from hyperformer.core.errors import HyperFormerError
@@ -25,6 +26,7 @@ def _build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(dest="command", required=True)
+    add_init_command(commands.add_parser("init", help="write an environment that trains on files of labelled texts"))
     add_predict_command(commands.add_parser("predict", help="predict the answers of rows with an exported task"))
     add_benchmark_command(
         commands.add_parser("benchmark", help="measure the ways to run an exported task on this machine")

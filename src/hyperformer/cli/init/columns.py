@@ -1,0 +1,154 @@
+"""Statistics of the columns of a task's files, from which its settings are guessed."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hyperformer.core.errors import HyperFormerError
+from hyperformer.core.types import Split
+from hyperformer.readers import RowFile, TextRow
+
+MAX_VALUES = 5000
+"""Number of different values of a column above which they are no longer counted."""
+TEXT_WORDS = 3.0
+"""A column with at least this mean number of words is text."""
+TEXT_CHARACTERS = 20
+"""A column with at least this mean number of characters, of which most values differ, is text."""
+NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
+DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
+
+
+@dataclass
+class Column:
+    """Counts over the values of a column, in the files of all splits.
+
+    Attributes:
+        name: the name of the column.
+        rows: number of rows.
+        empty: number of values that are null, missing, or have no characters but spaces.
+        word_count: number of words.
+        characters: number of characters.
+        numbers: number of values that are numbers.
+        dates: number of values that are dates.
+        values: number of train rows with each value; empty if there are more than `MAX_VALUES` values.
+        distinct: number of different values, or `MAX_VALUES` + 1 if there are more.
+    """
+
+    name: str
+    rows: int = 0
+    empty: int = 0
+    word_count: int = 0
+    characters: int = 0
+    numbers: int = 0
+    dates: int = 0
+    values: Counter[str] = field(default_factory=Counter)
+    distinct: int = 0
+
+    def add(self, text: str | None) -> None:
+        """Count a value."""
+        self.rows += 1
+        if text is None or not text.strip():
+            self.empty += 1
+            return
+        self.word_count += len(text.split())
+        self.characters += len(text)
+        self.numbers += NUMBER.fullmatch(text) is not None
+        self.dates += DATE.fullmatch(text) is not None
+        if self.distinct <= MAX_VALUES:
+            self.values[text] += 1
+            self.distinct = len(self.values)
+            if self.distinct > MAX_VALUES:
+                self.values.clear()
+
+    @property
+    def filled(self) -> int:
+        """Number of values that are not empty."""
+        return self.rows - self.empty
+
+    @property
+    def is_number(self) -> bool:
+        """Whether all values are numbers."""
+        return bool(self.filled) and self.numbers == self.filled
+
+    @property
+    def is_date(self) -> bool:
+        """Whether all values are dates."""
+        return bool(self.filled) and self.dates == self.filled
+
+    @property
+    def differs(self) -> bool:
+        """Whether nearly every row has another value."""
+        return self.distinct > min(0.9 * self.filled, MAX_VALUES)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the values are texts."""
+        if not self.filled or self.is_number or self.is_date:
+            return False
+        is_wordy = self.word_count >= TEXT_WORDS * self.filled
+        is_long = self.characters >= TEXT_CHARACTERS * self.filled and self.word_count > 1.2 * self.filled
+        return is_wordy or (is_long and self.distinct > 0.5 * min(self.filled, MAX_VALUES))
+
+    @property
+    def is_identifier(self) -> bool:
+        """Whether the values identify rows: nearly every row has another value, which is no text."""
+        return self.differs and not self.is_text
+
+
+@dataclass(frozen=True)
+class Table:
+    """The columns of a task, in the order of its train file, and the number of rows of each split.
+
+    Attributes:
+        columns: statistics over all splits, by name.
+        train: the counts of values in train alone, by column.
+        rows: number of rows of each split.
+        missing: the columns with a value that is null or missing.
+    """
+
+    columns: Mapping[str, Column]
+    train: Mapping[str, Counter[str]]
+    rows: Mapping[Split, int]
+    missing: Set[str]
+
+
+def read_table(task: str, files: Mapping[Split, Path]) -> Table:
+    """Read all rows of a task's files.
+
+    Raises:
+        HyperFormerError: a file cannot be read exactly, or a split has no column of the train file.
+    """
+    names = RowFile(files["train"], []).list_columns()
+    for file in files.values():
+        present = RowFile(file, []).list_columns()
+        names = [name for name in names if name in present]
+    if len(names) < 2:
+        got = f"only the column {names[0]!r}" if names else "no column"
+        raise HyperFormerError(
+            f"the files of {task} have {got} in common; expected at least a text and a label. Add the columns."
+        )
+    columns = {name: Column(name) for name in names}
+    rows: dict[Split, int] = {}
+    missing: set[str] = set()
+    train: dict[str, Counter[str]] = {}
+    for split, file in files.items():
+        rows[split] = _count(RowFile(file, names, "drop"), columns, missing)
+        if split == "train":
+            train = {name: Counter(column.values) for name, column in columns.items()}
+    return Table(columns, train, rows, missing)
+
+
+def _count(rows: Iterable[tuple[int, TextRow]], columns: Mapping[str, Column], missing: set[str]) -> int:
+    """Count the values of rows in the columns, note the columns with missing values, and return the number of rows."""
+    count = 0
+    for _, texts in rows:
+        count += 1
+        for column, text in zip(columns.values(), texts, strict=True):
+            column.add(text)
+            if text is None:
+                missing.add(column.name)
+    return count

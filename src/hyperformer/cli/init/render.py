@@ -1,0 +1,73 @@
+"""The configuration of an environment as commented YAML."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from hyperformer.cli.init.draft import Draft
+
+PLAIN = re.compile(r"[A-Za-z_][\w -]*")
+"""Texts that YAML reads as themselves without quotes, apart from `RESERVED`."""
+RESERVED = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
+
+
+def quote(value: str) -> str:
+    """Return a text as a YAML scalar; in double quotes, YAML reads what JSON writes."""
+    is_plain = PLAIN.fullmatch(value) and value.strip() == value and value.lower() not in RESERVED
+    return value if is_plain else json.dumps(value, ensure_ascii=False)
+
+
+def render_parameters(env: str, arguments: Sequence[str], backbone: str) -> str:
+    """Render the settings that all tasks share."""
+    command = shlex.join(["hyperformer", "init", *arguments])
+    return f"""# The environment {env}, written by: {command}
+# Change it as you like. `kedro settings --env {env}` lists every setting with its value and its source.
+
+backbone:
+  path: {quote(backbone)}
+"""
+
+
+def render_tasks(drafts: Sequence[Draft], sources: Mapping[str, str]) -> str:
+    """Render the tasks.
+
+    Args:
+        drafts: the settings of each task.
+        sources: the folder of each task's files.
+    """
+    blocks = [_render_task(draft, sources[draft.files.task]) for draft in drafts]
+    return "# docs/tasks.md describes these settings.\ntasks:\n" + "\n".join(blocks)
+
+
+def _render_task(draft: Draft, source: str) -> str:
+    lines = [
+        f"{quote(draft.files.task)}:",
+        *(f"  # {line}" for line in draft.lines),
+        f"  source: {{path: {quote(source)}}}",
+        f"  text: {_render_text(draft)}",
+        f"  kind: {draft.kind}",
+        f"  label_column: {quote(draft.label)}",
+    ]
+    if draft.grid is not None:
+        lines += [f"  {name}: {value}" for name, value in zip(("minimum", "maximum", "step"), draft.grid, strict=True)]
+    else:
+        lines.append("  labels:  # value of the label column: answer; beside it, the number of training rows")
+        lines += [f"    {quote(label)}: {quote(label)}  # {count:,}" for label, count in draft.labels.items()]
+    if draft.merge:
+        lines.append("  merge_labels:")
+        lines += [f"    {quote(answer)}: [{', '.join(map(quote, merged))}]" for answer, merged in draft.merge.items()]
+    lines.append(f"  metrics: [{', '.join(draft.metrics)}]")
+    if draft.drops_missing:
+        lines.append("  missing: drop")
+    if draft.splits:
+        lines.append(f"  splits: {{{', '.join(f'{split}: {quote(rule)}' for split, rule in draft.splits.items())}}}")
+    return "".join(f"  {line}\n" for line in lines)
+
+
+def _render_text(draft: Draft) -> str:
+    if isinstance(draft.text, str):
+        return json.dumps(draft.text, ensure_ascii=False)
+    return f"[{', '.join(json.dumps(part, ensure_ascii=False) for part in draft.text)}]"
