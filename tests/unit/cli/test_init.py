@@ -100,7 +100,8 @@ def test_a_file_becomes_a_task_whose_every_guess_is_a_line(init, project, tmp_pa
     assert '"yes": "yes"  # 40' in text
     assert f"hyperformer init {file} --env mine" in Path("conf/mine/parameters.yml").read_text()
     assert yaml.safe_load(Path("conf/mine/parameters.yml").read_text()) == {
-        "backbone": {"path": "data/minilm/06_models/backbone"}
+        "backbone": {"path": "data/minilm/06_models/backbone"},
+        "preset": "encoder",
     }
 
 
@@ -301,3 +302,21 @@ def test_without_git_it_says_so(project, tmp_path, capsys):
     file = write_csv(tmp_path / "rows.csv", with_label("a", "b"))
     assert main(["init", str(file), "--env", "mine"]) == 1
     assert "git is not installed, or" in capsys.readouterr().err
+
+
+def test_another_language_is_a_warning_with_a_multilingual_backbone(init, tmp_path):
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    letters = list("жщюяфцш")
+    vocabulary = {token: index for index, token in enumerate(["[UNK]", *WORDS, *letters, *(f"##{x}" for x in letters)])}
+    vocabulary |= {f"word{i}": len(vocabulary) + i for i in range(1000)}
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Whitespace()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    english = write_csv(tmp_path / "en.csv", with_label("a", "b"))
+    rows = [{"text": f"жщю яфц {letter}", "label": "ab"[i % 2]} for i, letter in enumerate(letters * 12)]
+    russian = write_csv(tmp_path / "ru.csv", rows)
+    assert "warning" not in init(english, "--backbone", tmp_path, env="en")[1]
+    output = init(russian, "--backbone", tmp_path, env="ru")[1]
+    assert "warning: 100% of the tokens of words are single letters; use a backbone" in output
+    assert "paraphrase-multilingual" in output

@@ -16,8 +16,6 @@ MAX_VALUES = 5000
 """Number of different values of a column above which they are no longer counted."""
 TEXT_WORDS = 3.0
 """A column with at least this mean number of words is text."""
-TEXT_CHARACTERS = 20
-"""A column with at least this mean number of characters, of which most values differ, is text."""
 NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T].*)?")
 
@@ -90,8 +88,8 @@ class Column:
         if not self.filled or self.is_number or self.is_date:
             return False
         is_wordy = self.word_count >= TEXT_WORDS * self.filled
-        is_long = self.characters >= TEXT_CHARACTERS * self.filled and self.word_count > 1.2 * self.filled
-        return is_wordy or (is_long and self.distinct > 0.5 * min(self.filled, MAX_VALUES))
+        has_spaces = self.word_count > 1.2 * self.filled
+        return is_wordy or (has_spaces and self.distinct > 0.5 * min(self.filled, MAX_VALUES))
 
     @property
     def is_identifier(self) -> bool:

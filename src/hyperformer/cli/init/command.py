@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 from hyperformer.cli.init.columns import NUMBER, read_table
@@ -19,6 +20,7 @@ from hyperformer.cli.init.render import render_parameters, render_tasks
 from hyperformer.cli.init.sources import TaskFiles, find_files, remove_suffixes
 from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError, suggest_name
+from hyperformer.core.language import TokenCounts
 from hyperformer.core.types import Source
 from hyperformer.readers import RowFile
 
@@ -29,6 +31,8 @@ BACKBONE = "data/minilm/06_models/backbone"
 CHECKOUT = (CONF / "base" / "parameters.yml", Path("pipelines"), Path("pyproject.toml"))
 """Paths that a checkout of this project has."""
 KINDS = ("classification", "regression")
+SAMPLE_ROWS = 200
+"""Number of rows whose language is checked."""
 
 
 def add_init_command(command: argparse.ArgumentParser) -> None:
@@ -82,7 +86,7 @@ def _init(options: argparse.Namespace) -> None:
     for task in tasks:
         print(f"{task.task}: {task.argument}")
         drafts.append(draft_task(task, read_table(task.task, task.files), choices[task.task]))
-        for line in drafts[-1].lines:
+        for line in [*drafts[-1].lines, *_check_language(drafts[-1], Path(options.backbone))]:
             print(f"  {line}")
     with _remove_on_error(env) as created:
         sources = {task.task: _place_files(task, env, created) for task in tasks}
@@ -90,12 +94,30 @@ def _init(options: argparse.Namespace) -> None:
         created.append(folder)
         folder.mkdir()
         arguments = [*options.paths, "--env", env]
-        (folder / "parameters.yml").write_text(render_parameters(env, arguments, options.backbone), encoding="utf-8")
+        preset = "encoder" if options.backbone == BACKBONE else None  # so that it may be downloaded later
+        parameters = render_parameters(env, arguments, options.backbone, preset)
+        (folder / "parameters.yml").write_text(parameters, encoding="utf-8")
         (folder / "parameters_tasks.yml").write_text(render_tasks(drafts, sources), encoding="utf-8")
         print(f"wrote {folder}/parameters.yml and {folder}/parameters_tasks.yml")
         if not options.no_dvc:
             _write_stages(env, [path for path in created if path.is_relative_to(DATA)])
     _print_next_steps(env, drafts, options)
+
+
+def _check_language(draft: Draft, backbone: Path) -> list[str]:
+    """Return a warning if the first train texts are not in the language of the backbone, whose tokenizer is a file."""
+    from tokenizers import Tokenizer  # the tokenizers of a backbone that is not there cannot be asked
+
+    file = backbone / "tokenizer.json"
+    if not file.is_file():
+        return []
+    tokenizer, columns = Tokenizer.from_file(str(file)), text.find_columns(draft.text)
+    counts = TokenCounts(tokenizer.get_vocab_size())
+    unknown = getattr(tokenizer.model, "unk_token", None)
+    for _, texts in islice(RowFile(draft.files.files["train"], columns, "empty"), SAMPLE_ROWS):
+        counts.add(tokenizer.encode(" ".join(map(str, texts)), add_special_tokens=False).tokens, unknown)
+    problem = counts.describe_problem()
+    return [] if problem is None else [f"warning: {problem} (--backbone)"]
 
 
 def _check_project(env: str, without_dvc: bool) -> str:

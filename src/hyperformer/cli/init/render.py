@@ -20,15 +20,23 @@ def quote(value: str) -> str:
     return value if is_plain else json.dumps(value, ensure_ascii=False)
 
 
-def render_parameters(env: str, arguments: Sequence[str], backbone: str) -> str:
-    """Render the settings that all tasks share."""
+def render_parameters(env: str, arguments: Sequence[str], backbone: str, preset: str | None) -> str:
+    """Render the settings that all tasks share.
+
+    Args:
+        env: the name of the environment.
+        arguments: the arguments of the command.
+        backbone: folder of the backbone, or its name on the Hub.
+        preset: the preset; None: that of the backbone, which must be there when settings are read.
+    """
     command = shlex.join(["hyperformer", "init", *arguments])
+    preset = "" if preset is None else f"preset: {preset}  # the defaults for this kind of backbone\n"
     return f"""# The environment {env}, written by: {command}
 # Change it as you like. `kedro settings --env {env}` lists every setting with its value and its source.
 
 backbone:
   path: {quote(backbone)}
-"""
+{preset}"""
 
 
 def render_tasks(drafts: Sequence[Draft], sources: Mapping[str, str]) -> str:

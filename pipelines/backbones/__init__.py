@@ -1,0 +1,1 @@
+"""Pretrained backbones that a stage downloads."""
