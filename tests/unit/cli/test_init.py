@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from hyperformer.cli import main
-from hyperformer.settings import Tasks
+from hyperformer.settings import Tasks, TransferSettings
 
 WORDS = "the of a boat river light green stone walk quiet market early letter window garden under over bright".split()
 Row = dict[str, Any]
@@ -302,6 +302,37 @@ def test_without_git_it_says_so(project, tmp_path, capsys):
     file = write_csv(tmp_path / "rows.csv", with_label("a", "b"))
     assert main(["init", str(file), "--env", "mine"]) == 1
     assert "git is not installed, or" in capsys.readouterr().err
+
+
+def train_environment(env: str, groups: list[list[str]]) -> None:
+    """Write the files of an environment with a trained model that the command reads."""
+    Path("conf", env).mkdir()
+    checkpoint = Path("data", env, "06_models", "checkpoint")
+    checkpoint.mkdir(parents=True)
+    configuration = {"groups": groups, "backbone": {"path": "models/encoder"}}
+    (checkpoint / "configuration.json").write_text(json.dumps(configuration))
+
+
+def test_new_tasks_join_a_trained_model(init, tmp_path):
+    train_environment("old", [["a", "b"]])
+    code, output, _ = init(write_csv(tmp_path / "rows.csv", with_label("a", "b", count=240)), "--onto", "old")
+    assert code == 0
+    parameters = yaml.safe_load(Path("conf/mine/parameters.yml").read_text())
+    assert parameters["backbone"] == {"path": "models/encoder"}
+    transfer = TransferSettings(learning_rate=1e-3, **parameters["transfer"])
+    assert (transfer.checkpoint, transfer.samples) == ("data/old/06_models/checkpoint", None)
+    assert (transfer.steps, transfer.warmup_steps) == (150, 15)
+    assert "kedro run --env mine --pipelines transfer" in output
+    assert "unchanged: conf/old, its trained model and its exported tasks" in output
+
+
+def test_an_environment_without_one_trained_model_is_refused(init, tmp_path):
+    file = write_csv(tmp_path / "rows.csv", with_label("a", "b"))
+    train_environment("apart", [["a"], ["b"]])
+    Path("conf/untrained").mkdir()
+    assert "unknown environment 'untraind'; did you mean 'untrained'?" in init(file, "--onto", "untraind")[2]
+    assert "has no trained model in data/untrained/06_models/checkpoint" in init(file, "--onto", "untrained")[2]
+    assert "trains a model for each task; expected one model for all tasks" in init(file, "--onto", "apart")[2]
 
 
 def test_another_language_is_a_warning_with_a_multilingual_backbone(init, tmp_path):

@@ -6,11 +6,18 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from hyperformer.cli.init.draft import Draft
 
 PLAIN = re.compile(r"[A-Za-z_][\w -]*")
 """Texts that YAML reads as themselves without quotes, apart from `RESERVED`."""
+TRANSFER_ROWS = 16
+"""Rows of a batch, in the adaptation of a trained model."""
+TRANSFER_STEPS = (100, 2000)
+"""Least and largest number of steps of the adaptation."""
+EPOCHS = 10
+"""Epochs of the adaptation, within `TRANSFER_STEPS`."""
 RESERVED = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 
@@ -37,6 +44,20 @@ def render_parameters(env: str, arguments: Sequence[str], backbone: str, preset:
 backbone:
   path: {quote(backbone)}
 {preset}"""
+
+
+def render_transfer(checkpoint: Path, rows: int) -> str:
+    """Render the settings of the adaptation of a trained model to tasks with at most `rows` training rows."""
+    steps = min(max(TRANSFER_STEPS[0], EPOCHS * rows // TRANSFER_ROWS), TRANSFER_STEPS[1])
+    return f"""
+# docs/methods.md#few-shot-transfer describes these settings.
+transfer:
+  checkpoint: {quote(str(checkpoint))}
+  samples: null  # all rows
+  batch_size: {TRANSFER_ROWS}
+  steps: {steps}
+  warmup_steps: {steps // 10}
+"""
 
 
 def render_tasks(drafts: Sequence[Draft], sources: Mapping[str, str]) -> str:

@@ -1,0 +1,127 @@
+"""The options of the command `init`, and what they set for each task."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+from hyperformer.cli.init.columns import NUMBER
+from hyperformer.cli.init.draft import Choices
+from hyperformer.cli.init.project import BACKBONE
+from hyperformer.core.errors import HyperFormerError, suggest_name
+from hyperformer.core.types import Source
+
+KINDS = ("classification", "regression")
+
+
+def add_options(command: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command `init`."""
+    command.add_argument(
+        "paths",
+        nargs="+",
+        help="a task each: a file of rows (CSV, TSV, JSONL or Parquet, plain or .gz), or a folder with such a file for "
+        "train and, optionally, for validation and test",
+    )
+    command.add_argument("--env", required=True, help="name of the new environment, the folder conf/ENV")
+    command.add_argument(
+        "--label", action="append", default=[], metavar="[TASK=]COLUMN", help="the column of the label"
+    )
+    command.add_argument(
+        "--text",
+        action="append",
+        default=[],
+        metavar="[TASK=]TEXT",
+        help="the text that the model reads, with columns in braces; given twice, a pair of texts",
+    )
+    command.add_argument(
+        "--kind", action="append", default=[], metavar="[TASK=]KIND", help="classification or regression"
+    )
+    command.add_argument(
+        "--scale",
+        action="append",
+        default=[],
+        metavar="[TASK=]MIN:MAX:STEP",
+        help="the numbers that a regression can answer; others are rounded to them",
+    )
+    command.add_argument(
+        "--merge",
+        action="append",
+        default=[],
+        metavar="TASK:ANSWER=LABEL,LABEL…",
+        help="join labels of a task in one answer",
+    )
+    command.add_argument(
+        "--backbone", default=BACKBONE, help="folder of the pretrained model, or its name on the Hub (%(default)s)"
+    )
+    command.add_argument(
+        "--onto", metavar="ENV", help="adapt the model that the environment ENV has trained, one copy for each new task"
+    )
+    command.add_argument("--no-dvc", action="store_true", help="write no DVC stages, and track no copied files")
+
+
+def list_arguments(options: argparse.Namespace) -> list[str]:
+    """Return the arguments of the command that describe the tasks."""
+    arguments = [*options.paths, "--env", options.env]
+    for name in ("label", "text", "kind", "scale", "merge"):
+        arguments += [argument for value in getattr(options, name) for argument in (f"--{name}", value)]
+    return arguments
+
+
+def parse_choices(options: argparse.Namespace, tasks: Sequence[str]) -> dict[str, Choices]:
+    """Return what the options set for each task."""
+    labels, texts, kinds, scales = (
+        _assign(getattr(options, name), tasks) for name in ("label", "text", "kind", "scale")
+    )
+    for kind in (kind for values in kinds.values() for kind in values):
+        if kind not in KINDS:
+            raise HyperFormerError(f"unknown kind {kind!r}; {suggest_name(kind, KINDS)}")
+    merges: dict[str, dict[str, list[str]]] = {task: {} for task in tasks}
+    for argument in options.merge:
+        task, colon, rest = argument.partition(":")
+        answer, equals, merged = rest.partition("=")
+        if task not in merges or not (colon and equals and answer and merged):
+            raise HyperFormerError(
+                f"got --merge {argument!r}; expected TASK:ANSWER=LABEL,LABEL with a task of these files."
+            )
+        merges[task][answer] = merged.split(",")
+    return {
+        task: Choices(
+            label=_single("label", task, labels[task]),
+            text=_to_source(task, texts[task]),
+            kind=_single("kind", task, kinds[task]),
+            scale=_to_scale(_single("scale", task, scales[task])),
+            merge=merges[task],
+        )
+        for task in tasks
+    }
+
+
+def _assign(arguments: Sequence[str], tasks: Sequence[str]) -> dict[str, list[str]]:
+    """Return the values of an option by task; a value without a task is for all of them."""
+    values: dict[str, list[str]] = {task: [] for task in tasks}
+    for argument in arguments:
+        task, equals, value = argument.partition("=")
+        for name in [task] if equals and task in values else tasks:
+            values[name].append(value if equals and task in values else argument)
+    return values
+
+
+def _single(option: str, task: str, values: Sequence[str]) -> str | None:
+    if len(values) > 1:
+        raise HyperFormerError(f"got --{option} {len(values)} times for {task}; expected it once.")
+    return values[0] if values else None
+
+
+def _to_source(task: str, values: Sequence[str]) -> Source | None:
+    if len(values) > 2:
+        raise HyperFormerError(f"got --text {len(values)} times for {task}; expected a text, or a pair of texts.")
+    return None if not values else values[0] if len(values) == 1 else (values[0], values[1])
+
+
+def _to_scale(value: str | None) -> tuple[str, str, str] | None:
+    if value is None:
+        return None
+    low, high, step = numbers = (*value.split(":"), "", "", "")[:3]
+    if value.count(":") != 2 or not all(map(NUMBER.fullmatch, numbers)) or not float(low) < float(high):
+        raise HyperFormerError(f"got --scale {value!r}; expected MINIMUM:MAXIMUM:STEP, such as 0:5:0.2.")
+    return low, high, step
