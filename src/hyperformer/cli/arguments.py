@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -20,23 +20,30 @@ Row = Mapping[str, Any]
 STANDARD_INPUT = "standard input"
 
 
-def read_rows(arguments: list[str], bundle: Bundle) -> Iterator[tuple[str, Row]]:
+def read_rows(arguments: list[str], bundle: Bundle, keep: Sequence[str] = ()) -> Iterator[tuple[str, Row]]:
     """Yield the rows of JSON objects, of files, and of standard input (`-`), each as soon as it is read.
 
+    Args:
+        arguments: the rows, as they are on the command line.
+        bundle: the task.
+        keep: further columns to read; a value that is null or missing is None.
+
     Yields:
-        The location of a row, for messages, and the values of the columns of the bundle's text.
+        The location of a row, for messages, and the values of the columns of the bundle's text and of `keep`.
     """
     columns, missing = text.find_columns(bundle.manifest.text), bundle.manifest.missing
+    names = list(dict.fromkeys([*columns, *keep]))
     for number, argument in enumerate(arguments, start=1):
         if is_row_file(argument):
-            file = RowFile(Path(argument), columns, missing)
+            file = RowFile(Path(argument), columns, missing, optional=keep)
             for line, texts in file:
-                yield file.locate(line), dict(zip(columns, texts, strict=True))
+                yield file.locate(line), dict(zip(names, texts, strict=True))
         elif argument.lstrip().startswith(("{", "[")):
-            yield f"row {number}", _parse_argument(argument, columns, f"row {number}")
+            row = _parse_argument(argument, names, f"row {number}")
+            yield f"row {number}", {**dict.fromkeys(keep), **row} if keep else row
         elif argument == "-":
-            for line, texts in _read_standard_input(columns, missing):
-                yield f"{STANDARD_INPUT}, line {line}", dict(zip(columns, texts, strict=True))
+            for line, texts in _read_standard_input(names, missing, set(keep) - set(columns)):
+                yield f"{STANDARD_INPUT}, line {line}", dict(zip(names, texts, strict=True))
         else:
             formats = ", ".join(f".{suffix}" for suffix in FORMATS)
             raise HyperFormerError(
@@ -52,12 +59,14 @@ def _parse_argument(argument: str, columns: list[str], location: str) -> Row:
         raise HyperFormerError(f"{location}: {error}") from None
 
 
-def _read_standard_input(columns: list[str], missing: Missing) -> Iterator[tuple[int, TextRow]]:
+def _read_standard_input(
+    columns: list[str], missing: Missing, optional: Container[str]
+) -> Iterator[tuple[int, TextRow]]:
     if sys.stdin is None:
         raise HyperFormerError("standard input is closed; expected rows in JSONL. Use a file instead.")
     file = io.TextIOWrapper(sys.stdin.buffer, encoding="utf-8-sig", errors="surrogateescape", newline="\n")
     try:
-        rows = read_jsonl(file, STANDARD_INPUT, columns, missing)
+        rows = read_jsonl(file, STANDARD_INPUT, columns, missing, optional=optional)
         first = next(rows, None)
         if first is None:
             raise HyperFormerError(f"{STANDARD_INPUT} has no rows; expected at least one")
@@ -65,6 +74,45 @@ def _read_standard_input(columns: list[str], missing: Missing) -> Iterator[tuple
         yield from rows
     finally:
         file.detach()  # it would close standard input
+
+
+def list_columns(arguments: list[str]) -> list[str]:
+    """Return the columns that all files and JSON objects have.
+
+    Raises:
+        HyperFormerError: the rows are on standard input.
+    """
+    columns: list[str] | None = None
+    for argument in arguments:
+        if is_row_file(argument):
+            names = RowFile(Path(argument), []).list_columns()
+        elif argument == "-":
+            raise HyperFormerError("the columns of standard input are not known; expected their names in --keep.")
+        else:
+            names = list(parse_row(argument, []))
+        columns = names if columns is None else [name for name in columns if name in names]
+    return columns or []
+
+
+def count_rows(arguments: list[str]) -> int | None:
+    """Return about how many rows the arguments have: lines of text files; None if that is not known quickly."""
+    total = 0
+    for argument in arguments:
+        if not is_row_file(argument):
+            if argument == "-":
+                return None
+            total += 1
+        elif argument.lower().endswith(".gz"):
+            return None
+        elif argument.lower().endswith(".parquet"):
+            from pyarrow import parquet
+
+            with parquet.ParquetFile(argument) as file:
+                total += file.metadata.num_rows
+        else:
+            with Path(argument).open("rb") as lines:
+                total += sum(block.count(b"\n") for block in iter(lambda: lines.read(1 << 20), b""))
+    return total
 
 
 def add_unpublished_option(command: argparse.ArgumentParser) -> None:

@@ -57,10 +57,19 @@ class RowFile:
         columns: Columns to read; other columns are not looked at.
         missing: Meaning of a value that is null or missing in JSONL or Parquet; a cell of CSV is never missing.
         limit: Number of rows to read, or None for all.
+        optional: Further columns to read, whose value is None if it is null or missing.
     """
 
-    def __init__(self, path: Path, columns: Sequence[str], missing: Missing = None, limit: int | None = None) -> None:
-        self.path, self.columns, self.missing, self.limit = path, list(columns), missing, limit
+    def __init__(
+        self,
+        path: Path,
+        columns: Sequence[str],
+        missing: Missing = None,
+        limit: int | None = None,
+        optional: Sequence[str] = (),
+    ) -> None:
+        self.path, self.missing, self.limit, self.optional = path, missing, limit, set(optional) - set(columns)
+        self.columns = list(dict.fromkeys([*columns, *optional]))
         self._format = _format(path.name)
         self.unit = "row" if self._format == "parquet" else "line"
 
@@ -124,11 +133,11 @@ class RowFile:
         name = str(self.path)
         with self._open_file() as file:
             if self._format == "parquet":
-                yield read_parquet(file, name, self.columns, self.missing)
+                yield read_parquet(file, name, self.columns, self.missing, self.optional)
                 return
             with self._open_text(file) as text:
                 if self._format == "jsonl":
-                    yield read_jsonl(text, name, self.columns, self.missing, self.limit)
+                    yield read_jsonl(text, name, self.columns, self.missing, self.limit, self.optional)
                 else:
                     yield (read_csv if self._format == "csv" else read_tsv)(text, name, self.columns, text.newline)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import islice
 from typing import Any, TextIO
 
@@ -61,7 +61,12 @@ def parse_row(line: str, columns: Sequence[str]) -> dict[str, Any]:
 
 
 def read_jsonl(
-    file: TextIO, name: str, columns: Sequence[str], missing: Missing = None, limit: int | None = None
+    file: TextIO,
+    name: str,
+    columns: Sequence[str],
+    missing: Missing = None,
+    limit: int | None = None,
+    optional: Container[str] = (),
 ) -> Iterator[tuple[int, TextRow]]:
     """Yield the texts of each row's used columns, with the number of its line; blank lines are no rows.
 
@@ -71,6 +76,7 @@ def read_jsonl(
         columns: Columns to read.
         missing: Meaning of a value that is null or missing.
         limit: Number of rows to read, or None for all.
+        optional: Columns whose value is None if it is null or missing.
 
     Raises:
         HyperFormerError: A line is not a JSON object, a value has no text, or no row has a column.
@@ -81,7 +87,7 @@ def read_jsonl(
             continue
         try:
             row = parse_row(line, columns)
-            texts = convert_row(row, columns, missing)
+            texts = convert_row(row, columns, missing, optional)
         except HyperFormerError as error:
             raise HyperFormerError(f"{name}, line {number}: {error}.") from None
         if unseen:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -21,7 +21,7 @@ BUFFER_BYTES = 1 << 20
 
 
 def read_parquet(
-    file: BinaryIO, name: str, columns: Sequence[str], missing: Missing = None
+    file: BinaryIO, name: str, columns: Sequence[str], missing: Missing = None, optional: Container[str] = ()
 ) -> Iterator[tuple[int, TextRow]]:
     """Yield the texts of each row's used columns, with the number of the row from 1.
 
@@ -30,6 +30,7 @@ def read_parquet(
         name: Name of the file, for messages.
         columns: Columns to read; the types of other columns do not matter.
         missing: Meaning of a value that is null.
+        optional: Columns whose value is None if it is null.
 
     Raises:
         HyperFormerError: pyarrow is not installed, the file is damaged, a column is missing, exists twice or has a type
@@ -47,7 +48,7 @@ def read_parquet(
             for row in list_rows(batch.select(list(columns))):
                 position.row += 1
                 try:
-                    texts = convert_row(row, columns, missing)
+                    texts = convert_row(row, columns, missing, optional)
                 except HyperFormerError as error:
                     raise HyperFormerError(f"{name}, row {position.row}: {error}.") from None
                 yield position.row, texts

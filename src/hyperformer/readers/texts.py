@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from hyperformer.core.errors import HyperFormerError
@@ -16,8 +16,10 @@ TextRow: TypeAlias = tuple[str | None, ...]
 ADVICE = "Fill it, or set the task's `missing`"
 
 
-def convert_row(row: Mapping[str, Any], columns: Sequence[str], missing: Missing) -> TextRow:
-    """Return the texts of a row's columns.
+def convert_row(
+    row: Mapping[str, Any], columns: Sequence[str], missing: Missing, optional: Container[str] = ()
+) -> TextRow:
+    """Return the texts of a row's columns; None for a value of `optional` columns that is null or missing.
 
     Raises:
         HyperFormerError: A value has no text, or is null or missing and `missing` is None.
@@ -26,7 +28,10 @@ def convert_row(row: Mapping[str, Any], columns: Sequence[str], missing: Missing
     for column in columns:
         value = row.get(column)
         if type(value) is not str or not value.isascii():  # most values need no call
-            value = _convert_missing(row, column, missing) if is_missing(value) else to_text(value, column)
+            if not is_missing(value):
+                value = to_text(value, column)
+            else:
+                value = None if column in optional else _convert_missing(row, column, missing)
         texts.append(value)
     return tuple(texts)
 

@@ -56,6 +56,7 @@ def check_project(env: str, without_dvc: bool) -> str:
 
 
 def locate_checkpoint(env: str) -> Path:
+    """Return the folder of the model that an environment trains."""
     return (Path("data") if env == "base" else DATA / env) / "06_models" / "checkpoint"
 
 
