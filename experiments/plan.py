@@ -44,6 +44,8 @@ class ComparisonSuite(Suite):
     """Candidate learning rates in increasing order, the same for all configurations."""
     search_from: dict[str, float] = {}
     """Learning rate that the search of a configuration tries first; by default the middle candidate."""
+    small_tasks: list[str] = []
+    """Tasks with so few test rows that a second mean leaves them out."""
     train_rows: Count | None = None
     """Training rows of each task, sampled with each run's seed; null: all rows. A smaller task has all its rows."""
 

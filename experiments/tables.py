@@ -3,9 +3,9 @@
     python -m experiments.tables     # writes the tables of docs/results.md, and docs/figures/*.svg
 
 A comment in the document marks the insertion point of a table. For a comparison it is `<!-- table: SUITE test -->`, or
-with `rates` or `steps` in place of `test`; for a transfer it is `<!-- table: SUITE TASK -->`. ± is the standard
-deviation over seeds. "CPU minutes" is the CPU time of training, summed over the cores; the median over seeds. If some
-seeds of a configuration have no run, the number of its finished seeds is shown.
+with `paired`, `rates` or `steps` in place of `test`; for a transfer it is `<!-- table: SUITE TASK -->`. ± is the
+standard deviation over seeds. "CPU minutes" is the CPU time of training, summed over the cores; the median over seeds.
+If some seeds of a configuration have no run, the number of its finished seeds is shown.
 """
 
 from __future__ import annotations
@@ -102,7 +102,8 @@ def comparison_tables(name: str, suite: ComparisonSuite) -> dict[str, str]:
     """Return the tables of a comparison, by their names in the document.
 
     Returns:
-        `test`: the test metrics at the chosen learning rate; `rates`: the first seed's validation means by learning
+        `test`: the test metrics at the chosen learning rate; `paired`, if the suite has small tasks: means over tasks,
+        and their differences from the first configuration; `rates`: the first seed's validation means by learning
         rate; `steps`: those at the chosen learning rate by step, if each run has several. Without runs, no tables.
     """
     comparison = Comparison(name, suite)
@@ -152,6 +153,8 @@ def comparison_tables(name: str, suite: ComparisonSuite) -> dict[str, str]:
         f"{name} test": table(head, test),
         f"{name} rates": table(["method, by learning rate", *learning_rates], search),
     }
+    if suite.small_tasks:
+        tables[f"{name} paired"] = paired_table(runs, suite)
     curves = {configuration: seeds[0].get("by_step", {}) for configuration, seeds in runs.items()}
     if all(len(by_step) > 1 for by_step in curves.values()):
         steps = next(iter(curves.values()))
@@ -161,6 +164,48 @@ def comparison_tables(name: str, suite: ComparisonSuite) -> dict[str, str]:
         ]
         tables[f"{name} steps"] = table(["method, by step", *steps], lines)
     return tables
+
+
+def paired_table(runs: Mapping[str, Sequence[Run]], suite: ComparisonSuite) -> str:
+    """Return a table of the means over tasks, and of their differences from the first configuration seed by seed.
+
+    The second mean leaves out the suite's small tasks; the differences are those of this mean. ± is the standard error
+    of the differences of the seeds.
+    """
+
+    def means(seeds: Sequence[Run]) -> list[float]:
+        return [
+            statistics.mean(scores["mean"] for task, scores in run["test"].items() if task not in suite.small_tasks)
+            for run in seeds
+        ]
+
+    first = means(next(iter(runs.values())))
+    lines = []
+    for number, (configuration, seeds) in enumerate(runs.items()):
+        differences = [b - a for a, b in zip(first, means(seeds), strict=False)] if number else []
+        error = f" ± {statistics.stdev(differences) / len(differences) ** 0.5:.2f}" if len(differences) > 1 else ""
+        lines.append(
+            [
+                display_name(configuration),
+                f"{seeds[0]['parameters']['trained']:,}",
+                f"{seeds[0]['learning_rate']:g}",
+                mean_and_deviation([mean_of_tasks(run) for run in seeds]),
+                f"**{mean_and_deviation(means(seeds))}**",
+                ", ".join(f"{difference:+.1f}" for difference in differences),
+                f"{statistics.mean(differences):+.2f}{error}" if differences else "",
+            ]
+        )
+    tasks = len(next(iter(runs.values()))[0]["test"])
+    head = [
+        "method",
+        "trained parameters",
+        "learning rate",
+        f"mean of {tasks} tasks",
+        f"mean of {tasks - len(suite.small_tasks)} tasks",
+        "difference by seed",
+        "mean difference",
+    ]
+    return table(head, lines)
 
 
 def format_metrics(seeds: Sequence[Mapping[str, float]], metrics: Sequence[str]) -> str:

@@ -157,6 +157,22 @@ def test_the_documented_tables_are_those_of_the_recorded_runs(tmp_path, monkeypa
     assert results <= {name for _, name in tables.MARKER.findall(document)}
 
 
+def test_differences_are_those_of_the_same_seed_without_small_tasks(suite):
+    def run(learning_rate, **means):
+        scores = {task: {"mean": mean} for task, mean in means.items()}
+        return {"learning_rate": learning_rate, "parameters": {"trained": 1234}, "test": scores}
+
+    runs = {
+        OURS: [run(0.001, a=60.0, b=10.0), run(0.001, a=70.0, b=20.0)],
+        "adapters_multi_task": [run(0.003, a=61.0, b=90.0), run(0.003, a=74.0, b=90.0)],
+    }
+    text = tables.paired_table(runs, suite.model_copy(update={"small_tasks": ["b"]}))
+    header, _, ours, other = text.splitlines()
+    assert "| mean of 2 tasks | mean of 1 tasks |" in header
+    assert ours.startswith("| HyperFormer++ | 1,234 | 0.001 | 40.0 ± 7.1 | **65.0 ± 7.1** |")
+    assert other.endswith("| +1.0, +4.0 | +2.50 ± 1.50 |")
+
+
 def test_a_table_that_is_in_no_suite_is_answered_with_the_nearest(experiment_folder):
     (experiment_folder / "results.md").write_text("<!-- table: embedded tets -->\n")
     with pytest.raises(HyperFormerError, match=r"unknown table 'embedded tets'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,7 @@ def test_a_file_becomes_a_task_whose_every_guess_is_a_line(init, project, tmp_pa
         "hyperformer serve data/mine/06_models/onnx",
     ):
         assert line in output
+    assert re.search(r"kedro run --env mine  # train and export, about \d+ min here", output)
     text = Path("conf/mine/parameters_tasks.yml").read_text()
     assert '"yes": "yes"  # 40' in text
     assert f"hyperformer init {file} --env mine" in Path("conf/mine/parameters.yml").read_text()

@@ -71,6 +71,8 @@ class Draft:
     """Minimum, maximum and step of a regression."""
     drops_missing: bool = False
     rows: Mapping[Split, int] = field(default_factory=dict)
+    words_per_row: float = 0.0
+    """Mean number of words of a row's text."""
     lines: list[str] = field(default_factory=list)
 
 
@@ -87,6 +89,8 @@ def draft_task(files: TaskFiles, table: Table, choices: Choices) -> Draft:
     template, about_text = _choose_text(files.task, table, label, choices)
     used = {label, *text.find_columns(template)}
     draft = Draft(files, template, label, "", [], {}, rows=table.rows, drops_missing=bool(used & table.missing))
+    columns = [table.columns[name] for name in text.find_columns(template)]
+    draft.words_per_row = sum(column.word_count / max(column.rows, 1) for column in columns)
     counts = ", ".join(f"{split} {count:,}" for split, count in table.rows.items())
     draft.lines.append(f"{counts} rows; columns {', '.join(table.columns)}")
     draft.lines.append(about_text)
