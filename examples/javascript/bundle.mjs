@@ -12,7 +12,7 @@
 
 import { Tokenizer } from "@huggingface/tokenizers";
 
-const FORMAT = 6;
+const FORMAT = 7;
 const MAX_CHARACTERS = 32; // per token of max_source_tokens, as in hyperformer/prefix.py
 
 export class Bundle {

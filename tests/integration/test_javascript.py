@@ -86,7 +86,7 @@ def test_two_texts_are_paired_and_truncated_as_by_the_runtime(encoder_bundles):
             lambda folder: (folder / "model.onnx").write_bytes(b"x"),
             "model.onnx does not match its sha256 in the manifest",
         ),
-        (lambda folder: (folder / "manifest.json").write_text('{"format": 2}'), "the bundle has format 2; expected 6"),
+        (lambda folder: (folder / "manifest.json").write_text('{"format": 2}'), "the bundle has format 2; expected 7"),
     ],
 )
 def test_a_damaged_bundle_is_refused(bundles, tmp_path, damage, message):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.files import sha256
 from hyperformer.core.types import Source
 
-FORMAT = 6
+FORMAT = 7
 """Version of the manifest's format."""
 MANIFEST = "manifest.json"
 GRAPH = "model.onnx"
@@ -61,6 +61,8 @@ class Manifest:
         published: False if the model is no better than the majority baseline on validation and
             `export.allow_below_majority` does not list the task. The runtime loads such a bundle only if asked to.
         made_from: Hashes of the inputs of the export, such as code, parameters, checkpoint and data.
+        example: Texts of a validation row by column, which the page of the server shows; empty if `export.examples` is
+            false.
     """
 
     format: int
@@ -82,6 +84,7 @@ class Manifest:
     baselines: dict[str, float]
     published: bool
     made_from: dict[str, str]
+    example: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write the manifest into a bundle's folder."""
@@ -107,7 +110,7 @@ _FIELD_TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("task", "kind", "backbone", "method"), str),
     "text": (str, list),
     **dict.fromkeys(("max_source_tokens", "opset"), int),
-    **dict.fromkeys(("files", "parity", "int8", "openvino", "metrics", "baselines", "made_from"), dict),
+    **dict.fromkeys(("files", "parity", "int8", "openvino", "metrics", "baselines", "made_from", "example"), dict),
     "labels": list,
     "published": bool,
     "numbers": (list, type(None)),
@@ -149,7 +152,7 @@ def _read(folder: Path, name: str, schema: type[Manifest | Base], expected: int)
             f"{path} has format {got!r}, expected {expected}. Export the task again, or use the version of "
             "hyperformer that exported it"
         )
-    names = {field.name for field in fields(schema)}
+    names = {member.name for member in fields(schema)}
     unexpected = sorted(set(values) ^ names)
     if unexpected:
         raise HyperFormerError(f"{path} has missing or unknown fields: {', '.join(unexpected)}; export the task again")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,6 +27,8 @@ from hyperformer.tasks import Task
 
 log = logging.getLogger(__name__)
 
+EXAMPLE_ROWS = 10
+"""Number of rows that an example is chosen from."""
 CODE_PATHS = (
     "backbones",
     "core",
@@ -209,11 +211,18 @@ def _write_bundle(
         replace(
             description,
             labels=labels,
+            example=_choose_example(task, validation) if target.settings.examples else {},
             parity=checks["parity"],
             int8=checks.get("int8", {}),
             openvino=checks.get("openvino", {}),
         ),
     )
+
+
+def _choose_example(task: Task, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the texts of the shortest of the first rows."""
+    examples = [{column: str(row[column]) for column in task.text_columns} for row in rows[:EXAMPLE_ROWS]]
+    return min(examples, key=lambda texts: sum(map(len, texts.values())))
 
 
 def _list_settings(settings: ExportSettings, task: str) -> dict[str, Any]:

@@ -131,6 +131,7 @@ def read_valid_manifest(folder: Path) -> Manifest:
             "max_source_tokens": type(description.max_source_tokens) is int
             and 0 < description.max_source_tokens <= LONGEST,
             "files": all(isinstance(sha256, str) for sha256 in description.files.values()),
+            "example": all(isinstance(value, str) for value in description.example.values()),
             **{
                 name: all(type(value) in (int, float) for value in getattr(description, name).values())
                 for name in ("metrics", "baselines", "parity", "int8", "openvino")

@@ -24,6 +24,8 @@ class ExportSettings(SettingsModel):
     """Compare the answers of OpenVINO with onnxruntime's on the validation rows, and refuse to load a bundle with the
     provider openvino if they differ too much. Needs the package openvino.
     """
+    examples: bool = False
+    """Store the texts of a validation row in each bundle, as an example that the page of the server shows."""
     label_names: dict[str, dict[str, Annotated[str, Field(min_length=1)]]] = Field(default={})
     """Task → trained label → label that the bundle shows instead; labels that are not listed keep their names. Only for
     classification tasks. Changing it needs no training.

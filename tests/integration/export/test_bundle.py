@@ -87,6 +87,20 @@ def test_the_manifest_describes_inputs_and_labels(bundles, export_settings, back
     assert set(mood.metrics) == {"accuracy", "mean", "collapsed"}
 
 
+def test_an_example_is_the_text_of_a_short_validation_row_if_the_settings_ask_for_it(
+    bundles, checkpoint, toy_rows, export_settings, tmp_path
+):
+    assert manifest.read(bundles / "likeness").example == {}
+    model = MultiTaskModel.from_pretrained(checkpoint)
+    metrics, _ = evaluation.evaluate_all(model.answer, model.tasks, toy_rows)
+    settings = export_settings.model_copy(update={"examples": True})
+    export(checkpoint, toy_rows, metrics, make_baselines(TASKS), settings, DEFAULT_EVALUATION)(tmp_path)
+    example = manifest.read(tmp_path / "likeness").example
+    rows = [{name: row[name] for name in ("a", "b")} for row in read_rows(toy_rows, "likeness", "validation")]
+    assert example in rows[:10]
+    assert all(len(example["a"] + example["b"]) <= len(row["a"] + row["b"]) for row in rows[:10])
+
+
 @pytest.mark.parametrize("task", TASKS)
 def test_parity_ran_over_every_validation_row(bundles, toy_rows, task, export_settings):
     parity = manifest.read(bundles / task).parity

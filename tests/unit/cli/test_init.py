@@ -104,6 +104,7 @@ def test_a_file_becomes_a_task_whose_every_guess_is_a_line(init, project, tmp_pa
     assert yaml.safe_load(Path("conf/mine/parameters.yml").read_text()) == {
         "backbone": {"path": "data/minilm/06_models/backbone"},
         "preset": "encoder",
+        "export": {"examples": True},
     }
 
 

@@ -43,7 +43,11 @@ def render_parameters(env: str, arguments: Sequence[str], backbone: str, preset:
 
 backbone:
   path: {quote(backbone)}
-{preset}"""
+{preset}
+# The page of the server shows a validation row of each task. Remove this if the rows are private.
+export:
+  examples: true
+"""
 
 
 def render_transfer(checkpoint: Path, rows: int) -> str:

@@ -133,5 +133,6 @@ def describe_task(name: str, manifest: Manifest) -> ModelMetadata:
             "max_source_tokens": manifest.max_source_tokens,
             "method": manifest.method,
             "backbone": manifest.backbone,
+            "example": manifest.example,
         },
     )

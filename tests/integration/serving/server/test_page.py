@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from importlib.resources import files
 
@@ -208,6 +209,27 @@ def test_names_and_labels_are_always_shown_as_text(copied, rows, browser):
         assert set(percentages) == set(content["labels"])
         assert browser.evaluate("document.querySelectorAll('img, ol script, dl script').length") == 0
         assert browser.console_messages() == []
+
+
+@in_a_browser
+def test_an_example_is_answered_with_a_click_and_the_programs_ask_the_same(copied, browser):
+    manifest = copied / "likeness" / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["example"] = {"a": "the film's end", "b": 'a "good" book'}
+    manifest.write_text(json.dumps(content))
+    with running(copied) as server:
+        browser.send("Page.navigate", url=f"http://{server.address}/#mood")
+        browser.wait("document.querySelector('textarea') !== null")
+        assert browser.evaluate("document.getElementById('example').hidden")
+        browser.evaluate("location.hash = '#likeness'")
+        browser.wait("document.querySelectorAll('textarea').length === 2 && !document.getElementById('example').hidden")
+        browser.evaluate("document.getElementById('example').click()")
+        assert_same(browser.answer(), load(copied / "likeness").answer([content["example"]])[0])
+        browser.wait("!document.getElementById('programs').hidden")
+        for program, command in (("curl", ["bash", "-c"]), ("python", [sys.executable, "-c"])):
+            text = browser.evaluate(f"document.getElementById('{program}').textContent")
+            output = subprocess.run([*command, text], capture_output=True, text=True, check=True, timeout=60).stdout
+            assert "probabilities" in output
 
 
 @in_a_browser

@@ -52,6 +52,7 @@ def test_it_describes_itself_and_its_tasks(server):
     assert metadata["inputs"] == [{"name": name, "datatype": "BYTES", "shape": [-1]} for name in ("a", "b")]
     assert {output["name"]: output["shape"] for output in metadata["outputs"]}["probabilities"] == [-1, 4]
     assert metadata["parameters"]["labels"] == ["0", "1", "2", "3"]
+    assert metadata["parameters"]["example"] == {}
 
 
 def test_a_renamed_label_is_in_metadata_and_answers(bundles, rows, tmp_path):
