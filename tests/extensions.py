@@ -41,18 +41,18 @@ class YesNo(Classification):
         return int(row[self.settings.label_column] == self.settings.yes)
 
 
-class SharedAdapterSettings(SettingsModel):
+class RandomAdapterSettings(SettingsModel):
     """Settings of an adapter that all tasks share."""
 
     bottleneck: int
 
 
-class SharedAdapter(Method):
+class RandomAdapter(Method):
     """One adapter per site for all tasks, and a head for each task."""
 
     def __init__(
         self,
-        settings: SharedAdapterSettings,
+        settings: RandomAdapterSettings,
         tasks: Sequence[str],
         sites: Sequence[Site],
         width: int,
@@ -103,4 +103,4 @@ def register() -> None:
     register_backbone(CopiedBert, "copied_bert")
     register_task("yes_no", YesNoSettings, YesNo)
     register_target(ClassifierWithLabels, "yes_no")
-    register_method("shared_adapter", "One adapter for all tasks", SharedAdapterSettings, "extensions:SharedAdapter")
+    register_method("random_adapter", "An adapter of random weights", RandomAdapterSettings, "extensions:RandomAdapter")

@@ -92,8 +92,8 @@ folder, reviews, backbone, training = sys.argv[1:]
 task = {"source": {"path": reviews}, "text": "{sentence}", "kind": "yes_no", "label_column": "label", "yes": "1",
         "metrics": ["accuracy"]}
 lengths = {"path": backbone, "max_source_tokens": 32}
-models = hyperformer.train(folder, {"mood": task}, lengths, method="shared_adapter",
-                           methods={"shared_adapter": {"bottleneck": 4}}, training=json.loads(training),
+models = hyperformer.train(folder, {"mood": task}, lengths, method="random_adapter",
+                           methods={"random_adapter": {"bottleneck": 4}}, training=json.loads(training),
                            export={"allow_below_majority": ["mood"]})
 bundles = hyperformer.export_bundles(folder)
 row = {"sentence": "the film is wonderful"}

@@ -9,7 +9,7 @@ import pytest
 from pyarrow import parquet
 
 from hyperformer.data.splits import prepare
-from hyperformer.methods.learning_rates import SharedAdapterMultipliers
+from hyperformer.methods.learning_rates import HypernetworkMultipliers
 from hyperformer.preflight.settings import check_settings
 from hyperformer.settings import DataSettings, Settings
 from hyperformer.tasks import Task, make_tasks
@@ -94,7 +94,7 @@ def test_the_method_and_its_sizes_are_the_papers(settings: Settings) -> None:
         "share_layers": True,
         "embeddings": "concatenated",
         "shared_adapter": False,
-        "learning_rate_multipliers": dict.fromkeys(SharedAdapterMultipliers.model_fields, 1.0),
+        "learning_rate_multipliers": dict.fromkeys(HypernetworkMultipliers.model_fields, 1.0),
     }
 
 

@@ -43,10 +43,10 @@ class Method(nn.Module, ABC):
         activation: transformers' name of the adapters' activation function; without effect if there are no sites.
         trains_backbone: whether the whole backbone is trained, instead of only its layer norms.
         task_specific: possible names of task-specific tensors; such a tensor has one entry per task, [t, …].
-        main_kind: kind of the parameters that have no field in `learning_rate_multipliers`.
+        main_kind: kind of the parameters that no other rule of `parameter_kind` covers.
     """
 
-    main_kind: ClassVar[str]
+    main_kind: ClassVar[str] = "adapters"
     trains_backbone: ClassVar[bool] = False
     task_specific: ClassVar[tuple[str, ...]] = ("heads.weight", "heads.bias")
     sites: list[Site]
@@ -57,7 +57,7 @@ class Method(nn.Module, ABC):
         self, settings: Any, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0
     ) -> None:
         super().__init__()
-        self._multipliers: dict[str, float] = dict(settings.learning_rate_multipliers)
+        self._multipliers: dict[str, float] = dict(getattr(settings, "learning_rate_multipliers", ()))
         self.heads = TrainedHeads(len(tasks), head_rows, width) if head_rows else None
 
     @abstractmethod
@@ -78,11 +78,11 @@ class Method(nn.Module, ABC):
         return "backbone" if self.trains_backbone else "layer_norms"
 
     def parameter_kind(self, name: str) -> str:
-        """Return the kind of one of the method's parameters: a field of `learning_rate_multipliers`, or `main_kind`."""
+        """Return the kind of one of the method's parameters, which is a field of `learning_rate_multipliers`."""
         return "heads" if name.startswith("heads.") else self.main_kind
 
     def multiplier(self, kind: str) -> float:
-        """Return the factor on the learning rate of a kind of parameters."""
+        """Return the factor on the learning rate of a kind of parameters; 1 if the settings have none."""
         return self._multipliers.get(kind, 1.0)
 
     def offset_names(self) -> list[str]:

@@ -15,7 +15,7 @@ from hyperformer.model.multi_task import MultiTaskModel
 pytestmark = pytest.mark.filterwarnings("ignore:mtime may not be reliable on this filesystem:UserWarning")
 
 OFFSETS = {"shared_adapter": True, "embeddings": "product", "projector": None, "layer_norm": "conditional_offset"}
-MULTIPLIERS = {"shared_adapter": 5.0, "layer_norms": 16.0, "generated_layer_norms": 0.25, "embeddings": 0.0}
+MULTIPLIERS = {"adapters": 5.0, "layer_norms": 16.0, "generated_layer_norms": 0.25, "embeddings": 0.0}
 NAME = "hyperformer_plus_plus"
 RATE = 1e-3
 
@@ -46,7 +46,7 @@ def test_the_first_step_of_adam_moves_each_kind_by_its_learning_rate(train, tmp_
     measures = history[-1]["diagnostics"]
     assert {name for name in measures if name.startswith("update/")} == {f"update/{kind}" for kind in steps}
     assert measures["update/embeddings"] == 0.0
-    assert measures["update/shared_adapter"] > 0.0
+    assert measures["update/adapters"] > 0.0
     assert {"task_share", "input_cosine", "offset_ratio"} < measures.keys()
 
 

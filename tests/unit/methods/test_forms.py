@@ -91,7 +91,7 @@ def test_every_parameter_of_a_hypernetwork_has_its_kind():
         "generators": projections,
         "generated_layer_norms": projections,
         "layer_norms": {"gain", "shift"},
-        "shared_adapter": set(PROJECTIONS),
+        "adapters": set(PROJECTIONS),
         "embeddings": {"weight"},
         "projector": {"weight", "bias"},
     }
@@ -113,8 +113,8 @@ def test_the_multiplier_of_a_kind_is_the_setting_and_1_by_default():
     method = make_method(NAME, learning_rate_multipliers={"embeddings": 0, "layer_norms": 15})
     factors = {kind: method.multiplier(kind) for kind in ("embeddings", "layer_norms", "heads", "generators")}
     assert factors == {"embeddings": 0, "layer_norms": 15, "heads": 1, "generators": 1}
-    with pytest.raises(ValidationError, match=r"learning_rate_multipliers\.shared_adapter"):
-        method_settings("hyperformer", learning_rate_multipliers={"shared_adapter": 2})
+    with pytest.raises(ValidationError, match=r"learning_rate_multipliers\.generators"):
+        method_settings("adapters_multi_task", learning_rate_multipliers={"generators": 2})
 
 
 def test_task_specific_transfer_is_refused_if_the_task_specific_weights_are_frozen():

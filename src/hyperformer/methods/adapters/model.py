@@ -20,7 +20,6 @@ class Adapters(Method):
     up_bias [t, s, d]; and the layer norms that the tasks share: gain, shift [s, d].
     """
 
-    main_kind = "adapters"
     task_specific = (*Method.task_specific, "down", "down_bias", "up", "up_bias")
 
     def __init__(

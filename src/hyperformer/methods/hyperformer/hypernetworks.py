@@ -209,7 +209,7 @@ LayerNorms = ConditionalLayerNorms | SharedLayerNorms
 KINDS: dict[type[nn.Module], str] = {
     ConditionalLayerNorms: "generated_layer_norms",
     GeneratedHeads: "heads",
-    SharedAdapter: "shared_adapter",
+    SharedAdapter: "adapters",
     SharedLayerNorms: "layer_norms",
     TrainedHeads: "heads",
     nn.Embedding: "embeddings",

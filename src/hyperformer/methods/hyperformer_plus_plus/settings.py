@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal
 
 from hyperformer.methods.hyperformer.settings import HyperFormerSettings
-from hyperformer.methods.learning_rates import SharedAdapterMultipliers
 
 
 class HyperFormerPlusPlusSettings(HyperFormerSettings):
@@ -23,5 +22,3 @@ class HyperFormerPlusPlusSettings(HyperFormerSettings):
     """Train an adapter that all tasks share at each site, and add the generated weights to its weights, without
     generators' biases; the generated weights start at 0.
     """
-    learning_rate_multipliers: SharedAdapterMultipliers = SharedAdapterMultipliers()
-    """Factors on the learning rate by kind of parameter."""

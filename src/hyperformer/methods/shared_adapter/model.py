@@ -16,8 +16,6 @@ from hyperformer.methods.shared_adapter.modules import SharedAdapter, SharedLaye
 class SharedAdapterMethod(Method):
     """Adapters (Houlsby et al. 2019) whose weights are the same for all tasks; on an encoder, each task has a head."""
 
-    main_kind = "adapters"
-
     def __init__(
         self, settings: AdapterSettings, tasks: Sequence[str], sites: Sequence[Site], width: int, head_rows: int = 0
     ) -> None:
