@@ -452,3 +452,23 @@ def list_downstream(name: str) -> set[str]:
     with Repo() as repo:
         (stage,) = repo.stage.collect(f"{CHAIN}:{name}")
         return {other.name for other in ancestors(repo.index.graph, stage)}
+
+
+def test_hyperformer_init_tracks_copied_files_and_writes_the_stages(project, tmp_path):
+    write_rows(tmp_path / "mood", toy_sentences())
+    command = (sys.executable, "-m", "hyperformer.cli", "init", str(tmp_path / "mood"), "--env", "fresh")
+    output = run(project, *command, "--backbone", "examples/backbone")
+    assert "tracked data/fresh/01_raw/mood with DVC: commit the .dvc files beside them" in output
+    assert (project / "data/fresh/01_raw/mood.dvc").is_file()
+    with contextlib.chdir(project):
+        check_stages("fresh")
+        stages = yaml.safe_load(Path("conf/fresh/dvc.yaml").read_text())["stages"]
+    assert "data/fresh/01_raw/mood/train.csv" in stages["preprocess"]["deps"]
+    # what fails leaves nothing: the backbone of the next environment is not in the repository
+    result = subprocess.run(
+        [*command[:-1], "other", "--backbone", str(tmp_path)], cwd=project, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert "kedro dvc --env other failed" in result.stderr
+    for left in ("conf/other", "data/other"):
+        assert not (project / left).exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -34,9 +35,9 @@ def check_project(env: str, without_dvc: bool) -> str:
             f"{Path.cwd()} is not a checkout of this project; expected the folder with conf/base and pipelines. Clone "
             "the repository, and run this in its root."
         )
-    if not env.isidentifier():
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", env):
         raise HyperFormerError(
-            f"got the environment name {env!r}; expected letters, digits and underscores. Choose another --env."
+            f"got the environment name {env!r}; expected letters, digits, - and _. Choose another --env."
         )
     for path in (CONF / env, DATA / env):
         if path.exists():
