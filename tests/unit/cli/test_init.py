@@ -134,7 +134,7 @@ def test_several_paths_are_several_tasks_with_their_own_options(init, tmp_path):
     )
     code, _, error = init(first, second)
     assert code == 1
-    assert "first: the label may be 'x' or 'z'; expected one column. Set it with --label first=COLUMN." in error
+    assert "first: the label may be 'x' or 'z'; expected one column. Set it with --label 'first=COLUMN'." in error
     assert init(first, second, "--label", "first=x", "--text", "second=compare {q1}", env="other")[0] == 0
     assert read_task("first", "other")["label_column"] == "x"
     task = read_task("second", "other")
@@ -177,8 +177,11 @@ def test_three_texts_are_named_in_the_template(init, tmp_path):
 def test_imbalance_changes_the_metric(init, tmp_path):
     rows = [{"text": text, "label": "rare" if i % 25 == 0 else "usual"} for i, text in enumerate(sentences(500))]
     _, output, _ = init(write_csv(tmp_path / "rows.csv", rows))
-    assert "the most frequent label has 24 times the rows of the least frequent; the metric is F1" in output
-    assert read_task("rows")["metrics"] == ["f1"]
+    assert (
+        "the most frequent label has 24 times the rows of the least frequent; the metric is the Matthews correlation"
+        in output
+    )
+    assert read_task("rows")["metrics"] == ["matthews"]
 
 
 def test_labels_can_be_merged(init, tmp_path):
@@ -188,20 +191,22 @@ def test_labels_can_be_merged(init, tmp_path):
     file = write_csv(tmp_path / "rows.csv", rows)
     code, _, error = init(file)
     assert code == 1
-    assert "the label 'c' has 2 rows, of which 1 stay for training; expected at least 8." in error
+    assert "the label 'c' has 2 rows, of which 1 stay for training (and 1 more labels); expected at least 8." in error
     assert "--merge rows:ANSWER=c,OTHER" in error
     code, _, error = init(file, "--merge", "rows:other=b,c,d")
     assert code == 0
     assert read_task("rows")["merge_labels"] == {"other": ["b", "c", "d"]}
 
 
-def test_null_values_are_left_out(init, tmp_path):
-    rows = [{"text": text, "label": None if i == 3 else "ab"[i % 2]} for i, text in enumerate(sentences(60))]
+@pytest.mark.parametrize(("column", "missing"), [("label", "drop"), ("text", "empty")])
+def test_rows_without_a_label_are_left_out_and_a_null_text_is_empty(column, missing, init, tmp_path):
+    rows = [{"text": text, "label": "ab"[i % 2]} for i, text in enumerate(sentences(60))]
+    rows[3][column] = None
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     _, output, _ = init(file)
-    assert "rows in which a used value is null are left out" in output
-    assert read_task("rows")["missing"] == "drop"
+    assert "  missing: " in output
+    assert read_task("rows")["missing"] == missing
 
 
 SQUARES = [0.5 * n * n for n in range(40)]
@@ -223,7 +228,7 @@ def with_label(*labels: Any, count: int = 60) -> list[Row]:
         (
             [{"text": t} for t in sentences(9)],
             [],
-            "have only the column 'text' in common; expected at least a text and a",
+            "has the column 'text' alone with texts, numbers or booleans; expected at least a",
         ),
         (
             [{"a": i % 2, "b": i % 3} for i in range(60)],
@@ -238,14 +243,18 @@ def with_label(*labels: Any, count: int = 60) -> list[Row]:
         ),
         (with_label("a", "b"), ["--text", "fixed"], "the text 'fixed' names no column"),
         (with_label("a", "b"), ["--kind", "regressio"], "unknown kind 'regressio'; did you mean 'regression'?"),
-        (with_label("a", "b"), ["--kind", "regression"], "60 values of 'label' are no numbers"),
-        (with_label("a", "b", ""), [], "20 rows have an empty label 'label'; expected a label in each row"),
+        (
+            with_label("a", "b"),
+            ["--kind", "regression"],
+            "has values that are no numbers, such as 'a'; expected",
+        ),
+        (with_label("a", "b", ""), [], "the label 'label' is empty in 20 rows; expected a label in each row"),
         (
             with_label(*SQUARES, count=120),
             [],
-            "on no scale of at most 200 steps; expected a scale. Set one with --scale",
+            "they are rounded. Set it, such as --scale 'rows=0:770:10'",
         ),
-        (with_label("a", "b"), ["--scale", "5:0:1"], "got --scale '5:0:1'; expected MINIMUM:MAXIMUM:STEP"),
+        (with_label("a", "b"), ["--scale", "5:0:1"], "got --scale '5:0:1'; expected a maximum above the minimum"),
         (with_label("a", "b"), ["--merge", "rows:c=x,y"], "--merge has the unknown label 'x'"),
         (with_label("a", "b"), ["--merge", "c=x"], "got --merge 'c=x'; expected TASK:ANSWER=LABEL,LABEL"),
         ([{"a": f"w{i % 9}", "label": f"v{i % 30}"} for i in range(60)], [], "'label' has 30 different values"),
@@ -258,6 +267,74 @@ def test_what_cannot_be_guessed_is_one_sentence(rows, arguments, message, init, 
     assert error.count("\n") == 1
     assert not Path("conf/mine").exists()
     assert not Path("data").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "arguments", "message"),
+    [
+        ("mean", with_label("a", "b"), [], "got the task name 'mean', which is the key of the mean over tasks"),
+        ("rows", with_label("1", "1.0"), [], "two labels are the same number"),
+        ("rows", with_label("a", "b"), ["--merge", "rows:c=a,b"], "--merge leaves a single answer"),
+        ("rows", with_label("a", "b", "c"), ["--merge", "rows:x=a", "--merge", "rows:y=a"], "merge each label once"),
+        ("rows", with_label(1, 2), ["--scale", "0:1000000000:1"], "at most 1000 steps"),
+        ("rows", with_label(1, 2, 3), ["--scale", "2:4:1"], "has numbers from 1 to 3; expected numbers on the scale"),
+        (
+            "rows",
+            with_label(1, 2),
+            ["--kind", "classification", "--scale", "1:2:1"],
+            "got --scale for a",
+        ),
+        ("rows", with_label(0.5, 1, ""), [], "the label 'label' is empty in 20 rows"),
+        ("rows", with_label("label", "b"), [], "the name of the column 'label' is also one of its values"),
+        ("rows", with_label("a", "b"), ["--backbone", "nothing/at/all"], "has no config.json; expected the folder"),
+        ("rows", with_label("a", "b"), ["--backbone", "."], "has no config.json; expected the folder"),
+        ("rows", with_label(*[*map(str, range(9)), "N/A"] * 9, count=90), [], "has numbers, but also 'N/A'"),
+        ("rows", with_label(*sentences(60)), ["--label", "label", "--text", "{text}"], "has 60 different values in 60"),
+        ("train", with_label("a", "b"), [], "train.csv is the train file of a folder, whose name the task gets"),
+    ],
+)
+def test_settings_that_a_run_would_refuse_are_not_written(name, rows, arguments, message, init, tmp_path):
+    code, _, error = init(write_csv(tmp_path / f"{name}.csv", rows), *arguments)
+    assert code == 1
+    assert message in error
+    assert not Path("conf/mine").exists()
+
+
+def test_names_and_labels_are_written_as_they_are(init, tmp_path):
+    labels = ["${x}", "a: b # c", 'it\'s "quoted"', "line\u2028break", "no", "007", " space "]
+    assert init(write_csv(tmp_path / "rows.csv", with_label(*labels, count=140)))[0] == 0
+    assert list(read_task("rows")["labels"]) == [label.replace("${", "\\${") for label in sorted(labels)]
+
+
+def test_repeated_merges_of_an_answer_are_joined(init, tmp_path):
+    file = write_csv(tmp_path / "rows.csv", with_label("a", "b", "c", count=90))
+    assert init(file, "--merge", "rows:x=a", "--merge", "rows:x=b")[0] == 0
+    assert read_task("rows")["merge_labels"] == {"x": ["a", "b"]}
+
+
+def test_a_number_matches_all_its_forms_in_other_splits(init, tmp_path):
+    write_csv(tmp_path / "rows" / "train.csv", with_label(0, 1))
+    write_csv(tmp_path / "rows" / "test.csv", with_label("0.0", "1.0"))
+    assert init(tmp_path / "rows")[0] == 0
+
+
+def test_labels_that_differ_in_case_are_a_warning(init, tmp_path):
+    output = init(write_csv(tmp_path / "rows.csv", with_label("Bug", "bug", "other")))[1]
+    assert "warning: the labels 'Bug' and 'bug' differ only in case, spaces or encoding" in output
+
+
+def test_long_texts_are_mentioned_and_the_example_is_short(init, tmp_path):
+    rows = [{"text": text, "label": "ab"[i % 2]} for i, text in enumerate(sentences(60, length=400))]
+    output = init(write_csv(tmp_path / "rows.csv", rows))[1]
+    assert "long texts: a row has about 560 tokens, of which the first 128 are read" in output
+    assert max(map(len, output.splitlines())) < 600
+
+
+def test_a_column_of_numbers_with_the_name_of_a_label_is_preferred(init, tmp_path):
+    rows = [{"genre": "ab"[i % 2], "text": text, "score": round(i / 7, 3)} for i, text in enumerate(sentences(80))]
+    error = init(write_csv(tmp_path / "rows.csv", rows))[2]
+    assert "the label 'score' has 80 different numbers, on no scale of at most 200 steps" in error
+    assert "--scale 'rows=0:11.4:0.2'" in error
 
 
 def test_a_label_that_only_a_later_split_has_is_refused(init, tmp_path):
@@ -350,6 +427,7 @@ def test_another_language_is_a_warning_with_a_multilingual_backbone(init, tmp_pa
     english = write_csv(tmp_path / "en.csv", with_label("a", "b"))
     rows = [{"text": f"жщю яфц {letter}", "label": "ab"[i % 2]} for i, letter in enumerate(letters * 12)]
     russian = write_csv(tmp_path / "ru.csv", rows)
+    (tmp_path / "config.json").write_text("{}")
     assert "warning" not in init(english, "--backbone", tmp_path, env="en")[1]
     output = init(russian, "--backbone", tmp_path, env="ru")[1]
     assert "warning: 100% of the tokens of words are single letters; use a backbone" in output

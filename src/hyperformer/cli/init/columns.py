@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from hyperformer.readers import RowFile, TextRow
 
 MAX_VALUES = 5000
 """Number of different values of a column above which they are no longer counted."""
+MAX_SHOWN = 40
+"""Maximum number of characters of a value that is shown."""
 TEXT_WORDS = 3.0
 """A column with at least this mean number of words is text."""
 NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
@@ -32,7 +34,9 @@ class Column:
         characters: number of characters.
         numbers: number of values that are numbers.
         dates: number of values that are dates.
-        values: number of train rows with each value; empty if there are more than `MAX_VALUES` values.
+        missing: number of values that are null or missing.
+        other: the first value that is not a number.
+        values: number of rows with each value; empty if there are more than `MAX_VALUES` values.
         distinct: number of different values, or `MAX_VALUES` + 1 if there are more.
     """
 
@@ -43,18 +47,24 @@ class Column:
     characters: int = 0
     numbers: int = 0
     dates: int = 0
+    missing: int = 0
+    other: str = ""
     values: Counter[str] = field(default_factory=Counter)
     distinct: int = 0
 
     def add(self, text: str | None) -> None:
         """Count a value."""
         self.rows += 1
+        self.missing += text is None
         if text is None or not text.strip():
             self.empty += 1
             return
         self.word_count += len(text.split())
         self.characters += len(text)
-        self.numbers += NUMBER.fullmatch(text) is not None
+        if NUMBER.fullmatch(text):
+            self.numbers += 1
+        else:
+            self.other = self.other or text[:MAX_SHOWN]
         self.dates += DATE.fullmatch(text) is not None
         if self.distinct <= MAX_VALUES:
             self.values[text] += 1
@@ -105,13 +115,11 @@ class Table:
         columns: statistics over all splits, by name.
         train: the counts of values in train alone, by column.
         rows: number of rows of each split.
-        missing: the columns with a value that is null or missing.
     """
 
     columns: Mapping[str, Column]
     train: Mapping[str, Counter[str]]
     rows: Mapping[Split, int]
-    missing: Set[str]
 
 
 def read_table(task: str, files: Mapping[Split, Path]) -> Table:
@@ -125,28 +133,32 @@ def read_table(task: str, files: Mapping[Split, Path]) -> Table:
         present = RowFile(file, []).list_columns()
         names = [name for name in names if name in present]
     if len(names) < 2:
-        got = f"only the column {names[0]!r}" if names else "no column"
+        got = f"the column {names[0]!r} alone" if names else "no column"
+        shared = " that all files have" if len(files) > 1 else ""
         raise HyperFormerError(
-            f"the files of {task} have {got} in common; expected at least a text and a label. Add the columns."
+            f"{task} has {got} with texts, numbers or booleans{shared}; expected at least a text and a label. Check "
+            "the names in the first line and the character between the cells, or convert other types to texts."
+        )
+    if any(name.lstrip().startswith("{") for name in names):
+        raise HyperFormerError(
+            f"the first line of {files['train']} begins with a brace, as in JSONL; expected names of columns. Rename "
+            "the file to .jsonl, or add a line with names."
         )
     columns = {name: Column(name) for name in names}
     rows: dict[Split, int] = {}
-    missing: set[str] = set()
     train: dict[str, Counter[str]] = {}
     for split, file in files.items():
-        rows[split] = _count(RowFile(file, names, "drop"), columns, missing)
+        rows[split] = _count(RowFile(file, names, "drop"), columns)
         if split == "train":
             train = {name: Counter(column.values) for name, column in columns.items()}
-    return Table(columns, train, rows, missing)
+    return Table(columns, train, rows)
 
 
-def _count(rows: Iterable[tuple[int, TextRow]], columns: Mapping[str, Column], missing: set[str]) -> int:
-    """Count the values of rows in the columns, note the columns with missing values, and return the number of rows."""
+def _count(rows: Iterable[tuple[int, TextRow]], columns: Mapping[str, Column]) -> int:
+    """Count the values of rows in the columns, and return the number of rows."""
     count = 0
     for _, texts in rows:
         count += 1
         for column, text in zip(columns.values(), texts, strict=True):
             column.add(text)
-            if text is None:
-                missing.add(column.name)
     return count

@@ -6,19 +6,20 @@ import argparse
 import json
 import shlex
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from hyperformer.cli.init.columns import read_table
-from hyperformer.cli.init.draft import Draft, draft_task
+from hyperformer.cli.init.draft import MAX_TOKENS, TOKENS_PER_WORD, Draft, draft_task
 from hyperformer.cli.init.options import add_options, list_arguments, parse_choices
 from hyperformer.cli.init.project import (
     BACKBONE,
     CONF,
     DATA,
+    check_backbone,
     check_project,
     locate_checkpoint,
     place_files,
@@ -30,6 +31,7 @@ from hyperformer.cli.init.project import (
 from hyperformer.cli.init.render import EPOCHS, render_parameters, render_tasks, render_transfer
 from hyperformer.cli.init.sources import find_files
 from hyperformer.core import text
+from hyperformer.core.errors import HyperFormerError
 from hyperformer.core.language import TokenCounts
 from hyperformer.readers import RowFile
 
@@ -37,11 +39,12 @@ PRODUCT, PRODUCTS = 1024, 20
 """Size and number of the matrix products that measure a machine."""
 FLOPS_PER_TOKEN = 1.0e8
 """Operations of a matrix product that take as long as a token of a training step of MiniLM in float32."""
-TOKENS_PER_WORD = 1.4
 START_SECONDS = 90
 """Seconds that the run of a small environment takes besides training."""
 SAMPLE_ROWS = 200
-"""Number of rows whose language is checked."""
+"""Number of rows whose language is checked, and of which one is an example."""
+MAX_EXAMPLE = 300
+"""Maximum number of characters of a text in the example."""
 
 
 def add_init_command(command: argparse.ArgumentParser) -> None:
@@ -54,6 +57,8 @@ def _init(options: argparse.Namespace) -> None:
     env = check_project(options.env, options.no_dvc)
     if options.onto is not None:
         options.backbone = read_backbone(options.onto)
+    else:
+        check_backbone(options.backbone)
     tasks = find_files(options.paths)
     choices = parse_choices(options, [task.task for task in tasks])
     drafts = []
@@ -62,6 +67,7 @@ def _init(options: argparse.Namespace) -> None:
         drafts.append(draft_task(task, read_table(task.task, task.files), choices[task.task]))
         for line in [*drafts[-1].lines, *_check_language(drafts[-1], Path(options.backbone))]:
             print(f"  {line}")
+    _check_tasks(drafts)
     with remove_on_error(env) as created:
         sources = {task.task: place_files(task, env, created) for task in tasks}
         folder = CONF / env
@@ -74,11 +80,33 @@ def _init(options: argparse.Namespace) -> None:
         (folder / "parameters.yml").write_text(parameters, encoding="utf-8")
         (folder / "parameters_tasks.yml").write_text(render_tasks(drafts, sources), encoding="utf-8")
         print(f"wrote {folder}/parameters.yml and {folder}/parameters_tasks.yml")
+        print("exported tasks will show the texts of a validation row on the server's page (export.examples)")
         if not options.no_dvc:
             track_copies([path for path in created if path.is_relative_to(DATA)])
             if options.onto is None:  # transfer has no stages
                 write_stages(env)
     _print_next_steps(env, drafts, options)
+
+
+def _check_tasks(drafts: Sequence[Draft]) -> None:
+    """Check the settings of the tasks as a run checks them.
+
+    Raises:
+        HyperFormerError: a name, label or other setting is invalid.
+    """
+    import yaml
+    from pydantic import ValidationError
+
+    import hyperformer.tasks  # noqa: F401 - registers the settings of kinds of tasks
+    from hyperformer.settings import Tasks
+
+    content = yaml.safe_load(render_tasks(drafts, {draft.files.task: "." for draft in drafts}))
+    try:
+        Tasks.model_validate(content["tasks"])
+    except ValidationError as error:
+        fault = error.errors()[0]
+        task = f"{fault['loc'][0]}: " if fault["loc"] else ""
+        raise HyperFormerError(f"{task}{fault['msg'].removeprefix('Value error, ')}.") from None
 
 
 def _check_language(draft: Draft, backbone: Path) -> list[str]:
@@ -97,8 +125,8 @@ def _check_language(draft: Draft, backbone: Path) -> list[str]:
     return [] if problem is None else [f"warning: {problem} (--backbone)"]
 
 
-def _estimate_minutes(drafts: Sequence[Draft]) -> int:
-    """Estimate how many minutes the run of the environment takes here, with MiniLM and the preset's ten epochs.
+def _estimate_duration(drafts: Sequence[Draft]) -> str:
+    """Estimate how long the run of the environment takes here, with MiniLM and the preset's ten epochs.
 
     A matrix product measures this machine. Its ratio to a training step was measured on two CPUs with AVX-512.
     """
@@ -109,8 +137,11 @@ def _estimate_minutes(drafts: Sequence[Draft]) -> int:
     for _ in range(PRODUCTS):
         a @ b
     flops = PRODUCTS * 2 * PRODUCT**3 / (time.perf_counter() - start)
-    tokens = sum(EPOCHS * draft.rows["train"] * (TOKENS_PER_WORD * draft.words_per_row + 2) for draft in drafts)
-    return round((tokens * FLOPS_PER_TOKEN / flops + START_SECONDS) / 60 + 0.5)
+    tokens = sum(
+        EPOCHS * draft.rows["train"] * min(TOKENS_PER_WORD * draft.words_per_row + 2, MAX_TOKENS) for draft in drafts
+    )
+    minutes = (tokens * FLOPS_PER_TOKEN / flops + START_SECONDS) / 60
+    return f"{minutes + 0.5:.0f} min" if minutes < 100 else f"{minutes / 60:.0f} hours (fewer: training.epochs)"
 
 
 def _print_next_steps(env: str, drafts: Sequence[Draft], options: argparse.Namespace) -> None:
@@ -121,7 +152,7 @@ def _print_next_steps(env: str, drafts: Sequence[Draft], options: argparse.Names
         train = f"kedro run --env {env} --pipelines transfer"
     else:
         train = f"kedro run --env {env}" if options.no_dvc else f"dvc repro conf/{env}/dvc.yaml"
-    duration = f", about {_estimate_minutes(drafts)} min here" if options.backbone == BACKBONE else ""
+    duration = f", about {_estimate_duration(drafts)} here" if options.backbone == BACKBONE else ""
     steps = {
         f"kedro run --env {env} --pipelines data_profile": "look at the rows",
         train: f"train and export{duration}",
@@ -139,8 +170,10 @@ def _print_next_steps(env: str, drafts: Sequence[Draft], options: argparse.Names
         print(f"  {command}  # {purpose}")
 
 
-def _read_example(draft: Draft) -> Mapping[str, str | None]:
-    """Return the text columns of the first row."""
+def _read_example(draft: Draft) -> dict[str, str]:
+    """Return the text columns of the shortest of the first rows that have a text."""
     columns = text.find_columns(draft.text)
-    _, values = next(iter(RowFile(draft.files.files["train"], columns, "empty")))
-    return dict(zip(columns, values, strict=True))
+    rows = islice(RowFile(draft.files.files["train"], columns, "empty"), SAMPLE_ROWS)
+    texts = [values for _, values in rows if all(values)]
+    values = min(texts, key=lambda row: sum(map(len, map(str, row))), default=("",) * len(columns))
+    return {column: str(value)[:MAX_EXAMPLE] for column, value in zip(columns, values, strict=True)}

@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import shlex
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from functools import reduce
 from math import gcd
 
-from hyperformer.cli.init.columns import MAX_VALUES, Column, Table
+from hyperformer.cli.init.columns import NUMBER, Column, Table
+from hyperformer.cli.init.labels import FEWEST_ROWS, MAX_LABELS, choose_label, count_values, is_number_scale
 from hyperformer.cli.init.sources import TaskFiles
 from hyperformer.core import text
 from hyperformer.core.errors import HyperFormerError, suggest_name
 from hyperformer.core.types import SPLITS, Source, Split
 
-LABEL_NAMES = (
-    "label", "labels", "class", "category", "target", "intent", "sentiment", "topic", "queue", "answer", "y",
-)  # fmt: skip
-"""Names of columns that are labels where several columns could be."""
-MAX_LABELS = 1000
-"""Maximum number of labels of a task."""
-MAX_CLASS_NUMBERS = 20
-"""Labels that are this number of integers or fewer are classes; other numbers are a regression."""
+MAX_NAMES = 20
+"""Maximum number of columns that a line lists."""
+TOKENS_PER_WORD = 1.4
+MAX_TOKENS = 128
+"""Value of `max_source_tokens` in the presets."""
+PROPOSED_STEPS = 100
+"""Number of steps of a scale that an error proposes."""
 MAX_GRID = 200
 """Maximum number of answers of a regression task."""
 HELD_OUT_SHARE = 0.15
 """Share of the rows that validation and test each get, if they have no file."""
 MAX_HELD_OUT = 1000
 """Maximum number of rows that validation and test each get, if they have no file."""
-FEWEST_ROWS = 8
-"""Minimum number of training rows of a label, after rows are held out."""
 IMBALANCE = 10
 """Ratio of the most and the least frequent label above which accuracy says little."""
 
@@ -69,7 +69,8 @@ class Draft:
     merge: Mapping[str, Sequence[str]] = field(default_factory=dict)
     grid: tuple[str, str, str] | None = None
     """Minimum, maximum and step of a regression."""
-    drops_missing: bool = False
+    missing: str | None = None
+    """Meaning of a null value, `empty` or `drop`; None if there are none."""
     rows: Mapping[Split, int] = field(default_factory=dict)
     words_per_row: float = 0.0
     """Mean number of words of a row's text."""
@@ -85,77 +86,53 @@ def draft_task(files: TaskFiles, table: Table, choices: Choices) -> Draft:
     for name in (choices.label, *(text.find_columns(choices.text) if choices.text else ())):
         if name is not None and name not in table.columns:
             raise HyperFormerError(f"{files.task} has no column {name!r}; {suggest_name(name, table.columns)}")
-    label = _choose_label(files.task, table, choices)
+    used = set(text.find_columns(choices.text)) if choices.text else set()
+    label = choose_label(files.task, table, used) if choices.label is None else choices.label
     template, about_text = _choose_text(files.task, table, label, choices)
-    used = {label, *text.find_columns(template)}
-    draft = Draft(files, template, label, "", [], {}, rows=table.rows, drops_missing=bool(used & table.missing))
     columns = [table.columns[name] for name in text.find_columns(template)]
+    draft = Draft(files, template, label, "", [], {}, rows=table.rows)
     draft.words_per_row = sum(column.word_count / max(column.rows, 1) for column in columns)
     counts = ", ".join(f"{split} {count:,}" for split, count in table.rows.items())
-    draft.lines.append(f"{counts} rows; columns {', '.join(table.columns)}")
+    draft.lines.append(f"{counts} rows; columns {_list_names(list(table.columns))}")
     draft.lines.append(about_text)
+    _choose_missing(draft, table, [column.name for column in columns])
     column = table.columns[label]
-    if choices.kind == "regression" or choices.scale or (choices.kind is None and _is_number_scale(column)):
-        _draft_regression(draft, column, choices.scale)
+    if column.empty and not column.missing:
+        raise HyperFormerError(
+            f"{files.task}: the label {label!r} is empty in {_count_rows(column.empty)}; expected a label in each row. "
+            "Fill the cells, or remove the rows."
+        )
+    if choices.kind == "regression" or choices.scale or (choices.kind is None and is_number_scale(column)):
+        _draft_regression(draft, column, choices)
     else:
         _draft_classification(draft, table, choices)
-    if draft.drops_missing:
-        draft.lines.append("rows in which a used value is null are left out (missing: drop)")
+    tokens = TOKENS_PER_WORD * draft.words_per_row
+    if tokens > MAX_TOKENS:
+        draft.lines.append(
+            f"long texts: a row has about {tokens:,.0f} tokens, of which the first {MAX_TOKENS} are read "
+            "(backbone.max_source_tokens)"
+        )
     return draft
 
 
-def _is_number_scale(column: Column) -> bool:
-    """Return whether the values are numbers that are no classes."""
-    if not column.is_number:
-        return False
-    has_fractions = any("." in value.rstrip("0").rstrip(".") for value in column.values)
-    return has_fractions or column.distinct > MAX_CLASS_NUMBERS
+def _list_names(names: Sequence[str]) -> str:
+    """List names, at most `MAX_NAMES` of them."""
+    shown = ", ".join(name if name.strip() == name else repr(name) for name in names[:MAX_NAMES])
+    return shown if len(names) <= MAX_NAMES else f"{shown} and {len(names) - MAX_NAMES} more"
 
 
-def _choose_label(task: str, table: Table, choices: Choices) -> str:
-    if choices.label is not None:
-        return choices.label
-    reasons = {name: _reason_against(column, table) for name, column in table.columns.items()}
-    used = set(text.find_columns(choices.text)) if choices.text else set()
-    candidates = [name for name, reason in reasons.items() if reason is None and name not in used]
-    named = [name for name in candidates if name.lower() in LABEL_NAMES]
-    for names in (candidates, named):
-        if len(names) == 1:
-            return names[0]
-    if candidates:
-        raise HyperFormerError(
-            f"{task}: the label may be {' or '.join(map(repr, named or candidates))}; expected one column. Set it with "
-            f"--label {task}=COLUMN."
-        )
-    listed = "; ".join(f"{name!r} {reason}" for name, reason in reasons.items() if reason)
-    raise HyperFormerError(
-        f"{task}: no column looks like a label ({listed}); expected a column with few different values. Add one, or "
-        f"set it with --label {task}=COLUMN."
-    )
+def _count_rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
 
 
-def _reason_against(column: Column, table: Table) -> str | None:
-    """Return why a column is not a label; None if it may be one."""
-    if not column.filled:
-        return "is empty"
-    if column.distinct == 1:
-        return "has a single value"
-    if column.is_date:
-        return "has dates"
-    if column.is_text:
-        return "is text"
-    if column.is_number and column.distinct > MAX_CLASS_NUMBERS:
-        return "has another number in nearly every row" if column.differs else None
-    if column.is_identifier:
-        return "has another value in nearly every row"
-    most = min(MAX_LABELS, max(2, table.rows["train"] // FEWEST_ROWS))
-    if column.distinct > most:
-        return f"has {_count_values(column)} different values"
-    return None
-
-
-def _count_values(column: Column) -> str:
-    return f"more than {MAX_VALUES:,}" if column.distinct > MAX_VALUES else f"{column.distinct:,}"
+def _choose_missing(draft: Draft, table: Table, columns: Sequence[str]) -> None:
+    """Choose the meaning of null values: an empty text, or a row to leave out if it has no label."""
+    if table.columns[draft.label].missing:
+        draft.missing = "drop"
+        draft.lines.append("missing: rows without a label, or in which a used text is null, are left out")
+    elif any(table.columns[name].missing for name in columns):
+        draft.missing = "empty"
+        draft.lines.append("missing: a text that is null is an empty text")
 
 
 def _choose_text(task: str, table: Table, label: str, choices: Choices) -> tuple[Source, str]:
@@ -175,8 +152,8 @@ def _choose_text(task: str, table: Table, label: str, choices: Choices) -> tuple
     ignored = [name for name in table.columns if name != label and name not in names]
     if not names:
         raise HyperFormerError(
-            f"{task}: no column looks like text (label {label!r}; others: {', '.join(map(repr, ignored)) or 'none'}); "
-            f"expected one. Set it with --text {task}='{{COLUMN}}'."
+            f"{task}: no column looks like text (label {label!r}; others: {_list_names(ignored) or 'none'}); "
+            f"expected one. Set it with --text '{task}={{COLUMN}}'."
         )
     for name in names:
         if set(name) & set("{}:!"):
@@ -184,7 +161,7 @@ def _choose_text(task: str, table: Table, label: str, choices: Choices) -> tuple
                 f"{task}: the column {name!r} has one of the characters {{ }} : !, which a template cannot have; "
                 "expected a name without them. Rename the column in the file."
             )
-    aside = f"; not used: {', '.join(ignored)} (--text)" if ignored else ""
+    aside = f"; not used: {_list_names(ignored)} (--text)" if ignored else ""
     if len(names) == 1:
         return f"{{{names[0]}}}", f"text: {names[0]}{aside}"
     if len(names) == 2:
@@ -194,23 +171,45 @@ def _choose_text(task: str, table: Table, label: str, choices: Choices) -> tuple
     return template, f"text: {', '.join(names)}, one after the other{aside}"
 
 
-def _draft_regression(draft: Draft, column: Column, scale: tuple[str, str, str] | None) -> None:
+def _draft_regression(draft: Draft, column: Column, choices: Choices) -> None:
     task = draft.files.task
+    if choices.kind == "classification":
+        raise HyperFormerError(
+            f"{task}: got --scale for a classification; expected one of both. Remove --scale or --kind."
+        )
     if not column.is_number:
         raise HyperFormerError(
-            f"{task}: {column.filled - column.numbers} values of {column.name!r} are no numbers; expected numbers for "
-            f"a regression. Use --kind {task}=classification, or fix the values."
+            f"{task}: {column.name!r} has values that are no numbers, such as {column.other!r}; expected numbers for a "
+            f"regression. Fix the values, or use --kind '{task}=classification'."
         )
-    draft.grid = scale or _find_grid(sorted(map(Decimal, column.values)))
+    values = sorted(map(Decimal, column.values))
+    draft.grid = choices.scale or _find_grid(values)
     if draft.grid is None:
         raise HyperFormerError(
-            f"{task}: the label {column.name!r} has {_count_values(column)} different numbers, on no scale of at most "
-            f"{MAX_GRID} steps; expected a scale. Set one with --scale {task}=MINIMUM:MAXIMUM:STEP, such as 0:5:0.2."
+            f"{task}: the label {column.name!r} has {count_values(column)} different numbers, on no scale of at most "
+            f"{MAX_GRID} steps; expected a scale, to whose numbers they are rounded. Set it, such as "
+            f"--scale '{task}={_propose_scale(values)}'."
+        )
+    low, high, step = draft.grid
+    if values and not Decimal(low) <= values[0] <= values[-1] <= Decimal(high):
+        raise HyperFormerError(
+            f"{task}: the label {column.name!r} has numbers from {values[0]} to {values[-1]}; expected numbers on the "
+            f"scale from {low} to {high}. Change --scale."
         )
     draft.kind, draft.metrics = "regression", ["pearson", "spearman"]
-    low, high, step = draft.grid
     draft.lines.append(f"label: {column.name}, a number from {low} to {high} in steps of {step} (--scale, --kind)")
-    _draft_splits(draft, "hold_out", draft.rows["train"])
+    _draft_splits(draft, "hold_out", min(draft.rows["train"], column.filled))
+
+
+def _propose_scale(values: Sequence[Decimal]) -> str:
+    """Return a scale of about `PROPOSED_STEPS` steps that has all values; without values, an example."""
+    if not values:
+        return "0:5:0.2"
+    raw = max((values[-1] - values[0]) / PROPOSED_STEPS, Decimal("1e-9"))
+    power = Decimal(1).scaleb(raw.adjusted())
+    step = next(power * digit for digit in (1, 2, 5, 10) if power * digit >= raw)
+    low, high = (values[0] / step).to_integral_value(ROUND_FLOOR), (values[-1] / step).to_integral_value(ROUND_CEILING)
+    return ":".join(format((number * step).normalize(), "f") for number in (low, high, Decimal(1)))
 
 
 def _find_grid(values: Sequence[Decimal]) -> tuple[str, str, str] | None:
@@ -229,7 +228,7 @@ def _draft_classification(draft: Draft, table: Table, choices: Choices) -> None:
     task, column, labels = draft.files.task, table.columns[draft.label], table.train[draft.label]
     if column.distinct > MAX_LABELS:
         raise HyperFormerError(
-            f"{task}: the label {column.name!r} has {_count_values(column)} different values; expected at most "
+            f"{task}: the label {column.name!r} has {count_values(column)} different values; expected at most "
             f"{MAX_LABELS}. Choose another column with --label {task}=COLUMN, or group the values."
         )
     if len(labels) < 2:
@@ -237,12 +236,18 @@ def _draft_classification(draft: Draft, table: Table, choices: Choices) -> None:
             f"{task}: the label {column.name!r} has {len(labels)} values in train; expected at least 2. Choose another "
             f"column with --label {task}=COLUMN."
         )
-    if column.empty and column.name not in table.missing:
+    if column.name in labels:
         raise HyperFormerError(
-            f"{task}: {column.empty} rows have an empty label {column.name!r}; expected a label in each row. Fill the "
-            "cells, or remove the rows."
+            f"{task}: the name of the column {column.name!r} is also one of its values; expected names of columns in "
+            "the first line. Add a line with names to the file."
         )
-    if unseen := [value for value in column.values if value not in labels]:
+    numbers = {Decimal(label) for label in labels if NUMBER.fullmatch(label)}
+    unseen = [
+        value
+        for value in column.values
+        if value not in labels and not (NUMBER.fullmatch(value) and Decimal(value) in numbers)
+    ]
+    if unseen:
         raise HyperFormerError(
             f"{task}: the label {unseen[0]!r} occurs in validation or test, but not in train; expected rows of every "
             "label in train. Add some, or remove the rows."
@@ -257,19 +262,44 @@ def _draft_classification(draft: Draft, table: Table, choices: Choices) -> None:
     draft.lines.append(f"label: {column.name}, {len(sizes)} classes with {each} training rows each (--label, --kind)")
     draft.metrics = ["accuracy", "f1"]
     if most > IMBALANCE * least:
-        draft.metrics = ["f1"]
+        # F1 of two labels is that of the second, which may be the frequent one
+        draft.metrics, name = (["matthews"], "the Matthews correlation") if len(sizes) == 2 else (["f1"], "macro F1")
         draft.lines.append(
             f"imbalance: the most frequent label has {most / least:.0f} times the rows of the least frequent; the "
-            "metric is F1"
+            f"metric is {name}"
         )
-    _draft_splits(draft, "stratified", draft.rows["train"])
+    if len(sizes) < 2:
+        raise HyperFormerError(f"{task}: --merge leaves a single answer; expected at least two. Join fewer labels.")
+    _warn_of_similar_labels(draft)
+    rows = sum(labels.values())  # without those of a missing label
+    _draft_splits(draft, "stratified", rows)
     share = sum(int(rule.rpartition("_")[2]) for rule in draft.splits.values() if rule.startswith("stratified"))
-    kept = 1 - share / draft.rows["train"]
-    for label, count in sizes.items():
-        if int(count * kept) < FEWEST_ROWS:
-            raise HyperFormerError(
-                f"{task}: the label {label!r} has {count} rows, of which {int(count * kept)} stay for training; "
-                f"expected at least {FEWEST_ROWS}. Add rows, or join labels with --merge {task}:ANSWER={label},OTHER."
+    kept = 1 - share / rows
+    rare = {label: count for label, count in sizes.items() if int(count * kept) < FEWEST_ROWS}
+    if len(rare) > len(sizes) / 2:
+        raise HyperFormerError(
+            f"{task}: the label {column.name!r} has {len(sizes):,} different values in {_count_rows(rows)}; expected "
+            f"at least {FEWEST_ROWS} training rows of each. Choose another column with --label '{task}=COLUMN', or "
+            "add rows."
+        )
+    if rare:
+        label, count = next(iter(rare.items()))
+        more = f" (and {len(rare) - 1} more labels)" if len(rare) > 1 else ""
+        merge = shlex.quote(f"{task}:ANSWER={label},OTHER")
+        raise HyperFormerError(
+            f"{task}: the label {label!r} has {_count_rows(count)}, of which {int(count * kept)} stay for training"
+            f"{more}; expected at least {FEWEST_ROWS}. Add rows, or join labels with --merge {merge}."
+        )
+
+
+def _warn_of_similar_labels(draft: Draft) -> None:
+    """Add a line if two labels differ only in case, spaces or the encoding of characters."""
+    seen: dict[str, str] = {}
+    for label in draft.labels:
+        simple = "".join(unicodedata.normalize("NFKC", label).casefold().split())
+        if (other := seen.setdefault(simple, label)) != label:
+            draft.lines.append(
+                f"warning: the labels {other!r} and {label!r} differ only in case, spaces or encoding (--merge)"
             )
 
 

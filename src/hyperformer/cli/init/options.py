@@ -41,7 +41,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="[TASK=]MIN:MAX:STEP",
-        help="the numbers that a regression can answer; others are rounded to them",
+        help="the numbers that a regression can answer, to which the labels are rounded; write --scale=-1:1:0.1 for "
+        "a negative minimum",
     )
     command.add_argument(
         "--merge",
@@ -63,8 +64,12 @@ def list_arguments(options: argparse.Namespace) -> list[str]:
     """Return the arguments of the command that describe the tasks."""
     arguments = [*options.paths, "--env", options.env]
     for name in ("label", "text", "kind", "scale", "merge"):
-        arguments += [argument for value in getattr(options, name) for argument in (f"--{name}", value)]
-    return arguments
+        arguments += [f"--{name}={value}" for value in getattr(options, name)]
+    if options.backbone != BACKBONE and options.onto is None:
+        arguments.append(f"--backbone={options.backbone}")
+    if options.onto is not None:
+        arguments.append(f"--onto={options.onto}")
+    return [*arguments, *(["--no-dvc"] if options.no_dvc else [])]
 
 
 def parse_choices(options: argparse.Namespace, tasks: Sequence[str]) -> dict[str, Choices]:
@@ -83,7 +88,7 @@ def parse_choices(options: argparse.Namespace, tasks: Sequence[str]) -> dict[str
             raise HyperFormerError(
                 f"got --merge {argument!r}; expected TASK:ANSWER=LABEL,LABEL with a task of these files."
             )
-        merges[task][answer] = merged.split(",")
+        merges[task].setdefault(answer, []).extend(merged.split(","))
     return {
         task: Choices(
             label=_single("label", task, labels[task]),
@@ -122,6 +127,8 @@ def _to_scale(value: str | None) -> tuple[str, str, str] | None:
     if value is None:
         return None
     low, high, step = numbers = (*value.split(":"), "", "", "")[:3]
-    if value.count(":") != 2 or not all(map(NUMBER.fullmatch, numbers)) or not float(low) < float(high):
+    if value.count(":") != 2 or not all(map(NUMBER.fullmatch, numbers)):
         raise HyperFormerError(f"got --scale {value!r}; expected MINIMUM:MAXIMUM:STEP, such as 0:5:0.2.")
+    if not (float(low) < float(high) and float(step) > 0):
+        raise HyperFormerError(f"got --scale {value!r}; expected a maximum above the minimum, and a step above 0.")
     return low, high, step

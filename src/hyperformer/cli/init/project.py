@@ -35,9 +35,9 @@ def check_project(env: str, without_dvc: bool) -> str:
             f"{Path.cwd()} is not a checkout of this project; expected the folder with conf/base and pipelines. Clone "
             "the repository, and run this in its root."
         )
-    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", env):
+    if not re.fullmatch(r"[A-Za-z][\w-]*", env):
         raise HyperFormerError(
-            f"got the environment name {env!r}; expected letters, digits, - and _. Choose another --env."
+            f"got the environment name {env!r}; expected a letter, then letters, digits, - and _. Choose another --env."
         )
     for path in (CONF / env, DATA / env):
         if path.exists():
@@ -54,6 +54,23 @@ def check_project(env: str, without_dvc: bool) -> str:
                 "and the run. Install it, or use --no-dvc."
             )
     return env
+
+
+def check_backbone(path: str) -> None:
+    """Check that a backbone is a folder with a configuration, or can be the name of a model on the Hub.
+
+    Raises:
+        HyperFormerError: it is neither.
+    """
+    folder = Path(path)
+    if path == BACKBONE or (folder / "config.json").is_file():
+        return
+    is_name = re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", path) and not Path(folder.parts[0]).exists()
+    if folder.exists() or not is_name:
+        raise HyperFormerError(
+            f"the backbone {path!r} has no config.json; expected the folder of a pretrained model, or its name on the "
+            "Hub. Fix --backbone."
+        )
 
 
 def locate_checkpoint(env: str) -> Path:

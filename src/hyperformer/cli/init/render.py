@@ -18,13 +18,21 @@ TRANSFER_STEPS = (100, 2000)
 """Least and largest number of steps of the adaptation."""
 EPOCHS = 10
 """Epochs of the adaptation, within `TRANSFER_STEPS`."""
+BREAKS = "\x7f\x85\u2028\u2029\ufeff"
+"""Characters that JSON has in texts as they are, and YAML has not."""
 RESERVED = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 
 def quote(value: str) -> str:
     """Return a text as a YAML scalar; in double quotes, YAML reads what JSON writes."""
     is_plain = PLAIN.fullmatch(value) and value.strip() == value and value.lower() not in RESERVED
-    return value if is_plain else json.dumps(value, ensure_ascii=False)
+    return value if is_plain else _quote_always(value)
+
+
+def _quote_always(value: str) -> str:
+    """Return a text in double quotes, without interpolation of `${`, and with breaks of lines escaped."""
+    quoted = json.dumps(value.replace("${", "\\${"), ensure_ascii=False)
+    return "".join(f"\\u{ord(char):04x}" if char in BREAKS else char for char in quoted)
 
 
 def render_parameters(env: str, arguments: Sequence[str], backbone: str, preset: str | None) -> str:
@@ -36,7 +44,7 @@ def render_parameters(env: str, arguments: Sequence[str], backbone: str, preset:
         backbone: folder of the backbone, or its name on the Hub.
         preset: the preset; None: that of the backbone, which must be there when settings are read.
     """
-    command = shlex.join(["hyperformer", "init", *arguments])
+    command = " ".join(shlex.join(["hyperformer", "init", *arguments]).split())
     preset = "" if preset is None else f"preset: {preset}  # the defaults for this kind of backbone\n"
     return f"""# The environment {env}, written by: {command}
 # Change it as you like. `kedro settings --env {env}` lists every setting with its value and its source.
@@ -78,7 +86,7 @@ def render_tasks(drafts: Sequence[Draft], sources: Mapping[str, str]) -> str:
 def _render_task(draft: Draft, source: str) -> str:
     lines = [
         f"{quote(draft.files.task)}:",
-        *(f"  # {line}" for line in draft.lines),
+        *(f"  # {' '.join(line.split())}" for line in draft.lines),
         f"  source: {{path: {quote(source)}}}",
         f"  text: {_render_text(draft)}",
         f"  kind: {draft.kind}",
@@ -93,8 +101,8 @@ def _render_task(draft: Draft, source: str) -> str:
         lines.append("  merge_labels:")
         lines += [f"    {quote(answer)}: [{', '.join(map(quote, merged))}]" for answer, merged in draft.merge.items()]
     lines.append(f"  metrics: [{', '.join(draft.metrics)}]")
-    if draft.drops_missing:
-        lines.append("  missing: drop")
+    if draft.missing is not None:
+        lines.append(f"  missing: {draft.missing}")
     if draft.splits:
         lines.append(f"  splits: {{{', '.join(f'{split}: {quote(rule)}' for split, rule in draft.splits.items())}}}")
     return "".join(f"  {line}\n" for line in lines)
@@ -102,5 +110,5 @@ def _render_task(draft: Draft, source: str) -> str:
 
 def _render_text(draft: Draft) -> str:
     if isinstance(draft.text, str):
-        return json.dumps(draft.text, ensure_ascii=False)
-    return f"[{', '.join(json.dumps(part, ensure_ascii=False) for part in draft.text)}]"
+        return _quote_always(draft.text)
+    return f"[{', '.join(map(_quote_always, draft.text))}]"

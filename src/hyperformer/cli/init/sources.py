@@ -77,6 +77,11 @@ def _find_task(path: Path) -> TaskFiles:
         raise HyperFormerError(f"{path} does not exist; expected a file of rows, or a folder with them. Fix the path.")
     if not is_row_file(path.name):
         raise HyperFormerError(f"{path} is not a file of rows; expected {formats}, plain or .gz. Convert it.")
+    if remove_suffixes(path) in SPLIT_NAMES["train"]:
+        raise HyperFormerError(
+            f"{path} is the train file of a folder, whose name the task gets; expected the folder. Use "
+            f"{path.resolve().parent.name!r}, or rename the file."
+        )
     return TaskFiles(remove_suffixes(path), path, {"train": path})
 
 
