@@ -465,6 +465,7 @@ def test_hyperformer_init_tracks_copied_files_and_writes_the_stages(project, tmp
         stages = yaml.safe_load(Path("conf/fresh/dvc.yaml").read_text())["stages"]
     assert "data/fresh/01_raw/mood/train.csv" in stages["preprocess"]["deps"]
     # what fails leaves nothing: the backbone of the next environment is not in the repository
+    (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     result = subprocess.run(
         [*command[:-1], "other", "--backbone", str(tmp_path)], cwd=project, capture_output=True, text=True, check=False
     )

@@ -6,6 +6,7 @@ import pytest
 from datasets import Dataset
 from toys import task_settings
 
+from hyperformer.core.language import MULTILINGUAL
 from hyperformer.core.types import SPLITS
 from hyperformer.data.profile import profile_rows
 from hyperformer.data.storage import write_rows
@@ -74,7 +75,8 @@ def test_each_problem_is_reported_with_advice(profile_of, caplog):
         "train: 3 of 36 rows repeat the text of an earlier row of the split; remove them",
         "train: 1 of 36 rows repeat the text of an earlier row with a different answer; fix the labels",
         "train: 1 of 36 rows have no text in 'sentence'; fill the column, or remove it from the task's text",
-        f"train: {split['unknown']:.1%} of the tokens are unknown; use a backbone for the language of the rows",
+        f"train: {split['unknown']:.1%} of the tokens are unknown; use a backbone for the language of the rows, such "
+        f"as {MULTILINGUAL}",
     ]
     assert sum(record.levelname == "WARNING" for record in caplog.records) == 9
 
