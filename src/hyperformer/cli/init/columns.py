@@ -79,22 +79,22 @@ class Column:
 
     @property
     def is_number(self) -> bool:
-        """Whether all values are numbers."""
+        """Return whether all values are numbers."""
         return bool(self.filled) and self.numbers == self.filled
 
     @property
     def is_date(self) -> bool:
-        """Whether all values are dates."""
+        """Return whether all values are dates."""
         return bool(self.filled) and self.dates == self.filled
 
     @property
     def differs(self) -> bool:
-        """Whether nearly every row has another value."""
+        """Return whether nearly every row has another value."""
         return self.distinct > min(0.9 * self.filled, MAX_VALUES)
 
     @property
     def is_text(self) -> bool:
-        """Whether the values are texts."""
+        """Return whether the values are texts."""
         if not self.filled or self.is_number or self.is_date:
             return False
         is_wordy = self.word_count >= TEXT_WORDS * self.filled
@@ -103,7 +103,7 @@ class Column:
 
     @property
     def is_identifier(self) -> bool:
-        """Whether the values identify rows: nearly every row has another value, which is no text."""
+        """Return whether the values identify rows: nearly every row has another value, which is no text."""
         return self.differs and not self.is_text
 
 

@@ -37,7 +37,7 @@ IMBALANCE = 10
 
 @dataclass(frozen=True)
 class Choices:
-    """What the command line sets for a task; None is guessed.
+    """Settings of a task from the command line; None is guessed.
 
     Attributes:
         label: the column of the label.
@@ -224,8 +224,8 @@ def _find_grid(values: Sequence[Decimal]) -> tuple[str, str, str] | None:
     return tuple(format(Decimal(value).scaleb(-places).normalize(), "f") for value in (scaled[0], scaled[-1], step))  # type: ignore[return-value]
 
 
-def _draft_classification(draft: Draft, table: Table, choices: Choices) -> None:
-    task, column, labels = draft.files.task, table.columns[draft.label], table.train[draft.label]
+def _check_labels(task: str, column: Column, labels: Counter[str], choices: Choices) -> None:
+    """Check that the values of a column can be the labels of a classification."""
     if column.distinct > MAX_LABELS:
         raise HyperFormerError(
             f"{task}: the label {column.name!r} has {count_values(column)} different values; expected at most "
@@ -255,6 +255,11 @@ def _draft_classification(draft: Draft, table: Table, choices: Choices) -> None:
     for label in (label for merged in choices.merge.values() for label in merged):
         if label not in labels:
             raise HyperFormerError(f"{task}: --merge has the unknown label {label!r}; {suggest_name(label, labels)}")
+
+
+def _draft_classification(draft: Draft, table: Table, choices: Choices) -> None:
+    task, column, labels = draft.files.task, table.columns[draft.label], table.train[draft.label]
+    _check_labels(task, column, labels, choices)
     draft.kind, draft.labels, draft.merge = "classification", Counter(dict(sorted(labels.items()))), choices.merge
     sizes = _merge_counts(labels, choices.merge)
     most, least = max(sizes.values()), min(sizes.values())
@@ -271,14 +276,19 @@ def _draft_classification(draft: Draft, table: Table, choices: Choices) -> None:
     if len(sizes) < 2:
         raise HyperFormerError(f"{task}: --merge leaves a single answer; expected at least two. Join fewer labels.")
     _warn_of_similar_labels(draft)
-    rows = sum(labels.values())  # without those of a missing label
+    _hold_out_rows(draft, sizes)
+
+
+def _hold_out_rows(draft: Draft, sizes: Counter[str]) -> None:
+    """Choose the splits of a classification, and check that enough rows of each answer stay for training."""
+    task, rows = draft.files.task, sum(sizes.values())  # without those of a missing label
     _draft_splits(draft, "stratified", rows)
     share = sum(int(rule.rpartition("_")[2]) for rule in draft.splits.values() if rule.startswith("stratified"))
     kept = 1 - share / rows
     rare = {label: count for label, count in sizes.items() if int(count * kept) < FEWEST_ROWS}
     if len(rare) > len(sizes) / 2:
         raise HyperFormerError(
-            f"{task}: the label {column.name!r} has {len(sizes):,} different values in {_count_rows(rows)}; expected "
+            f"{task}: the label {draft.label!r} has {len(sizes):,} different values in {_count_rows(rows)}; expected "
             f"at least {FEWEST_ROWS} training rows of each. Choose another column with --label '{task}=COLUMN', or "
             "add rows."
         )

@@ -12,6 +12,21 @@ from hyperformer.core.errors import HyperFormerError, suggest_name
 from hyperformer.core.types import Source
 
 KINDS = ("classification", "regression")
+REPEATED = {
+    "label": ("[TASK=]COLUMN", "the column of the label"),
+    "text": (
+        "[TASK=]TEXT",
+        "the text that the model reads, with columns in braces; given twice, a pair of texts",
+    ),
+    "kind": ("[TASK=]KIND", "classification or regression"),
+    "scale": (
+        "[TASK=]MIN:MAX:STEP",
+        "the numbers that a regression can answer, to which the labels are rounded; write --scale=-1:1:0.1 for a "
+        "negative minimum",
+    ),
+    "merge": ("TASK:ANSWER=LABEL,LABEL…", "join labels of a task in one answer"),
+}
+"""Options that may be given for each task: the form of the value, and the description."""
 
 
 def add_options(command: argparse.ArgumentParser) -> None:
@@ -23,34 +38,8 @@ def add_options(command: argparse.ArgumentParser) -> None:
         "train and, optionally, for validation and test",
     )
     command.add_argument("--env", required=True, help="name of the new environment, the folder conf/ENV")
-    command.add_argument(
-        "--label", action="append", default=[], metavar="[TASK=]COLUMN", help="the column of the label"
-    )
-    command.add_argument(
-        "--text",
-        action="append",
-        default=[],
-        metavar="[TASK=]TEXT",
-        help="the text that the model reads, with columns in braces; given twice, a pair of texts",
-    )
-    command.add_argument(
-        "--kind", action="append", default=[], metavar="[TASK=]KIND", help="classification or regression"
-    )
-    command.add_argument(
-        "--scale",
-        action="append",
-        default=[],
-        metavar="[TASK=]MIN:MAX:STEP",
-        help="the numbers that a regression can answer, to which the labels are rounded; write --scale=-1:1:0.1 for "
-        "a negative minimum",
-    )
-    command.add_argument(
-        "--merge",
-        action="append",
-        default=[],
-        metavar="TASK:ANSWER=LABEL,LABEL…",
-        help="join labels of a task in one answer",
-    )
+    for name, (form, description) in REPEATED.items():
+        command.add_argument(f"--{name}", action="append", default=[], metavar=form, help=description)
     command.add_argument(
         "--backbone", default=BACKBONE, help="folder of the pretrained model, or its name on the Hub (%(default)s)"
     )
@@ -63,7 +52,7 @@ def add_options(command: argparse.ArgumentParser) -> None:
 def list_arguments(options: argparse.Namespace) -> list[str]:
     """Return the arguments of the command that describe the tasks."""
     arguments = [*options.paths, "--env", options.env]
-    for name in ("label", "text", "kind", "scale", "merge"):
+    for name in REPEATED:
         arguments += [f"--{name}={value}" for value in getattr(options, name)]
     if options.backbone != BACKBONE and options.onto is None:
         arguments.append(f"--backbone={options.backbone}")

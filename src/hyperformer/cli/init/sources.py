@@ -34,7 +34,7 @@ class TaskFiles:
 
     @property
     def is_source(self) -> bool:
-        """Whether the argument can be the task's source: a folder in the current folder."""
+        """Return whether the argument can be the task's source: a folder in the current folder."""
         return self.argument.is_dir() and self.argument.resolve().is_relative_to(Path.cwd())
 
     def source_split(self, split: Split) -> str:
